@@ -1,0 +1,286 @@
+// Testrun runs the project's Go tests and ends with one summary.
+//
+// It runs `go test -race` with a random order over the packages named, the lab after all others and alone, because
+// a frame rate measured beside a compiler means nothing. One line is printed per package and the whole output of
+// each test that failed. The raw events are kept in artefacts/test.json. The last line is always
+//
+//	N passed, N failed, N skipped
+//
+// where a test with subtests counts as its subtests. A package that does not build, or that dies outside a test,
+// counts as one failure. It exits non-zero on any failure and when no test ran at all.
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// labPackage is what runs last and alone.
+const labPackage = "vindu/scripts/lab"
+
+func main() {
+	run := flag.String("run", "", "only the tests that match, as in go test")
+	timeout := flag.Duration("timeout", 10*time.Minute, "for each package")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := test(ctx, os.Stdout, *run, *timeout, flag.Args())
+	if err != nil {
+		stop()
+		os.Exit(1)
+	}
+}
+
+// test runs the packages that match and prints the report, whose last line is the summary.
+func test(ctx context.Context, out io.Writer, run string, timeout time.Duration, patterns []string) error {
+	began := time.Now()
+	report := newReport(out)
+	err := func() error {
+		if err := os.MkdirAll("artefacts", 0o755); err != nil {
+			return err
+		}
+		raw, err := os.Create(filepath.Join("artefacts", "test.json"))
+		if err != nil {
+			return err
+		}
+		defer raw.Close()
+		packages, err := list(ctx, patterns)
+		if err != nil {
+			return err
+		}
+		for _, group := range groups(packages) {
+			arguments := []string{"test", "-json", "-race", "-shuffle=on", "-p", "2", "-timeout", timeout.String()}
+			if run != "" {
+				arguments = append(arguments, "-run", run)
+			}
+			if err := goTest(ctx, append(arguments, group...), report, raw); err != nil {
+				return err
+			}
+		}
+		return nil
+	}()
+	if err != nil {
+		fmt.Fprintf(out, "testrun: %v\n", err)
+		report.failed++
+	}
+	if report.passed+report.failed == 0 {
+		fmt.Fprintln(out, "testrun: no test ran")
+		err = errors.New("no test ran")
+	}
+	fmt.Fprintf(out, "\n%s", report.failures.String())
+	fmt.Fprintf(out, "took %s\n", time.Since(began).Round(time.Second))
+	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", report.passed, report.failed, report.skipped)
+	if err == nil && report.failed > 0 {
+		err = errors.New("tests failed")
+	}
+	return err
+}
+
+// list expands patterns into packages that hold tests or code.
+func list(ctx context.Context, patterns []string) ([]string, error) {
+	if len(patterns) == 0 {
+		patterns = []string{"./..."}
+	}
+	command := exec.CommandContext(ctx, "go", append([]string{"list", "-e"}, patterns...)...)
+	command.Stderr = os.Stderr
+	text, err := command.Output()
+	if err != nil {
+		return nil, fmt.Errorf("list packages %s: %w", strings.Join(patterns, " "), err)
+	}
+	return strings.Fields(string(text)), nil
+}
+
+// groups puts the lab behind everything else.
+func groups(packages []string) [][]string {
+	var first, last []string
+	for _, name := range packages {
+		if name == labPackage {
+			last = append(last, name)
+		} else {
+			first = append(first, name)
+		}
+	}
+	var result [][]string
+	for _, group := range [][]string{first, last} {
+		if len(group) > 0 {
+			result = append(result, group)
+		}
+	}
+	return result
+}
+
+// goTest runs one `go test -json` and feeds its events to the report. A failed test is not an error here: the report knows.
+func goTest(ctx context.Context, arguments []string, report *report, raw io.Writer) error {
+	command := exec.CommandContext(ctx, "go", arguments...)
+	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+	command.WaitDelay = 30 * time.Second
+	command.Stderr = os.Stderr
+	events, err := command.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := command.Start(); err != nil {
+		return fmt.Errorf("start go test: %w", err)
+	}
+	before := report.failed
+	lines := bufio.NewReader(events)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if len(line) > 0 {
+			if _, err := raw.Write(line); err != nil {
+				return fmt.Errorf("keep test events: %w", err)
+			}
+			var e event
+			if json.Unmarshal(line, &e) == nil {
+				report.add(e)
+			} else {
+				fmt.Fprintf(report.out, "%s", line)
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	err = command.Wait()
+	if ctx.Err() != nil {
+		return fmt.Errorf("interrupted: %w", ctx.Err())
+	}
+	if err != nil && report.failed == before {
+		return fmt.Errorf("go test: %w", err)
+	}
+	return nil
+}
+
+// event is one line of `go test -json`; see `go doc test2json` and, for build events, `go help buildjson`.
+type event struct {
+	Action      string
+	Package     string
+	ImportPath  string
+	Test        string
+	Output      string
+	Elapsed     float64
+	FailedBuild string
+}
+
+// report collects events into counts. It is not safe for concurrent use.
+type report struct {
+	out                     io.Writer
+	passed, failed, skipped int
+	failures                strings.Builder // the output of all that failed
+	packages                map[string]*packageReport
+	builds                  map[string]*strings.Builder // compiler output by import path
+}
+
+type packageReport struct {
+	output map[string]*strings.Builder // by test; "" for the package's own
+	result map[string]string           // pass, fail or skip, by test
+	began  []string                    // tests in the order they began
+}
+
+func newReport(out io.Writer) *report {
+	return &report{out: out, packages: map[string]*packageReport{}, builds: map[string]*strings.Builder{}}
+}
+
+func (r *report) add(e event) {
+	if e.ImportPath != "" {
+		if r.builds[e.ImportPath] == nil {
+			r.builds[e.ImportPath] = &strings.Builder{}
+		}
+		r.builds[e.ImportPath].WriteString(e.Output)
+		return
+	}
+	if e.Package == "" {
+		return
+	}
+	p := r.packages[e.Package]
+	if p == nil {
+		p = &packageReport{output: map[string]*strings.Builder{}, result: map[string]string{}}
+		r.packages[e.Package] = p
+	}
+	switch e.Action {
+	case "run":
+		p.began = append(p.began, e.Test)
+	case "output":
+		if p.output[e.Test] == nil {
+			p.output[e.Test] = &strings.Builder{}
+		}
+		p.output[e.Test].WriteString(e.Output)
+	case "pass", "fail", "skip":
+		if e.Test != "" {
+			p.result[e.Test] = e.Action
+			return
+		}
+		r.finish(e, p)
+		delete(r.packages, e.Package)
+	}
+}
+
+// finish counts a package and prints its line.
+func (r *report) finish(e event, p *packageReport) {
+	parents := map[string]bool{}
+	for _, name := range p.began {
+		for i, c := range name {
+			if c == '/' {
+				parents[name[:i]] = true
+			}
+		}
+	}
+	childFailed := map[string]bool{}
+	var passed, failed, skipped int
+	for i := len(p.began) - 1; i >= 0; i-- { // children began after their parents
+		name := p.began[i]
+		switch result := cmp.Or(p.result[name], "fail"); { // a test that never ended took the package with it
+		case result == "fail":
+			if i := strings.LastIndexByte(name, '/'); i >= 0 {
+				childFailed[name[:i]] = true
+			}
+			if !childFailed[name] {
+				failed++
+			}
+			r.fail(e.Package+" "+name, p.output[name])
+		case parents[name]:
+		case result == "skip":
+			skipped++
+		default:
+			passed++
+		}
+	}
+	if e.Action == "fail" && failed == 0 {
+		failed++
+		r.fail(e.Package, cmp.Or(r.builds[e.FailedBuild], p.output[""]))
+	} else if e.Action == "fail" {
+		r.fail(e.Package, p.output[""])
+	}
+	r.passed += passed
+	r.failed += failed
+	r.skipped += skipped
+	switch {
+	case e.Action == "fail":
+		fmt.Fprintf(r.out, "FAIL  %-34s %6.1fs  %d passed, %d failed\n", e.Package, e.Elapsed, passed, failed)
+	case len(p.began) == 0:
+		fmt.Fprintf(r.out, "-     %-34s          no tests\n", e.Package)
+	default:
+		fmt.Fprintf(r.out, "ok    %-34s %6.1fs  %d passed\n", e.Package, e.Elapsed, passed)
+	}
+}
+
+func (r *report) fail(name string, output *strings.Builder) {
+	fmt.Fprintf(&r.failures, "--- %s\n", name)
+	if output != nil {
+		r.failures.WriteString(output.String())
+	}
+	r.failures.WriteString("\n")
+}

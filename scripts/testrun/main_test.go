@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestReportCounts(t *testing.T) {
+	cases := []struct {
+		name                    string
+		events                  string
+		passed, failed, skipped int
+		says                    string
+	}{
+		{"passes", `{"Action":"run","Package":"p","Test":"A"}
+			{"Action":"pass","Package":"p","Test":"A"}
+			{"Action":"pass","Package":"p"}`, 1, 0, 0, ""},
+		{"subtests count instead of their parent", `{"Action":"run","Package":"p","Test":"A"}
+			{"Action":"run","Package":"p","Test":"A/x"}
+			{"Action":"run","Package":"p","Test":"A/y"}
+			{"Action":"pass","Package":"p","Test":"A/x"}
+			{"Action":"skip","Package":"p","Test":"A/y"}
+			{"Action":"pass","Package":"p","Test":"A"}
+			{"Action":"pass","Package":"p"}`, 1, 0, 1, ""},
+		{"a failed subtest counts once", `{"Action":"run","Package":"p","Test":"A"}
+			{"Action":"run","Package":"p","Test":"A/x"}
+			{"Action":"output","Package":"p","Test":"A/x","Output":"broken leg\n"}
+			{"Action":"fail","Package":"p","Test":"A/x"}
+			{"Action":"fail","Package":"p","Test":"A"}
+			{"Action":"fail","Package":"p"}`, 0, 1, 0, "broken leg"},
+		{"a parent may fail by itself", `{"Action":"run","Package":"p","Test":"A"}
+			{"Action":"run","Package":"p","Test":"A/x"}
+			{"Action":"pass","Package":"p","Test":"A/x"}
+			{"Action":"fail","Package":"p","Test":"A"}
+			{"Action":"fail","Package":"p"}`, 1, 1, 0, "p A"},
+		{"a test that never ends", `{"Action":"run","Package":"p","Test":"A"}
+			{"Action":"output","Package":"p","Test":"A","Output":"panic: timed out\n"}
+			{"Action":"fail","Package":"p"}`, 0, 1, 0, "panic: timed out"},
+		{"a package dies after its tests", `{"Action":"run","Package":"p","Test":"A"}
+			{"Action":"pass","Package":"p","Test":"A"}
+			{"Action":"output","Package":"p","Output":"leaked goroutine\n"}
+			{"Action":"fail","Package":"p"}`, 1, 1, 0, "leaked goroutine"},
+		{"a package does not build", `{"ImportPath":"p [p.test]","Action":"build-output","Output":"p.go:1: no such thing\n"}
+			{"ImportPath":"p [p.test]","Action":"build-fail"}
+			{"Action":"fail","Package":"p","FailedBuild":"p [p.test]"}`, 0, 1, 0, "no such thing"},
+		{"a package has no tests", `{"Action":"skip","Package":"p"}`, 0, 0, 0, ""},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			var out bytes.Buffer
+			r := newReport(&out)
+			for line := range strings.Lines(c.events) {
+				var e event
+				if err := json.Unmarshal([]byte(strings.TrimSpace(line)), &e); err != nil {
+					t.Fatal(err)
+				}
+				r.add(e)
+			}
+			if r.passed != c.passed || r.failed != c.failed || r.skipped != c.skipped {
+				t.Errorf("%d passed, %d failed, %d skipped, want %d, %d, %d",
+					r.passed, r.failed, r.skipped, c.passed, c.failed, c.skipped)
+			}
+			if !strings.Contains(r.failures.String(), c.says) {
+				t.Errorf("the report %q does not say %q", r.failures.String(), c.says)
+			}
+		})
+	}
+}
+
+func TestLabRunsLast(t *testing.T) {
+	got := groups([]string{"vindu/scripts/lab", "vindu/protocol", "vindu/scripts/lab/labguest"})
+	if len(got) != 2 || !slices.Equal(got[1], []string{labPackage}) || len(got[0]) != 2 {
+		t.Errorf("groups are %v", got)
+	}
+}
