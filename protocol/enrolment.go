@@ -1,0 +1,175 @@
+package protocol
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/base64"
+	"fmt"
+	"strings"
+)
+
+// Paths of enrolment and of what a terminal fetches over mutual TLS. The EST ones are RFC 7030 §3.2.2.
+const (
+	PathCACerts   = "/.well-known/est/cacerts"
+	PathEnroll    = "/.well-known/est/simpleenroll"
+	PathReenroll  = "/.well-known/est/simplereenroll"
+	PathSettings  = "/vindu/v1/settings"
+	PathEvents    = "/vindu/v1/events"
+	ALPNMQTT      = "mqtt"
+	ALPNTURN      = "stun.turn"     // RFC 7443
+	FailureHeader = "Vindu-Failure" // response header with a Code on every refusal
+)
+
+// voucherPrefix begins a voucher's text form, so that people and programs recognise one.
+const voucherPrefix = "vindu-voucher-1."
+
+// MaxVoucher bounds a voucher's text form in bytes.
+const MaxVoucher = 4 << 10
+
+// Voucher lets one terminal enrol at one clinic for one home, once (R4). It carries the clinic's root certificate, so that the
+// terminal's first connection is verified like every later one.
+type Voucher struct {
+	Version    uint   `cbor:"1,keyasint"`
+	ID         Nonce  `cbor:"2,keyasint"`
+	Secret     []byte `cbor:"3,keyasint"` // 32 bytes
+	Address    string `cbor:"4,keyasint"` // host:port of the clinic's front door
+	ServerName string `cbor:"5,keyasint"` // the name by which terminals know it (SNI)
+	Root       []byte `cbor:"6,keyasint"` // DER certificate
+	Expires    Time   `cbor:"7,keyasint"`
+}
+
+func (v *Voucher) valid() error {
+	if err := checkVersion(v.Version); err != nil {
+		return err
+	}
+	if (v.ID == Nonce{}) || len(v.Secret) != 32 || len(v.Root) == 0 || len(v.Root) > 2048 || v.Expires <= 0 {
+		return malformed("voucher lacks an id, secret, root or time")
+	}
+	if err := checkText("address", v.Address, true); err != nil {
+		return err
+	}
+	return checkText("server name", v.ServerName, true)
+}
+
+// Text returns the voucher as one line for people to copy.
+func (v *Voucher) Text() (Secret, error) {
+	b, err := Encode(v)
+	if err != nil {
+		return "", err
+	}
+	return Secret(voucherPrefix + base64.RawURLEncoding.EncodeToString(b)), nil
+}
+
+// ParseVoucher is the inverse of Text. White space that copying may have put anywhere is ignored.
+func ParseVoucher(text string) (*Voucher, error) {
+	if len(text) > MaxVoucher {
+		return nil, fmt.Errorf("voucher: %d bytes: %w", len(text), ErrTooLarge)
+	}
+	text = strings.Join(strings.Fields(text), "")
+	body, ok := strings.CutPrefix(text, voucherPrefix)
+	if !ok {
+		return nil, malformed("voucher does not begin with %q", voucherPrefix)
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(body)
+	if err != nil {
+		return nil, fmt.Errorf("voucher: %w: %w", ErrMalformed, err)
+	}
+	v := new(Voucher)
+	if err := Decode(b, v); err != nil {
+		return nil, fmt.Errorf("voucher: %w", err)
+	}
+	return v, nil
+}
+
+// Settings is what a terminal learns from its clinic right after enrolment, over mutual TLS at PathSettings.
+type Settings struct {
+	Version      uint     `cbor:"1,keyasint"`
+	Organisation string   `cbor:"2,keyasint"`
+	Home         string   `cbor:"3,keyasint"` // the home's label, never a patient's name
+	Authorities  [][]byte `cbor:"4,keyasint"` // DER SubjectPublicKeyInfo of the authorisation keys, pinned at enrolment
+	At           Time     `cbor:"5,keyasint"` // the clinic's time
+}
+
+func (s *Settings) valid() error {
+	if err := checkVersion(s.Version); err != nil {
+		return err
+	}
+	if len(s.Authorities) == 0 || len(s.Authorities) > 4 || s.At <= 0 {
+		return malformed("settings lack authorisation keys or a time")
+	}
+	for _, k := range s.Authorities {
+		if len(k) == 0 || len(k) > 512 {
+			return malformed("authorisation key has %d bytes", len(k))
+		}
+	}
+	if err := checkText("organisation", s.Organisation, true); err != nil {
+		return err
+	}
+	return checkText("home", s.Home, true)
+}
+
+// A "certs-only" CMS message (RFC 5652 §5, RFC 7030 §4.1.3): SignedData without signers.
+type contentInfo struct {
+	Type    asn1.ObjectIdentifier
+	Content signedData `asn1:"explicit,tag:0"`
+}
+
+type signedData struct {
+	Version          int
+	DigestAlgorithms asn1.RawValue
+	Content          encapsulated
+	Certificates     asn1.RawValue `asn1:"optional,tag:0"`
+	CRLs             asn1.RawValue `asn1:"optional,tag:1"`
+	Signers          asn1.RawValue
+}
+
+type encapsulated struct{ Type asn1.ObjectIdentifier }
+
+var (
+	oidSignedData = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2}
+	oidData       = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
+	emptySet      = asn1.RawValue{Tag: asn1.TagSet, IsCompound: true}
+)
+
+// EncodeCerts returns certificates as the base64 body of an EST response.
+func EncodeCerts(certs ...*x509.Certificate) ([]byte, error) {
+	var raw bytes.Buffer
+	for _, c := range certs {
+		raw.Write(c.Raw)
+	}
+	der, err := asn1.Marshal(contentInfo{Type: oidSignedData, Content: signedData{
+		Version: 1, DigestAlgorithms: emptySet, Content: encapsulated{Type: oidData}, Signers: emptySet,
+		Certificates: asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: raw.Bytes()},
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("encode certificates: %w", err)
+	}
+	out := make([]byte, base64.StdEncoding.EncodedLen(len(der)))
+	base64.StdEncoding.Encode(out, der)
+	return out, nil
+}
+
+// DecodeCerts is the inverse of EncodeCerts: between one and eight certificates, at most 16 KiB. Line breaks in the base64 are allowed.
+func DecodeCerts(body []byte) ([]*x509.Certificate, error) {
+	if len(body) > 16<<10 {
+		return nil, fmt.Errorf("decode certificates: %d bytes: %w", len(body), ErrTooLarge)
+	}
+	der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(body)), ""))
+	if err != nil {
+		return nil, fmt.Errorf("decode certificates: %w: %w", ErrMalformed, err)
+	}
+	var ci contentInfo
+	rest, err := asn1.Unmarshal(der, &ci)
+	if err != nil || len(rest) > 0 || !ci.Type.Equal(oidSignedData) {
+		return nil, fmt.Errorf("decode certificates: not a certs-only message: %w", ErrMalformed)
+	}
+	certs, err := x509.ParseCertificates(ci.Content.Certificates.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("decode certificates: %w: %w", ErrMalformed, err)
+	}
+	if len(certs) == 0 || len(certs) > 8 {
+		return nil, fmt.Errorf("decode certificates: %d of them: %w", len(certs), ErrMalformed)
+	}
+	return certs, nil
+}

@@ -1,0 +1,204 @@
+package protocol
+
+import "regexp"
+
+// Code names what happened as stage.cause, from the register below. Codes are stable: pages, logs, metrics and
+// documents refer to them.
+type Code string
+
+// Stages, in the order in which a call depends on them.
+var Stages = []string{
+	"power", "storage", "time", "heat", "link", "ip", "egress", "identity", "signalling", "authorisation", "answer",
+	"capture", "ice", "dtls", "proof", "media", "quality", "browser", "end", "unknown",
+}
+
+// Who can act on a condition.
+type Who string
+
+const (
+	Nobody     Who = "nobody" // it is as it should be
+	Clinician  Who = "clinician"
+	Technician Who = "technician"
+	Operator   Who = "operator"
+	Patient    Who = "patient"
+)
+
+// Failure is an entry of the register: one plain sentence, and what the one who can act does next.
+type Failure struct {
+	Code     Code
+	Who      Who
+	Sentence string // English; the terminal's own languages are with its screen
+	Next     string // empty if nothing has to be done
+}
+
+// The codes that code refers to.
+const (
+	EndCallerHungUp     Code = "end.caller_hung_up"
+	EndPatientHungUp    Code = "end.patient_hung_up"
+	EndMaxDuration      Code = "end.max_duration"
+	EndPageClosed       Code = "end.page_closed"
+	AnswerDeclined      Code = "answer.declined"
+	AnswerBusy          Code = "answer.busy"
+	AnswerQuiet         Code = "answer.quiet_hours"
+	AnswerShutter       Code = "answer.shutter_closed"
+	AnswerRefused       Code = "answer.refused"
+	AnswerTimeout       Code = "answer.timeout"
+	SignalOffline       Code = "signalling.terminal_offline"
+	SignalLostClinic    Code = "signalling.clinic_lost"
+	SignalLostTerminal  Code = "signalling.terminal_lost"
+	SignalMalformed     Code = "signalling.malformed"
+	SignalNoReply       Code = "signalling.no_reply"
+	AuthUnproven        Code = "authorisation.not_proven"
+	AuthOtherTerminal   Code = "authorisation.other_terminal"
+	AuthExpired         Code = "authorisation.expired"
+	AuthReplayed        Code = "authorisation.replayed"
+	AuthFingerprint     Code = "authorisation.fingerprint"
+	AuthRevoked         Code = "authorisation.revoked"
+	CaptureNoCamera     Code = "capture.no_camera"
+	CaptureCameraBusy   Code = "capture.camera_busy"
+	CaptureCameraFormat Code = "capture.camera_format"
+	CaptureCameraGone   Code = "capture.camera_gone"
+	CaptureCameraStuck  Code = "capture.camera_stuck"
+	CaptureNoMicrophone Code = "capture.no_microphone"
+	CaptureNoSpeaker    Code = "capture.no_speaker"
+	CaptureSoundBusy    Code = "capture.sound_busy"
+	CaptureSoundGone    Code = "capture.sound_gone"
+	CaptureTestPicture  Code = "capture.test_picture"
+	CaptureTestSound    Code = "capture.test_sound"
+	ScreenNone          Code = "capture.no_screen"
+	ICEFailed           Code = "ice.failed"
+	ICELost             Code = "ice.lost"
+	DTLSFailed          Code = "dtls.failed"
+	ProofAnswer         Code = "proof.answer"
+	ProofFingerprint    Code = "proof.fingerprint"
+	MediaNoPicture      Code = "media.no_picture"
+	MediaFailed         Code = "media.failed"
+	LinkUnreachable     Code = "link.clinic_unreachable"
+	LinkRefused         Code = "link.refused"
+	IdentityPin         Code = "identity.ca_mismatch"
+	IdentityOtherClinic Code = "identity.other_clinic"
+	IdentityVoucher     Code = "identity.voucher_wrong"
+	IdentityVoucherOld  Code = "identity.voucher_expired"
+	IdentityVoucherUsed Code = "identity.voucher_used"
+	IdentityClone       Code = "identity.key_seen_before"
+	IdentityNone        Code = "identity.not_enrolled"
+	IdentityExpired     Code = "identity.certificate_expired"
+	TimeOff             Code = "time.clock_off"
+	StorageDamaged      Code = "storage.rebuilt"
+	StorageFull         Code = "storage.full"
+	StorageUnreadable   Code = "storage.unreadable"
+	PowerRestarted      Code = "power.restarted_in_call"
+	BrowserNoCamera     Code = "browser.no_camera"
+	BrowserDenied       Code = "browser.permission_denied"
+	BrowserFailed       Code = "browser.failed"
+	Unknown             Code = "unknown.unknown"
+)
+
+// Register holds every code. It is data: what a person reads is the same on every page, screen and alert.
+var Register = []Failure{
+	{EndCallerHungUp, Nobody, "The caller hung up.", ""},
+	{EndPatientHungUp, Nobody, "The call was ended at the terminal.", ""},
+	{EndMaxDuration, Nobody, "The call reached its longest permitted duration.", "Ring again if more time is needed."},
+	{EndPageClosed, Clinician, "The caller's page was closed or lost its connection to the clinic.", "Open the page and ring again."},
+	{AnswerDeclined, Nobody, "The person at the terminal said no.", "Try at another time, or telephone."},
+	{AnswerBusy, Clinician, "The terminal is in another call.", "Try again when that call has ended."},
+	{AnswerQuiet, Clinician, "The terminal is in its quiet hours.", "Try again after the quiet hours."},
+	{AnswerShutter, Clinician, "The camera's shutter is closed at the terminal.", "Telephone and ask that it be opened."},
+	{AnswerRefused, Operator, "The terminal's policy does not let this caller in.", "Ask an administrator to check the policy for this home."},
+	{AnswerTimeout, Operator, "The terminal rang but did not answer in time.", "Look at the terminal's health before the next call."},
+	{SignalOffline, Technician, "The terminal is not connected to the clinic.", "Check that it has power and network; see since when on its page."},
+	{SignalLostClinic, Operator, "The connection to the clinic's server was lost during the call.", "Check the clinic's server and the network between."},
+	{SignalLostTerminal, Operator, "The terminal stopped responding during the call.", "See on its page whether it has come back; if not, check its power and network."},
+	{SignalMalformed, Operator, "A message was refused because it was malformed.", "Check that terminal and clinic run matching versions."},
+	{SignalNoReply, Operator, "The terminal did not reply to the call.", "Look at the terminal's health; restart it if this persists."},
+	{AuthUnproven, Operator, "The terminal refused a call whose proof did not verify.", "Treat this as a security event: find out who made the call."},
+	{AuthOtherTerminal, Operator, "The terminal refused a call meant for another terminal.", "Treat this as a security event: find out who made the call."},
+	{AuthExpired, Operator, "The terminal refused a call outside its time of validity.", "Compare the clocks of the clinic and the terminal."},
+	{AuthReplayed, Operator, "The terminal refused a call that it had seen before.", "Treat this as a security event: somebody repeats recorded calls."},
+	{AuthFingerprint, Operator, "The terminal refused a call whose keys were exchanged on the way.", "Treat this as a security event: somebody may be in the middle."},
+	{AuthRevoked, Operator, "The right to make this call was withdrawn.", "Ask an administrator."},
+	{CaptureNoCamera, Technician, "The terminal has no camera; sound goes on.", "Connect the camera; it is used as soon as it appears."},
+	{CaptureCameraBusy, Technician, "Another program on the terminal holds the camera; sound goes on.", "Restart the terminal; nothing else should use its camera."},
+	{CaptureCameraFormat, Technician, "The terminal's camera offers no picture format that can be used; sound goes on.", "Replace the camera by one that offers YUYV, NV12, I420 or MJPEG."},
+	{CaptureCameraGone, Technician, "The camera was unplugged; sound goes on.", "Connect the camera; the picture returns by itself."},
+	{CaptureCameraStuck, Technician, "The camera stopped delivering pictures; sound goes on.", "Unplug the camera and connect it again."},
+	{CaptureNoMicrophone, Technician, "The terminal has no microphone.", "Connect a microphone; it is used from the next call."},
+	{CaptureNoSpeaker, Technician, "The terminal has no loudspeaker.", "Connect a loudspeaker; it is used from the next call."},
+	{CaptureSoundBusy, Technician, "Another program on the terminal holds the sound device.", "Restart the terminal; nothing else should use its sound."},
+	{CaptureSoundGone, Technician, "The sound device was unplugged.", "Connect it again; it is used from the next call."},
+	{CaptureTestPicture, Nobody, "No camera is used: the picture is a moving test picture.", ""},
+	{CaptureTestSound, Nobody, "No microphone is used: the sound is generated.", ""},
+	{ScreenNone, Technician, "The terminal has no screen.", "Connect a screen and restart the terminal."},
+	{ICEFailed, Operator, "No path for picture and sound was found between the caller and the terminal.", "Check that UDP, or the relay on port 443, is open on both sides."},
+	{ICELost, Operator, "The path for picture and sound was lost.", "Check the network at both ends and ring again."},
+	{DTLSFailed, Operator, "The encryption of picture and sound could not be set up.", "Check that nothing between the ends alters the traffic, and that versions match."},
+	{ProofAnswer, Operator, "The answer did not come from the terminal of this home; nothing was shown or sent.", "Treat this as a security event: find out what answered."},
+	{ProofFingerprint, Operator, "The answer's keys were exchanged on the way; nothing was shown or sent.", "Treat this as a security event: somebody may be in the middle."},
+	{MediaNoPicture, Operator, "Connected, but no picture arrived.", "Look at the camera's condition on the terminal's page."},
+	{MediaFailed, Operator, "Picture or sound could not be processed.", "Look at the log of the terminal with this call's number."},
+	{LinkUnreachable, Technician, "The terminal cannot reach the clinic; it keeps trying.", "Check the network at the terminal and that the clinic's server runs."},
+	{LinkRefused, Operator, "The clinic refused the terminal's connection.", "Check in the register whether the terminal was revoked."},
+	{IdentityPin, Technician, "The server is not the clinic that the voucher names.", "Check the clinic's address and get a new voucher."},
+	{IdentityOtherClinic, Technician, "The certificate belongs to another clinic.", "Set the terminal up anew with a voucher of this clinic."},
+	{IdentityVoucher, Technician, "The voucher is not known to the clinic.", "Get a new voucher and copy all of it."},
+	{IdentityVoucherOld, Technician, "The voucher has expired.", "Get a new voucher."},
+	{IdentityVoucherUsed, Technician, "The voucher was used before.", "Get a new voucher; if you did not use it, tell the clinic's operator."},
+	{IdentityClone, Operator, "The terminal's key was seen before: this may be a copy of another terminal.", "Find out where the terminal comes from before it is set up again."},
+	{IdentityNone, Technician, "The terminal has not been set up.", "Set it up with a voucher from the clinic."},
+	{IdentityExpired, Operator, "The terminal's certificate has expired; it renews it as soon as it reaches the clinic.", "Check that the terminal reaches the clinic."},
+	{TimeOff, Operator, "The terminal's clock is far off.", "Check that the terminal reaches a time server."},
+	{StorageDamaged, Operator, "The terminal's database was damaged; it was set aside and made anew. The identity is unharmed.", "Replace the storage if this happens again."},
+	{StorageFull, Technician, "The terminal's storage is full.", "Free space on the terminal or replace its storage."},
+	{StorageUnreadable, Technician, "The terminal's state folder cannot be read or written.", "Check that the folder exists and belongs to the agent's user."},
+	{PowerRestarted, Operator, "The terminal restarted during a call.", "Check its power supply if this happens again."},
+	{BrowserNoCamera, Clinician, "This computer has no camera or microphone that the browser can use.", "Connect one, or allow its use, and ring again."},
+	{BrowserDenied, Clinician, "The browser was not allowed to use camera and microphone.", "Allow it beside the address and ring again."},
+	{BrowserFailed, Clinician, "The browser could not make the call.", "Reload the page and ring again; use a current browser if this persists."},
+	{Unknown, Operator, "The call failed and the cause is not known.", "Send this call's number to the supplier."},
+}
+
+var byCode = func() map[Code]Failure {
+	m := make(map[Code]Failure, len(Register))
+	for _, f := range Register {
+		m[f.Code] = f
+	}
+	return m
+}()
+
+// Explain returns the register's entry for c; an unknown code gets the entry of Unknown with c kept.
+func Explain(c Code) Failure {
+	if f, ok := byCode[c]; ok {
+		return f
+	}
+	f := byCode[Unknown]
+	f.Code = c
+	return f
+}
+
+// Outcome returns the code that a decision other than Ringing and Answered ends a call with.
+func (d Decision) Outcome() Code {
+	switch d {
+	case Declined:
+		return AnswerDeclined
+	case Busy:
+		return AnswerBusy
+	case Quiet:
+		return AnswerQuiet
+	case Shutter:
+		return AnswerShutter
+	case Refused:
+		return AnswerRefused
+	case Ringing, Answered:
+	}
+	return Unknown
+}
+
+var codePattern = regexp.MustCompile(`^[a-z]{1,20}\.[a-z_]{1,40}$`)
+
+// valid accepts codes that this version does not know, so that a newer peer can be understood, but nothing that is not a code.
+func (c Code) valid() error {
+	if !codePattern.MatchString(string(c)) {
+		return malformed("code is not stage.cause")
+	}
+	return nil
+}

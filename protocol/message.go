@@ -1,0 +1,382 @@
+package protocol
+
+import "github.com/fxamacker/cbor/v2"
+
+// Kinds of call messages.
+const (
+	KindInvite    = "invite"
+	KindCandidate = "candidate"
+	KindHangUp    = "hang-up"
+	KindAnswer    = "answer"
+	KindEnd       = "end"
+)
+
+// CallIn is a call message to the terminal, on InCall. Exactly the field that Kind names is set.
+type CallIn struct {
+	Version   uint       `cbor:"1,keyasint"`
+	Call      CallID     `cbor:"2,keyasint"`
+	Kind      string     `cbor:"3,keyasint"`
+	Invite    *Invite    `cbor:"4,keyasint,omitempty"`
+	Candidate *Candidate `cbor:"5,keyasint,omitempty"`
+	HangUp    *HangUp    `cbor:"6,keyasint,omitempty"`
+}
+
+// Invite carries the caller's proof and offer.
+type Invite struct {
+	Invitation []byte      `cbor:"1,keyasint"` // signed Invitation
+	Offer      SDP         `cbor:"2,keyasint"`
+	ICE        []ICEServer `cbor:"3,keyasint,omitempty"`
+	RelayOnly  bool        `cbor:"4,keyasint,omitempty"`
+}
+
+// ICEServer is a STUN or TURN server with short-lived credentials.
+type ICEServer struct {
+	URLs       []string `cbor:"1,keyasint" json:"urls"`
+	Username   string   `cbor:"2,keyasint,omitempty" json:"username,omitempty"`
+	Credential Secret   `cbor:"3,keyasint,omitempty" json:"credential,omitempty"`
+}
+
+// Candidate is one trickled ICE candidate (RFC 8840); an empty Line ends the candidates.
+type Candidate struct {
+	Line  CandidateLine `cbor:"1,keyasint"`
+	Mid   string        `cbor:"2,keyasint"`
+	MLine uint16        `cbor:"3,keyasint"`
+}
+
+// HangUp ends the call from the caller's side.
+type HangUp struct {
+	End []byte `cbor:"1,keyasint"` // signed End, By SideCaller
+}
+
+// CallOut is a call message from the terminal, on OutCall. Exactly the field that Kind names is set.
+type CallOut struct {
+	Version   uint        `cbor:"1,keyasint"`
+	Call      CallID      `cbor:"2,keyasint"`
+	Kind      string      `cbor:"3,keyasint"`
+	Answer    *CallAnswer `cbor:"4,keyasint,omitempty"`
+	Candidate *Candidate  `cbor:"5,keyasint,omitempty"`
+	End       *CallEnd    `cbor:"6,keyasint,omitempty"`
+	// Refusal says why an invitation was not accepted where nothing can be signed about it: it could not be proven.
+	Refusal Code `cbor:"7,keyasint,omitempty"`
+}
+
+// KindRefusal is a CallOut whose Refusal is set.
+const KindRefusal = "refusal"
+
+// CallAnswer carries the terminal's proof and, with Ringing, its session description.
+type CallAnswer struct {
+	Answer []byte `cbor:"1,keyasint"` // signed Answer
+	SDP    SDP    `cbor:"2,keyasint,omitempty"`
+}
+
+// CallEnd carries the terminal's signed End.
+type CallEnd struct {
+	End []byte `cbor:"1,keyasint"`
+}
+
+func (m *CallIn) valid() error {
+	if err := checkVersion(m.Version); err != nil {
+		return err
+	}
+	if (m.Call == CallID{}) {
+		return malformed("call message lacks a call")
+	}
+	set := 0
+	for _, b := range []bool{m.Invite != nil, m.Candidate != nil, m.HangUp != nil} {
+		if b {
+			set++
+		}
+	}
+	if set != 1 {
+		return malformed("call message has %d bodies", set)
+	}
+	switch {
+	case m.Kind == KindInvite && m.Invite != nil:
+		return m.Invite.valid()
+	case m.Kind == KindCandidate && m.Candidate != nil:
+		return m.Candidate.valid()
+	case m.Kind == KindHangUp && m.HangUp != nil:
+		return checkStatement(m.HangUp.End)
+	}
+	return malformed("kind and body of the call message differ")
+}
+
+func checkStatement(b []byte) error {
+	if len(b) == 0 || len(b) > MaxStatement {
+		return malformed("statement has %d bytes", len(b))
+	}
+	return nil
+}
+
+func (i *Invite) valid() error {
+	if err := checkStatement(i.Invitation); err != nil {
+		return err
+	}
+	if i.Offer == "" || len(i.Offer) > MaxSDP {
+		return malformed("offer has %d bytes", len(i.Offer))
+	}
+	if len(i.ICE) > 8 {
+		return malformed("%d ICE servers, at most 8", len(i.ICE))
+	}
+	for _, s := range i.ICE {
+		if len(s.URLs) == 0 || len(s.URLs) > 8 || len(s.Username) > MaxText || len(s.Credential) > MaxText {
+			return malformed("ICE server out of bounds")
+		}
+		for _, u := range s.URLs {
+			if u == "" || len(u) > MaxText {
+				return malformed("ICE URL out of bounds")
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Candidate) valid() error {
+	if len(c.Line) > MaxCandidate || len(c.Mid) > 32 {
+		return malformed("candidate out of bounds")
+	}
+	return nil
+}
+
+func (m *CallOut) valid() error {
+	if err := checkVersion(m.Version); err != nil {
+		return err
+	}
+	if (m.Call == CallID{}) {
+		return malformed("call message lacks a call")
+	}
+	set := 0
+	for _, b := range []bool{m.Answer != nil, m.Candidate != nil, m.End != nil, m.Refusal != ""} {
+		if b {
+			set++
+		}
+	}
+	if set != 1 {
+		return malformed("call message has %d bodies", set)
+	}
+	switch {
+	case m.Kind == KindAnswer && m.Answer != nil:
+		if len(m.Answer.SDP) > MaxSDP {
+			return malformed("answer has %d bytes", len(m.Answer.SDP))
+		}
+		return checkStatement(m.Answer.Answer)
+	case m.Kind == KindCandidate && m.Candidate != nil:
+		return m.Candidate.valid()
+	case m.Kind == KindEnd && m.End != nil:
+		return checkStatement(m.End.End)
+	case m.Kind == KindRefusal && m.Refusal != "":
+		return m.Refusal.valid()
+	}
+	return malformed("kind and body of the call message differ")
+}
+
+// Presence is retained on OutPresence. The will carries Online false.
+type Presence struct {
+	Version  uint   `cbor:"1,keyasint"`
+	Online   bool   `cbor:"2,keyasint"`
+	Session  Nonce  `cbor:"3,keyasint"` // of this connection, so that a late will cannot clear a newer presence
+	Since    Time   `cbor:"4,keyasint"`
+	Software string `cbor:"5,keyasint"`
+}
+
+func (p *Presence) valid() error {
+	if err := checkVersion(p.Version); err != nil {
+		return err
+	}
+	return checkText("software", p.Software, true)
+}
+
+// DeviceState says which device a terminal would use; nothing is opened to find out.
+type DeviceState struct {
+	Kind string `cbor:"1,keyasint" json:"kind"` // "v4l2", "alsa", "drm", "memory", "synthetic", "none"
+	Name string `cbor:"2,keyasint" json:"name"`
+}
+
+// Condition is one entry of the register of conditions that holds now.
+type Condition struct {
+	Code  Code `cbor:"1,keyasint" json:"code"`
+	Since Time `cbor:"2,keyasint" json:"since"`
+}
+
+// Health is retained on OutHealth.
+type Health struct {
+	Version    uint        `cbor:"1,keyasint"`
+	At         Time        `cbor:"2,keyasint"`
+	Uptime     uint64      `cbor:"3,keyasint"` // seconds since the agent started
+	Software   string      `cbor:"4,keyasint"`
+	KeyGrade   string      `cbor:"5,keyasint"` // "file" or "hardware"
+	Camera     DeviceState `cbor:"6,keyasint"`
+	Microphone DeviceState `cbor:"7,keyasint"`
+	Speaker    DeviceState `cbor:"8,keyasint"`
+	Screen     DeviceState `cbor:"9,keyasint"`
+	Conditions []Condition `cbor:"10,keyasint"`
+	Pending    uint64      `cbor:"11,keyasint"` // events in the outbox
+	Dropped    uint64      `cbor:"12,keyasint"` // events that the bound of the outbox cost
+	InCall     bool        `cbor:"13,keyasint"`
+	Malformed  uint64      `cbor:"14,keyasint"` // messages refused since start
+}
+
+func (h *Health) valid() error {
+	if err := checkVersion(h.Version); err != nil {
+		return err
+	}
+	if h.At <= 0 || len(h.Conditions) > 64 {
+		return malformed("health out of bounds")
+	}
+	for _, d := range []DeviceState{h.Camera, h.Microphone, h.Speaker, h.Screen} {
+		if err := checkText("device kind", d.Kind, true); err != nil {
+			return err
+		}
+		if err := checkText("device name", d.Name, false); err != nil {
+			return err
+		}
+	}
+	for _, c := range h.Conditions {
+		if err := c.Code.valid(); err != nil {
+			return err
+		}
+	}
+	return checkText("software", h.Software, true)
+}
+
+// Kinds of events.
+const (
+	EventCall    = "call"    // CallRecord
+	EventEnd     = "end"     // EndReceipt
+	EventOpening = "opening" // Opening: the ledger of camera and microphone
+	EventNotice  = "notice"  // Notice: something happened that somebody should know
+)
+
+// Event is one entry of a terminal's outbox, on OutEvent. Epoch and Seq identify it: a clinic that has committed (Epoch,
+// Seq) once recognises it again. A rebuilt outbox begins a new Epoch.
+type Event struct {
+	Version uint            `cbor:"1,keyasint"`
+	Epoch   Nonce           `cbor:"2,keyasint"`
+	Seq     uint64          `cbor:"3,keyasint"`
+	At      Time            `cbor:"4,keyasint"`
+	Kind    string          `cbor:"5,keyasint"`
+	Body    cbor.RawMessage `cbor:"6,keyasint"` // canonical encoding of the kind's message
+}
+
+func (e *Event) valid() error {
+	if err := checkVersion(e.Version); err != nil {
+		return err
+	}
+	if (e.Epoch == Nonce{}) || e.Seq == 0 || e.At <= 0 {
+		return malformed("event lacks an epoch, sequence number or time")
+	}
+	_, err := e.Open()
+	return err
+}
+
+// Open decodes the event's body: *CallRecord, *EndReceipt, *Opening or *Notice.
+func (e *Event) Open() (any, error) {
+	var m validator
+	switch e.Kind {
+	case EventCall:
+		m = new(CallRecord)
+	case EventEnd:
+		m = new(EndReceipt)
+	case EventOpening:
+		m = new(Opening)
+	case EventNotice:
+		m = new(Notice)
+	default:
+		return nil, malformed("unknown kind of event")
+	}
+	if err := Decode(e.Body, m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Ack says that every event of Epoch up to and including Seq is committed at the clinic.
+type Ack struct {
+	Version uint   `cbor:"1,keyasint"`
+	Epoch   Nonce  `cbor:"2,keyasint"`
+	Seq     uint64 `cbor:"3,keyasint"`
+}
+
+func (a *Ack) valid() error {
+	if (a.Epoch == Nonce{}) {
+		return malformed("ack lacks an epoch")
+	}
+	return checkVersion(a.Version)
+}
+
+// Kinds of commands.
+const (
+	CommandReport = "report" // publish health now
+	CommandRenew  = "renew"  // renew the certificate now
+)
+
+// Command asks a terminal to do something harmless, on InCommand. Anything that is not harmless travels signed.
+type Command struct {
+	Version uint   `cbor:"1,keyasint"`
+	Kind    string `cbor:"2,keyasint"`
+}
+
+func (c *Command) valid() error {
+	if c.Kind != CommandReport && c.Kind != CommandRenew {
+		return malformed("unknown command")
+	}
+	return checkVersion(c.Version)
+}
+
+// EndReceipt is a signed End kept until the clinic has it.
+type EndReceipt struct {
+	Version uint   `cbor:"1,keyasint"`
+	Call    CallID `cbor:"2,keyasint"`
+	End     []byte `cbor:"3,keyasint"`
+}
+
+func (e *EndReceipt) valid() error {
+	if (e.Call == CallID{}) {
+		return malformed("end receipt lacks a call")
+	}
+	if err := checkStatement(e.End); err != nil {
+		return err
+	}
+	return checkVersion(e.Version)
+}
+
+// Opening is one entry of the ledger: a camera or microphone was opened or closed.
+type Opening struct {
+	Version uint   `cbor:"1,keyasint"`
+	Device  string `cbor:"2,keyasint"` // "camera" or "microphone"
+	Open    bool   `cbor:"3,keyasint"`
+	Call    CallID `cbor:"4,keyasint"`
+	At      Time   `cbor:"5,keyasint"`
+}
+
+func (o *Opening) valid() error {
+	if o.Device != "camera" && o.Device != "microphone" {
+		return malformed("unknown device")
+	}
+	if o.At <= 0 {
+		return malformed("opening lacks a time")
+	}
+	return checkVersion(o.Version)
+}
+
+// Notice reports something that happened outside a call or was refused (R18).
+type Notice struct {
+	Version uint   `cbor:"1,keyasint"`
+	Code    Code   `cbor:"2,keyasint"`
+	Call    CallID `cbor:"3,keyasint"` // zero if none
+	Detail  string `cbor:"4,keyasint"` // technical, without names, addresses or secrets
+	At      Time   `cbor:"5,keyasint"`
+}
+
+func (n *Notice) valid() error {
+	if n.At <= 0 {
+		return malformed("notice lacks a time")
+	}
+	if err := n.Code.valid(); err != nil {
+		return err
+	}
+	if err := checkText("detail", n.Detail, false); err != nil {
+		return err
+	}
+	return checkVersion(n.Version)
+}
