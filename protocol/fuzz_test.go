@@ -1,0 +1,139 @@
+package protocol
+
+import (
+	"bytes"
+	"testing"
+)
+
+// fuzzMessage feeds one decoder. Whatever it accepts has to encode to the very same bytes.
+func fuzzMessage[T any, P interface {
+	*T
+	validator
+}](f *testing.F, seeds ...string) {
+	all := messages(f)
+	for _, name := range seeds {
+		b, err := Encode(all[name])
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m := P(new(T))
+		if Decode(b, m) != nil {
+			return
+		}
+		again, err := Encode(m)
+		if err != nil {
+			t.Fatalf("accepted, but refused to encode: %v", err)
+		}
+		if !bytes.Equal(again, b) {
+			t.Fatalf("accepted %x, encoded %x", b, again)
+		}
+	})
+}
+
+func FuzzCallIn(f *testing.F) {
+	fuzzMessage[CallIn](f, "call-in invite", "call-in candidate", "call-in hang-up")
+}
+
+func FuzzCallOut(f *testing.F) {
+	fuzzMessage[CallOut](f, "call-out answer", "call-out candidate", "call-out end", "call-out refusal")
+}
+func FuzzPresence(f *testing.F) { fuzzMessage[Presence](f, "presence") }
+func FuzzHealth(f *testing.F)   { fuzzMessage[Health](f, "health") }
+func FuzzAck(f *testing.F)      { fuzzMessage[Ack](f, "ack") }
+func FuzzCommand(f *testing.F)  { fuzzMessage[Command](f, "command") }
+func FuzzSettings(f *testing.F) { fuzzMessage[Settings](f, "settings") }
+func FuzzEvent(f *testing.F) {
+	fuzzMessage[Event](f, "event call", "event end", "event opening", "event notice")
+}
+
+// FuzzVerify: nothing but what this key signed is accepted, whatever the bytes.
+func FuzzVerify(f *testing.F) {
+	key := testKey(7)
+
+	for _, name := range []string{"invitation", "answer", "refusal", "end"} {
+		b, err := Sign(messages(f)[name].(statement), key)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	payloads := func() (p [][]byte) {
+		for _, name := range []string{"invitation", "answer", "refusal", "end"} {
+			b, err := Encode(messages(f)[name])
+			if err != nil {
+				f.Fatal(err)
+			}
+			p = append(p, b)
+		}
+		return p
+	}()
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, s := range []statement{new(Invitation), new(Answer), new(End)} {
+			if Verify(b, &key.PublicKey, s) != nil {
+				continue
+			}
+			got, err := Encode(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			known := false
+			for i := range payloads {
+				known = known || bytes.Equal(got, payloads[i])
+			}
+			if !known {
+				t.Fatalf("accepted a statement that was never signed: %x", b)
+			}
+		}
+	})
+}
+
+func FuzzParseVoucher(f *testing.F) {
+	text, err := messages(f)["voucher"].(*Voucher).Text()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(text))
+	f.Add("vindu-voucher-1.oA")
+	f.Fuzz(func(t *testing.T, s string) {
+		v, err := ParseVoucher(s)
+		if err != nil {
+			return
+		}
+		if _, err := v.Text(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func FuzzDecodeCerts(f *testing.F) {
+	body, err := EncodeCerts(testCert(f))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(body)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		certs, err := DecodeCerts(b)
+		if err != nil {
+			return
+		}
+		if _, err := EncodeCerts(certs...); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func FuzzTopic(f *testing.F) {
+	f.Add(OutTopic(HashSPKI(nil), OutEvent))
+	f.Add(InTopic(HashSPKI(nil), InCall))
+	f.Fuzz(func(t *testing.T, s string) {
+		if k, ch, err := ParseOutTopic(s); err == nil && OutTopic(k, ch) != s {
+			t.Fatalf("out topic %q read as %s %s", s, k, ch)
+		}
+		if k, ch, err := ParseInTopic(s); err == nil && InTopic(k, ch) != s {
+			t.Fatalf("in topic %q read as %s %s", s, k, ch)
+		}
+	})
+}
