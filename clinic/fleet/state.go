@@ -1,0 +1,23 @@
+package fleet
+
+import (
+	"time"
+
+	"vindu/protocol"
+)
+
+// Silence is how long a terminal may be silent before it is no longer taken to be online. Terminals report
+// at least twice in that time.
+const Silence = 60 * time.Second
+
+// State is what the clinic knows of one terminal.
+type State struct {
+	Terminal protocol.KeyHash
+	Online   bool
+	Since    time.Time // of Online, or of not Online; zero if it was never seen
+	Heard    time.Time // when anything last came from it; zero if nothing ever did
+	Software string
+	Health   *protocol.Health // the latest; nil if it never reported
+	// Malformed counts messages of this terminal that were refused since the clinic started.
+	Malformed uint64
+}
