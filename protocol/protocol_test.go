@@ -19,7 +19,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write testdata/messages.json anew")
+var update = flag.Bool("update", false, "write the golden files in testdata anew")
 
 // testKey is a fixed key: golden messages name its hash. It protects nothing.
 func testKey(d int64) *ecdsa.PrivateKey {
