@@ -1,0 +1,187 @@
+// Package authority holds the clinic's keys and what is done with them: it certifies terminals and the clinic's own
+// server and client for TLS, and signs invitations and ends.
+//
+// Everything is ECDSA P-256. Below the root (20 years, its key is needed only to make a new issuing CA) stands one
+// issuing CA (5 years) and below that the leaves. A terminal pins the root, which came with its voucher, and the
+// authorisation keys, which it gets with its settings. A leaf says what the clinic decides and nothing that a request
+// asks for: a terminal's CN is its name (protocol.KeyHash.Name), its one SAN the URI urn:vindu:terminal:<name>.
+//
+// In the folder, with mode 0700 and all files 0600:
+//
+//	root.pem  issuing.pem            certificates
+//	root.key                         not needed while serving: advise to keep it offline
+//	issuing.key  authorisation.key   PKCS #8 in PEM
+//	log.key                          signs the audit log's tree heads (golang.org/x/mod/sumdb/note)
+//
+// The embedded authorisation key is on the server, so whoever steals the server can sign invitations.
+package authority
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"vindu/protocol"
+)
+
+// Lifetimes of certificates, and how far back they begin, for clocks that are a little off.
+const (
+	rootLife     = 20 * 365 * 24 * time.Hour
+	issuingLife  = 5 * 365 * 24 * time.Hour
+	TerminalLife = 30 * 24 * time.Hour
+	serverLife   = 30 * 24 * time.Hour
+	backdate     = time.Hour
+)
+
+// URIs in the SAN of leaves. A terminal's is followed by its name.
+const (
+	uriTerminal = "urn:vindu:terminal:"
+	uriClinic   = "urn:vindu:clinic"
+)
+
+// MaxRequest bounds a certification request (PKCS #10, DER) in bytes.
+const MaxRequest = 4 << 10
+
+var (
+	// ErrRequest is wrapped when a certification request is malformed, not signed by its own key, or not for a P-256 key.
+	ErrRequest = errors.New("unusable certification request")
+	// ErrCertificate is wrapped when a certificate is not a terminal's of this clinic, whatever its time.
+	ErrCertificate = errors.New("not a terminal's certificate of this clinic")
+)
+
+// Authority holds the clinic's keys, root's excepted. It is safe for concurrent use.
+type Authority struct {
+	root, issuing *x509.Certificate
+	issuingKey    *ecdsa.PrivateKey
+	signing       *ecdsa.PrivateKey
+	signingSPKI   []byte
+	logKey        string
+	now           func() time.Time
+}
+
+// Root returns the certificate that vouchers carry and terminals pin.
+func (a *Authority) Root() *x509.Certificate { return a.root }
+
+// Issuing returns the certificate of the CA that signs leaves.
+func (a *Authority) Issuing() *x509.Certificate { return a.issuing }
+
+// Pool returns what certificates of the clinic's terminals and servers are verified against. The issuing CA is in it, so
+// that a peer that sends its leaf alone is understood.
+func (a *Authority) Pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.root)
+	pool.AddCert(a.issuing)
+	return pool
+}
+
+// Request is a certification request that was found good.
+type Request struct {
+	Key  *ecdsa.PublicKey
+	SPKI []byte // DER SubjectPublicKeyInfo, in its one canonical form
+	Hash protocol.KeyHash
+}
+
+// ParseRequest checks a PKCS #10 request (RFC 2986) in DER. Only its key counts: subject, extensions and attributes are ignored.
+// The error wraps ErrRequest.
+func ParseRequest(der []byte) (*Request, error) {
+	if len(der) > MaxRequest {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrRequest, len(der), MaxRequest)
+	}
+	csr, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	key, ok := csr.PublicKey.(*ecdsa.PublicKey)
+	if !ok || key.Curve != elliptic.P256() {
+		return nil, fmt.Errorf("%w: the key is not ECDSA P-256", ErrRequest)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	if string(spki) != string(csr.RawSubjectPublicKeyInfo) { // else one key could have two names
+		return nil, fmt.Errorf("%w: the key is not in canonical form", ErrRequest)
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	return &Request{Key: key, SPKI: spki, Hash: protocol.HashSPKI(spki)}, nil
+}
+
+// IssueTerminal certifies a terminal for TerminalLife. The caller has decided that it may have a certificate.
+func (a *Authority) IssueTerminal(r *Request) (*x509.Certificate, error) {
+	name := r.Hash.Name()
+	return a.issue(&x509.Certificate{
+		Subject:     pkix.Name{CommonName: name},
+		URIs:        []*url.URL{{Scheme: "urn", Opaque: strings.TrimPrefix(uriTerminal, "urn:") + name}},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}, TerminalLife, r.Key)
+}
+
+func (a *Authority) issue(template *x509.Certificate, life time.Duration, key *ecdsa.PublicKey) (*x509.Certificate, error) {
+	now := a.now()
+	template.NotBefore, template.NotAfter = now.Add(-backdate), now.Add(life)
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.BasicConstraintsValid = true
+	if template.NotAfter.After(a.issuing.NotAfter) {
+		return nil, fmt.Errorf("issue certificate: the issuing CA ends on %s: make a new one", a.issuing.NotAfter.Format(time.DateOnly))
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.issuing, key, a.issuingKey)
+	if err != nil {
+		return nil, fmt.Errorf("issue certificate: %w", err)
+	}
+	return x509.ParseCertificate(der)
+}
+
+// Terminal returns the identity in a peer's certificate if it was issued to a terminal by this clinic, even if it has
+// expired since: use it for renewal, and where TLS has verified the certificate and its time before. The error wraps ErrCertificate.
+func (a *Authority) Terminal(c *x509.Certificate) (protocol.KeyHash, error) {
+	key, ok := c.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return protocol.KeyHash{}, fmt.Errorf("%w: not an ECDSA key", ErrCertificate)
+	}
+	at := c.NotAfter // was it good when it was last valid?
+	if now := a.now(); now.Before(at) {
+		at = now
+	}
+	if _, err := c.Verify(x509.VerifyOptions{Roots: a.Pool(), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		return protocol.KeyHash{}, fmt.Errorf("%w: %w", ErrCertificate, err)
+	}
+	hash, err := protocol.HashKey(key)
+	if err != nil {
+		return protocol.KeyHash{}, fmt.Errorf("%w: %w", ErrCertificate, err)
+	}
+	if len(c.URIs) != 1 || c.URIs[0].String() != uriTerminal+hash.Name() {
+		return protocol.KeyHash{}, fmt.Errorf("%w: its name is not a terminal's, or not its key's", ErrCertificate)
+	}
+	return hash, nil
+}
+
+// IsClinic reports whether c, whose chain TLS has verified, is the certificate of the clinic's own client.
+func IsClinic(c *x509.Certificate) bool { return len(c.URIs) == 1 && c.URIs[0].String() == uriClinic }
+
+// SignInvitation signs on behalf of the clinician that the invitation names first.
+func (a *Authority) SignInvitation(i *protocol.Invitation) ([]byte, error) {
+	return protocol.Sign(i, a.signing)
+}
+
+// SignEnd signs the caller's side of an end.
+func (a *Authority) SignEnd(e *protocol.End) ([]byte, error) {
+	if e.By != protocol.SideCaller {
+		return nil, fmt.Errorf("sign end: the clinic signs for the caller only, not for %q", e.By)
+	}
+	return protocol.Sign(e, a.signing)
+}
+
+// Authorities returns the DER SubjectPublicKeyInfo of the authorisation keys, for terminals to pin.
+func (a *Authority) Authorities() [][]byte { return [][]byte{a.signingSPKI} }
+
+// LogKey returns the private key, in the form of golang.org/x/mod/sumdb/note, that signs the audit log's tree heads.
+func (a *Authority) LogKey() protocol.Secret { return protocol.Secret(a.logKey) }

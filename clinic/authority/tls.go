@@ -1,0 +1,76 @@
+package authority
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Leaf is a certificate of the clinic itself, made anew, with a new key that never leaves memory, when a third of its
+// life is left. It is safe for concurrent use.
+type Leaf struct {
+	a        *Authority
+	template func() *x509.Certificate
+
+	mu      sync.Mutex
+	current *tls.Certificate
+}
+
+// Server returns the certificate of the clinic's server under name, the server name by which terminals know it.
+func (a *Authority) Server(name string) *Leaf {
+	return &Leaf{a: a, template: func() *x509.Certificate {
+		return &x509.Certificate{
+			Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		}
+	}}
+}
+
+// Client returns the certificate with which the clinic itself connects to its broker; IsClinic recognises it.
+func (a *Authority) Client() *Leaf {
+	return &Leaf{a: a, template: func() *x509.Certificate {
+		return &x509.Certificate{
+			Subject:     pkix.Name{CommonName: "clinic"},
+			URIs:        []*url.URL{{Scheme: "urn", Opaque: strings.TrimPrefix(uriClinic, "urn:")}},
+			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		}
+	}}
+}
+
+// Certificate returns the current certificate with its chain.
+func (l *Leaf) Certificate() (*tls.Certificate, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.current != nil && l.a.now().Before(l.current.Leaf.NotAfter.Add(-serverLife/3)) {
+		return l.current, nil
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	c, err := l.a.issue(l.template(), serverLife, &key.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	l.current = &tls.Certificate{Certificate: [][]byte{c.Raw, l.a.issuing.Raw}, PrivateKey: key, Leaf: c}
+	return l.current, nil
+}
+
+// GetCertificate is for tls.Config of a server.
+func (l *Leaf) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { return l.Certificate() }
+
+// GetClientCertificate is for tls.Config of a client.
+func (l *Leaf) GetClientCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return l.Certificate()
+}
+
+// Expires returns when the issuing CA ends.
+func (a *Authority) Expires() time.Time { return a.issuing.NotAfter }
