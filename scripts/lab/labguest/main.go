@@ -1,0 +1,46 @@
+// Labguest is the test's hand inside the lab's guest. It answers calls (package control) on the virtio-serial port
+// named on its command line, for as long as the guest runs.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"vindu/scripts/lab/control"
+)
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "labguest: name the serial port")
+		os.Exit(2)
+	}
+	device, err := os.OpenFile(os.Args[1], os.O_RDWR, 0)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "labguest: %v\n", err)
+		os.Exit(1)
+	}
+	for {
+		fmt.Fprintf(os.Stderr, "labguest: %v\n", control.Serve(port{device}))
+	}
+}
+
+// port reads past the times at which the host's end is not connected: the driver reports those as end of file.
+type port struct{ device *os.File }
+
+func (p port) Read(b []byte) (int, error) {
+	for {
+		n, err := p.device.Read(b)
+		if !errors.Is(err, io.EOF) {
+			return n, err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (p port) Write(b []byte) (int, error) { return p.device.Write(b) }
+
+// Close keeps the device open for the next caller.
+func (port) Close() error { return nil }

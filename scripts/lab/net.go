@@ -1,0 +1,161 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// HostAddr is the host's address on the guest's network, in the network's own namespace.
+	HostAddr = "10.77.0.1"
+	// GuestAddr is the guest's.
+	GuestAddr = "10.77.0.2"
+
+	tap      = "tap0"
+	netnsDir = "/run/netns"
+	prefix   = "vindu-lab-"
+)
+
+// Net is a network namespace with a tap device, on which the guest hangs, and a loopback. Nothing in it reaches the
+// host's networks, nor the other way round; clinic and browser run inside it.
+type Net struct {
+	name string
+}
+
+var netCount atomic.Int32
+
+// newNet makes a network. Networks that a killed test left behind are taken away first.
+func newNet(ctx context.Context) (*Net, error) {
+	if err := pruneNets(ctx); err != nil {
+		return nil, err
+	}
+	n := &Net{fmt.Sprintf("%s%d-%d", prefix, os.Getpid(), netCount.Add(1))}
+	if _, err := output(ctx, "/", "ip", "netns", "add", n.name); err != nil {
+		return nil, fmt.Errorf("make a network namespace: %w", err)
+	}
+	for _, arguments := range [][]string{
+		{"link", "set", "lo", "up"},
+		{"tuntap", "add", tap, "mode", "tap"},
+		{"addr", "add", HostAddr + "/24", "dev", tap},
+		{"link", "set", tap, "up"},
+	} {
+		if _, err := output(ctx, "/", "ip", append([]string{"-n", n.name}, arguments...)...); err != nil {
+			return nil, errors.Join(fmt.Errorf("set up network %s: %w", n.name, err), n.close(ctx))
+		}
+	}
+	return n, nil
+}
+
+func pruneNets(ctx context.Context) error {
+	entries, err := os.ReadDir(netnsDir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, entry := range entries {
+		owner, ok := strings.CutPrefix(entry.Name(), prefix)
+		if !ok {
+			continue
+		}
+		owner, _, _ = strings.Cut(owner, "-")
+		pid, err := strconv.Atoi(owner)
+		if err != nil || syscall.Kill(pid, 0) == nil {
+			continue // not ours, or its test still runs
+		}
+		if err := (&Net{entry.Name()}).close(ctx); err != nil {
+			return fmt.Errorf("take away what an earlier test left: %w", err)
+		}
+	}
+	return nil
+}
+
+// close ends every process that is still in the network, and the network.
+func (n *Net) close(ctx context.Context) error {
+	pids, err := output(ctx, "/", "ip", "netns", "pids", n.name)
+	if err == nil {
+		for pid := range strings.FieldsSeq(pids) {
+			if number, err := strconv.Atoi(pid); err == nil {
+				syscall.Kill(number, syscall.SIGKILL) // it may be gone already
+			}
+		}
+	}
+	_, err = output(ctx, "/", "ip", "netns", "del", n.name)
+	return err
+}
+
+// Command is a command that runs in the network. It is killed with the test process, whatever happens to that.
+func (n *Net) Command(ctx context.Context, name string, arguments ...string) *exec.Cmd {
+	command := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", n.name, name}, arguments...)...)
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	command.WaitDelay = 5 * time.Second
+	return command
+}
+
+// Enter changes a command that was made elsewhere so that it runs in the network.
+func (n *Net) Enter(command *exec.Cmd) {
+	inside := n.Command(context.Background(), command.Path, command.Args[1:]...)
+	command.Path, command.Args, command.Err = inside.Path, inside.Args, inside.Err
+	if command.SysProcAttr == nil {
+		command.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	command.SysProcAttr.Pdeathsig = syscall.SIGKILL
+}
+
+// DialContext connects from within the network; address holds an IP address, not a name.
+func (n *Net) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var conn net.Conn
+	err := n.inside(func() (err error) {
+		var dialer net.Dialer
+		conn, err = dialer.DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
+}
+
+// Listen listens within the network.
+func (n *Net) Listen(network, address string) (net.Listener, error) {
+	var listener net.Listener
+	err := n.inside(func() (err error) {
+		listener, err = net.Listen(network, address)
+		return err
+	})
+	return listener, err
+}
+
+// inside calls f on a thread that is in the network. Sockets stay where they were made.
+func (n *Net) inside(f func() error) error {
+	there, err := os.Open(filepath.Join(netnsDir, n.name))
+	if err != nil {
+		return fmt.Errorf("open network %s: %w", n.name, err)
+	}
+	defer there.Close()
+	runtime.LockOSThread()
+	here, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("open this thread's network: %w", err)
+	}
+	defer here.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("enter network %s: %w", n.name, err)
+	}
+	err = f()
+	if back := unix.Setns(int(here.Fd()), unix.CLONE_NEWNET); back != nil {
+		return errors.Join(err, fmt.Errorf("leave network %s: %w", n.name, back)) // the thread stays locked and ends with its goroutine
+	}
+	runtime.UnlockOSThread()
+	return err
+}
