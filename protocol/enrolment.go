@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"strings"
 )
@@ -80,6 +81,25 @@ func ParseVoucher(text string) (*Voucher, error) {
 		return nil, fmt.Errorf("voucher: %w", err)
 	}
 	return v, nil
+}
+
+// Credentials returns the user name and password by which a terminal presents v at PathEnroll in HTTP Basic
+// authentication (RFC 7617, RFC 7030 §3.2.3): the id in hexadecimal and the secret in unpadded base64url.
+func (v *Voucher) Credentials() (user string, password Secret) {
+	return hex.EncodeToString(v.ID[:]), Secret(base64.RawURLEncoding.EncodeToString(v.Secret))
+}
+
+// ParseCredentials is the inverse of Voucher.Credentials. The error wraps ErrMalformed.
+func ParseCredentials(user string, password Secret) (id Nonce, secret []byte, err error) {
+	b, err := hex.DecodeString(user)
+	if err != nil || len(b) != len(id) || user != hex.EncodeToString(b) {
+		return Nonce{}, nil, malformed("voucher id has to be 32 hexadecimal digits")
+	}
+	secret, err = base64.RawURLEncoding.Strict().DecodeString(string(password))
+	if err != nil || len(secret) != 32 || len(password) != 43 { // the decoder skips line breaks
+		return Nonce{}, nil, malformed("voucher secret has to be 43 characters of base64url")
+	}
+	return Nonce(b), secret, nil
 }
 
 // Settings is what a terminal learns from its clinic right after enrolment, over mutual TLS at PathSettings.
