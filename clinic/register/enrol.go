@@ -1,0 +1,176 @@
+package register
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/x509"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"vindu/clinic/audit"
+	"vindu/clinic/authority"
+	"vindu/protocol"
+)
+
+// MaxVoucherLife bounds how long a voucher may be good for.
+const MaxVoucherLife = 7 * 24 * time.Hour
+
+// Voucher is what the register adds to a protocol.Voucher.
+type Voucher struct {
+	ID      protocol.Nonce
+	Secret  []byte
+	Expires time.Time
+}
+
+// IssueVoucher makes a voucher for one terminal in a home. The secret is not stored. The error wraps ErrNotFound.
+func (r *Register) IssueVoucher(ctx context.Context, who, home string, life time.Duration) (Voucher, error) {
+	if life <= 0 || life > MaxVoucherLife {
+		return Voucher{}, fmt.Errorf("issue voucher: good for %v, has to be between 0 and %v", life, MaxVoucherLife)
+	}
+	h, err := r.Home(ctx, home)
+	if err != nil {
+		return Voucher{}, fmt.Errorf("issue voucher: %w", err)
+	}
+	now := r.now()
+	v := Voucher{ID: protocol.NewNonce(), Secret: make([]byte, 32), Expires: now.Add(life).Truncate(time.Millisecond)}
+	rand.Read(v.Secret)
+	hash := sha256.Sum256(v.Secret)
+	err = r.store.Write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO vouchers (id, hash, home, issued_by, created, expires) VALUES (?, ?, ?, ?, ?, ?)",
+			v.ID[:], hash[:], h.ID, who, now.UnixMilli(), v.Expires.UnixMilli()); err != nil {
+			return err
+		}
+		return r.audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.VoucherIssued, Subject: voucherSubject(v.ID), Detail: map[string]string{"home": h.ID}})
+	})
+	if err != nil {
+		return Voucher{}, fmt.Errorf("issue voucher: %w", err)
+	}
+	return v, nil
+}
+
+func voucherSubject(id protocol.Nonce) string { return fmt.Sprintf("voucher %x", id[:4]) }
+
+// Enrol lets the terminal whose request this is in, by the right of a voucher, and returns its certificate. It happens
+// whole or not at all. A refusal carries a code: protocol.IdentityVoucher (not known, or the secret is wrong),
+// IdentityVoucherOld, IdentityVoucherUsed, IdentityClone (the key is or was another enrolment's), or LinkRefused with ErrRevoked.
+func (r *Register) Enrol(ctx context.Context, id protocol.Nonce, secret []byte, request *authority.Request, issue Issue) (*x509.Certificate, error) {
+	var certificate *x509.Certificate
+	var home string
+	err := r.store.Write(ctx, func(tx *sql.Tx) (err error) {
+		again, err := r.mayEnrol(ctx, tx, id, secret, request.Hash, &home)
+		if err != nil {
+			return err
+		}
+		if !again {
+			if err := r.enrol(ctx, tx, id, request, home); err != nil {
+				return err
+			}
+		}
+		certificate, err = r.certify(ctx, tx, request, issue)
+		return err
+	})
+	if err == nil {
+		return certificate, nil
+	}
+	if home != "" && protocol.CodeOf(err) != protocol.Unknown { // whoever it was knew the voucher (R18)
+		err = errors.Join(err, r.audit.Append(ctx, audit.Entry{Who: voucherSubject(id), What: audit.EnrolmentRefused, Subject: request.Hash.Name(),
+			Detail: map[string]string{"code": string(protocol.CodeOf(err)), "home": home}}))
+	}
+	return nil, err
+}
+
+// mayEnrol decides. It sets home once the voucher's secret was proven.
+func (r *Register) mayEnrol(ctx context.Context, tx *sql.Tx, id protocol.Nonce, secret []byte, key protocol.KeyHash, home *string) (again bool, err error) {
+	var hash, usedKey []byte
+	var of string
+	var expires int64
+	err = tx.QueryRowContext(ctx, "SELECT hash, home, expires, used_key FROM vouchers WHERE id = ?", id[:]).Scan(&hash, &of, &expires, &usedKey)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return false, fmt.Errorf("read voucher: %w", err)
+	}
+	presented := sha256.Sum256(secret)
+	if subtle.ConstantTimeCompare(presented[:], hash) != 1 { // also when there is no such voucher
+		return false, refuse(protocol.IdentityVoucher, "the voucher is not known")
+	}
+	*home = of
+	terminal, err := byTerminal(ctx, tx, key)
+	known := err == nil
+	if !known && !errors.Is(err, ErrNotFound) {
+		return false, err
+	}
+	switch {
+	case usedKey != nil && string(usedKey) != string(key[:]):
+		return false, refuse(protocol.IdentityVoucherUsed, "the voucher was used for another key")
+	case usedKey != nil && !terminal.Revoked.IsZero():
+		return false, revokedError(key)
+	case usedKey != nil:
+		return true, nil // its reply was lost; the voucher's time is not asked again, the key is already in
+	case r.now().UnixMilli() >= expires:
+		return false, refuse(protocol.IdentityVoucherOld, "the voucher has expired")
+	case known:
+		return false, refuse(protocol.IdentityClone, "the key was enrolled before")
+	}
+	return false, nil
+}
+
+func refuse(code protocol.Code, why string) error {
+	return protocol.WithCode(code, errors.New("enrolment refused: "+why))
+}
+
+func (r *Register) enrol(ctx context.Context, tx *sql.Tx, id protocol.Nonce, request *authority.Request, home string) error {
+	now := r.now().UnixMilli()
+	var before []byte
+	err := tx.QueryRowContext(ctx, "SELECT key FROM terminals WHERE home = ? AND revoked IS NULL", home).Scan(&before)
+	if err == nil {
+		e := audit.Entry{Who: voucherSubject(id), What: audit.TerminalReplaced, Detail: map[string]string{"home": home, "by": request.Hash.Name()}}
+		err = r.revoke(ctx, tx, e, Terminal{Key: protocol.KeyHash(before)}, "replaced by another terminal")
+	}
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("replace terminal: %w", err)
+	}
+	if _, err := tx.ExecContext(ctx, "INSERT INTO terminals (key, spki, home, enrolled) VALUES (?, ?, ?, ?)",
+		request.Hash[:], request.SPKI, home, now); err != nil {
+		return fmt.Errorf("register terminal: %w", err)
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE vouchers SET used = ?, used_key = ? WHERE id = ?", now, request.Hash[:], id[:]); err != nil {
+		return fmt.Errorf("use voucher: %w", err)
+	}
+	return r.audit.AppendTx(ctx, tx, audit.Entry{Who: voucherSubject(id), What: audit.TerminalEnrolled, Subject: request.Hash.Name(), Detail: map[string]string{"home": home}})
+}
+
+func (r *Register) certify(ctx context.Context, tx *sql.Tx, request *authority.Request, issue Issue) (*x509.Certificate, error) {
+	c, err := issue(request)
+	if err != nil {
+		return nil, fmt.Errorf("certify terminal %s: %w", request.Hash.Code(), err)
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO certificates VALUES (?, ?, ?, ?)",
+		c.SerialNumber.Text(16), request.Hash[:], c.NotBefore.UnixMilli(), c.NotAfter.UnixMilli())
+	if err != nil {
+		return nil, fmt.Errorf("record certificate: %w", err)
+	}
+	return c, nil
+}
+
+// Renew gives a terminal, which has proven its key, a new certificate. The error wraps ErrNotFound or ErrRevoked.
+func (r *Register) Renew(ctx context.Context, request *authority.Request, issue Issue) (*x509.Certificate, error) {
+	var certificate *x509.Certificate
+	err := r.store.Write(ctx, func(tx *sql.Tx) error {
+		t, err := byTerminal(ctx, tx, request.Hash)
+		if err != nil {
+			return err
+		}
+		if !t.Revoked.IsZero() {
+			return revokedError(t.Key)
+		}
+		if certificate, err = r.certify(ctx, tx, request, issue); err != nil {
+			return err
+		}
+		return r.audit.AppendTx(ctx, tx, audit.Entry{Who: t.Key.Name(), What: audit.TerminalRenewed, Subject: t.Key.Name(),
+			Detail: map[string]string{"serial": certificate.SerialNumber.Text(16)}})
+	})
+	return certificate, err
+}

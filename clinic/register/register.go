@@ -1,0 +1,359 @@
+// Package register knows which terminal stands in which home, who may call, and by what right a terminal came in.
+//
+// A home is an opaque number and a label; nothing here says anything about a patient. A terminal is a public key: its
+// SHA-256 is its identity, and a key that was ever registered stays so for good, so that a copy of a terminal cannot
+// come in as a new one (R3). A home has at most one current terminal; enrolling another replaces, that is revokes, the
+// one before. Nothing is deleted (R17).
+//
+// A voucher lets one terminal in, once, for a short time (R4). Only the hash of its secret is stored. Presenting it again
+// with the same key gives that terminal its certificate again, so that a lost reply costs nothing; with any
+// other key it is refused as used.
+//
+// Every change is written to the audit log in the same transaction.
+package register
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"vindu/clinic/audit"
+	"vindu/clinic/authority"
+	"vindu/clinic/store"
+	"vindu/protocol"
+)
+
+var (
+	// ErrNotFound is wrapped when there is no such home, terminal or person.
+	ErrNotFound = errors.New("not in the register")
+	// ErrRevoked is wrapped when a terminal is known but may not connect any more. Its code is protocol.LinkRefused.
+	ErrRevoked = errors.New("terminal is revoked")
+	// ErrText is wrapped when a label, name, role or organisation is empty, too long or not printable.
+	ErrText = errors.New("text cannot be used")
+)
+
+var steps = []string{
+	`CREATE TABLE homes (id TEXT PRIMARY KEY, label TEXT NOT NULL UNIQUE, created INTEGER NOT NULL) STRICT`,
+	`CREATE TABLE terminals (
+		key BLOB PRIMARY KEY,           -- SHA-256 of spki
+		spki BLOB NOT NULL,
+		home TEXT NOT NULL REFERENCES homes,
+		enrolled INTEGER NOT NULL,
+		revoked INTEGER,                -- when
+		reason TEXT,
+		revocation INTEGER UNIQUE       -- 1, 2, …: in the order in which they happened
+	) STRICT`,
+	`CREATE UNIQUE INDEX terminals_current ON terminals (home) WHERE revoked IS NULL`,
+	`CREATE TABLE vouchers (
+		id BLOB PRIMARY KEY, hash BLOB NOT NULL, home TEXT NOT NULL REFERENCES homes, issued_by TEXT NOT NULL,
+		created INTEGER NOT NULL, expires INTEGER NOT NULL, used INTEGER, used_key BLOB
+	) STRICT`,
+	`CREATE TABLE certificates (
+		serial TEXT PRIMARY KEY, key BLOB NOT NULL REFERENCES terminals, not_before INTEGER NOT NULL, not_after INTEGER NOT NULL
+	) STRICT`,
+	`CREATE INDEX certificates_key ON certificates (key, not_after)`,
+	`CREATE TABLE persons (
+		id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, organisation TEXT NOT NULL, created INTEGER NOT NULL,
+		UNIQUE (name, role, organisation)
+	) STRICT`,
+}
+
+// Home is where a terminal stands.
+type Home struct {
+	ID       string // decimal digits, random
+	Label    string
+	Terminal protocol.KeyHash // the current terminal; zero if there is none
+	SPKI     []byte           // DER SubjectPublicKeyInfo of that terminal
+	Enrolled time.Time
+}
+
+// Terminal is a key that is, or once was, a terminal's.
+type Terminal struct {
+	Key       protocol.KeyHash
+	SPKI      []byte
+	Home      string // ID
+	HomeLabel string
+	Enrolled  time.Time
+	Revoked   time.Time // zero if it is current
+	Reason    string    // why it was revoked
+}
+
+// Person is one who may sign in.
+type Person struct {
+	ID    string         // decimal digits, random
+	Party protocol.Party // as patients will see it
+}
+
+// Register is the register in a store. It is safe for concurrent use.
+type Register struct {
+	store *store.Store
+	audit *audit.Log
+	now   func() time.Time
+}
+
+// New brings the register's tables up.
+func New(ctx context.Context, s *store.Store, log *audit.Log) (*Register, error) {
+	if err := s.Migrate(ctx, "register", steps); err != nil {
+		return nil, fmt.Errorf("register: %w", err)
+	}
+	return &Register{store: s, audit: log, now: time.Now}, nil
+}
+
+// checkText lets through what can be shown on any screen: 1 to MaxText bytes, printable, not blank at the ends.
+func checkText(field, s string) error {
+	switch {
+	case s == "" || strings.TrimSpace(s) != s:
+		return fmt.Errorf("%w: %s is empty or begins or ends with a space", ErrText, field)
+	case len(s) > protocol.MaxText:
+		return fmt.Errorf("%w: %s has %d bytes, at most %d", ErrText, field, len(s), protocol.MaxText)
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return fmt.Errorf("%w: %s has a character that cannot be printed", ErrText, field)
+	}
+	return nil
+}
+
+// newID returns nine random digits, the first not 0: enough never to meet again in one clinic, few enough to read out.
+func newID() (string, error) {
+	n, err := rand.Int(rand.Reader, big.NewInt(900_000_000))
+	if err != nil {
+		return "", err
+	}
+	return n.Add(n, big.NewInt(100_000_000)).String(), nil
+}
+
+// EnsureHome returns the home with this label and makes it where there is none.
+func (r *Register) EnsureHome(ctx context.Context, label string) (Home, error) {
+	if err := checkText("the home's label", label); err != nil {
+		return Home{}, err
+	}
+	id, err := newID()
+	if err != nil {
+		return Home{}, fmt.Errorf("add home: %w", err)
+	}
+	err = r.store.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO homes VALUES (?, ?, ?) ON CONFLICT (label) DO NOTHING", id, label, r.now().UnixMilli())
+		return err
+	})
+	if err != nil {
+		return Home{}, fmt.Errorf("add home: %w", err)
+	}
+	return r.home(ctx, "label = ?", label)
+}
+
+const selectHome = `SELECT homes.id, homes.label, terminals.key, terminals.spki, terminals.enrolled
+	FROM homes LEFT JOIN terminals ON terminals.home = homes.id AND terminals.revoked IS NULL`
+
+func scanHome(scan func(...any) error) (Home, error) {
+	var h Home
+	var key []byte
+	var enrolled sql.NullInt64
+	if err := scan(&h.ID, &h.Label, &key, &h.SPKI, &enrolled); err != nil {
+		return Home{}, err
+	}
+	if key != nil {
+		copy(h.Terminal[:], key)
+		h.Enrolled = time.UnixMilli(enrolled.Int64)
+	}
+	return h, nil
+}
+
+func (r *Register) home(ctx context.Context, where string, argument any) (Home, error) {
+	h, err := scanHome(r.store.Read().QueryRowContext(ctx, selectHome+" WHERE "+where, argument).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Home{}, fmt.Errorf("home: %w", ErrNotFound)
+	}
+	if err != nil {
+		return Home{}, fmt.Errorf("read home: %w", err)
+	}
+	return h, nil
+}
+
+// Home returns one home. The error wraps ErrNotFound.
+func (r *Register) Home(ctx context.Context, id string) (Home, error) {
+	return r.home(ctx, "homes.id = ?", id)
+}
+
+// Homes returns all homes, by label.
+func (r *Register) Homes(ctx context.Context) ([]Home, error) {
+	rows, err := r.store.Read().QueryContext(ctx, selectHome+" ORDER BY homes.label")
+	if err != nil {
+		return nil, fmt.Errorf("read homes: %w", err)
+	}
+	defer rows.Close()
+	var homes []Home
+	for rows.Next() {
+		h, err := scanHome(rows.Scan)
+		if err != nil {
+			return nil, fmt.Errorf("read homes: %w", err)
+		}
+		homes = append(homes, h)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read homes: %w", err)
+	}
+	return homes, nil
+}
+
+type queryer interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func byTerminal(ctx context.Context, q queryer, key protocol.KeyHash) (Terminal, error) {
+	t := Terminal{Key: key}
+	var enrolled int64
+	var revoked sql.NullInt64
+	var reason sql.NullString
+	err := q.QueryRowContext(ctx, `SELECT spki, home, label, enrolled, revoked, reason FROM terminals JOIN homes ON homes.id = home
+		WHERE key = ?`, key[:]).Scan(&t.SPKI, &t.Home, &t.HomeLabel, &enrolled, &revoked, &reason)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Terminal{}, protocol.WithCode(protocol.LinkRefused, fmt.Errorf("terminal %s: %w", key.Code(), ErrNotFound))
+	}
+	if err != nil {
+		return Terminal{}, fmt.Errorf("read terminal %s: %w", key.Code(), err)
+	}
+	t.Enrolled, t.Reason = time.UnixMilli(enrolled), reason.String
+	if revoked.Valid {
+		t.Revoked = time.UnixMilli(revoked.Int64)
+	}
+	return t, nil
+}
+
+// ByTerminal returns what is known of a key, revoked or not. The error wraps ErrNotFound.
+func (r *Register) ByTerminal(ctx context.Context, key protocol.KeyHash) (Terminal, error) {
+	return byTerminal(ctx, r.store.Read(), key)
+}
+
+// Admit returns the terminal if it may connect now. The error wraps ErrNotFound or ErrRevoked.
+func (r *Register) Admit(ctx context.Context, key protocol.KeyHash) (Terminal, error) {
+	t, err := r.ByTerminal(ctx, key)
+	if err == nil && !t.Revoked.IsZero() {
+		err = revokedError(key)
+	}
+	if err != nil {
+		return Terminal{}, err
+	}
+	return t, nil
+}
+
+func revokedError(key protocol.KeyHash) error {
+	return protocol.WithCode(protocol.LinkRefused, fmt.Errorf("terminal %s: %w", key.Code(), ErrRevoked))
+}
+
+// Revoke withdraws a terminal's right to connect, for good. Revoking it again changes nothing. The error wraps ErrNotFound.
+func (r *Register) Revoke(ctx context.Context, who string, key protocol.KeyHash, reason string) error {
+	if err := checkText("the reason", reason); err != nil {
+		return err
+	}
+	return r.store.Write(ctx, func(tx *sql.Tx) error {
+		t, err := byTerminal(ctx, tx, key)
+		if err != nil || !t.Revoked.IsZero() {
+			return err
+		}
+		return r.revoke(ctx, tx, audit.Entry{Who: who, What: audit.TerminalRevoked, Detail: map[string]string{"reason": reason}}, t, reason)
+	})
+}
+
+func (r *Register) revoke(ctx context.Context, tx *sql.Tx, e audit.Entry, t Terminal, reason string) error {
+	if _, err := tx.ExecContext(ctx, `UPDATE terminals SET revoked = ?, reason = ?,
+		revocation = (SELECT coalesce(max(revocation), 0) + 1 FROM terminals) WHERE key = ?`, r.now().UnixMilli(), reason, t.Key[:]); err != nil {
+		return fmt.Errorf("revoke terminal: %w", err)
+	}
+	e.Subject = t.Key.Name()
+	return r.audit.AppendTx(ctx, tx, e)
+}
+
+// revocationPoll is how often WatchRevoked looks. A revocation acts within 5 s; it may come from another process.
+const revocationPoll = time.Second
+
+// WatchRevoked calls revoked for every terminal that is revoked, those that were before the call included, in order,
+// until ctx ends. A read that fails is tried again.
+func (r *Register) WatchRevoked(ctx context.Context, revoked func(protocol.KeyHash)) error {
+	tick := time.NewTicker(revocationPoll)
+	defer tick.Stop()
+	last := int64(0)
+	for {
+		if err := r.revokedSince(ctx, &last, revoked); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("watch for revoked terminals: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *Register) revokedSince(ctx context.Context, last *int64, revoked func(protocol.KeyHash)) error {
+	rows, err := r.store.Read().QueryContext(ctx, "SELECT revocation, key FROM terminals WHERE revocation > ? ORDER BY revocation", *last)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var key []byte
+		if err := rows.Scan(last, &key); err != nil {
+			return err
+		}
+		revoked(protocol.KeyHash(key))
+	}
+	return rows.Err()
+}
+
+// EnsurePerson returns the person with this name, role and organisation and adds it where there is none.
+func (r *Register) EnsurePerson(ctx context.Context, who string, p protocol.Party) (Person, error) {
+	for field, s := range map[string]string{"the name": p.Name, "the role": p.Role, "the organisation": p.Organisation} {
+		if err := checkText(field, s); err != nil {
+			return Person{}, err
+		}
+	}
+	id, err := newID()
+	if err != nil {
+		return Person{}, fmt.Errorf("add person: %w", err)
+	}
+	person := Person{Party: p}
+	err = r.store.Write(ctx, func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, "INSERT INTO persons VALUES (?, ?, ?, ?, ?) ON CONFLICT (name, role, organisation) DO NOTHING",
+			id, p.Name, p.Role, p.Organisation, r.now().UnixMilli())
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil {
+			return err
+		} else if n > 0 {
+			err := r.audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.PersonAdded, Subject: id, Detail: map[string]string{"name": p.Name, "role": p.Role, "organisation": p.Organisation}})
+			if err != nil {
+				return err
+			}
+		}
+		return tx.QueryRowContext(ctx, "SELECT id FROM persons WHERE name = ? AND role = ? AND organisation = ?", p.Name, p.Role, p.Organisation).Scan(&person.ID)
+	})
+	if err != nil {
+		return Person{}, fmt.Errorf("add person: %w", err)
+	}
+	return person, nil
+}
+
+// Person returns one person. The error wraps ErrNotFound.
+func (r *Register) Person(ctx context.Context, id string) (Person, error) {
+	p := Person{ID: id}
+	err := r.store.Read().QueryRowContext(ctx, "SELECT name, role, organisation FROM persons WHERE id = ?", id).
+		Scan(&p.Party.Name, &p.Party.Role, &p.Party.Organisation)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Person{}, fmt.Errorf("person: %w", ErrNotFound)
+	}
+	if err != nil {
+		return Person{}, fmt.Errorf("read person: %w", err)
+	}
+	return p, nil
+}
+
+// Issue makes a terminal's certificate; authority.Authority.IssueTerminal is one.
+type Issue func(*authority.Request) (*x509.Certificate, error)

@@ -1,0 +1,402 @@
+package register
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"vindu/clinic/audit"
+	"vindu/clinic/authority"
+	"vindu/clinic/store"
+	"vindu/protocol"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type clinic struct {
+	*Register
+	authority *authority.Authority
+	log       *audit.Log
+	clock     time.Time
+}
+
+func open(t *testing.T) *clinic {
+	t.Helper()
+	dir := t.TempDir()
+	if err := authority.Create(filepath.Join(dir, "authority"), "Vestfold kommune"); err != nil {
+		t.Fatal(err)
+	}
+	a, err := authority.Load(filepath.Join(dir, "authority"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(t.Context(), filepath.Join(dir, "clinic.db"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	l, err := audit.New(t.Context(), s, a.LogKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(t.Context(), s, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &clinic{Register: r, authority: a, log: l, clock: time.Now()}
+	r.now = func() time.Time { return c.clock }
+	return c
+}
+
+// voucher issues one, good for an hour, for the home with this label.
+func (c *clinic) voucher(t *testing.T, label string) Voucher {
+	t.Helper()
+	h, err := c.EnsureHome(t.Context(), label)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := c.IssueVoucher(t.Context(), "Kari", h.ID, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func (c *clinic) enrol(ctx context.Context, v Voucher, r *authority.Request) (*x509.Certificate, error) {
+	return c.Enrol(ctx, v.ID, v.Secret, r, c.authority.IssueTerminal)
+}
+
+func (c *clinic) audited(t *testing.T) (what []string) {
+	t.Helper()
+	entries, err := c.log.Entries(t.Context(), -1, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range slices.Backward(entries) {
+		what = append(what, e.What)
+	}
+	return what
+}
+
+func newRequest(t testing.TB) *authority.Request {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := authority.ParseRequest(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestEnrol(t *testing.T) {
+	c := open(t)
+	v := c.voucher(t, "Home 17, Storgata")
+	r := newRequest(t)
+	certificate, err := c.enrol(t.Context(), v, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k, err := c.authority.Terminal(certificate); err != nil || k != r.Hash {
+		t.Errorf("certificate of %v, %v", k, err)
+	}
+	terminal, err := c.Admit(t.Context(), r.Hash)
+	if err != nil || terminal.HomeLabel != "Home 17, Storgata" || string(terminal.SPKI) != string(r.SPKI) || terminal.Enrolled.IsZero() {
+		t.Errorf("terminal = %+v, %v", terminal, err)
+	}
+	homes, err := c.Homes(t.Context())
+	if err != nil || len(homes) != 1 || homes[0].Terminal != r.Hash || homes[0].ID != terminal.Home {
+		t.Errorf("homes = %+v, %v", homes, err)
+	}
+	if got, want := c.audited(t), []string{audit.VoucherIssued, audit.TerminalEnrolled}; !slices.Equal(got, want) {
+		t.Errorf("audited %v, want %v", got, want)
+	}
+	var secrets int
+	if err := c.store.Read().QueryRow("SELECT count(*) FROM vouchers WHERE hash = ? OR instr(hash, ?)", v.Secret, v.Secret).Scan(&secrets); err != nil || secrets != 0 {
+		t.Errorf("the secret is in the database: %v", err)
+	}
+}
+
+func TestEnrolRefused(t *testing.T) {
+	for name, tc := range map[string]struct {
+		code    protocol.Code
+		audited bool
+		present func(t *testing.T, c *clinic) (Voucher, *authority.Request)
+	}{
+		"unknown voucher": {protocol.IdentityVoucher, false, func(t *testing.T, c *clinic) (Voucher, *authority.Request) {
+			return Voucher{ID: protocol.NewNonce(), Secret: make([]byte, 32)}, newRequest(t)
+		}},
+		"wrong secret": {protocol.IdentityVoucher, false, func(t *testing.T, c *clinic) (Voucher, *authority.Request) {
+			v := c.voucher(t, "a")
+			v.Secret[31] ^= 1
+			return v, newRequest(t)
+		}},
+		"no secret": {protocol.IdentityVoucher, false, func(t *testing.T, c *clinic) (Voucher, *authority.Request) {
+			v := c.voucher(t, "a")
+			v.Secret = nil
+			return v, newRequest(t)
+		}},
+		"expired": {protocol.IdentityVoucherOld, true, func(t *testing.T, c *clinic) (Voucher, *authority.Request) {
+			v := c.voucher(t, "a")
+			c.clock = v.Expires
+			return v, newRequest(t)
+		}},
+		"used by another key": {protocol.IdentityVoucherUsed, true, func(t *testing.T, c *clinic) (Voucher, *authority.Request) {
+			v := c.voucher(t, "a")
+			mustEnrol(t, c, v, newRequest(t))
+			return v, newRequest(t)
+		}},
+		"used by another key and expired": {protocol.IdentityVoucherUsed, true, func(t *testing.T, c *clinic) (Voucher, *authority.Request) {
+			v := c.voucher(t, "a")
+			mustEnrol(t, c, v, newRequest(t))
+			c.clock = v.Expires
+			return v, newRequest(t)
+		}},
+		"key of another home": {protocol.IdentityClone, true, func(t *testing.T, c *clinic) (Voucher, *authority.Request) {
+			r := newRequest(t)
+			mustEnrol(t, c, c.voucher(t, "a"), r)
+			return c.voucher(t, "b"), r
+		}},
+		"key of the same home": {protocol.IdentityClone, true, func(t *testing.T, c *clinic) (Voucher, *authority.Request) {
+			r := newRequest(t)
+			mustEnrol(t, c, c.voucher(t, "a"), r)
+			return c.voucher(t, "a"), r
+		}},
+		"key that was replaced": {protocol.IdentityClone, true, func(t *testing.T, c *clinic) (Voucher, *authority.Request) {
+			r := newRequest(t)
+			mustEnrol(t, c, c.voucher(t, "a"), r)
+			mustEnrol(t, c, c.voucher(t, "a"), newRequest(t))
+			return c.voucher(t, "a"), r
+		}},
+		"again after it was revoked": {protocol.LinkRefused, true, func(t *testing.T, c *clinic) (Voucher, *authority.Request) {
+			r, v := newRequest(t), c.voucher(t, "a")
+			mustEnrol(t, c, v, r)
+			if err := c.Revoke(t.Context(), "Kari", r.Hash, "stolen"); err != nil {
+				t.Fatal(err)
+			}
+			return v, r
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := open(t)
+			v, r := tc.present(t, c)
+			before := c.audited(t)
+			certificate, err := c.enrol(t.Context(), v, r)
+			if certificate != nil || protocol.CodeOf(err) != tc.code {
+				t.Errorf("certificate %v, error %v with code %s, want %s", certificate != nil, err, protocol.CodeOf(err), tc.code)
+			}
+			added := c.audited(t)[len(before):]
+			if tc.audited != slices.Contains(added, audit.EnrolmentRefused) || len(added) > 1 {
+				t.Errorf("audited %v", added)
+			}
+		})
+	}
+}
+
+func mustEnrol(t *testing.T, c *clinic, v Voucher, r *authority.Request) *x509.Certificate {
+	t.Helper()
+	certificate, err := c.enrol(t.Context(), v, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate
+}
+
+// TestEnrolAgain: a reply that was lost on the way costs nothing, whenever the terminal tries again.
+func TestEnrolAgain(t *testing.T) {
+	c := open(t)
+	v, r := c.voucher(t, "a"), newRequest(t)
+	first := mustEnrol(t, c, v, r)
+	c.clock = v.Expires.Add(time.Hour)
+	second := mustEnrol(t, c, v, r)
+	if first.SerialNumber.Cmp(second.SerialNumber) == 0 {
+		t.Error("the same certificate twice")
+	}
+	if _, err := c.Admit(t.Context(), r.Hash); err != nil {
+		t.Error(err)
+	}
+	// A certificate that cannot be made leaves the voucher as it was.
+	v, r = c.voucher(t, "b"), newRequest(t)
+	fails := func(*authority.Request) (*x509.Certificate, error) { return nil, errors.New("no entropy") }
+	if _, err := c.Enrol(t.Context(), v.ID, v.Secret, r, fails); err == nil {
+		t.Error("no error")
+	}
+	mustEnrol(t, c, v, newRequest(t))
+}
+
+func TestRacers(t *testing.T) {
+	c := open(t)
+	v := c.voucher(t, "a")
+	var won, used atomic.Int64
+	var winner atomic.Pointer[authority.Request]
+	var wg sync.WaitGroup
+	for range 50 {
+		r := newRequest(t)
+		wg.Go(func() {
+			_, err := c.enrol(context.Background(), v, r)
+			switch {
+			case err == nil:
+				won.Add(1)
+				winner.Store(r)
+			case protocol.CodeOf(err) == protocol.IdentityVoucherUsed:
+				used.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() != 1 || used.Load() != 49 {
+		t.Fatalf("%d won and %d were refused, want 1 and 49", won.Load(), used.Load())
+	}
+	if homes, err := c.Homes(t.Context()); err != nil || homes[0].Terminal != winner.Load().Hash {
+		t.Errorf("the home's terminal is not the winner: %v", err)
+	}
+	if err := c.log.Verify(t.Context(), nil, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReplace(t *testing.T) {
+	c := open(t)
+	old, young := newRequest(t), newRequest(t)
+	mustEnrol(t, c, c.voucher(t, "a"), old)
+	mustEnrol(t, c, c.voucher(t, "a"), young)
+	if _, err := c.Admit(t.Context(), old.Hash); !errors.Is(err, ErrRevoked) || protocol.CodeOf(err) != protocol.LinkRefused {
+		t.Errorf("the one before: %v", err)
+	}
+	if homes, err := c.Homes(t.Context()); err != nil || len(homes) != 1 || homes[0].Terminal != young.Hash {
+		t.Errorf("homes = %+v, %v", homes, err)
+	}
+	if _, err := c.Renew(t.Context(), old, c.authority.IssueTerminal); !errors.Is(err, ErrRevoked) {
+		t.Errorf("renewed: %v", err)
+	}
+	if _, err := c.Renew(t.Context(), young, c.authority.IssueTerminal); err != nil {
+		t.Error(err)
+	}
+	if got := c.audited(t); !slices.Contains(got, audit.TerminalReplaced) || got[len(got)-1] != audit.TerminalRenewed {
+		t.Errorf("audited %v", got)
+	}
+}
+
+func TestWatchRevoked(t *testing.T) {
+	c := open(t)
+	a, b := newRequest(t), newRequest(t)
+	mustEnrol(t, c, c.voucher(t, "a"), a)
+	mustEnrol(t, c, c.voucher(t, "b"), b)
+	if err := c.Revoke(t.Context(), "Kari", a.Hash, "stolen"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	seen := make(chan protocol.KeyHash)
+	done := make(chan error, 1)
+	go func() { done <- c.WatchRevoked(ctx, func(k protocol.KeyHash) { seen <- k }) }()
+	if k := <-seen; k != a.Hash {
+		t.Errorf("first %v", k)
+	}
+	for range 2 { // the second time nothing happens
+		if err := c.Revoke(t.Context(), "Kari", b.Hash, "stolen"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if k := <-seen; k != b.Hash {
+		t.Errorf("second %v", k)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := len(c.audited(t)); n != 6 {
+		t.Errorf("%d audit entries, want 6: %v", n, c.audited(t))
+	}
+}
+
+func TestNotFound(t *testing.T) {
+	c := open(t)
+	key := protocol.KeyHash{1}
+	_, errAdmit := c.Admit(t.Context(), key)
+	_, errHome := c.Home(t.Context(), "1")
+	_, errPerson := c.Person(t.Context(), "1")
+	_, errVoucher := c.IssueVoucher(t.Context(), "Kari", "1", time.Hour)
+	_, errRenew := c.Renew(t.Context(), newRequest(t), c.authority.IssueTerminal)
+	for name, err := range map[string]error{"admit": errAdmit, "home": errHome, "person": errPerson, "voucher": errVoucher, "renew": errRenew,
+		"revoke": c.Revoke(t.Context(), "Kari", key, "stolen")} {
+		if !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestPersons(t *testing.T) {
+	c := open(t)
+	anne := protocol.Party{Name: "Anne Berg", Role: "nurse", Organisation: "Vestfold kommune"}
+	first, err := c.EnsurePerson(t.Context(), "Kari", anne)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := c.EnsurePerson(t.Context(), "Kari", anne)
+	if err != nil || again != first || first.ID == "" {
+		t.Errorf("again %+v, first %+v, %v", again, first, err)
+	}
+	if got, err := c.Person(t.Context(), first.ID); err != nil || got != first {
+		t.Errorf("person = %+v, %v", got, err)
+	}
+	doctor := anne
+	doctor.Role = "physician"
+	if other, err := c.EnsurePerson(t.Context(), "Kari", doctor); err != nil || other.ID == first.ID {
+		t.Errorf("another role: %+v, %v", other, err)
+	}
+	if got, want := c.audited(t), []string{audit.PersonAdded, audit.PersonAdded}; !slices.Equal(got, want) {
+		t.Errorf("audited %v, want %v", got, want)
+	}
+}
+
+func TestTexts(t *testing.T) {
+	c := open(t)
+	for _, label := range []string{"", " ", " a", "a\n", "a\x00b", "a\u202eb", "a\u200bb", "\xff", strings.Repeat("å", 129)} {
+		if _, err := c.EnsureHome(t.Context(), label); !errors.Is(err, ErrText) {
+			t.Errorf("label %q: %v", label, err)
+		}
+		if _, err := c.EnsurePerson(t.Context(), "Kari", protocol.Party{Name: label, Role: "nurse", Organisation: "x"}); !errors.Is(err, ErrText) {
+			t.Errorf("name %q: %v", label, err)
+		}
+	}
+	for _, label := range []string{"Home 17, Storgata", "Leilighet 4 – 2. etg.", "Gáivuotna/Kåfjord"} {
+		first, err := c.EnsureHome(t.Context(), label)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := c.EnsureHome(t.Context(), label)
+		if err != nil || again.ID != first.ID || len(first.ID) != 9 {
+			t.Errorf("again %+v, first %+v, %v", again, first, err)
+		}
+		for _, life := range []time.Duration{0, -1, MaxVoucherLife + 1} {
+			if _, err := c.IssueVoucher(t.Context(), "Kari", first.ID, life); err == nil {
+				t.Errorf("a voucher for %v", life)
+			}
+		}
+	}
+	if got := fmt.Sprint(c.audited(t)); got != "[]" {
+		t.Errorf("audited %v", got)
+	}
+}
