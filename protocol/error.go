@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net"
 )
 
 // Error is an error that knows its entry in the register of failures, so that whoever shows it to a person can say what to do next.
@@ -56,21 +57,34 @@ func HandshakeCode(err error) Code {
 	var authority x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var verification *tls.CertificateVerificationError
-	var alert tls.AlertError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return TimeOff // also when it is not valid yet: a clinic renews its own certificate in time
 	case errors.As(err, &invalid), errors.As(err, &authority), errors.As(err, &name), errors.As(err, &verification):
 		return IdentityPin
-	case errors.As(err, &alert):
-		switch alert {
-		case alertUnknownCA, alertBadCertificate:
-			return IdentityOtherClinic
-		case alertCertificateExpired:
-			return IdentityExpired
-		case alertCertificateRevoked, alertCertificateUnknown, alertAccessDenied:
-			return LinkRefused
-		}
+	}
+	switch alert, _ := remoteAlert(err); alert {
+	case alertUnknownCA:
+		return IdentityOtherClinic
+	case alertCertificateExpired:
+		return IdentityExpired
+	case alertBadCertificate, alertCertificateRevoked, alertCertificateUnknown, alertAccessDenied:
+		return LinkRefused
 	}
 	return ""
+}
+
+// remoteAlert returns the alert by which the other side ended a connection. Over TCP crypto/tls says it in a
+// net.OpError around a type of its own, of which only the text can be seen.
+func remoteAlert(err error) (tls.AlertError, bool) {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "remote error" || op.Err == nil {
+		return 0, false
+	}
+	for a := range 256 {
+		if alert := tls.AlertError(a); alert.Error() == op.Err.Error() {
+			return alert, true
+		}
+	}
+	return 0, false
 }
