@@ -92,14 +92,7 @@ func (g *Guest) boot(ctx context.Context, options Options) error {
 		return err
 	}
 	g.Log("initramfs written")
-	if g.Net, err = newNet(ctx); err != nil {
-		return err
-	}
-	g.t.Cleanup(func() {
-		if err := g.Net.close(context.Background()); err != nil {
-			g.t.Errorf("take the network away: %v", err)
-		}
-	})
+	g.Net = NewNet(g.t)
 	if err := g.start(s, initrd, options); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +37,21 @@ type Net struct {
 }
 
 var netCount atomic.Int32
+
+// NewNet makes a network for a test, whose end takes it away. [Boot] makes its own.
+func NewNet(t testing.TB) *Net {
+	t.Helper()
+	n, err := newNet(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.close(context.Background()); err != nil {
+			t.Errorf("take the network away: %v", err)
+		}
+	})
+	return n
+}
 
 // newNet makes a network. Networks that a killed test left behind are taken away first.
 func newNet(ctx context.Context) (*Net, error) {
