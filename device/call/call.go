@@ -1,0 +1,194 @@
+// Package call runs the calls of a terminal: it lets nobody in whose invitation is not proven, tells the person at
+// the terminal who calls, opens camera and microphone, and closes them before it says that the call has ended.
+//
+// The rules are a pure function, Next, from a State and an Event to the next State and the Effects to carry
+// out; the diagram stands on Phase. A Runner owns the state in one goroutine and carries the effects out by the
+// interfaces that this package declares: Media, Sender, Outbox, Prover, Policy, View, Bell and Store.
+//
+// Guarantees, each kept by a test:
+//   - Camera and microphone open only after an invitation was proven, the terminal answered, and the caller's
+//     end of the media path was proven by DTLS to be the one that the invitation names.
+//   - Every opening and closing is in the outbox: an opening that cannot be recorded does not happen.
+//   - "The call has ended" is shown only after both are closed. A device that will not close ends the process,
+//     and so closes (ErrDeviceStuck).
+//   - A proven invitation counts once, also across a restart (Store).
+//   - Whoever says no at the terminal is obeyed in every phase.
+//   - A call that was running when the process died is reported at the next start as power.restarted_in_call.
+package call
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"vindu/protocol"
+)
+
+// ErrDeviceStuck is returned by Run when camera or microphone could not be closed in time. The process has to exit:
+// the kernel then closes them.
+var ErrDeviceStuck = errors.New("camera or microphone did not close")
+
+// Media makes the picture and sound of calls.
+type Media interface {
+	// Prepare answers an offer and starts to connect. It opens neither camera nor microphone. The error may carry a
+	// protocol.Code by way of MediaError. When ctx ends, Prepare gives up; it does not end a session that it returned.
+	Prepare(ctx context.Context, offer Offer) (Session, error)
+}
+
+// Offer is what a session is made from. All of it is proven.
+type Offer struct {
+	Call      protocol.CallID
+	SDP       protocol.SDP
+	Remote    protocol.Fingerprint // the only certificate that the far end may show
+	ICE       []protocol.ICEServer
+	RelayOnly bool
+	Ledger    Ledger
+}
+
+// Ledger is told of every opening and closing of camera and microphone.
+type Ledger interface {
+	// Opening is called before a device is opened. On an error the device must not be opened.
+	Opening(device Device) error
+	// Closed is called after a device that Opening allowed was closed, or could not be opened.
+	Closed(device Device)
+}
+
+// Device is one that can see or hear.
+type Device string
+
+const (
+	Camera     Device = "camera"
+	Microphone Device = "microphone"
+)
+
+// Session is the media of one call.
+type Session interface {
+	SDP() protocol.SDP         // the answer
+	Key() protocol.Fingerprint // the certificate that this end shows
+	AddCandidate(protocol.Candidate) error
+	// Events is closed after Close. The session never blocks on it for longer than its own deadline.
+	Events() <-chan MediaEvent
+	// Open opens camera and microphone and begins to send. A missing camera or a missing microphone is not
+	// an error but a MediaCondition; an error means that there is nothing to send or to hear by.
+	Open(ctx context.Context) error
+	// Close ends everything. It may be called while Open runs, which then gives up. When it returns nil,
+	// no camera or microphone is open.
+	Close(ctx context.Context) error
+	// Report says how the call went. It is complete after Close.
+	Report() Report
+}
+
+// MediaEventKind says what happened to a session.
+type MediaEventKind uint8
+
+const (
+	MediaCandidate    MediaEventKind = iota + 1 // Candidate is to be sent to the far end
+	MediaConnected                              // the path is up and the far end's certificate is the right one
+	MediaDisconnected                           // the path gives no sign of life; it may come back
+	MediaSeen                                   // the first picture of the far end is on the screen
+	MediaFailed                                 // the session is over, because of Code
+	MediaCondition                              // the condition Code holds (On) or no longer holds
+)
+
+// MediaEvent is one thing that happened to a session.
+type MediaEvent struct {
+	Kind      MediaEventKind
+	Candidate protocol.Candidate
+	Code      protocol.Code
+	On        bool
+}
+
+// MediaError is an error with the code by which it is reported.
+type MediaError struct {
+	Code protocol.Code
+	Err  error
+}
+
+func (e *MediaError) Error() string { return string(e.Code) + ": " + e.Err.Error() }
+func (e *MediaError) Unwrap() error { return e.Err }
+
+// Report is a session's share of the call's record.
+type Report struct {
+	Crypto                protocol.Crypto
+	LocalPath, RemotePath string
+	Camera, Sound         string // kinds, as in protocol.CallRecord
+	Quality               protocol.Quality
+	Stages                []Stage
+}
+
+// Stage is an instant of a call's course.
+type Stage struct {
+	Name string
+	At   time.Time
+}
+
+// Sender sends to the clinic. It fails fast while there is no connection.
+type Sender interface {
+	PublishCall(ctx context.Context, m *protocol.CallOut) error
+}
+
+// Outbox keeps events until the clinic has them. When Append returns, the event is on disk.
+type Outbox interface {
+	// body is the canonical encoding of kind's message.
+	Append(kind string, body []byte) error
+}
+
+// Prover says whether a statement about a call proves what it has to. It checks who signed and by what right; the runner
+// checks that the statement is about this terminal, this offer and this moment.
+type Prover interface {
+	// Invitation returns the proven invitation, or the code by which it is refused and an error that says why.
+	Invitation(signed []byte, now time.Time) (*protocol.Invitation, protocol.Code, error)
+	// End returns the caller's end of a call that began with inv. The error says why it proves nothing.
+	End(signed []byte, inv *protocol.Invitation) (*protocol.End, error)
+}
+
+// Policy decides what a proven invitation leads to.
+type Policy interface {
+	Decide(inv *protocol.Invitation, now time.Time) Decision
+}
+
+// Decision is what policy says about one invitation.
+type Decision struct {
+	Decision    protocol.Decision // Ringing, Quiet, Shutter, Declined or Refused
+	Ring        time.Duration     // from "who is calling" to the answer; may be 0
+	SeeFirst    time.Duration     // after the ring, how long to wait for the caller's picture before being seen; may be 0
+	MaxDuration time.Duration     // of talking
+}
+
+// Scene is what a person is shown.
+type Scene uint8
+
+const (
+	SceneReady   Scene = iota // nothing happens
+	SceneRinging              // somebody proven calls
+	SceneInCall               // camera and microphone are, or are about to be, open
+	SceneEnded                // they are closed
+)
+
+func (s Scene) String() string { return [...]string{"ready", "ringing", "in call", "ended"}[s] }
+
+// Status is what is to be shown, said and reported about the call.
+type Status struct {
+	Scene      Scene
+	Call       protocol.CallID
+	Parties    []protocol.Party
+	Errand     string
+	AnswersAt  time.Time       // when a ringing call answers itself; zero if at once
+	Reason     protocol.Code   // of SceneEnded
+	Conditions []protocol.Code // that hold in this call, in the order in which they arose
+}
+
+// View is told of every change of status. It must not block.
+type View interface{ Show(Status) }
+
+// Bell rings. It never touches the microphone.
+type Bell interface {
+	Start()
+	Stop() // returns when the loudspeaker is free again
+}
+
+// Store keeps one small document across restarts and power cuts.
+type Store interface {
+	Load() ([]byte, error) // nil, nil if there is none
+	Save([]byte) error     // durable when it returns
+}

@@ -1,0 +1,422 @@
+// Package calltest has stand-ins for what device/call needs, for tests: media that open no device, an outbox and a store in
+// memory, a clinic that signs. What they stand for is tested where it lives.
+package calltest
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"vindu/device/call"
+	"vindu/protocol"
+)
+
+// Media makes Sessions. The zero Media works.
+type Media struct {
+	PrepareErr error
+	Hold       chan struct{} // if not nil, Prepare waits until it is closed or its context ends
+
+	// NewSession, if not nil, changes each session before it is used.
+	NewSession func(*Session)
+
+	mu       sync.Mutex
+	sessions []*Session
+}
+
+// Prepare implements call.Media.
+func (m *Media) Prepare(ctx context.Context, offer call.Offer) (call.Session, error) {
+	if m.Hold != nil {
+		select {
+		case <-m.Hold:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if m.PrepareErr != nil {
+		return nil, m.PrepareErr
+	}
+	s := &Session{Offer: offer, events: make(chan call.MediaEvent, 16)}
+	if m.NewSession != nil {
+		m.NewSession(s)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sessions = append(m.sessions, s)
+	return s, nil
+}
+
+// Sessions returns those made so far.
+func (m *Media) Sessions() []*Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.sessions)
+}
+
+// Session is a session without devices. It keeps the ledger as a real one has to.
+type Session struct {
+	Offer     call.Offer
+	OpenErr   error
+	HoldOpen  chan struct{} // if not nil, Open waits, with the camera open, until it is closed or its context ends
+	HoldClose chan struct{} // if not nil, Close waits until it is closed, whatever its context says
+	Deaf      bool          // Open does not look at its context
+	Forget    bool          // Close forgets to close the camera
+
+	events chan call.MediaEvent
+
+	mu         sync.Mutex
+	open       map[call.Device]bool
+	candidates []protocol.Candidate
+	closed     bool
+}
+
+// Key is what every Session shows as its certificate.
+var Key = protocol.Fingerprint{0xce, 0x27}
+
+// SDP implements call.Session.
+func (s *Session) SDP() protocol.SDP {
+	return protocol.SDP("v=0\r\na=fingerprint:sha-256 " + Key.String() + "\r\n")
+}
+
+// Key implements call.Session.
+func (s *Session) Key() protocol.Fingerprint { return Key }
+
+// Events implements call.Session.
+func (s *Session) Events() <-chan call.MediaEvent { return s.events }
+
+// Say makes an event happen.
+func (s *Session) Say(ev call.MediaEvent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.events <- ev
+	}
+}
+
+// AddCandidate implements call.Session.
+func (s *Session) AddCandidate(c protocol.Candidate) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.candidates = append(s.candidates, c)
+	return nil
+}
+
+// Candidates returns those added so far.
+func (s *Session) Candidates() []protocol.Candidate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.candidates)
+}
+
+// IsOpen tells whether a device is open.
+func (s *Session) IsOpen(d call.Device) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open[d]
+}
+
+// OpenDevice opens one device as Open does, for openings in the middle of a call.
+func (s *Session) OpenDevice(d call.Device) error {
+	if err := s.Offer.Ledger.Opening(d); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = map[call.Device]bool{}
+	}
+	s.open[d] = true
+	return nil
+}
+
+// CloseDevice closes one device.
+func (s *Session) CloseDevice(d call.Device) {
+	s.mu.Lock()
+	was := s.open[d]
+	delete(s.open, d)
+	s.mu.Unlock()
+	if was {
+		s.Offer.Ledger.Closed(d)
+	}
+}
+
+// Open implements call.Session.
+func (s *Session) Open(ctx context.Context) error {
+	if s.OpenErr != nil {
+		return s.OpenErr
+	}
+	if err := s.OpenDevice(call.Camera); err != nil {
+		return err
+	}
+	if s.HoldOpen != nil {
+		gone := ctx.Done()
+		if s.Deaf {
+			gone = nil
+		}
+		select {
+		case <-s.HoldOpen:
+		case <-gone:
+			return ctx.Err()
+		}
+	}
+	return s.OpenDevice(call.Microphone)
+}
+
+// Close implements call.Session.
+func (s *Session) Close(context.Context) error {
+	if s.HoldClose != nil {
+		<-s.HoldClose
+	}
+	if !s.Forget {
+		s.CloseDevice(call.Camera)
+	}
+	s.CloseDevice(call.Microphone)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.closed = true
+		close(s.events)
+	}
+	return nil
+}
+
+// Report implements call.Session.
+func (s *Session) Report() call.Report {
+	return call.Report{
+		Crypto:    protocol.Crypto{Suite: "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", SRTP: "SRTP_AEAD_AES_256_GCM", Local: Key, Remote: s.Offer.Remote},
+		LocalPath: "host", RemotePath: "host", Camera: "synthetic", Sound: "synthetic",
+	}
+}
+
+// Outbox keeps events in memory.
+type Outbox struct {
+	mu     sync.Mutex
+	err    error
+	events []any
+}
+
+// Append implements call.Outbox.
+func (o *Outbox) Append(kind string, body []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil {
+		return o.err
+	}
+	e := protocol.Event{Version: protocol.Version, Epoch: protocol.NewNonce(), Seq: 1, At: 1, Kind: kind, Body: body}
+	m, err := e.Open()
+	if err != nil {
+		return err
+	}
+	o.events = append(o.events, m)
+	return nil
+}
+
+// Break makes Append fail from now on; nil mends it.
+func (o *Outbox) Break(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.err = err
+}
+
+// Events returns the decoded events of type T, such as *protocol.CallRecord.
+func Events[T any](o *Outbox) []T {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var found []T
+	for _, e := range o.events {
+		if t, ok := e.(T); ok {
+			found = append(found, t)
+		}
+	}
+	return found
+}
+
+// Sender keeps messages in memory.
+type Sender struct {
+	mu   sync.Mutex
+	err  error
+	sent []*protocol.CallOut
+}
+
+// PublishCall implements call.Sender.
+func (s *Sender) PublishCall(_ context.Context, m *protocol.CallOut) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	if _, err := protocol.Encode(m); err != nil {
+		return err
+	}
+	s.sent = append(s.sent, m)
+	return nil
+}
+
+// Break makes PublishCall fail from now on; nil mends it.
+func (s *Sender) Break(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+// Sent returns the messages sent so far.
+func (s *Sender) Sent() []*protocol.CallOut {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.sent)
+}
+
+// Store keeps its document in memory.
+type Store struct {
+	mu  sync.Mutex
+	doc []byte
+	err error
+}
+
+// Load implements call.Store.
+func (s *Store) Load() ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.doc), s.err
+}
+
+// Save implements call.Store.
+func (s *Store) Save(b []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	s.doc = slices.Clone(b)
+	return nil
+}
+
+// Break makes Load and Save fail from now on; nil mends it.
+func (s *Store) Break(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+// View keeps what was shown.
+type View struct {
+	mu    sync.Mutex
+	shown []call.Status
+}
+
+// Show implements call.View.
+func (v *View) Show(s call.Status) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.shown = append(v.shown, s)
+}
+
+// Last returns what is shown now.
+func (v *View) Last() call.Status {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.shown) == 0 {
+		return call.Status{}
+	}
+	return v.shown[len(v.shown)-1]
+}
+
+// Policy always decides the same.
+type Policy call.Decision
+
+// Decide implements call.Policy.
+func (p Policy) Decide(*protocol.Invitation, time.Time) call.Decision { return call.Decision(p) }
+
+// Clinic signs as a clinic does.
+type Clinic struct {
+	key      *ecdsa.PrivateKey
+	Terminal *ecdsa.PrivateKey // the called terminal's key
+	Self     protocol.KeyHash  // and its name
+}
+
+// NewClinic makes the keys of a clinic and of one terminal.
+func NewClinic(t testing.TB) *Clinic {
+	t.Helper()
+	c := &Clinic{key: newKey(t), Terminal: newKey(t)}
+	var err error
+	if c.Self, err = protocol.HashKey(c.Terminal.Public()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// Authorities is what the terminal pinned.
+func (c *Clinic) Authorities(t testing.TB) [][]byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(c.key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return [][]byte{der}
+}
+
+// Offer is an offer of a caller with the given certificate.
+func Offer(caller protocol.Fingerprint) protocol.SDP {
+	return protocol.SDP(fmt.Sprintf("v=0\r\nm=audio 9\r\na=fingerprint:sha-256 %s\r\nm=video 9\r\na=fingerprint:sha-256 %[1]s\r\n", caller))
+}
+
+// Caller is the certificate of the caller that Invite invites with.
+var Caller = protocol.Fingerprint{0xca, 0x11}
+
+// Invite returns a proven call to the terminal, as the clinic sends it. Each of change may spoil the invitation before it is signed.
+func (c *Clinic) Invite(t testing.TB, now time.Time, change ...func(*protocol.Invitation)) (*protocol.CallIn, *protocol.Invitation) {
+	t.Helper()
+	offer := Offer(Caller)
+	inv := &protocol.Invitation{
+		Version: protocol.Version, Call: protocol.NewCallID(), Terminal: c.Self, Caller: Caller, Offer: protocol.HashOf(offer),
+		Parties: []protocol.Party{{Name: "Anne Berg", Role: "nurse", Organisation: "Home care"}}, Errand: "Morning medicine",
+		Issued: protocol.At(now), Expires: protocol.At(now.Add(time.Minute)), Nonce: protocol.NewNonce(),
+	}
+	for _, f := range change {
+		f(inv)
+	}
+	signed, err := protocol.Sign(inv, c.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &protocol.CallIn{
+		Version: protocol.Version, Call: inv.Call, Kind: protocol.KindInvite,
+		Invite: &protocol.Invite{Invitation: signed, Offer: offer},
+	}, inv
+}
+
+// HangUp returns the caller's proven end of the call that invite began.
+func (c *Clinic) HangUp(t testing.TB, invite *protocol.CallIn, reason protocol.Code, change ...func(*protocol.End)) *protocol.CallIn {
+	t.Helper()
+	end := &protocol.End{
+		Version: protocol.Version, Call: invite.Call, Terminal: c.Self, Invitation: protocol.HashOf(invite.Invite.Invitation),
+		By: protocol.SideCaller, Reason: reason, At: 1,
+	}
+	for _, f := range change {
+		f(end)
+	}
+	signed, err := protocol.Sign(end, c.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &protocol.CallIn{Version: protocol.Version, Call: invite.Call, Kind: protocol.KindHangUp, HangUp: &protocol.HangUp{End: signed}}
+}
+
+// ErrFull stands for a full disk.
+var ErrFull = errors.New("no space left on device")

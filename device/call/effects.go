@@ -1,0 +1,375 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"vindu/protocol"
+)
+
+// current is the call that runs. The owner's goroutine alone touches it, except where a field says otherwise.
+type current struct {
+	call    protocol.CallID
+	invite  *protocol.Invite
+	hash    protocol.Hash // of the signed invitation
+	inv     *protocol.Invitation
+	other   *protocol.Invite // of another caller, while it is refused
+	began   time.Time
+	ended   time.Time // when the end was decided
+	answer  time.Time // when "answered" was sent
+	stages  []protocol.StageTime
+	early   []protocol.Candidate
+	session Session
+
+	cancels    []context.CancelFunc // of Prepare and Open
+	preparing  Session              // written by Prepare's goroutine before prepareEnd is closed
+	prepareEnd chan struct{}        // nil if nothing was prepared
+	openEnd    chan struct{}        // nil if nothing was opened
+	ledger     *ledger              // nil if nothing was prepared
+}
+
+// during returns a context that ends with the call.
+func (c *current) during() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	c.cancels = append(c.cancels, cancel)
+	return ctx
+}
+
+func (c *current) cancel() {
+	for _, cancel := range c.cancels {
+		cancel()
+	}
+}
+
+func (c *current) stage(name string, at time.Time) {
+	if len(c.stages) < 32 {
+		c.stages = append(c.stages, protocol.StageTime{Stage: name, After: millis(at.Sub(c.began))})
+	}
+}
+
+func millis(d time.Duration) uint64 { return uint64(max(d, 0).Milliseconds()) }
+
+// fits checks that a caller's end is about this call.
+func (c *current) fits(end *protocol.End) error {
+	if end.Call != c.call || end.Invitation != c.hash || end.Terminal != c.inv.Terminal || end.By != protocol.SideCaller {
+		return errors.New("it is about another call")
+	}
+	return nil
+}
+
+// do carries one effect out. What takes time does so in a goroutine that posts its result.
+func (r *Runner) do(e Effect) {
+	now := r.c.Now()
+	switch e := e.(type) {
+	case Verify:
+		r.verify(now)
+	case RefuseBusy:
+		r.refuseBusy(e.Call, now)
+	case Refuse:
+		r.refuse(r.cur.call, e.Code)
+		r.cur = nil
+	case Decline:
+		r.sendAnswer(r.cur.call, r.cur.hash, e.Decision, nil)
+	case Prepare:
+		r.prepare()
+	case SendRinging:
+		r.cur.stage("ringing", now)
+		r.sendAnswer(r.cur.call, r.cur.hash, protocol.Ringing, r.cur.session)
+	case SendAnswered:
+		r.cur.answer = now
+		r.cur.stage("answered", now)
+		r.sendAnswer(r.cur.call, r.cur.hash, protocol.Answered, r.cur.session)
+	case Open:
+		r.open()
+	case Close:
+		r.cur.ended = now
+		r.close()
+	case Finish:
+		r.finish(e, now)
+		r.cur = nil
+	case Ring:
+		if e.On {
+			r.c.Bell.Start()
+		} else {
+			r.c.Bell.Stop()
+		}
+	case Show:
+		s := Status{Scene: e.Scene, Reason: e.Reason}
+		if e.Scene != SceneReady {
+			s.Call, s.Parties, s.Errand = r.cur.call, r.cur.inv.Parties, r.cur.inv.Errand
+			if e.Scene == SceneInCall && r.status.Call == s.Call {
+				s.Conditions = r.status.Conditions
+			}
+		}
+		if e.AnswersIn > 0 {
+			s.AnswersAt = now.Add(e.AnswersIn)
+		}
+		r.show(s)
+	case Start:
+		r.start(e.Timer, e.After)
+	case Stop:
+		r.stop(e.Timer)
+	case StopAll:
+		for t := range r.timers {
+			r.stop(t)
+		}
+	}
+}
+
+// prove does everything that has to be done before an invitation is believed.
+func (r *Runner) prove(call protocol.CallID, invite *protocol.Invite, began, now time.Time) (*protocol.Invitation, protocol.Hash, protocol.Code, error) {
+	hash := protocol.HashOf(invite.Invitation)
+	inv, code, err := r.c.Prover.Invitation(invite.Invitation, now)
+	if err == nil {
+		code, err = checkInvitation(inv, call, r.c.Self, invite.Offer, now)
+	}
+	if err == nil {
+		code, err = r.memory.use(inv, hash, began, now)
+	}
+	if err != nil {
+		r.c.Log.Warn("invitation refused", "call", call, "code", code, "error", err)
+		return nil, hash, code, err
+	}
+	return inv, hash, "", nil
+}
+
+func (r *Runner) verify(now time.Time) {
+	cur := r.cur
+	inv, hash, code, err := r.prove(cur.call, cur.invite, cur.began, now)
+	if err != nil {
+		r.todo = append(r.todo, Unproven{cur.call, code})
+		return
+	}
+	cur.inv, cur.hash = inv, hash
+	cur.stage("proven", r.c.Now())
+	decision := r.c.Policy.Decide(inv, now)
+	r.c.Log.Info("invitation proven", "call", cur.call, "decision", decision.Decision, "ring", decision.Ring)
+	r.todo = append(r.todo, Proven{cur.call, decision})
+}
+
+func (r *Runner) refuseBusy(call protocol.CallID, now time.Time) {
+	_, hash, code, err := r.prove(call, r.cur.other, time.Time{}, now)
+	if err != nil {
+		r.refuse(call, code)
+		return
+	}
+	r.sendAnswer(call, hash, protocol.Busy, nil)
+	r.record(&protocol.CallRecord{
+		Version: protocol.Version, Call: call, By: protocol.SideTerminal, Began: protocol.At(now), Outcome: protocol.AnswerBusy,
+	})
+}
+
+// refuse tells the clinic that an invitation is not believed. Nothing can be signed about it, because nothing about it is known.
+func (r *Runner) refuse(call protocol.CallID, code protocol.Code) {
+	r.sender.send(&protocol.CallOut{Version: protocol.Version, Call: call, Kind: protocol.KindRefusal, Refusal: code})
+	r.notice(code, call, "invitation")
+}
+
+func (r *Runner) sendAnswer(call protocol.CallID, invitation protocol.Hash, d protocol.Decision, session Session) {
+	a := &protocol.Answer{
+		Version: protocol.Version, Call: call, Terminal: r.c.Self, Invitation: invitation, Decision: d,
+		Software: r.c.Software, At: protocol.At(r.c.Now()),
+	}
+	out := &protocol.CallAnswer{}
+	if session != nil {
+		sdp := session.SDP()
+		a.Key, a.Answer = session.Key(), protocol.HashOf(sdp)
+		if d == protocol.Ringing {
+			out.SDP = sdp
+		}
+	}
+	signed, err := protocol.Sign(a, r.c.Signer)
+	if err != nil {
+		r.c.Log.Error("answer not sent: the terminal's key cannot sign", "call", call, "error", err)
+		return
+	}
+	out.Answer = signed
+	r.sender.send(&protocol.CallOut{Version: protocol.Version, Call: call, Kind: protocol.KindAnswer, Answer: out})
+}
+
+func (r *Runner) prepare() {
+	cur := r.cur
+	cur.prepareEnd = make(chan struct{})
+	cur.ledger = &ledger{r: r, call: cur.call, times: map[Device]*deviceTimes{Camera: {}, Microphone: {}}}
+	offer := Offer{
+		Call: cur.call, SDP: cur.invite.Offer, Remote: cur.inv.Caller, ICE: cur.invite.ICE, RelayOnly: cur.invite.RelayOnly,
+		Ledger: cur.ledger,
+	}
+	ctx := cur.during()
+	r.wg.Go(func() {
+		session, err := r.c.Media.Prepare(ctx, offer)
+		cur.preparing = session
+		close(cur.prepareEnd)
+		r.post(prepareDone{cur, err})
+	})
+}
+
+func (r *Runner) open() {
+	cur := r.cur
+	cur.ledger.allow(true)
+	cur.openEnd = make(chan struct{})
+	ctx := cur.during()
+	r.wg.Go(func() {
+		err := cur.session.Open(ctx)
+		close(cur.openEnd)
+		r.post(openDone{cur, err})
+	})
+}
+
+// close forbids any further opening and closes the session. It promises an answer within closeLimit.
+func (r *Runner) close() {
+	cur := r.cur
+	cur.cancel()
+	if cur.prepareEnd == nil {
+		r.todo = append(r.todo, SessionClosed{cur.call})
+		return
+	}
+	cur.ledger.allow(false)
+	result := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+	go func() { // not waited for: if it hangs, the process ends
+		<-cur.prepareEnd
+		if cur.preparing == nil {
+			result <- nil
+			return
+		}
+		err := cur.preparing.Close(ctx)
+		if cur.openEnd != nil {
+			<-cur.openEnd
+		}
+		result <- err
+	}()
+	r.wg.Go(func() {
+		defer cancel()
+		var err error
+		select {
+		case err = <-result:
+		case <-ctx.Done():
+			err = fmt.Errorf("not closed within %s", closeLimit)
+		}
+		r.post(closeDone{cur, errors.Join(err, cur.ledger.open())})
+	})
+}
+
+// finish says that the call is over: signed to the caller if it was accepted, and on the record.
+func (r *Runner) finish(f Finish, now time.Time) {
+	cur := r.cur
+	cur.cancel()
+	rec := &protocol.CallRecord{
+		Version: protocol.Version, Call: cur.call, By: protocol.SideTerminal, Began: protocol.At(cur.began), Outcome: f.Reason,
+	}
+	if !cur.answer.IsZero() {
+		rec.Duration = millis(cur.ended.Sub(cur.answer))
+	}
+	if cur.ledger != nil {
+		rec.CameraOpen, rec.CameraClosed = cur.ledger.span(Camera)
+		rec.MicOpen, rec.MicClosed = cur.ledger.span(Microphone)
+	}
+	if f.Accepted {
+		r.sendEnd(&protocol.End{
+			Version: protocol.Version, Call: cur.call, Terminal: r.c.Self, Invitation: cur.hash, By: protocol.SideTerminal,
+			Reason: f.Reason, Duration: rec.Duration, CameraClosed: rec.CameraClosed, MicrophoneClosed: rec.MicClosed, At: protocol.At(now),
+		})
+	}
+	if cur.session != nil {
+		report := cur.session.Report()
+		rec.Crypto, rec.LocalPath, rec.RemotePath = report.Crypto, report.LocalPath, report.RemotePath
+		rec.Camera, rec.Sound, rec.Quality = report.Camera, report.Sound, report.Quality
+		for _, s := range report.Stages {
+			cur.stage(s.Name, s.At)
+		}
+	}
+	slices.SortStableFunc(cur.stages, func(a, b protocol.StageTime) int { return int(a.After) - int(b.After) })
+	rec.Stages = cur.stages
+	r.record(rec)
+	if err := r.memory.finished(); err != nil {
+		r.c.Log.Error("end of the call not noted", "call", cur.call, "error", err)
+	}
+	r.c.Log.Info("call over", "call", cur.call, "reason", f.Reason, "talked", time.Duration(rec.Duration)*time.Millisecond)
+}
+
+// sendEnd signs an end, sends it, and keeps it until the clinic has it.
+func (r *Runner) sendEnd(end *protocol.End) {
+	signed, err := protocol.Sign(end, r.c.Signer)
+	if err != nil {
+		r.c.Log.Error("end not sent: the terminal's key cannot sign", "call", end.Call, "error", err)
+		return
+	}
+	r.sender.send(&protocol.CallOut{Version: protocol.Version, Call: end.Call, Kind: protocol.KindEnd, End: &protocol.CallEnd{End: signed}})
+	body, err := protocol.Encode(&protocol.EndReceipt{Version: protocol.Version, Call: end.Call, End: signed})
+	r.append(protocol.EventEnd, body, err)
+}
+
+func (r *Runner) record(rec *protocol.CallRecord) {
+	body, err := protocol.Encode(rec)
+	r.append(protocol.EventCall, body, err)
+}
+
+func (r *Runner) append(kind string, body []byte, err error) {
+	if err == nil {
+		err = r.c.Outbox.Append(kind, body)
+	}
+	if err != nil {
+		r.c.Log.Error("event not recorded", "kind", kind, "error", err)
+	}
+}
+
+// reportInterrupted reports the call that ran when the process died, if there was one.
+func (r *Runner) reportInterrupted() {
+	m := r.memory.running()
+	if m == nil {
+		return
+	}
+	now := r.c.Now()
+	r.c.Log.Warn("a call ran when the program was last interrupted", "call", m.Call, "reason", m.Reason)
+	end := &protocol.End{
+		Version: protocol.Version, Call: m.Call, Terminal: r.c.Self, Invitation: m.Invitation, By: protocol.SideTerminal, Reason: m.Reason,
+		At: protocol.At(now),
+	}
+	rec := &protocol.CallRecord{Version: protocol.Version, Call: m.Call, By: protocol.SideTerminal, Began: m.Began, Outcome: m.Reason}
+	// The kernel closed them when the process died. By now at the latest: that is all that can be sworn.
+	for _, d := range m.Open {
+		if err := r.opening(d, false, m.Call, now); err != nil {
+			r.c.Log.Error("closing not recorded", "device", d, "call", m.Call, "error", err)
+		}
+		if d == Camera {
+			end.CameraClosed, rec.CameraOpen, rec.CameraClosed = protocol.At(now), m.Opened, protocol.At(now)
+		} else {
+			end.MicrophoneClosed, rec.MicOpen, rec.MicClosed = protocol.At(now), m.Opened, protocol.At(now)
+		}
+	}
+	r.sendEnd(end)
+	r.record(rec)
+	if err := r.memory.finished(); err != nil {
+		r.c.Log.Error("end of the call not noted", "call", m.Call, "error", err)
+	}
+}
+
+// noticeLimit keeps a flood of refused messages from filling the outbox.
+type noticeLimit struct {
+	minute  time.Time
+	sent    int
+	skipped int
+}
+
+// notice reports something that somebody should know (R18), at most noticesPerMin times a minute.
+func (r *Runner) notice(code protocol.Code, call protocol.CallID, detail string) {
+	now := r.c.Now()
+	n := &r.notices
+	if now.Sub(n.minute) >= time.Minute || now.Before(n.minute) {
+		n.minute, n.sent = now, 0
+	}
+	if n.sent++; n.sent > noticesPerMin {
+		n.skipped++
+		return
+	}
+	if n.skipped > 0 {
+		detail = fmt.Sprintf("%s; %d more were not reported one by one", detail, n.skipped)
+		n.skipped = 0
+	}
+	body, err := protocol.Encode(&protocol.Notice{Version: protocol.Version, Code: code, Call: call, Detail: detail, At: protocol.At(now)})
+	r.append(protocol.EventNotice, body, err)
+}

@@ -1,0 +1,428 @@
+package call
+
+import (
+	"time"
+
+	"vindu/protocol"
+)
+
+// Phase is a phase of a call.
+//
+//	             ┌─────────── not proven · busy · quiet · refused · caller gone ────────┐
+//	             │                                                                      ▼
+//	idle ──► verifying ──proven──► ringing ──ring over──► connecting ──opened──► talking
+//	 ▲                               │                      │                      │
+//	 │                               └────── no · hang-up · failed · lost ─────────┤
+//	 └───── shown: ended ◄── camera and microphone closed ── ending ◄──────────────┘
+//
+// ICE and DTLS run during ringing. Connecting waits for what is still missing after the ring: the path, and for a
+// moment the caller's picture (see first, be seen second). Then the answer goes out, and only then devices open.
+type Phase uint8
+
+const (
+	Idle Phase = iota
+	Verifying
+	Ringing
+	Connecting
+	Talking
+	Ending
+)
+
+func (p Phase) String() string {
+	return [...]string{"idle", "verifying", "ringing", "connecting", "talking", "ending"}[p]
+}
+
+// Who ends a call.
+type Who uint8
+
+const (
+	ByPatient  Who = iota + 1 // hang-up, or "no" while it rings
+	ByCaller                  // a proven End of the caller
+	ByTerminal                // the terminal's program stops
+)
+
+// State is all that Next knows. The zero State is idle.
+type State struct {
+	Phase     Phase
+	Call      protocol.CallID // of every phase but Idle
+	SeeFirst  time.Duration   // from policy
+	Longest   time.Duration   // from policy
+	Prepared  bool            // the session exists and ringing was sent
+	Rung      bool            // the ring is over
+	Connected bool            // the path is up and proven, now
+	Seen      bool            // the caller's picture is on the screen, or has been waited for
+	Seeing    bool            // it is being waited for
+	Answered  bool            // the answer was sent and devices may be open
+	LinkDown  bool            // the clinic cannot be reached, now
+	Reason    protocol.Code   // why it ends; set while Ending, and while Verifying if it ends before it began
+	No        bool            // the person at the terminal ended it before it was answered
+}
+
+// Timer names a time limit.
+type Timer uint8
+
+const (
+	TimerRing    Timer = iota + 1 // policy's ring
+	TimerConnect                  // from the end of the ring to a path
+	TimerSee                      // policy's SeeFirst
+	TimerPath                     // a lost path may come back
+	TimerLink                     // a lost link to the clinic may come back
+	TimerMax                      // policy's longest call
+	TimerEnded                    // how long "ended" stays on the screen
+)
+
+func (t Timer) String() string {
+	return [...]string{"none", "ring", "connect", "see", "path", "link", "max", "ended"}[t]
+}
+
+// Limits that are not policy.
+const (
+	ConnectLimit = 15 * time.Second
+	PathLimit    = 8 * time.Second // ICE says "disconnected" some seconds after the last sign of life (RFC 7675)
+	LinkLimit    = 7 * time.Second
+	EndedShown   = 8 * time.Second
+)
+
+// Event is something that happened. Those about a call carry its id; an event about another call than the
+// running one does not fit.
+type Event interface{ event() }
+
+type (
+	// Invited: an invitation came. Nothing about it is proven.
+	Invited struct{ Call protocol.CallID }
+	// Proven: the invitation is proven, and this is what policy says.
+	Proven struct {
+		Call     protocol.CallID
+		Decision Decision
+	}
+	// Unproven: the invitation is refused.
+	Unproven struct {
+		Call protocol.CallID
+		Code protocol.Code
+	}
+	// Prepared: the session exists.
+	Prepared struct{ Call protocol.CallID }
+	// Connected: the path is up and the far end proven.
+	Connected struct{ Call protocol.CallID }
+	// Disconnected: the path gives no sign of life.
+	Disconnected struct{ Call protocol.CallID }
+	// Seen: the caller's picture is on the screen.
+	Seen struct{ Call protocol.CallID }
+	// Opened: the session sends.
+	Opened struct{ Call protocol.CallID }
+	// Failed: the session could not be prepared or opened, or is over.
+	Failed struct {
+		Call protocol.CallID
+		Code protocol.Code
+	}
+	// HungUp: somebody ended the call.
+	HungUp struct {
+		Call   protocol.CallID
+		By     Who
+		Reason protocol.Code
+	}
+	// Link: the connection to the clinic went (Up false) or came.
+	Link struct{ Up bool }
+	// Elapsed: a time limit that was started has passed.
+	Elapsed struct{ Timer Timer }
+	// SessionClosed: camera and microphone are closed and the session is over.
+	SessionClosed struct{ Call protocol.CallID }
+)
+
+func (Invited) event()       {}
+func (Proven) event()        {}
+func (Unproven) event()      {}
+func (Prepared) event()      {}
+func (Connected) event()     {}
+func (Disconnected) event()  {}
+func (Seen) event()          {}
+func (Opened) event()        {}
+func (Failed) event()        {}
+func (HungUp) event()        {}
+func (Link) event()          {}
+func (Elapsed) event()       {}
+func (SessionClosed) event() {}
+
+// Effect is something to do, in the order given.
+type Effect interface{ effect() }
+
+type (
+	// Verify the invitation and ask policy; leads to Proven or Unproven.
+	Verify struct{}
+	// RefuseBusy verifies another call's invitation and answers that the terminal is busy.
+	RefuseBusy struct{ Call protocol.CallID }
+	// Refuse the invitation that is not proven, and report it (R18).
+	Refuse struct{ Code protocol.Code }
+	// Decline the proven invitation with a signed answer.
+	Decline struct{ Decision protocol.Decision }
+	// Prepare the session; leads to Prepared or Failed.
+	Prepare struct{}
+	// SendRinging sends the signed answer "ringing" with the session's description.
+	SendRinging struct{}
+	// SendAnswered sends the signed answer "answered".
+	SendAnswered struct{}
+	// Open camera and microphone; leads to Opened or Failed.
+	Open struct{}
+	// Close the session, if there is one, and whatever it has open; leads to SessionClosed.
+	Close struct{}
+	// Finish writes the record, and the signed end if the invitation was accepted.
+	Finish struct {
+		Reason   protocol.Code
+		Accepted bool
+	}
+	// Ring starts or stops the bell.
+	Ring struct{ On bool }
+	// Show a scene. AnswersIn is how long a ringing call still rings.
+	Show struct {
+		Scene     Scene
+		AnswersIn time.Duration
+		Reason    protocol.Code
+	}
+	// Start a timer anew; leads to Elapsed.
+	Start struct {
+		Timer Timer
+		After time.Duration
+	}
+	// Stop a timer, if it runs.
+	Stop struct{ Timer Timer }
+	// StopAll stops every timer.
+	StopAll struct{}
+)
+
+func (Verify) effect()       {}
+func (RefuseBusy) effect()   {}
+func (Refuse) effect()       {}
+func (Decline) effect()      {}
+func (Prepare) effect()      {}
+func (SendRinging) effect()  {}
+func (SendAnswered) effect() {}
+func (Open) effect()         {}
+func (Close) effect()        {}
+func (Finish) effect()       {}
+func (Ring) effect()         {}
+func (Show) effect()         {}
+func (Start) effect()        {}
+func (Stop) effect()         {}
+func (StopAll) effect()      {}
+
+// Next says what an event leads to. It is pure. An event that does not fit leaves the state as it is and has
+// no effects.
+func Next(s State, e Event) (State, []Effect) {
+	if inv, ok := e.(Invited); ok {
+		switch {
+		case s.Phase == Idle:
+			return State{Phase: Verifying, Call: inv.Call, LinkDown: s.LinkDown}, []Effect{Verify{}}
+		case inv.Call == s.Call:
+			return s, nil // the same invitation again
+		default:
+			return s, []Effect{RefuseBusy{inv.Call}}
+		}
+	}
+	if call, about := callOf(e); about && (call != s.Call || s.Phase == Idle) {
+		return s, nil
+	}
+	switch s.Phase {
+	case Idle:
+		switch e := e.(type) {
+		case Elapsed:
+			if e.Timer == TimerEnded {
+				return s, []Effect{Show{Scene: SceneReady}}
+			}
+		case Link:
+			s.LinkDown = !e.Up
+		}
+	case Verifying:
+		return verifying(s, e)
+	case Ringing, Connecting, Talking:
+		return running(s, e)
+	case Ending:
+		switch e := e.(type) {
+		case Link:
+			s.LinkDown = !e.Up
+		case SessionClosed:
+			effects := []Effect{
+				Show{Scene: SceneEnded, Reason: s.Reason},
+				Finish{Reason: s.Reason, Accepted: true},
+				Start{TimerEnded, EndedShown},
+			}
+			return idle(s), effects
+		}
+	}
+	return s, nil
+}
+
+// idle is what is left when a call is over.
+func idle(s State) State { return State{LinkDown: s.LinkDown} }
+
+func callOf(e Event) (protocol.CallID, bool) {
+	switch e := e.(type) {
+	case Proven:
+		return e.Call, true
+	case Unproven:
+		return e.Call, true
+	case Prepared:
+		return e.Call, true
+	case Connected:
+		return e.Call, true
+	case Disconnected:
+		return e.Call, true
+	case Seen:
+		return e.Call, true
+	case Opened:
+		return e.Call, true
+	case Failed:
+		return e.Call, true
+	case HungUp:
+		return e.Call, true
+	case SessionClosed:
+		return e.Call, true
+	}
+	return protocol.CallID{}, false
+}
+
+func verifying(s State, e Event) (State, []Effect) {
+	switch e := e.(type) {
+	case Unproven:
+		return idle(s), []Effect{Refuse{e.Code}}
+	case HungUp:
+		// Kept until it is known whether there was a call at all.
+		if s.Reason == "" {
+			s.Reason, s.No = e.Reason, e.By == ByPatient
+		}
+		return s, nil
+	case Link:
+		s.LinkDown = !e.Up
+		return s, nil
+	case Proven:
+		switch {
+		case s.No:
+			return idle(s), []Effect{Decline{protocol.Declined}, Finish{Reason: protocol.AnswerDeclined}}
+		case s.Reason != "":
+			return idle(s), []Effect{Decline{protocol.Refused}, Finish{Reason: s.Reason}}
+		case e.Decision.Decision != protocol.Ringing:
+			return idle(s), []Effect{Decline{e.Decision.Decision}, Finish{Reason: e.Decision.Decision.Outcome()}}
+		}
+		s.Phase = Ringing
+		s.SeeFirst, s.Longest = e.Decision.SeeFirst, e.Decision.MaxDuration
+		s.Seen = s.SeeFirst <= 0
+		effects := []Effect{Prepare{}, Stop{TimerEnded}, Show{Scene: SceneRinging, AnswersIn: e.Decision.Ring}}
+		if s.LinkDown {
+			effects = append(effects, Start{TimerLink, LinkLimit})
+		}
+		if e.Decision.Ring > 0 {
+			return s, append(effects, Ring{true}, Start{TimerRing, e.Decision.Ring})
+		}
+		s.Rung = true
+		s.Phase = Connecting
+		return s, append(effects, Start{TimerConnect, ConnectLimit})
+	}
+	return s, nil
+}
+
+func running(s State, e Event) (State, []Effect) {
+	switch e := e.(type) {
+	case Prepared:
+		if s.Prepared {
+			return s, nil
+		}
+		s.Prepared = true
+		return advance(s, SendRinging{})
+	case Connected:
+		if s.Connected || !s.Prepared {
+			return s, nil
+		}
+		s.Connected = true
+		return advance(s, Stop{TimerPath})
+	case Disconnected:
+		if !s.Connected {
+			return s, nil
+		}
+		s.Connected = false
+		return s, []Effect{Start{TimerPath, PathLimit}}
+	case Seen:
+		if s.Seen {
+			return s, nil
+		}
+		s.Seen, s.Seeing = true, false
+		return advance(s, Stop{TimerSee})
+	case Opened:
+		if s.Phase != Connecting || !s.Answered {
+			return s, nil
+		}
+		s.Phase = Talking
+		return s, nil
+	case Link:
+		if e.Up == !s.LinkDown {
+			return s, nil
+		}
+		s.LinkDown = !e.Up
+		if s.LinkDown {
+			return s, []Effect{Start{TimerLink, LinkLimit}}
+		}
+		return advance(s, Stop{TimerLink})
+	case Failed:
+		return end(s, e.Code)
+	case HungUp:
+		if e.By == ByPatient && !s.Answered {
+			s.No = true
+			return end(s, protocol.AnswerDeclined)
+		}
+		return end(s, e.Reason)
+	case Elapsed:
+		return elapsed(s, e.Timer)
+	}
+	return s, nil
+}
+
+func elapsed(s State, t Timer) (State, []Effect) {
+	switch {
+	case t == TimerRing && s.Phase == Ringing:
+		s.Phase, s.Rung = Connecting, true
+		return advance(s, Ring{false}, Start{TimerConnect, ConnectLimit})
+	case t == TimerSee && s.Seeing:
+		s.Seen, s.Seeing = true, false
+		return advance(s)
+	case t == TimerConnect && s.Phase == Connecting && !s.Answered:
+		if !s.Prepared {
+			return end(s, protocol.AnswerTimeout)
+		}
+		return end(s, protocol.ICEFailed)
+	case t == TimerPath && s.Prepared && !s.Connected:
+		return end(s, protocol.ICELost)
+	case t == TimerLink && s.LinkDown:
+		return end(s, protocol.SignalLostClinic)
+	case t == TimerMax && s.Answered:
+		return end(s, protocol.EndMaxDuration)
+	}
+	return s, nil
+}
+
+// advance answers as soon as nothing is missing any more: the ring is over, the path is up, the caller was seen, and the answer can
+// be sent.
+func advance(s State, effects ...Effect) (State, []Effect) {
+	if s.Phase != Connecting || s.Answered || !s.Prepared || !s.Connected || s.LinkDown {
+		return s, effects
+	}
+	if !s.Seen {
+		if !s.Seeing {
+			s.Seeing = true
+			effects = append(effects, Start{TimerSee, s.SeeFirst})
+		}
+		return s, effects
+	}
+	s.Answered = true
+	effects = append(effects, Stop{TimerConnect}, Show{Scene: SceneInCall}, SendAnswered{}, Open{})
+	if s.Longest > 0 {
+		effects = append(effects, Start{TimerMax, s.Longest})
+	}
+	return s, effects
+}
+
+func end(s State, reason protocol.Code) (State, []Effect) {
+	effects := []Effect{Close{}, Ring{false}, StopAll{}}
+	if s.No {
+		effects = append(effects, Decline{protocol.Declined})
+	}
+	s.Phase, s.Reason = Ending, reason
+	return s, effects
+}

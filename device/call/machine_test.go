@@ -1,0 +1,327 @@
+package call_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"vindu/device/call"
+	"vindu/protocol"
+)
+
+var update = flag.Bool("update", false, "write the golden table anew")
+
+var (
+	one   = protocol.CallID{1}
+	other = protocol.CallID{2}
+	ring  = call.Decision{Decision: protocol.Ringing, Ring: 5 * time.Second, SeeFirst: 2 * time.Second, MaxDuration: time.Hour}
+	now   = call.Decision{Decision: protocol.Ringing, MaxDuration: time.Hour}
+	quiet = call.Decision{Decision: protocol.Quiet}
+)
+
+// states are every phase, with those of its variants in which an event means something else.
+func states() []named[call.State] {
+	rings := call.State{Phase: call.Ringing, Call: one, SeeFirst: 2 * time.Second, Longest: time.Hour}
+	with := func(s call.State, change func(*call.State)) call.State { change(&s); return s }
+	prepared := with(rings, func(s *call.State) { s.Prepared = true })
+	connected := with(prepared, func(s *call.State) { s.Connected = true })
+	seen := with(connected, func(s *call.State) { s.Seen = true })
+	over := func(s *call.State) { s.Phase, s.Rung = call.Connecting, true }
+	answered := with(with(seen, over), func(s *call.State) { s.Answered = true })
+	talking := with(answered, func(s *call.State) { s.Phase = call.Talking })
+	return []named[call.State]{
+		{"idle", call.State{}},
+		{"verifying", call.State{Phase: call.Verifying, Call: one}},
+		{"verifying, said no", call.State{Phase: call.Verifying, Call: one, Reason: protocol.EndPatientHungUp, No: true}},
+		{"verifying, caller gone", call.State{Phase: call.Verifying, Call: one, Reason: protocol.EndCallerHungUp}},
+		{"ringing", rings},
+		{"ringing, prepared", prepared},
+		{"ringing, connected", connected},
+		{"ringing, seen", seen},
+		{"ringing, link down", with(seen, func(s *call.State) { s.LinkDown = true })},
+		{"connecting", with(rings, over)},
+		{"connecting, prepared", with(prepared, over)},
+		{"connecting, seen without path", with(with(prepared, over), func(s *call.State) { s.Seen = true })},
+		{"connecting, seeing", with(with(connected, over), func(s *call.State) { s.Seeing = true })},
+		{"connecting, opening", answered},
+		{"talking", talking},
+		{"talking, path lost", with(talking, func(s *call.State) { s.Connected = false })},
+		{"talking, link down", with(talking, func(s *call.State) { s.LinkDown = true })},
+		{"ending", call.State{Phase: call.Ending, Call: one, Answered: true, Reason: protocol.EndCallerHungUp}},
+	}
+}
+
+func events() []named[call.Event] {
+	return []named[call.Event]{
+		{"invited", call.Invited{Call: one}},
+		{"invited by another", call.Invited{Call: other}},
+		{"proven, ring", call.Proven{Call: one, Decision: ring}},
+		{"proven, answer at once", call.Proven{Call: one, Decision: now}},
+		{"proven, quiet", call.Proven{Call: one, Decision: quiet}},
+		{"unproven", call.Unproven{Call: one, Code: protocol.AuthExpired}},
+		{"prepared", call.Prepared{Call: one}},
+		{"connected", call.Connected{Call: one}},
+		{"connected another", call.Connected{Call: other}},
+		{"disconnected", call.Disconnected{Call: one}},
+		{"seen", call.Seen{Call: one}},
+		{"opened", call.Opened{Call: one}},
+		{"failed", call.Failed{Call: one, Code: protocol.DTLSFailed}},
+		{"patient hangs up", call.HungUp{Call: one, By: call.ByPatient, Reason: protocol.EndPatientHungUp}},
+		{"caller hangs up", call.HungUp{Call: one, By: call.ByCaller, Reason: protocol.EndCallerHungUp}},
+		{"terminal stops", call.HungUp{Call: one, By: call.ByTerminal, Reason: protocol.EndTerminalStopped}},
+		{"another hangs up", call.HungUp{Call: other, By: call.ByCaller, Reason: protocol.EndCallerHungUp}},
+		{"link down", call.Link{Up: false}},
+		{"link up", call.Link{Up: true}},
+		{"ring over", call.Elapsed{Timer: call.TimerRing}},
+		{"connect over", call.Elapsed{Timer: call.TimerConnect}},
+		{"see over", call.Elapsed{Timer: call.TimerSee}},
+		{"path over", call.Elapsed{Timer: call.TimerPath}},
+		{"link over", call.Elapsed{Timer: call.TimerLink}},
+		{"max over", call.Elapsed{Timer: call.TimerMax}},
+		{"ended shown", call.Elapsed{Timer: call.TimerEnded}},
+		{"closed", call.SessionClosed{Call: one}},
+	}
+}
+
+type named[T any] struct {
+	name string
+	v    T
+}
+
+// TestEveryStateAndEvent compares what each event does in each state with testdata/transitions.txt, which was read line by line.
+func TestEveryStateAndEvent(t *testing.T) {
+	var b strings.Builder
+	for _, s := range states() {
+		fmt.Fprintf(&b, "%s\n", s.name)
+		for _, e := range events() {
+			next, effects := call.Next(s.v, e.v)
+			if next == s.v && len(effects) == 0 {
+				fmt.Fprintf(&b, "\t%s: -\n", e.name)
+				continue
+			}
+			fmt.Fprintf(&b, "\t%s: %s\n", e.name, describe(next))
+			for _, effect := range effects {
+				fmt.Fprintf(&b, "\t\t%s%s\n", reflect.TypeOf(effect).Name(), fields(effect))
+			}
+		}
+	}
+	const golden = "testdata/transitions.txt"
+	if *update {
+		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, wanted := strings.Split(b.String(), "\n"), strings.Split(string(want), "\n")
+	for i := range min(len(got), len(wanted)) {
+		if got[i] != wanted[i] {
+			t.Fatalf("%s:%d:\n got %q\nwant %q", golden, i+1, got[i], wanted[i])
+		}
+	}
+	if len(got) != len(wanted) {
+		t.Fatalf("%s has %d lines, the machine makes %d", golden, len(wanted), len(got))
+	}
+}
+
+func describe(s call.State) string {
+	parts := []string{s.Phase.String()}
+	v := reflect.ValueOf(s)
+	for i := range v.NumField() {
+		if f := v.Field(i); f.Kind() == reflect.Bool && f.Bool() {
+			parts = append(parts, strings.ToLower(v.Type().Field(i).Name))
+		}
+	}
+	if s.Reason != "" {
+		parts = append(parts, string(s.Reason))
+	}
+	return strings.Join(parts, " ")
+}
+
+func fields(effect call.Effect) string {
+	v := reflect.ValueOf(effect)
+	var b strings.Builder
+	for i := range v.NumField() {
+		f := v.Field(i)
+		if f.Type() == reflect.TypeFor[protocol.CallID]() {
+			continue
+		}
+		fmt.Fprintf(&b, " %s=%v", strings.ToLower(v.Type().Field(i).Name), f.Interface())
+	}
+	return b.String()
+}
+
+// TestInvariants runs random sequences of events, fitting or not, past an observer that knows the promises and nothing else.
+func TestInvariants(t *testing.T) {
+	all := events()
+	var reached [call.Ending + 1]bool
+	rapid.Check(t, func(t *rapid.T) {
+		var s call.State
+		var o observer
+		for range rapid.IntRange(30, 150).Draw(t, "length") {
+			e := rapid.SampledFrom(all).Draw(t, "event").v
+			if rapid.IntRange(0, 9).Draw(t, "natural") < 7 {
+				e = rapid.SampledFrom(fitting(s, all)).Draw(t, "fitting event").v
+			}
+			o.event(e)
+			var effects []call.Effect
+			before := s
+			s, effects = call.Next(s, e)
+			for _, effect := range effects {
+				if broken := o.effect(effect); broken != "" {
+					t.Fatalf("%s, in %+v on %T%+v with %+v", broken, before, e, e, effects)
+				}
+			}
+			if broken := o.state(s); broken != "" {
+				t.Fatalf("%s, in %+v on %T%+v", broken, before, e, e)
+			}
+			reached[s.Phase] = true
+		}
+	})
+	for phase, was := range reached {
+		if !was {
+			t.Errorf("no sequence reached %s: the test is too weak", call.Phase(phase))
+		}
+	}
+}
+
+// fitting are the events that do something in s. Those that end a call are rarer, so that sequences get far.
+func fitting(s call.State, all []named[call.Event]) []named[call.Event] {
+	var fit []named[call.Event]
+	for _, e := range all {
+		next, effects := call.Next(s, e.v)
+		if next == s && len(effects) == 0 {
+			continue
+		}
+		fit = append(fit, e)
+		if next.Phase >= s.Phase && next.Phase != call.Ending {
+			fit = append(fit, e, e, e, e)
+		}
+	}
+	return fit
+}
+
+// observer follows one call from outside.
+type observer struct {
+	proven, connected, answeredSent bool
+	prepared, open, closing, closed bool
+	linkDown                        bool
+	said                            bool // the person at the terminal said no
+	bell                            bool
+	timers                          map[call.Timer]bool
+}
+
+func (o *observer) event(e call.Event) {
+	switch e := e.(type) {
+	case call.Proven:
+		if e.Call == one && e.Decision.Decision == protocol.Ringing {
+			o.proven = true
+		}
+	case call.Connected:
+		if e.Call == one {
+			o.connected = true
+		}
+	case call.Link:
+		o.linkDown = !e.Up
+	case call.Disconnected:
+		if e.Call == one {
+			o.connected = false
+		}
+	case call.SessionClosed:
+		if e.Call == one && o.closing {
+			o.closed, o.open = true, false
+		}
+	}
+}
+
+func (o *observer) effect(e call.Effect) string {
+	if o.timers == nil {
+		o.timers = map[call.Timer]bool{}
+	}
+	switch e := e.(type) {
+	case call.Verify:
+		*o = observer{timers: o.timers, linkDown: o.linkDown}
+	case call.Prepare:
+		if !o.proven {
+			return "a session without a proven invitation"
+		}
+		o.prepared = true
+	case call.SendRinging:
+		if !o.prepared {
+			return "ringing was sent without a session"
+		}
+	case call.SendAnswered:
+		if o.linkDown {
+			return "answered while the caller cannot be told"
+		}
+		o.answeredSent = true
+	case call.Open:
+		switch {
+		case !o.proven, !o.prepared, !o.connected, !o.answeredSent:
+			return "camera and microphone opened without proof, path and answer"
+		case o.open, o.closing:
+			return "opened twice, or while closing"
+		}
+		o.open = true
+	case call.Ring:
+		o.bell = e.On
+	case call.Close:
+		if o.closing {
+			return "closed twice"
+		}
+		o.closing = true
+	case call.Show:
+		if e.Scene == call.SceneInCall && (o.open || o.bell) {
+			return "in-call was shown after opening, or while the bell rings"
+		}
+		if e.Scene == call.SceneEnded && (o.open || !o.closed) {
+			return "ended was shown while something may be open"
+		}
+		if e.Scene == call.SceneReady && o.prepared && !o.closed {
+			return "ready was shown in a call"
+		}
+	case call.Finish:
+		if o.open || (o.prepared && !o.closed) {
+			return "the record was written before everything was closed"
+		}
+	case call.Start:
+		o.timers[e.Timer] = true
+	case call.Stop:
+		delete(o.timers, e.Timer)
+	case call.StopAll:
+		clear(o.timers)
+	}
+	return ""
+}
+
+func (o *observer) state(s call.State) string {
+	switch {
+	case s.Phase == call.Idle && o.open:
+		return "idle with something open"
+	case s.Phase == call.Idle && o.bell:
+		return "idle with the bell ringing"
+	case s.Phase == call.Talking && !o.open:
+		return "talking with nothing open"
+	case s.Phase == call.Ending && !o.closing:
+		return "ending without closing"
+	}
+	if s.Phase == call.Ending {
+		for timer := range o.timers {
+			if timer != call.TimerEnded {
+				return fmt.Sprintf("timer %d runs while ending", timer)
+			}
+		}
+	}
+	if s.Phase == call.Connecting && !s.Answered && !o.timers[call.TimerConnect] {
+		return "connecting without a limit"
+	}
+	return ""
+}

@@ -1,0 +1,433 @@
+package call
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"vindu/protocol"
+)
+
+// Limits of the runner.
+const (
+	maxInbox      = 64              // messages of the clinic that wait; more are dropped, counted and logged
+	maxEarly      = 64              // candidates that wait for the session; more are dropped
+	closeLimit    = 3 * time.Second // in which camera and microphone have to be closed
+	goodbyeLimit  = time.Second     // in which the last messages leave when the program stops
+	noticesPerMin = 10              // of refused invitations and hang-ups; what exceeds it is counted in the next
+)
+
+// Config is what a Runner works with. Every field is required, except Bell.
+type Config struct {
+	Self     protocol.KeyHash
+	Signer   crypto.Signer // the terminal's key; may live in hardware
+	Software string
+	Prover   Prover
+	Policy   Policy
+	Media    Media
+	Sender   Sender
+	Outbox   Outbox
+	View     View
+	Bell     Bell
+	Store    Store
+	Now      func() time.Time // the terminal's best knowledge of the time
+	Log      *slog.Logger
+}
+
+// Runner runs the calls of one terminal, one at a time. Its methods may be called from any goroutine, before, while and
+// after Run runs. Run's goroutine owns all state; sessions, timers and the sender only post to it.
+type Runner struct {
+	c      Config
+	memory *memory
+	sender *sender
+
+	deliver chan *protocol.CallIn
+	link    chan bool
+	hangUp  chan struct{} // apart, so that no queue stands before a "no"
+	inbox   chan any      // from sessions and timers
+	done    chan struct{}
+
+	state   State
+	cur     *current
+	status  Status
+	todo    []Event
+	timers  map[Timer]*runningTimer
+	lastGen uint64
+	notices noticeLimit
+	stuck   error
+	wg      sync.WaitGroup
+}
+
+type runningTimer struct {
+	t   *time.Timer
+	gen uint64
+}
+
+// What goroutines post to the owner.
+type (
+	timerFired struct {
+		timer Timer
+		gen   uint64
+	}
+	prepareDone struct {
+		cur *current
+		err error
+	}
+	openDone struct {
+		cur *current
+		err error
+	}
+	closeDone struct {
+		cur *current
+		err error
+	}
+	mediaHappened struct {
+		cur *current
+		ev  MediaEvent
+	}
+)
+
+// New checks the configuration and makes a Runner. It starts nothing and reads nothing.
+func New(c Config) (*Runner, error) {
+	switch {
+	case c.Signer == nil, c.Prover == nil, c.Policy == nil, c.Media == nil, c.Sender == nil, c.Outbox == nil,
+		c.View == nil, c.Store == nil, c.Now == nil, c.Log == nil:
+		return nil, errors.New("call: a field of the configuration is missing")
+	}
+	if c.Bell == nil {
+		c.Bell = silent{}
+	}
+	return &Runner{
+		c:       c,
+		sender:  newSender(c.Sender, c.Log),
+		deliver: make(chan *protocol.CallIn, maxInbox),
+		link:    make(chan bool, 1),
+		hangUp:  make(chan struct{}, 1),
+		inbox:   make(chan any, maxInbox),
+		done:    make(chan struct{}),
+		timers:  map[Timer]*runningTimer{},
+	}, nil
+}
+
+type silent struct{}
+
+func (silent) Start() {}
+func (silent) Stop()  {}
+
+// Deliver hands over a message of the clinic. It never blocks; false says that the queue is full and the message was dropped.
+func (r *Runner) Deliver(m *protocol.CallIn) bool {
+	select {
+	case r.deliver <- m:
+		return true
+	default:
+		return false
+	}
+}
+
+// HangUp is the person's hang-up, or "no" while it rings. It is never lost and never waits behind anything.
+func (r *Runner) HangUp() {
+	select {
+	case r.hangUp <- struct{}{}:
+	default: // one is on its way already
+	}
+}
+
+// LinkUp tells whether the clinic can be reached. Only the newest word counts.
+func (r *Runner) LinkUp(up bool) {
+	for {
+		select {
+		case r.link <- up:
+			return
+		default:
+		}
+		select {
+		case <-r.link:
+		default:
+		}
+	}
+}
+
+// Run runs calls until ctx ends; then it ends a running call, closes its devices, and returns nil. It returns an error
+// wrapping ErrDeviceStuck if a device did not close: the process must exit then.
+func (r *Runner) Run(ctx context.Context) error {
+	var err error
+	if r.memory, err = loadMemory(r.c.Store, r.c.Now()); err != nil {
+		r.c.Log.Warn("memory of calls lost; invitations of the last minutes are refused", "error", err)
+		r.notice(protocol.StorageDamaged, protocol.CallID{}, "memory of calls")
+	}
+	r.reportInterrupted()
+	r.show(Status{Scene: SceneReady})
+
+	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
+	r.wg.Go(func() { r.sender.run(sending) })
+	defer func() {
+		for _, t := range r.timers {
+			t.t.Stop()
+		}
+		r.sender.finish(goodbyeLimit)
+		stopSending()
+		close(r.done)
+		if r.stuck == nil { // else it is not known what ever returns
+			r.wg.Wait()
+		}
+	}()
+	return r.loop(ctx)
+}
+
+func (r *Runner) loop(ctx context.Context) error {
+	stopping := ctx.Done()
+	for {
+		select { // a "no" first
+		case <-r.hangUp:
+			r.apply(HungUp{r.state.Call, ByPatient, protocol.EndPatientHungUp})
+		default:
+		}
+		if r.stuck != nil {
+			return r.stuck
+		}
+		if stopping == nil && r.state.Phase == Idle {
+			return nil
+		}
+		select {
+		case <-r.hangUp:
+			r.apply(HungUp{r.state.Call, ByPatient, protocol.EndPatientHungUp})
+		case <-stopping:
+			stopping = nil
+			r.apply(HungUp{r.state.Call, ByTerminal, protocol.EndTerminalStopped})
+		case up := <-r.link:
+			r.sender.linkUp(up)
+			r.apply(Link{up})
+		case m := <-r.deliver:
+			if stopping != nil || m.Kind != protocol.KindInvite {
+				r.message(m)
+			}
+		case m := <-r.inbox:
+			r.posted(m)
+		}
+	}
+}
+
+// apply runs an event, and those that its effects lead to at once, through the machine.
+func (r *Runner) apply(e Event) {
+	r.todo = append(r.todo, e)
+	for len(r.todo) > 0 {
+		e, r.todo = r.todo[0], r.todo[1:]
+		was := r.state
+		var effects []Effect
+		r.state, effects = Next(r.state, e)
+		if r.state == was && len(effects) == 0 {
+			r.c.Log.Debug("event does not fit", "event", fmt.Sprintf("%T", e), "phase", was.Phase.String(), "call", was.Call)
+		}
+		if r.state.Phase != was.Phase {
+			r.c.Log.Debug("call phase", "from", was.Phase.String(), "to", r.state.Phase.String(), "call", r.callID())
+		}
+		if r.state.Phase == Talking && was.Phase != Talking {
+			r.cur.stage("talking", r.c.Now())
+		}
+		for _, effect := range effects {
+			r.do(effect)
+		}
+	}
+}
+
+func (r *Runner) callID() protocol.CallID {
+	if r.cur == nil {
+		return protocol.CallID{}
+	}
+	return r.cur.call
+}
+
+// message handles what the clinic sent.
+func (r *Runner) message(m *protocol.CallIn) {
+	switch m.Kind {
+	case protocol.KindInvite:
+		if r.state.Phase == Idle {
+			r.cur = &current{call: m.Call, invite: m.Invite, began: r.c.Now()}
+			r.apply(Invited{m.Call})
+			return
+		}
+		if m.Call == r.state.Call {
+			return
+		}
+		r.cur.other = m.Invite
+		r.apply(Invited{m.Call})
+		r.cur.other = nil
+	case protocol.KindCandidate:
+		if r.cur == nil || m.Call != r.state.Call || r.state.Phase == Ending {
+			return
+		}
+		r.addCandidate(*m.Candidate)
+	case protocol.KindHangUp:
+		if r.cur == nil || m.Call != r.state.Call || r.cur.inv == nil {
+			return
+		}
+		end, err := r.c.Prover.End(m.HangUp.End, r.cur.inv)
+		if err == nil {
+			err = r.cur.fits(end)
+		}
+		if err != nil {
+			// Whoever wants this call to end can cut the line; but nobody can make its record say what did not happen.
+			r.c.Log.Warn("hang-up that is not proven", "call", m.Call, "error", err)
+			r.notice(protocol.AuthUnproven, m.Call, "hang-up")
+			return
+		}
+		r.apply(HungUp{m.Call, ByCaller, end.Reason})
+	}
+}
+
+func (r *Runner) addCandidate(c protocol.Candidate) {
+	if r.cur.session == nil {
+		if len(r.cur.early) < maxEarly {
+			r.cur.early = append(r.cur.early, c)
+		}
+		return
+	}
+	if err := r.cur.session.AddCandidate(c); err != nil {
+		r.c.Log.Info("candidate not used", "call", r.cur.call, "error", err)
+	}
+}
+
+// posted handles what sessions and timers posted. What is about an earlier call is of no interest.
+func (r *Runner) posted(m any) {
+	switch m := m.(type) {
+	case timerFired:
+		if t := r.timers[m.timer]; t != nil && t.gen == m.gen {
+			delete(r.timers, m.timer)
+			r.apply(Elapsed{m.timer})
+		}
+	case prepareDone:
+		r.prepared(m.cur, m.err)
+	case openDone:
+		if m.cur != r.cur {
+			return
+		}
+		if m.err != nil {
+			r.fail(m.cur, "open", m.err, protocol.MediaFailed)
+			return
+		}
+		r.apply(Opened{m.cur.call})
+	case closeDone:
+		if m.cur != r.cur {
+			return
+		}
+		if m.err != nil {
+			r.stuck = fmt.Errorf("call %s: %w: %w", m.cur.call, ErrDeviceStuck, m.err)
+			if err := r.memory.stuck(protocol.CaptureCameraStuck); err != nil {
+				r.c.Log.Error("cannot note why the program ends", "error", err)
+			}
+			return
+		}
+		m.cur.stage("closed", r.c.Now())
+		r.apply(SessionClosed{m.cur.call})
+	case mediaHappened:
+		if m.cur == r.cur {
+			r.media(m.ev)
+		}
+	}
+}
+
+func (r *Runner) prepared(cur *current, err error) {
+	if cur != r.cur || r.state.Phase == Ending {
+		return // the effect Close waits for Prepare itself
+	}
+	if err != nil {
+		r.fail(cur, "prepare", err, protocol.MediaFailed)
+		return
+	}
+	cur.session = cur.preparing
+	cur.stage("prepared", r.c.Now())
+	r.apply(Prepared{cur.call})
+	for _, c := range cur.early {
+		r.addCandidate(c)
+	}
+	cur.early = nil
+	r.wg.Go(func() {
+		events := cur.preparing.Events()
+		for {
+			select {
+			case ev, ok := <-events:
+				if !ok {
+					return
+				}
+				r.post(mediaHappened{cur, ev})
+			case <-r.done:
+				return
+			}
+		}
+	})
+}
+
+func (r *Runner) fail(cur *current, what string, err error, code protocol.Code) {
+	if me, ok := errors.AsType[*MediaError](err); ok {
+		code = me.Code
+	}
+	r.c.Log.Warn("call failed", "call", cur.call, "doing", what, "code", code, "error", err)
+	r.apply(Failed{cur.call, code})
+}
+
+func (r *Runner) media(ev MediaEvent) {
+	call := r.cur.call
+	switch ev.Kind {
+	case MediaCandidate:
+		r.sender.send(&protocol.CallOut{Version: protocol.Version, Call: call, Kind: protocol.KindCandidate, Candidate: &ev.Candidate})
+	case MediaConnected:
+		r.cur.stage("connected", r.c.Now())
+		r.apply(Connected{call})
+	case MediaDisconnected:
+		r.cur.stage("disconnected", r.c.Now())
+		r.apply(Disconnected{call})
+	case MediaSeen:
+		r.cur.stage("seen", r.c.Now())
+		r.apply(Seen{call})
+	case MediaFailed:
+		r.fail(r.cur, "run", errors.New("the session ended"), ev.Code)
+	case MediaCondition:
+		r.condition(ev.Code, ev.On)
+	}
+}
+
+func (r *Runner) condition(code protocol.Code, on bool) {
+	conditions := slices.DeleteFunc(slices.Clone(r.status.Conditions), func(c protocol.Code) bool { return c == code })
+	if on {
+		conditions = append(conditions, code)
+	}
+	if slices.Equal(conditions, r.status.Conditions) {
+		return
+	}
+	r.c.Log.Info("condition in call", "call", r.cur.call, "code", code, "holds", on)
+	s := r.status
+	s.Conditions = conditions
+	r.show(s)
+}
+
+func (r *Runner) show(s Status) {
+	r.status = s
+	r.c.View.Show(s)
+}
+
+// post hands something to the owner; after Run has ended it is forgotten.
+func (r *Runner) post(m any) {
+	select {
+	case r.inbox <- m:
+	case <-r.done:
+	}
+}
+
+func (r *Runner) start(t Timer, after time.Duration) {
+	r.stop(t)
+	r.lastGen++
+	gen := r.lastGen
+	r.timers[t] = &runningTimer{gen: gen, t: time.AfterFunc(after, func() { r.post(timerFired{t, gen}) })}
+}
+
+func (r *Runner) stop(t Timer) {
+	if running := r.timers[t]; running != nil {
+		running.t.Stop()
+		delete(r.timers, t)
+	}
+}
