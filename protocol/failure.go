@@ -49,6 +49,7 @@ const (
 	SignalLostTerminal  Code = "signalling.terminal_lost"
 	SignalMalformed     Code = "signalling.malformed"
 	SignalNoReply       Code = "signalling.no_reply"
+	SignalBroker        Code = "signalling.broker_unreachable"
 	AuthUnproven        Code = "authorisation.not_proven"
 	AuthOtherTerminal   Code = "authorisation.other_terminal"
 	AuthExpired         Code = "authorisation.expired"
@@ -113,6 +114,7 @@ var Register = []Failure{
 	{SignalLostTerminal, Operator, "The terminal stopped responding during the call.", "See on its page whether it has come back; if not, check its power and network."},
 	{SignalMalformed, Operator, "A message was refused because it was malformed.", "Check that terminal and clinic run matching versions."},
 	{SignalNoReply, Operator, "The terminal did not reply to the call.", "Look at the terminal's health; restart it if this persists."},
+	{SignalBroker, Operator, "The clinic's server cannot reach its message broker.", "Look at the server's log; the terminals themselves may be well."},
 	{AuthUnproven, Operator, "The terminal refused a call whose proof did not verify.", "Treat this as a security event: find out who made the call."},
 	{AuthOtherTerminal, Operator, "The terminal refused a call meant for another terminal.", "Treat this as a security event: find out who made the call."},
 	{AuthExpired, Operator, "The terminal refused a call outside its time of validity.", "Compare the clocks of the clinic and the terminal."},

@@ -1,0 +1,235 @@
+package fleet
+
+import (
+	"reflect"
+	"sync"
+	"time"
+
+	"vindu/protocol"
+)
+
+// board holds what is known of every terminal. It is safe for concurrent use; it starts nothing and asks nobody for the time.
+//
+//	unseen ──presence online, or anything heard──► online ──will of its session, or said so──► offline
+//	  │                                              │ ▲                                        │ ▲
+//	  └──────────retained presence──► offline        │ └──────── anything heard ────────────────┘ │
+//	                                                 └──────── silent for Silence ────────────────┘
+type board struct {
+	mu        sync.Mutex
+	terminals map[protocol.KeyHash]*entry
+	watchers  map[chan struct{}]struct{}
+}
+
+type entry struct {
+	State
+	session protocol.Nonce // of the connection that is open, zero if not known
+	dirty   bool           // differs from what is stored
+	audited time.Time      // when a refused message was last written to the audit log
+}
+
+func newBoard() *board {
+	return &board{terminals: make(map[protocol.KeyHash]*entry), watchers: make(map[chan struct{}]struct{})}
+}
+
+// entry returns that of key. b.mu is held.
+func (b *board) entry(key protocol.KeyHash) *entry {
+	e := b.terminals[key]
+	if e == nil {
+		e = &entry{State: State{Terminal: key}}
+		b.terminals[key] = e
+	}
+	return e
+}
+
+// set changes whether a terminal is online. b.mu is held.
+func (b *board) set(e *entry, online bool, since time.Time) {
+	if e.Online == online && !e.Since.IsZero() {
+		return
+	}
+	e.Online, e.Since, e.dirty = online, since, true
+	b.notify()
+}
+
+// heard notes that something came from the terminal now.
+func (b *board) heard(key protocol.KeyHash, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.hear(b.entry(key), now)
+}
+
+func (b *board) hear(e *entry, now time.Time) {
+	e.Heard, e.dirty = now, true
+	b.set(e, true, now)
+}
+
+// presence takes a presence message. ask is true if the terminal seems to be there but was not heard: it should be asked to report.
+func (b *board) presence(key protocol.KeyHash, p *protocol.Presence, retained bool, now time.Time) (ask bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.entry(key)
+	if p.Software != "" && e.Software != p.Software {
+		e.Software, e.dirty = p.Software, true
+		b.notify()
+	}
+	switch {
+	case p.Online && !retained:
+		if e.Online && e.session != p.Session && e.session != (protocol.Nonce{}) {
+			e.Online = false // it was away in between, unnoticed
+		}
+		e.session = p.Session
+		e.Heard, e.dirty = now, true
+		b.set(e, true, now)
+	case p.Online: // retained: so it was when the broker last heard of it
+		if !e.Online {
+			e.session = p.Session
+		}
+		return now.Sub(e.Heard) >= Silence/2
+	case e.Online && e.session != (protocol.Nonce{}) && e.session != p.Session:
+		// A late will: that connection is gone, but a newer one is there.
+	default:
+		e.session = protocol.Nonce{}
+		b.set(e, false, now)
+	}
+	return false
+}
+
+// health takes a health message.
+func (b *board) health(key protocol.KeyHash, h *protocol.Health, retained bool, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.entry(key)
+	if retained && e.Health != nil && h.At <= e.Health.At {
+		return
+	}
+	changed := e.Health == nil || !sameToPeople(e.Health, h)
+	e.Health, e.Software, e.dirty = h, h.Software, true
+	if !retained {
+		b.hear(e, now)
+	}
+	if changed {
+		b.notify()
+	}
+}
+
+// sameToPeople reports whether two reports differ in nothing but clocks and counters.
+func sameToPeople(x, y *protocol.Health) bool {
+	a, b := *x, *y
+	for _, h := range []*protocol.Health{&a, &b} {
+		h.At, h.Uptime, h.Pending, h.Malformed = 0, 0, 0, 0
+	}
+	return reflect.DeepEqual(a, b)
+}
+
+// refused counts a message that was refused. audit is true if this one should be written to the audit log.
+func (b *board) refused(key protocol.KeyHash, now time.Time) (count uint64, audit bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.entry(key)
+	e.Malformed++
+	if now.Sub(e.audited) < auditInterval {
+		return e.Malformed, false
+	}
+	e.audited = now
+	return e.Malformed, true
+}
+
+// silence takes terminals that were not heard for Silence to be offline.
+func (b *board) silence(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.terminals {
+		if e.Online && now.Sub(e.Heard) >= Silence {
+			b.set(e, false, e.Heard.Add(Silence))
+		}
+	}
+}
+
+// state returns what is known; of a terminal that was never seen, that it is offline.
+func (b *board) state(key protocol.KeyHash, now time.Time) State {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.terminals[key]
+	if e == nil {
+		return State{Terminal: key}
+	}
+	return e.at(now)
+}
+
+func (e *entry) at(now time.Time) State {
+	s := e.State
+	if s.Online && now.Sub(s.Heard) >= Silence {
+		s.Online, s.Since = false, s.Heard.Add(Silence)
+	}
+	return s
+}
+
+func (b *board) states(now time.Time) map[protocol.KeyHash]State {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	states := make(map[protocol.KeyHash]State, len(b.terminals))
+	for key, e := range b.terminals {
+		states[key] = e.at(now)
+	}
+	return states
+}
+
+// takeDirty returns what differs from the store, and takes it as stored.
+func (b *board) takeDirty() []State {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var dirty []State
+	for _, e := range b.terminals {
+		if e.dirty {
+			e.dirty = false
+			dirty = append(dirty, e.State)
+		}
+	}
+	return dirty
+}
+
+// redirty undoes takeDirty for states that could not be stored.
+func (b *board) redirty(states []State) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range states {
+		b.entry(s.Terminal).dirty = true
+	}
+}
+
+// load puts stored states on the board; none of them is online before it is heard.
+func (b *board) load(states []State) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range states {
+		s.Online, s.Since = false, s.Heard
+		b.terminals[s.Terminal] = &entry{State: s}
+	}
+}
+
+func (b *board) watch() (<-chan struct{}, func()) {
+	c := make(chan struct{}, 1)
+	b.mu.Lock()
+	b.watchers[c] = struct{}{}
+	b.mu.Unlock()
+	return c, func() {
+		b.mu.Lock()
+		delete(b.watchers, c)
+		b.mu.Unlock()
+	}
+}
+
+// changed tells the watchers.
+func (b *board) changed() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.notify()
+}
+
+func (b *board) notify() {
+	for c := range b.watchers {
+		select {
+		case c <- struct{}{}:
+		default: // it has not yet looked at the last change
+		}
+	}
+}
