@@ -116,8 +116,8 @@ func TestTerminalHasItsDevices(t *testing.T) {
 	}
 }
 
-// TestDevicesKeepTheirContracts runs the tests of media's devices that are tagged "lab", in the guest, against the
-// kernel's drivers: the same contracts that their stand-ins keep elsewhere.
+// TestDevicesKeepTheirContracts runs media's tests that are tagged "lab" and named TestReal… in the guest, against the
+// kernel's drivers: the same contracts that their stand-ins keep elsewhere. The environment names the devices.
 func TestDevicesKeepTheirContracts(t *testing.T) {
 	root, err := repository()
 	if err != nil {
@@ -150,10 +150,15 @@ func TestDevicesKeepTheirContracts(t *testing.T) {
 		files["/contracts/"+name] = program
 	}
 	guest := Boot(t, Options{Programs: files})
+	devices := []string{
+		"VINDU_LAB_CAMERA=/dev/video0", "VINDU_LAB_DISPLAY=/dev/dri/card0",
+		"VINDU_LAB_CAPTURE=" + TerminalMicrophone, "VINDU_LAB_PLAYBACK=" + TerminalSpeaker,
+	}
 	for _, name := range sortedKeys(programs) {
 		t.Run(name, func(t *testing.T) {
 			result, err := guest.Exec(t.Context(), control.Command{
-				Args:    []string{"/contracts/" + name, "-test.v", "-test.run", "Contract|Lab", "-test.timeout", "100s"},
+				Args:    []string{"/contracts/" + name, "-test.v", "-test.run", "^TestReal", "-test.timeout", "100s"},
+				Env:     devices,
 				Dir:     "/tmp",
 				Timeout: 2 * time.Minute,
 			})

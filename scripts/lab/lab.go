@@ -3,7 +3,7 @@
 //
 //	/dev/video0        V4L2 "vivid", a webcam that shows moving colour bars
 //	hw:Loopback        ALSA "snd-aloop": a test speaks into one side and listens at the other
-//	hw:Intel           the driver of a real sound card (Intel HDA); what it plays is in speaker.wav
+//	plughw:CARD=Intel  a real sound card's driver (Intel HDA), playback only; what it plays is in speaker.wav
 //	/dev/dri/card0     virtio-gpu, 1280×720; a test sees it by [Guest.Screendump]
 //	eth0               a tap in a network namespace of the test's own, where clinic and browser run too
 //
@@ -183,7 +183,7 @@ func (g *Guest) start(s system, initrd string, options Options) error {
 		"-device", "virtio-rng-pci",
 		"-device", "virtio-gpu-pci,xres=1280,yres=720",
 		"-netdev", "tap,id=net,ifname="+tap+",script=no,downscript=no", "-device", "virtio-net-pci,netdev=net,romfile=",
-		"-audiodev", "wav,id=sound,path="+keep("speaker.wav"), "-device", "intel-hda", "-device", "hda-duplex,audiodev=sound,mixer=off",
+		"-audiodev", "wav,id=sound,path="+keep("speaker.wav"), "-device", "intel-hda", "-device", "hda-output,audiodev=sound,mixer=off",
 		"-device", "virtio-serial-pci",
 		"-chardev", "socket,id=lab,path="+in("lab")+",server=on,wait=off", "-device", "virtserialport,chardev=lab,name=lab",
 	)
