@@ -1,0 +1,165 @@
+// Package clock is the time by which the terminal judges certificates and invitations.
+//
+// A terminal without a clock battery wakes up in the past. Its clock therefore has a floor: the time at which the software was
+// built, and the last time that the clinic told over a verified connection (kept in the file "clock" of the
+// state folder, as decimal milliseconds since 1970). The floor moves on while the agent runs, so Now never goes back and
+// never stands still. Verification is never skipped.
+//
+// The system's own time never becomes the floor: a time server that is wrong once would leave the terminal
+// in the future for good. What the clinic told can only move the clock forward, so it cannot revive what has expired.
+package clock
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"vindu/device/state"
+	"vindu/protocol"
+)
+
+// Tolerance is how far the system's clock may be from the clinic's before that is a condition. Invitations are
+// accepted within the same span.
+const Tolerance = time.Minute
+
+const (
+	fileName  = "clock"
+	maxFile   = 32
+	saveEvery = time.Hour // wear of the storage against how far back a restart can begin
+)
+
+// released is the floor of a build that does not know when it was made.
+var released = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// Built returns when this program's source was committed, as Go's build information has it, or the date of the first release.
+func Built() time.Time {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if t, err := time.Parse(time.RFC3339, s.Value); s.Key == "vcs.time" && err == nil && t.After(released) {
+				return t
+			}
+		}
+	}
+	return released
+}
+
+// Clock tells the time. Its methods may be called from any goroutine; it has none of its own.
+type Clock struct {
+	dir *state.Dir
+	log *slog.Logger
+
+	mu     sync.Mutex
+	floor  time.Time // at anchor
+	anchor time.Time // system time with monotonic reading
+	saved  time.Time
+	told   time.Time // the clinic's time at heard; zero if it was not heard yet
+	heard  time.Time // system time with monotonic reading
+}
+
+// New returns a clock whose floor is the later of built and what the state folder has. A file that cannot be read is
+// logged and does without.
+func New(dir *state.Dir, built time.Time, log *slog.Logger) *Clock {
+	c := &Clock{dir: dir, log: log, floor: built.UTC(), anchor: time.Now()}
+	seen, err := load(dir)
+	if err != nil {
+		log.Warn("last seen time cannot be read, going by the build time", "error", err, "code", protocol.CodeOf(err))
+	}
+	if seen.After(c.floor) {
+		c.floor, c.saved = seen, seen
+	}
+	return c
+}
+
+func load(dir *state.Dir) (time.Time, error) {
+	b, err := dir.Read(fileName, maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	return parse(b)
+}
+
+func parse(b []byte) (time.Time, error) {
+	ms, err := strconv.ParseInt(strings.TrimSuffix(string(b), "\n"), 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("parse last seen time: %w", err)
+	}
+	if last := time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli(); ms <= 0 || ms > last {
+		return time.Time{}, errors.New("parse last seen time: out of bounds")
+	}
+	return time.UnixMilli(ms).UTC(), nil
+}
+
+// Now returns the system's time, or the floor if that is later.
+func (c *Clock) Now() time.Time {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if floor := c.floorAt(now); floor.After(now) {
+		return floor
+	}
+	return now.UTC()
+}
+
+// floorAt goes by the monotonic clock, so that setting the system's clock does not move it. c.mu is held.
+func (c *Clock) floorAt(now time.Time) time.Time { return c.floor.Add(now.Sub(c.anchor)) }
+
+// Observe takes note of the clinic's time as it came over a connection that was verified, in answer to a request
+// that took roundTrip. It returns an error if the new floor could not be stored; it holds until the next start nevertheless.
+func (c *Clock) Observe(clinic time.Time, roundTrip time.Duration) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	wasOff := c.off(now)
+	// What the clinic wrote is between 0 and roundTrip old; the middle halves the error.
+	c.told, c.heard = clinic.UTC().Add(roundTrip/2), now
+	if off := c.off(now); off != wasOff {
+		c.log.Warn("system clock compared with the clinic's", "off", off, "offset", c.offset(now).Round(time.Millisecond))
+	}
+	if clinic.After(c.floorAt(now)) {
+		c.floor, c.anchor = clinic.UTC(), now
+	}
+	if clinic.Sub(c.saved) < saveEvery {
+		return nil
+	}
+	if err := c.dir.Write(fileName, strconv.AppendInt(nil, clinic.UnixMilli(), 10)); err != nil {
+		return fmt.Errorf("keep last seen time: %w", err)
+	}
+	c.saved = clinic
+	return nil
+}
+
+// Offset returns how far the clinic's clock is ahead of the system's, and false if the clinic was not heard yet.
+func (c *Clock) Offset() (time.Duration, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.offset(time.Now()), !c.told.IsZero()
+}
+
+// offset compares by the monotonic clock, so that it is right at once when the system's clock is set. c.mu is held.
+func (c *Clock) offset(now time.Time) time.Duration {
+	if c.told.IsZero() {
+		return 0
+	}
+	return c.told.Add(now.Sub(c.heard)).Sub(now)
+}
+
+// Off says whether the condition protocol.TimeOff holds: the system's clock differs from the clinic's by more than
+// Tolerance, or is behind the floor by more than that.
+func (c *Clock) Off() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.off(time.Now())
+}
+
+func (c *Clock) off(now time.Time) bool {
+	return c.offset(now).Abs() > Tolerance || c.floorAt(now).Sub(now) > Tolerance
+}

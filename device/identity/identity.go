@@ -1,0 +1,279 @@
+// Package identity is who the terminal is: its key pair, the certificate that its clinic gave it, and what it pinned
+// when it was set up.
+//
+//	identity/key.pem    the private key (file keystore; a TPM keeps it instead)
+//	identity/clinic.pem everything from enrolment, in one file so that it is replaced as one: a block VINDU CLINIC
+//	                    (CBOR: version, address, server name, settings), then the terminal's certificate, those of issuing
+//	                    authorities, and last the clinic's root
+//
+// It lies outside every database and survives their loss. The terminal's name is the hash of its public key; the
+// certificate only says that the clinic knows it.
+//
+// What was pinned at enrolment, the root and the authorisation keys, changes only by a new enrolment: a renewal or
+// new settings that say otherwise are refused. All verification goes by the clock that Open is given, which has a floor.
+package identity
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+	"time"
+
+	"vindu/device/state"
+	"vindu/protocol"
+)
+
+// ErrDamaged is wrapped when a file of the identity cannot be understood. It is left as it is.
+var ErrDamaged = errors.New("identity is damaged: set the terminal up anew, or restore its state folder")
+
+// ErrForeign is wrapped when a certificate is not for this terminal's key, or not of the pinned clinic.
+var ErrForeign = errors.New("certificate of another terminal or clinic")
+
+func damaged(err error) error {
+	return protocol.WithCode(protocol.StorageUnreadable, fmt.Errorf("%w: %w", err, ErrDamaged))
+}
+
+func foreign(format string, args ...any) error {
+	return protocol.WithCode(protocol.IdentityOtherClinic, fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), ErrForeign))
+}
+
+// Grant is what an enrolment gave the terminal. It is not changed once it is in use.
+type Grant struct {
+	Address    string              // host:port of the clinic's front door
+	ServerName string              // by which terminals know the clinic (SNI)
+	Chain      []*x509.Certificate // the terminal's certificate, then those between it and Root
+	Root       *x509.Certificate   // pinned
+	Settings   *protocol.Settings
+}
+
+// Identity is safe for concurrent use.
+type Identity struct {
+	dir  *state.Dir
+	keys Keystore
+	hash protocol.KeyHash
+	now  func() time.Time
+
+	writing sync.Mutex // held across load, check and write of clinic.pem
+	mu      sync.Mutex
+	grant   *Grant // nil if not enrolled
+	changed chan struct{}
+}
+
+// Open loads the identity. A terminal that was never enrolled is no error. If what was kept from enrolment is damaged or
+// belongs to another key, the error wraps ErrDamaged or ErrForeign and the returned Identity is not nil: it has its key and counts as not enrolled.
+func Open(dir *state.Dir, keys Keystore, now func() time.Time) (*Identity, error) {
+	pub, ok := keys.Signer().Public().(*ecdsa.PublicKey)
+	if !ok || pub.Curve != elliptic.P256() {
+		return nil, errors.New("open identity: the keystore's key is not ECDSA P-256")
+	}
+	hash, err := protocol.HashKey(pub)
+	if err != nil {
+		return nil, fmt.Errorf("open identity: %w", err)
+	}
+	i := &Identity{dir: dir, keys: keys, hash: hash, now: now, changed: make(chan struct{})}
+	b, err := dir.Read(clinicFile, maxClinic)
+	if errors.Is(err, fs.ErrNotExist) {
+		return i, nil
+	}
+	if err != nil {
+		return i, fmt.Errorf("open identity: %w", err)
+	}
+	g, err := decodeGrant(b)
+	if err != nil {
+		return i, damaged(fmt.Errorf("open identity %s/%s: %w", dir.Path(), clinicFile, err))
+	}
+	if err := i.check(g); err != nil {
+		return i, fmt.Errorf("open identity %s/%s: %w", dir.Path(), clinicFile, err)
+	}
+	i.grant = g
+	return i, nil
+}
+
+// Key returns the hash of the public key: the terminal's identity.
+func (i *Identity) Key() protocol.KeyHash { return i.hash }
+
+// Signer signs with the terminal's key.
+func (i *Identity) Signer() crypto.Signer { return i.keys.Signer() }
+
+// Grade says how well the key is kept.
+func (i *Identity) Grade() string { return i.keys.Grade() }
+
+// Grant returns what enrolment gave, or nil if the terminal is not enrolled.
+func (i *Identity) Grant() *Grant {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.grant
+}
+
+// Changed returns a channel that is closed at the next change of the grant.
+func (i *Identity) Changed() <-chan struct{} {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.changed
+}
+
+// Certificate returns the terminal's certificate, or nil.
+func (i *Identity) Certificate() *x509.Certificate {
+	if g := i.Grant(); g != nil {
+		return g.Chain[0]
+	}
+	return nil
+}
+
+// Root returns the pinned root of the clinic, or nil.
+func (i *Identity) Root() *x509.Certificate {
+	if g := i.Grant(); g != nil {
+		return g.Root
+	}
+	return nil
+}
+
+// Settings returns the clinic's settings with the pinned authorisation keys, or nil. They must not be changed.
+func (i *Identity) Settings() *protocol.Settings {
+	if g := i.Grant(); g != nil {
+		return g.Settings
+	}
+	return nil
+}
+
+// Condition returns the code of what is wrong with the identity now, or "".
+func (i *Identity) Condition() protocol.Code {
+	c := i.Certificate()
+	switch {
+	case c == nil:
+		return protocol.IdentityNone
+	case i.now().After(c.NotAfter):
+		return protocol.IdentityExpired
+	}
+	return ""
+}
+
+// Keep replaces what an earlier enrolment gave, if any, by g. When it returns nil, g survives a power cut. The error
+// wraps ErrForeign if the certificate is not for this key or not of the clinic that the grant names.
+func (i *Identity) Keep(g Grant) error {
+	i.writing.Lock()
+	defer i.writing.Unlock()
+	return i.keep(&g)
+}
+
+// KeepChain takes a renewed certificate over. It has to be for the same key and under the pinned root.
+func (i *Identity) KeepChain(chain []*x509.Certificate) error {
+	i.writing.Lock()
+	defer i.writing.Unlock()
+	old := i.Grant()
+	if old == nil {
+		return protocol.WithCode(protocol.IdentityNone, errors.New("keep renewed certificate: the terminal is not enrolled"))
+	}
+	g := *old
+	g.Chain = slices.Clone(chain)
+	return i.keep(&g)
+}
+
+// KeepSettings takes new settings over. The authorisation keys have to be those that were pinned at enrolment.
+func (i *Identity) KeepSettings(s *protocol.Settings) error {
+	i.writing.Lock()
+	defer i.writing.Unlock()
+	old := i.Grant()
+	if old == nil {
+		return protocol.WithCode(protocol.IdentityNone, errors.New("keep settings: the terminal is not enrolled"))
+	}
+	if !slices.EqualFunc(s.Authorities, old.Settings.Authorities, bytes.Equal) {
+		return foreign("keep settings: the authorisation keys are not the pinned ones")
+	}
+	if s.Organisation == old.Settings.Organisation && s.Home == old.Settings.Home {
+		return nil // only the time moved: not worth a write
+	}
+	g := *old
+	g.Settings = s
+	return i.keep(&g)
+}
+
+// keep checks, writes and only then uses g. i.writing is held.
+func (i *Identity) keep(g *Grant) error {
+	if err := i.check(g); err != nil {
+		return fmt.Errorf("keep identity: %w", err)
+	}
+	b, err := encodeGrant(g)
+	if err != nil {
+		return fmt.Errorf("keep identity: %w", err)
+	}
+	if err := i.dir.Write(clinicFile, b); err != nil {
+		return fmt.Errorf("keep identity: %w", err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.grant = g
+	close(i.changed)
+	i.changed = make(chan struct{})
+	return nil
+}
+
+// check asks whether g is for this terminal's key, and of one clinic. It does not ask for the time: an expired certificate may still renew.
+func (i *Identity) check(g *Grant) error {
+	if g.Address == "" || g.ServerName == "" || g.Root == nil || len(g.Chain) == 0 || g.Settings == nil {
+		return damaged(errors.New("grant is not complete"))
+	}
+	leaf := g.Chain[0]
+	if protocol.HashSPKI(leaf.RawSubjectPublicKeyInfo) != i.hash {
+		return foreign("the certificate is for the terminal %s, this is %s", protocol.HashSPKI(leaf.RawSubjectPublicKeyInfo).Code(), i.hash.Code())
+	}
+	if leaf.Subject.CommonName != i.hash.Name() {
+		return foreign("the certificate names a terminal %q", leaf.Subject.CommonName)
+	}
+	// The instant at which all of them have begun: a certificate may be dated back behind the authority that signed it.
+	between, begun := x509.NewCertPool(), leaf.NotBefore
+	for _, c := range append(g.Chain[1:len(g.Chain):len(g.Chain)], g.Root) {
+		between.AddCert(c)
+		if c.NotBefore.After(begun) {
+			begun = c.NotBefore
+		}
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{
+		Roots:         pool(g.Root),
+		Intermediates: between,
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		CurrentTime:   begun,
+	})
+	if err != nil {
+		return foreign("the certificate does not lead to the clinic's root: %v", err)
+	}
+	return nil
+}
+
+func pool(root *x509.Certificate) *x509.CertPool {
+	p := x509.NewCertPool()
+	p.AddCert(root)
+	return p
+}
+
+// TLS returns the configuration for a connection to the clinic: TLS 1.3, the server verified by the pinned root, name and the
+// clock, this terminal authenticated by its newest certificate, and protocols offered by ALPN (RFC 7301). It
+// returns nil if the terminal is not enrolled.
+func (i *Identity) TLS(protocols ...string) *tls.Config {
+	g := i.Grant()
+	if g == nil {
+		return nil
+	}
+	own := &tls.Certificate{PrivateKey: i.Signer(), Leaf: g.Chain[0]}
+	for _, c := range g.Chain {
+		own.Certificate = append(own.Certificate, c.Raw)
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		RootCAs:    pool(g.Root),
+		ServerName: g.ServerName,
+		NextProtos: protocols,
+		Time:       i.now,
+		// Not Certificates: that would leave the certificate out where the server's list of authorities does not fit,
+		// and the server could then not say what is wrong with it.
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own, nil },
+	}
+}

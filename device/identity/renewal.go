@@ -1,0 +1,147 @@
+package identity
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"vindu/protocol"
+)
+
+// Clinic is what renewal needs of the clinic; package provisioning is its implementation.
+type Clinic interface {
+	// Renew asks for a new certificate for the same key, authenticated by the current one, which may have expired.
+	Renew(ctx context.Context, g *Grant) ([]*x509.Certificate, error)
+	// Settings fetches the settings, with the time that the round trip took.
+	Settings(ctx context.Context, g *Grant) (*protocol.Settings, time.Duration, error)
+}
+
+// When a renewal happens, and how often the clinic's time is asked for.
+const (
+	renewAfter   = 2.0 / 3  // of the certificate's life: day 20 of 30
+	renewSpread  = 1.0 / 15 // of its life, at random on top: two days of 30, so that a fleet set up in one day does not renew in one minute
+	refreshEvery = 12 * time.Hour
+	retryFirst   = 10 * time.Second
+	retryMost    = time.Hour
+)
+
+// Renewer keeps the certificate fresh, and the clock compared with the clinic's.
+type Renewer struct {
+	Identity *Identity
+	Clinic   Clinic
+	// Observe is told the clinic's time (package clock); nil if nobody wants to know.
+	Observe func(clinic time.Time, roundTrip time.Duration) error
+	// Renewed is called after each renewal; nil if nobody wants to know.
+	Renewed func()
+	Log     *slog.Logger
+
+	now chan struct{}
+}
+
+// NewRenewer returns a renewer for Run.
+func NewRenewer(i *Identity, clinic Clinic, log *slog.Logger) *Renewer {
+	return &Renewer{Identity: i, Clinic: clinic, Log: log, now: make(chan struct{}, 1)}
+}
+
+// RenewNow asks Run to renew at once (protocol.CommandRenew).
+func (r *Renewer) RenewNow() {
+	select {
+	case r.now <- struct{}{}:
+	default: // asked already
+	}
+}
+
+// RenewAt returns when a certificate is due: after two thirds of its life, and then at an instant within a fifteenth of its life
+// that spread in [0,1) chooses.
+func RenewAt(c *x509.Certificate, spread float64) time.Time {
+	life := c.NotAfter.Sub(c.NotBefore)
+	return c.NotBefore.Add(time.Duration((renewAfter + renewSpread*spread) * float64(life)))
+}
+
+// Run works until ctx ends and returns nil. While the terminal is not enrolled it waits.
+func (r *Renewer) Run(ctx context.Context) error {
+	spread := rand.Float64()
+	var refreshed time.Time // by the monotonic clock
+	failures := 0
+	asked := false
+	for {
+		changed := r.Identity.Changed()
+		wait := refreshEvery
+		if g := r.Identity.Grant(); g != nil {
+			err := r.work(ctx, g, spread, asked, &refreshed)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				// Full jitter from the second half of the bound on: soon is as good as later, all at once is not.
+				bound := min(retryMost, retryFirst<<min(failures, 16))
+				wait = bound/2 + rand.N(bound/2)
+				failures++
+				r.Log.Warn("certificate and settings are not up to date", "error", err, "code", protocol.CodeOf(err), "retry_in", wait.Round(time.Second))
+			} else {
+				failures, asked = 0, false
+				wait = r.rest(spread, refreshed)
+			}
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-changed:
+		case <-r.now:
+			asked = true
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		timer.Stop()
+	}
+}
+
+// rest returns how long nothing is due.
+func (r *Renewer) rest(spread float64, refreshed time.Time) time.Duration {
+	wait := refreshEvery - time.Since(refreshed)
+	if c := r.Identity.Certificate(); c != nil {
+		wait = min(wait, RenewAt(c, spread).Sub(r.Identity.now()))
+	}
+	return max(wait, time.Second)
+}
+
+// work renews and refreshes what is due.
+func (r *Renewer) work(ctx context.Context, g *Grant, spread float64, asked bool, refreshed *time.Time) error {
+	if asked || !r.Identity.now().Before(RenewAt(g.Chain[0], spread)) {
+		chain, err := r.Clinic.Renew(ctx, g)
+		if err != nil {
+			return err
+		}
+		if err := r.Identity.KeepChain(chain); err != nil {
+			return fmt.Errorf("renew the certificate: %w", err)
+		}
+		r.Log.Info("certificate renewed", "until", chain[0].NotAfter, "serial", chain[0].SerialNumber.Text(16))
+		if r.Renewed != nil {
+			r.Renewed()
+		}
+		if g = r.Identity.Grant(); g == nil {
+			return nil
+		}
+	}
+	if !refreshed.IsZero() && time.Since(*refreshed) < refreshEvery {
+		return nil
+	}
+	settings, took, err := r.Clinic.Settings(ctx, g)
+	if err != nil {
+		return err
+	}
+	if r.Observe != nil {
+		if err := r.Observe(settings.At.Time(), took); err != nil {
+			r.Log.Warn("the clinic's time cannot be kept", "error", err, "code", protocol.CodeOf(err))
+		}
+	}
+	if err := r.Identity.KeepSettings(settings); err != nil {
+		return err
+	}
+	*refreshed = time.Now()
+	return nil
+}

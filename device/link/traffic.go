@@ -1,0 +1,100 @@
+package link
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"vindu/protocol"
+)
+
+// repeatIn spreads the repetitions of many terminals.
+func (r *running) repeatIn() time.Duration {
+	return r.cfg.Repeat*3/4 + rand.N(r.cfg.Repeat/4+1)
+}
+
+func (r *running) newestHealth() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.health
+}
+
+// goodbye clears presence itself: the broker discards the will of a client that disconnects.
+func (r *running) goodbye() error {
+	err := r.publish(protocol.OutPresence, true, r.gone)
+	r.client.Disconnect(250) // milliseconds, for DISCONNECT to be written
+	return err
+}
+
+// take reads one message of the clinic.
+func (r *running) take(message incoming, calls chan<- *protocol.CallIn, commands chan<- *protocol.Command) {
+	terminal, channel, err := protocol.ParseInTopic(message.topic)
+	if err == nil && terminal != r.cfg.Terminal {
+		err = fmt.Errorf("message for another terminal: %w", protocol.ErrMalformed)
+	}
+	if err == nil {
+		switch channel {
+		case protocol.InAck:
+			m := new(protocol.Ack)
+			if err = protocol.Decode(message.payload, m); err == nil {
+				r.acknowledge(m)
+			}
+		case protocol.InCall:
+			m := new(protocol.CallIn)
+			if err = protocol.Decode(message.payload, m); err == nil {
+				offer(r.Link, calls, m)
+			}
+		case protocol.InCommand:
+			m := new(protocol.Command)
+			if err = protocol.Decode(message.payload, m); err == nil {
+				offer(r.Link, commands, m)
+			}
+		default:
+			err = fmt.Errorf("channel %q is not for terminals: %w", channel, protocol.ErrMalformed)
+		}
+	}
+	if err != nil {
+		r.malformed.Add(1)
+		r.log.Warn("message of the clinic was refused", "bytes", len(message.payload), "error", err, "code", protocol.SignalMalformed)
+	}
+}
+
+// offer hands m on, or drops it when whoever handles these messages is far behind.
+func offer[M any](l *Link, to chan<- M, m M) {
+	select {
+	case to <- m:
+	default:
+		l.overrun.Add(1)
+		l.log.Error("message of the clinic was dropped because earlier ones are not handled yet", "waiting", len(to))
+	}
+}
+
+func (r *running) acknowledge(a *protocol.Ack) {
+	n, err := r.cfg.Outbox.Ack(*a)
+	switch {
+	case err != nil:
+		r.log.Error("acknowledgement cannot be stored; the clinic recognises what is sent again", "error", err, "code", protocol.CodeOf(err))
+	case n > 0:
+		r.acked = max(r.acked, a.Seq)
+	}
+}
+
+// drive sends the oldest event if none waits for its acknowledgement, or again if that did not come in time (again). One at a
+// time: an acknowledgement covers everything before it, and at QoS 0 an event in the middle of many could be lost.
+func (r *running) drive(resend *time.Timer, again bool) error {
+	if r.sentSeq != 0 && r.sentSeq > r.acked && !again {
+		return nil
+	}
+	seq, message, err := r.cfg.Outbox.Next(0)
+	if err != nil {
+		r.log.Error("outbox cannot be read", "error", err, "code", protocol.CodeOf(err))
+		resend.Reset(r.cfg.Resend)
+		return nil
+	}
+	if r.sentSeq = seq; message == nil {
+		resend.Stop()
+		return nil
+	}
+	resend.Reset(r.cfg.Resend)
+	return r.publish(protocol.OutEvent, false, message)
+}

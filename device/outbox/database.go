@@ -1,0 +1,256 @@
+package outbox
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime/debug"
+	"syscall"
+
+	"go.etcd.io/bbolt"
+
+	"vindu/protocol"
+)
+
+// errFault is wrapped when bbolt stumbled over its own file.
+var errFault = errors.New("database is damaged")
+
+// buckets are those of one transaction.
+type buckets struct{ meta, events, notices *bbolt.Bucket }
+
+// update runs f in a transaction. bbolt panics on damage that appears in use; the database is then set aside, and f
+// runs on a new one. o.mu is held.
+func (o *Outbox) update(f func(b buckets) error) error {
+	err := o.try(f)
+	if errors.Is(err, bbolt.ErrDatabaseNotOpen) { // making it anew failed earlier
+		if err := o.open(); err != nil {
+			return err
+		}
+		err = o.try(f)
+	}
+	if !errors.Is(err, errFault) {
+		return classify(err)
+	}
+	_ = o.db.Close() // nothing of it is used any more
+	damage, err := o.dir.SetAside(fileName, err)
+	if err != nil {
+		return err
+	}
+	o.reportDamage(damage)
+	if err := o.open(); err != nil {
+		return err
+	}
+	return classify(o.try(f))
+}
+
+func (o *Outbox) try(f func(b buckets) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v: %w", r, errFault)
+		}
+	}()
+	return o.db.Update(func(tx *bbolt.Tx) error {
+		b := buckets{tx.Bucket(bucketMeta), tx.Bucket(bucketEvents), tx.Bucket(bucketNotices)}
+		if b.meta == nil || b.events == nil || b.notices == nil {
+			return fmt.Errorf("a bucket is missing: %w", errFault)
+		}
+		return f(b)
+	})
+}
+
+func classify(err error) error {
+	var path *fs.PathError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return protocol.WithCode(protocol.StorageFull, fmt.Errorf("write outbox: the storage is full: free space on it: %w", err))
+	case errors.As(err, &path):
+		return protocol.WithCode(protocol.StorageUnreadable, fmt.Errorf("write outbox: %w", err))
+	}
+	return err
+}
+
+// tally is what a transaction makes of the counters; it counts only once the transaction is committed.
+type tally struct {
+	size             int64
+	pending, dropped uint64
+}
+
+func (o *Outbox) tally() tally { return tally{o.size, o.pending, o.dropped} }
+
+func (o *Outbox) commit(t tally) { o.size, o.pending, o.dropped = t.size, t.pending, t.dropped }
+
+// flush writes what waits in memory, all or nothing. o.mu is held.
+func (o *Outbox) flush() error {
+	if len(o.spill) == 0 {
+		return nil
+	}
+	var t tally
+	before := o.dropped
+	err := o.update(func(b buckets) error {
+		t = o.tally()
+		next := number(b.meta, keyNext)
+		for _, e := range o.spill {
+			e.Epoch, e.Seq = o.epoch, next
+			message, err := protocol.Encode(&e)
+			if err != nil {
+				return err
+			}
+			for t.pending > 0 && t.size+sizeOf(message) > o.limit {
+				if err := b.drop(b.oldest(), &t); err != nil {
+					return err
+				}
+			}
+			if err := b.events.Put(seqKey(next), message); err != nil {
+				return err
+			}
+			if e.Kind == protocol.EventNotice {
+				if err := b.notices.Put(seqKey(next), []byte{}); err != nil {
+					return err
+				}
+			}
+			t.size += sizeOf(message)
+			t.pending++
+			next++
+		}
+		return errors.Join(putNumber(b.meta, keyNext, next), putNumber(b.meta, keyDropped, t.dropped))
+	})
+	if err != nil {
+		return err
+	}
+	if t.dropped > before {
+		o.log.Error("outbox is full, its oldest events were dropped", "dropped", t.dropped-before, "dropped_ever", t.dropped)
+	}
+	o.commit(t)
+	o.spill = nil
+	o.notify()
+	return nil
+}
+
+func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
+
+// oldest returns the key of the oldest notice, or of the oldest event if there is no notice.
+func (b buckets) oldest() []byte {
+	if k, _ := b.notices.Cursor().First(); k != nil {
+		return k
+	}
+	k, _ := b.events.Cursor().First()
+	return k
+}
+
+// drop deletes an event that the clinic will not get.
+func (b buckets) drop(key []byte, t *tally) error {
+	t.dropped++
+	return b.remove(bytes.Clone(key), t)
+}
+
+// remove deletes an event. key must not point into the database.
+func (b buckets) remove(key []byte, t *tally) error {
+	if v := b.events.Get(key); v != nil {
+		t.size -= sizeOf(v)
+		t.pending--
+	}
+	return errors.Join(b.events.Delete(key), b.notices.Delete(key))
+}
+
+// Next returns the oldest event whose sequence number is above after, encoded as it goes on protocol.OutEvent. The
+// message is nil if there is none. An event that cannot be understood any more is deleted and counted as dropped.
+func (o *Outbox) Next(after uint64) (seq uint64, message []byte, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.db == nil {
+		return 0, nil, errors.New("read outbox: it is closed")
+	}
+	if err := o.flush(); err != nil {
+		o.log.Warn("events still wait in memory", "waiting", len(o.spill), "error", err, "code", protocol.CodeOf(err))
+	}
+	var t tally
+	before := o.dropped
+	if o.pending == 0 {
+		return 0, nil, nil
+	}
+	err = o.update(func(b buckets) error {
+		t, seq, message = o.tally(), 0, nil
+		c := b.events.Cursor()
+		for k, v := c.Seek(seqKey(after + 1)); k != nil; k, v = c.Seek(seqKey(after + 1)) {
+			if n, ok := o.sound(k, v); ok {
+				seq, message = n, bytes.Clone(v)
+				break
+			}
+			if err := b.drop(k, &t); err != nil {
+				return err
+			}
+		}
+		if t.dropped == o.dropped {
+			return errUnchanged
+		}
+		return putNumber(b.meta, keyDropped, t.dropped)
+	})
+	if err != nil && !errors.Is(err, errUnchanged) {
+		return 0, nil, fmt.Errorf("read outbox: %w", err)
+	}
+	if t.dropped > before {
+		o.log.Error("events in the outbox were damaged and are lost to the clinic", "damaged", t.dropped-before, "code", protocol.StorageDamaged)
+	}
+	o.commit(t)
+	o.sent = max(o.sent, seq)
+	return seq, message, nil
+}
+
+// errUnchanged ends a transaction that has nothing to write.
+var errUnchanged = errors.New("nothing to write")
+
+// sound tells whether an entry is the event that its key says.
+func (o *Outbox) sound(key, value []byte) (uint64, bool) {
+	if len(key) != 8 {
+		return 0, false
+	}
+	var e protocol.Event
+	seq := binary.BigEndian.Uint64(key)
+	err := protocol.Decode(value, &e)
+	return seq, err == nil && e.Seq == seq && e.Epoch == o.epoch
+}
+
+// Ack removes what the clinic has committed: the events up to and including a.Seq. Acknowledgements of another epoch,
+// or of what was not sent since the outbox was opened, change nothing: what they mean to confirm is sent again, and recognised. It returns
+// how many events it removed.
+func (o *Outbox) Ack(a protocol.Ack) (uint64, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.db == nil {
+		return 0, errors.New("acknowledge: the outbox is closed")
+	}
+	if a.Epoch != o.epoch || a.Seq > o.sent || a.Seq == 0 {
+		return 0, nil
+	}
+	var t tally
+	before := o.pending
+	err := o.update(func(b buckets) error {
+		if t = o.tally(); a.Epoch != o.epoch {
+			return errUnchanged // the database was made anew just now
+		}
+		before = t.pending
+		for {
+			k, _ := b.events.Cursor().First()
+			if k == nil || len(k) == 8 && binary.BigEndian.Uint64(k) > a.Seq {
+				break
+			}
+			if err := b.remove(bytes.Clone(k), &t); err != nil {
+				return err
+			}
+		}
+		if t.pending == before {
+			return errUnchanged
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errUnchanged) {
+		return 0, fmt.Errorf("acknowledge: %w", err)
+	}
+	o.commit(t)
+	return before - t.pending, nil
+}
