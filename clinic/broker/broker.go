@@ -65,8 +65,8 @@ type Config struct {
 	Listen string
 	// TLS holds the server's certificate and, in ClientCAs, the authority of the terminals and of the clinic. Versions and client authentication are set by the broker.
 	TLS *tls.Config
-	// Clinic are the keys of the clinic's own clients.
-	Clinic []protocol.KeyHash
+	// Clinic says whether a certificate, which is of the authority and within its time, is of the clinic's own client.
+	Clinic func(certificate *x509.Certificate) bool
 	// Admit says whether a terminal may connect with this certificate, which is of the authority and within its time. It is called for every
 	// connection and has to return soon.
 	Admit func(key protocol.KeyHash, certificate *x509.Certificate) error
@@ -84,8 +84,8 @@ func (c *Config) check() error {
 		return errors.New("broker: no server certificate is configured")
 	case c.Admit == nil:
 		return errors.New("broker: nothing says who is admitted")
-	case len(c.Clinic) == 0:
-		return errors.New("broker: no key of the clinic is configured")
+	case c.Clinic == nil:
+		return errors.New("broker: nothing says who the clinic is")
 	}
 	if c.Listen == "" {
 		c.Listen = "127.0.0.1:0"

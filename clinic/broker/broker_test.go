@@ -417,7 +417,7 @@ func TestCannotStart(t *testing.T) {
 	}
 	admit := func(protocol.KeyHash, *x509.Certificate) error { return nil }
 	base := broker.Config{
-		Dir: t.TempDir(), Clinic: []protocol.KeyHash{{1}}, Admit: admit,
+		Dir: t.TempDir(), Clinic: func(*x509.Certificate) bool { return false }, Admit: admit,
 		TLS: &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{a.Server(t)}, ClientCAs: a.Pool()},
 	}
 	for name, c := range map[string]struct {

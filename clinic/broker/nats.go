@@ -35,7 +35,6 @@ var allIn = strings.Replace(protocol.AllOut, "/out/", "/in/", 1)
 // NATS is the embedded broker. Run owns the server; the map of connections is guarded by mu.
 type NATS struct {
 	config Config
-	clinic map[protocol.KeyHash]bool
 	log    *slog.Logger
 	ready  chan struct{}
 
@@ -52,16 +51,11 @@ func New(config Config, log *slog.Logger) (*NATS, error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	b := &NATS{
+	return &NATS{
 		config: config, log: log,
-		clinic:      make(map[protocol.KeyHash]bool),
 		ready:       make(chan struct{}),
 		connections: make(map[protocol.KeyHash][]uint64),
-	}
-	for _, key := range config.Clinic {
-		b.clinic[key] = true
-	}
-	return b, nil
+	}, nil
 }
 
 // Ready is closed when connections are accepted.
@@ -232,7 +226,8 @@ func (b *NATS) Check(c server.ClientAuthentication) bool {
 	}
 	leaf := state.PeerCertificates[0]
 	key := protocol.HashSPKI(leaf.RawSubjectPublicKeyInfo)
-	if err := b.admit(c, key, leaf); err != nil {
+	clinic := b.config.Clinic(leaf)
+	if err := b.admit(c, key, leaf, clinic); err != nil {
 		err = fmt.Errorf("%w: %w", ErrRefused, err)
 		b.log.Warn("terminal refused", "terminal", key, "serial", leaf.SerialNumber, "error", err)
 		if b.config.Refused != nil {
@@ -240,17 +235,17 @@ func (b *NATS) Check(c server.ClientAuthentication) bool {
 		}
 		return false
 	}
-	c.RegisterUser(&server.User{Username: key.Name(), Permissions: b.permissions(key), ConnectionDeadline: leaf.NotAfter})
+	c.RegisterUser(&server.User{Username: key.Name(), Permissions: permissions(key, clinic), ConnectionDeadline: leaf.NotAfter})
 	return true
 }
 
-func (b *NATS) admit(c server.ClientAuthentication, key protocol.KeyHash, leaf *x509.Certificate) error {
+func (b *NATS) admit(c server.ClientAuthentication, key protocol.KeyHash, leaf *x509.Certificate, clinic bool) error {
 	if !named(c, key.Name()) {
 		return errors.New("the client id is not the name of the certificate's key")
 	}
 	// First the connection is noted, then the register asked: one that is revoked in between is kicked.
 	b.note(key, c.GetID())
-	if b.clinic[key] {
+	if clinic {
 		return nil
 	}
 	return b.config.Admit(key, leaf)
@@ -277,13 +272,13 @@ func (b *NATS) note(key protocol.KeyHash, id uint64) {
 }
 
 // permissions translates topics to the server's subjects: "/" is ".", "+" is "*".
-func (b *NATS) permissions(key protocol.KeyHash) *server.Permissions {
+func permissions(key protocol.KeyHash, clinic bool) *server.Permissions {
 	subject := strings.NewReplacer("/", ".", "+", "*").Replace
 	publish, subscribe := []string{}, []string{subject(protocol.InFilter(key))}
 	for _, channel := range []string{protocol.OutPresence, protocol.OutHealth, protocol.OutEvent, protocol.OutCall} {
 		publish = append(publish, subject(protocol.OutTopic(key, channel)))
 	}
-	if b.clinic[key] {
+	if clinic {
 		publish, subscribe = []string{subject(allIn)}, []string{subject(protocol.AllOut)}
 	}
 	return &server.Permissions{

@@ -166,7 +166,7 @@ func StartIn(t testing.TB, dir string, a *Authority, clinic *Identity, log *slog
 	n, err := broker.New(broker.Config{
 		Dir:    dir,
 		TLS:    &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{a.Server(t)}, ClientCAs: a.Pool()},
-		Clinic: []protocol.KeyHash{clinic.Hash},
+		Clinic: func(c *x509.Certificate) bool { return protocol.HashSPKI(c.RawSubjectPublicKeyInfo) == clinic.Hash },
 		Admit: func(key protocol.KeyHash, _ *x509.Certificate) error {
 			b.mu.Lock()
 			defer b.mu.Unlock()
