@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -189,6 +190,9 @@ func (f *Fleet) Command(ctx context.Context, key protocol.KeyHash, kind string) 
 func (f *Fleet) Commit(ctx context.Context, key protocol.KeyHash, list ...*protocol.Event) ([]protocol.Ack, error) {
 	batch := make([]work, len(list))
 	for i, e := range list {
+		if err := storable(e); err != nil {
+			return nil, err
+		}
 		batch[i] = work{terminal: key, event: e, unbroken: f.unbroken.Load()}
 	}
 	acks, err := f.events.commit(ctx, batch)
@@ -231,6 +235,9 @@ func (f *Fleet) receive(topic string, payload []byte, retained bool) {
 	case protocol.OutEvent:
 		e := new(protocol.Event)
 		if err = protocol.Decode(payload, e); err == nil {
+			err = storable(e)
+		}
+		if err == nil {
 			f.board.heard(key, now)
 			f.enqueue(work{terminal: key, event: e, unbroken: f.unbroken.Load()})
 		}
@@ -249,6 +256,14 @@ func (f *Fleet) receive(topic string, payload []byte, retained bool) {
 	if err != nil {
 		f.refuse(key, channel, len(payload), err, now)
 	}
+}
+
+// storable refuses what a terminal cannot have come to by counting.
+func storable(e *protocol.Event) error {
+	if e.Seq > math.MaxInt64 {
+		return fmt.Errorf("sequence number of an event: %w", protocol.ErrMalformed)
+	}
+	return nil
 }
 
 // refuse counts a message that was not understood. It says nothing about whether the terminal is there: it is.
