@@ -77,6 +77,8 @@ const (
 	MediaFailed         Code = "media.failed"
 	LinkUnreachable     Code = "link.clinic_unreachable"
 	LinkRefused         Code = "link.refused"
+	LinkTooMany         Code = "link.too_many_requests"
+	LinkClinicFailed    Code = "link.clinic_failed"
 	IdentityPin         Code = "identity.ca_mismatch"
 	IdentityOtherClinic Code = "identity.other_clinic"
 	IdentityVoucher     Code = "identity.voucher_wrong"
@@ -142,6 +144,8 @@ var Register = []Failure{
 	{MediaFailed, Operator, "Picture or sound could not be processed.", "Look at the log of the terminal with this call's number."},
 	{LinkUnreachable, Technician, "The terminal cannot reach the clinic; it keeps trying.", "Check the network at the terminal and that the clinic's server runs."},
 	{LinkRefused, Operator, "The clinic refused the terminal's connection.", "Check in the register whether the terminal was revoked."},
+	{LinkTooMany, Technician, "The clinic's server had too many requests from this address.", "Wait a minute; it is tried again by itself."},
+	{LinkClinicFailed, Operator, "The clinic's server could not do what the terminal asked.", "Look at the server's log; the terminal tries again by itself."},
 	{IdentityPin, Technician, "The server is not the clinic that the voucher names.", "Check the clinic's address and get a new voucher."},
 	{IdentityOtherClinic, Technician, "The certificate belongs to another clinic.", "Set the terminal up anew with a voucher of this clinic."},
 	{IdentityVoucher, Technician, "The voucher is not known to the clinic.", "Get a new voucher and copy all of it."},
