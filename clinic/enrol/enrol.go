@@ -1,0 +1,258 @@
+// Package enrol answers terminals over HTTPS: enrolment and renewal in the shapes of EST (RFC 7030), and the settings
+// that follow.
+//
+//	GET  protocol.PathCACerts    the root and the issuing CA (§4.1)
+//	POST protocol.PathEnroll     a voucher by HTTP Basic, a PKCS #10 request; the terminal's certificate (§4.2.1)
+//	POST protocol.PathReenroll   the terminal's certificate by TLS, a request for the same key; a new certificate (§4.2.2)
+//	GET  protocol.PathSettings   the terminal's certificate by TLS; protocol.Settings in CBOR
+//
+// A response to enrolment holds, in base64 PKCS #7, the issued certificate and behind it its issuer, which §4.2.3 would leave
+// to PathCACerts: a terminal that has the one without the other could not show its chain.
+// Renewal is open to a certificate that has expired, of any age, if the register knows its key and it is not revoked: a terminal that lay in
+// a cupboard for a year comes back by itself.
+//
+// Every refusal has a code of protocol.Register in the header protocol.FailureHeader and its sentence as plain text.
+// Requests are bounded in size and, per address, in number.
+package enrol
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"vindu/clinic/authority"
+	"vindu/clinic/register"
+	"vindu/protocol"
+)
+
+// maxBody bounds a request's body: a certification request in base64 with line breaks.
+const maxBody = 2 * authority.MaxRequest
+
+const (
+	typeRequest = "application/pkcs10"
+	typeCerts   = "application/pkcs7-mime"
+)
+
+// Config is what the handler answers with.
+type Config struct {
+	Organisation string
+	Authority    *authority.Authority
+	Register     *register.Register
+	Log          *slog.Logger
+}
+
+// Server answers terminals. It is an http.Handler, to be served with the TLS configuration of TLS.
+type Server struct {
+	Config
+	mux     *http.ServeMux
+	callers *callers
+	now     func() time.Time
+}
+
+// New makes a server.
+func New(c Config) *Server {
+	s := &Server{Config: c, mux: http.NewServeMux(), callers: newCallers(), now: time.Now}
+	s.handle("GET "+protocol.PathCACerts, s.caCerts)
+	s.handle("POST "+protocol.PathEnroll, s.enroll)
+	s.handle("POST "+protocol.PathReenroll, s.reenroll)
+	s.handle("GET "+protocol.PathSettings, s.settings)
+	s.handle("/", func(http.ResponseWriter, *http.Request) error {
+		return &refusal{http.StatusNotFound, protocol.SignalMalformed, errors.New("no such path or method")}
+	})
+	return s
+}
+
+// TLS returns the configuration for the listener: TLS 1.3, a client certificate asked for but judged by each request,
+// since enrolment has none and renewal may come with an expired one.
+func TLS(leaf *authority.Leaf) *tls.Config {
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		GetCertificate:         leaf.GetCertificate,
+		ClientAuth:             tls.RequestClientCert,
+		NextProtos:             []string{"h2", "http/1.1"},
+		SessionTicketsDisabled: true, // a terminal comes once in 20 days
+	}
+}
+
+// refusal is why a request is refused: what the peer is told, and the cause, which only the log is.
+type refusal struct {
+	status int
+	code   protocol.Code
+	cause  error
+}
+
+func (r *refusal) Error() string { return fmt.Sprintf("%s: %v", r.code, r.cause) }
+func (r *refusal) Unwrap() error { return r.cause }
+
+func (s *Server) handle(pattern string, f func(w http.ResponseWriter, r *http.Request) error) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		if !s.callers.allow(r.RemoteAddr, s.now()) {
+			w.Header().Set("Retry-After", "10")
+			s.refuse(w, r, &refusal{http.StatusTooManyRequests, protocol.LinkTooMany, errors.New("too many requests from one address")})
+			return
+		}
+		if err := f(w, r); err != nil {
+			s.refuse(w, r, err)
+		}
+	})
+}
+
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var known *refusal
+	if !errors.As(err, &known) {
+		s.Log.Error("enrolment failed", "path", r.URL.Path, "error", err)
+		w.Header().Set("Retry-After", "30")
+		known = &refusal{http.StatusServiceUnavailable, protocol.LinkClinicFailed, err}
+	} else {
+		s.Log.Warn("terminal refused", "path", r.URL.Path, "remote", r.RemoteAddr, "code", known.code, "cause", known.cause)
+	}
+	f := protocol.Explain(known.code)
+	w.Header().Set(protocol.FailureHeader, string(f.Code))
+	http.Error(w, strings.TrimSpace(f.Sentence+" "+f.Next), known.status)
+}
+
+func (s *Server) caCerts(w http.ResponseWriter, r *http.Request) error {
+	return s.certificates(w, typeCerts, s.Authority.Root(), s.Authority.Issuing())
+}
+
+func (s *Server) certificates(w http.ResponseWriter, contentType string, certificates ...*x509.Certificate) error {
+	body, err := protocol.EncodeCerts(certificates...)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Transfer-Encoding", "base64") // RFC 7030 §4.1.3, though RFC 8951 §3.1 has it without meaning
+	w.Header().Set("Cache-Control", "no-store")
+	w.Write(body) // a peer that went away comes again
+	return nil
+}
+
+func (s *Server) enroll(w http.ResponseWriter, r *http.Request) error {
+	user, password, ok := r.BasicAuth()
+	if !ok {
+		w.Header().Set("WWW-Authenticate", `Basic realm="vindu"`)
+		return &refusal{http.StatusUnauthorized, protocol.IdentityVoucher, errors.New("no voucher")}
+	}
+	id, secret, err := protocol.ParseCredentials(user, protocol.Secret(password))
+	if err != nil {
+		return &refusal{http.StatusUnauthorized, protocol.IdentityVoucher, err}
+	}
+	request, err := s.request(w, r)
+	if err != nil {
+		return err
+	}
+	certificate, err := s.Register.Enrol(r.Context(), id, secret, request, s.Authority.IssueTerminal)
+	if err != nil {
+		return refuseRegister(err)
+	}
+	s.Log.Info("terminal enrolled", "terminal", request.Hash.Name(), "until", certificate.NotAfter)
+	return s.certificates(w, typeCerts+"; smime-type=certs-only", certificate, s.Authority.Issuing())
+}
+
+// refuseRegister tells what the register refuses from what it could not do.
+func refuseRegister(err error) error {
+	switch code := protocol.CodeOf(err); code {
+	case protocol.IdentityVoucher:
+		return &refusal{http.StatusUnauthorized, code, err}
+	case protocol.IdentityVoucherOld, protocol.IdentityVoucherUsed, protocol.IdentityClone, protocol.LinkRefused:
+		return &refusal{http.StatusForbidden, code, err}
+	}
+	return err
+}
+
+// request reads a certification request.
+func (s *Server) request(w http.ResponseWriter, r *http.Request) (*authority.Request, error) {
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != typeRequest {
+		return nil, &refusal{http.StatusUnsupportedMediaType, protocol.SignalMalformed, fmt.Errorf("content type is not %s", typeRequest)}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return nil, &refusal{http.StatusRequestEntityTooLarge, protocol.SignalMalformed, err}
+	}
+	if err != nil {
+		return nil, &refusal{http.StatusBadRequest, protocol.SignalMalformed, err}
+	}
+	request, err := parseBody(body)
+	if err != nil {
+		return nil, &refusal{http.StatusBadRequest, protocol.SignalMalformed, err}
+	}
+	return request, nil
+}
+
+// parseBody decodes a request in base64 (RFC 8951 §3.1). White space may be anywhere.
+func parseBody(body []byte) (*authority.Request, error) {
+	der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(body)), ""))
+	if err != nil {
+		return nil, fmt.Errorf("certification request: %w", err)
+	}
+	return authority.ParseRequest(der)
+}
+
+// terminal returns who the peer is by the certificate that it has proven in TLS. An expired one is let through if it may be.
+func (s *Server) terminal(ctx context.Context, r *http.Request, expired bool) (register.Terminal, error) {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return register.Terminal{}, &refusal{http.StatusForbidden, protocol.IdentityNone, errors.New("no client certificate")}
+	}
+	c := r.TLS.PeerCertificates[0]
+	key, err := s.Authority.Terminal(c)
+	if err != nil {
+		return register.Terminal{}, &refusal{http.StatusForbidden, protocol.IdentityOtherClinic, err}
+	}
+	t, err := s.Register.Admit(ctx, key)
+	if err != nil {
+		return register.Terminal{}, refuseRegister(err)
+	}
+	if !expired && s.now().After(c.NotAfter) {
+		return register.Terminal{}, &refusal{http.StatusForbidden, protocol.IdentityExpired, fmt.Errorf("expired on %s", c.NotAfter)}
+	}
+	return t, nil
+}
+
+func (s *Server) reenroll(w http.ResponseWriter, r *http.Request) error {
+	t, err := s.terminal(r.Context(), r, true)
+	if err != nil {
+		return err
+	}
+	request, err := s.request(w, r)
+	if err != nil {
+		return err
+	}
+	if request.Hash != t.Key { // a key is an identity: another one comes in by a voucher
+		return &refusal{http.StatusBadRequest, protocol.SignalMalformed, errors.New("renewal for another key than the certificate's")}
+	}
+	certificate, err := s.Register.Renew(r.Context(), request, s.Authority.IssueTerminal)
+	if err != nil {
+		return refuseRegister(err)
+	}
+	s.Log.Info("certificate renewed", "terminal", t.Key.Name(), "until", certificate.NotAfter)
+	return s.certificates(w, typeCerts+"; smime-type=certs-only", certificate, s.Authority.Issuing())
+}
+
+func (s *Server) settings(w http.ResponseWriter, r *http.Request) error {
+	t, err := s.terminal(r.Context(), r, false)
+	if err != nil {
+		return err
+	}
+	body, err := protocol.Encode(&protocol.Settings{
+		Version: protocol.Version, Organisation: s.Organisation, Home: t.HomeLabel, Authorities: s.Authority.Authorities(), At: protocol.At(s.now()),
+	})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/cbor")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Write(body) // a peer that went away comes again
+	return nil
+}
