@@ -22,6 +22,7 @@ import (
 
 const (
 	videoClock = 90000
+	pause      = videoClock / 2
 
 	// maxIntraMS bounds a keyframe to this much of the target bitrate, so that it does not stand in the line
 	// for longer: half of the rate control's optimal buffer, as libwebrtc does for VP8.
@@ -58,6 +59,7 @@ type VP8Encoder struct {
 	intra   uint    // keyframe limit now set, percent of a frame's share
 	tick    float64 // smoothed frame interval, in 90 kHz units
 	last    int64   // pts of the last picture
+	clock   int64   // time as the rate control sees it, without the pauses
 	started bool
 
 	wantBitrate  atomic.Int64
@@ -161,9 +163,13 @@ func (e *VP8Encoder) Encode(img *image.YCbCr, pts int64) (Frame, error) {
 		if step <= 0 {
 			return Frame{}, fmt.Errorf("encode VP8: time stamp %d after %d does not increase", pts, e.last)
 		}
-		// A pause (camera away, far end on hold) says nothing about the frame rate.
-		if step < videoClock {
+		// A pause (ringing, camera away) says nothing about the frame rate. libvpx would take it for one very long frame
+		// and spend the bits of all of it on the next.
+		if step < pause {
 			e.tick += (float64(step) - e.tick) / 16
+			e.clock += step
+		} else {
+			e.clock += int64(e.tick)
 		}
 		if err := e.limitKeyframes(); err != nil {
 			return Frame{}, err
@@ -177,7 +183,7 @@ func (e *VP8Encoder) Encode(img *image.YCbCr, pts int64) (Frame, error) {
 		(*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(img.Y))),
 		(*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(img.Cb))),
 		(*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(img.Cr))),
-		C.int(img.YStride), C.int(img.CStride), C.int64_t(pts), C.ulong(e.tick), key)
+		C.int(img.YStride), C.int(img.CStride), C.int64_t(e.clock), C.ulong(e.tick), key)
 	e.last, e.started = pts, true
 	if rc != 0 {
 		if key != 0 {

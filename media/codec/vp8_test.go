@@ -214,6 +214,23 @@ func TestVP8ForceKeyframe(t *testing.T) {
 	}
 }
 
+// The bits of a pause must not all go into the picture after it: that one would stand in the line for seconds.
+func TestVP8PauseSavesNoBits(t *testing.T) {
+	e, _ := newVP8(t, VP8Config{Width: 320, Height: 240, Bitrate: 300_000})
+	p := newPainter(320, 240)
+	if _, err := e.Encode(p.paint(0), 1); err != nil {
+		t.Fatal(err)
+	}
+	e.ForceKeyframe()
+	f, err := e.Encode(p.paint(1), 10*videoClock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if limit := 300_000 * maxIntraMS / 1000 / 8 * 3 / 2; len(f.Data) > limit {
+		t.Errorf("keyframe of %d bytes after a pause, want at most %d", len(f.Data), limit)
+	}
+}
+
 func TestVP8RefusesPictures(t *testing.T) {
 	e, _ := newVP8(t, VP8Config{Width: 64, Height: 64})
 	short := image.NewYCbCr(image.Rect(0, 0, 64, 64), image.YCbCrSubsampleRatio420)

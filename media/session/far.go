@@ -1,0 +1,168 @@
+package session
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"vindu/media/codec"
+	"vindu/media/peer"
+)
+
+const (
+	farQueue = 8 // frames that wait to be decoded
+
+	// A pause between pictures is a freeze if it is longer than three mean intervals, and than the mean by this
+	// (W3C webrtc-stats, freezeCount).
+	freezeOver = 150 * time.Millisecond
+)
+
+// farVideo takes frames from the peer and decodes them in a goroutine of its own, so that reading packets is never held up.
+type farVideo struct {
+	mu      sync.Mutex
+	queue   [farQueue]farFrame
+	head, n int
+	needKey bool
+	wake    chan struct{}
+	stats   FarStats
+
+	spare []byte // belongs to run
+	last  time.Time
+	mean  time.Duration
+}
+
+type farFrame struct {
+	data []byte
+	key  bool
+}
+
+// FarStats counts the caller's picture.
+type FarStats struct {
+	Frames        uint64 // shown
+	Dropped       uint64 // because decoding was too slow
+	Broken        uint64 // could not be decoded
+	Freezes       uint64
+	Frozen        time.Duration
+	Width, Height int
+	Decoding      time.Duration // in all
+}
+
+func newFarVideo() *farVideo {
+	return &farVideo{wake: make(chan struct{}, 1), needKey: true}
+}
+
+// put queues a frame and reports whether the stream can go on with it. If not, a keyframe is needed.
+func (v *farVideo) put(f peer.VideoFrame) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.needKey && !f.Keyframe {
+		v.stats.Dropped++
+		return false
+	}
+	if v.n == farQueue {
+		// Too slow: what waits is old anyway.
+		v.stats.Dropped += uint64(v.n)
+		v.n, v.needKey = 0, true
+		if !f.Keyframe {
+			v.stats.Dropped++
+			return false
+		}
+	}
+	v.needKey = false
+	q := &v.queue[(v.head+v.n)%farQueue]
+	v.n++
+	q.data, q.key = append(q.data[:0], f.Data...), f.Keyframe
+	select {
+	case v.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+func (v *farVideo) take() ([]byte, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.n == 0 {
+		return nil, false
+	}
+	q := &v.queue[v.head]
+	v.head = (v.head + 1) % farQueue
+	v.n--
+	// The buffers change places, so that put can go on while this one is decoded.
+	q.data, v.spare = v.spare, q.data
+	return v.spare, true
+}
+
+// run decodes and shows until ctx ends.
+func (v *farVideo) run(ctx context.Context, s *Session) {
+	dec, err := codec.NewVP8Decoder()
+	if err != nil {
+		s.log.Error("cannot decode video", "error", err)
+		return
+	}
+	defer dec.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-v.wake:
+		}
+		for ctx.Err() == nil {
+			data, ok := v.take()
+			if !ok {
+				break
+			}
+			began := time.Now()
+			img, err := dec.Decode(data)
+			now := time.Now()
+			if err != nil {
+				v.broken()
+				s.peer.RequestKeyframe()
+				continue
+			}
+			if img == nil {
+				continue
+			}
+			s.dev.Screen.Far(img)
+			if v.shown(now, now.Sub(began), img.Rect.Dx(), img.Rect.Dy()) {
+				s.stage(&s.times.FarVideo)
+				s.emit(Event{Kind: FarVideo})
+			}
+		}
+	}
+}
+
+func (v *farVideo) broken() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.stats.Broken++
+	v.n, v.needKey = 0, true
+}
+
+// shown counts a picture and reports whether it was the first.
+func (v *farVideo) shown(now time.Time, took time.Duration, w, h int) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.stats.Frames++
+	v.stats.Decoding += took
+	v.stats.Width, v.stats.Height = w, h
+	if !v.last.IsZero() {
+		gap := now.Sub(v.last)
+		if v.mean > 0 && gap > max(3*v.mean, v.mean+freezeOver) {
+			v.stats.Freezes++
+			v.stats.Frozen += gap - v.mean
+		} else if v.mean == 0 {
+			v.mean = gap
+		} else {
+			v.mean += (gap - v.mean) / 16
+		}
+	}
+	v.last = now
+	return v.stats.Frames == 1
+}
+
+func (v *farVideo) snapshot() FarStats {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.stats
+}

@@ -1,0 +1,351 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"image"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vindu/media/codec"
+	"vindu/media/yuv"
+)
+
+const (
+	rateEvery   = 200 * time.Millisecond
+	keyframeGap = 300 * time.Millisecond // at least, between keyframes that the far end asks for
+	videoClock  = 90000
+)
+
+// picture is a camera's picture on its way to the encoder.
+type picture struct {
+	img     *image.YCbCr
+	release func()
+	at      time.Time
+}
+
+// slot holds the newest picture. Putting another one in releases the one before.
+type slot struct {
+	mu   sync.Mutex
+	pic  picture
+	full bool
+	wake chan struct{}
+
+	dropped atomic.Uint64
+}
+
+func newSlot() *slot { return &slot{wake: make(chan struct{}, 1)} }
+
+func (s *slot) put(p picture) {
+	s.mu.Lock()
+	old, full := s.pic, s.full
+	s.pic, s.full = p, true
+	s.mu.Unlock()
+	if full {
+		old.release()
+		s.dropped.Add(1)
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *slot) take() (picture, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, full := s.pic, s.full
+	s.pic, s.full = picture{}, false
+	return p, full
+}
+
+func (s *slot) empty() {
+	if p, ok := s.take(); ok {
+		p.release()
+	}
+}
+
+// nearStats counts our own picture and sound.
+type nearStats struct {
+	captured, encoded, skipped, keyframes, bytes, tooFast atomic.Uint64
+	encoding                                              atomic.Int64
+	bitrate, width, height, fps                           atomic.Int64
+	soundFrames                                           atomic.Uint64
+}
+
+// answeredOr waits until Open was called; false if ctx ends first.
+func (s *Session) answeredOr(ctx context.Context) bool {
+	select {
+	case <-s.opened:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// retry waits before a lost device is tried again; false if ctx ends first.
+func (s *Session) retry(ctx context.Context) bool {
+	t := time.NewTimer(s.cfg.RetryEvery*3/4 + rand.N(s.cfg.RetryEvery/2))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// runCamera keeps a camera open from Open until ctx ends.
+func (s *Session) runCamera(ctx context.Context) {
+	defer s.camera.attempted()
+	if !s.answeredOr(ctx) || s.dev.OpenCamera == nil {
+		return
+	}
+	lost := false
+	for ctx.Err() == nil {
+		cam, err := s.dev.OpenCamera(ctx)
+		if err == nil {
+			s.camera.open(time.Now())
+			s.stage(&s.times.CameraOpen)
+			s.keys.Store(true)
+			s.emit(Event{Kind: CameraOpened})
+			s.camera.attempted()
+			lost = false
+			err = s.readCamera(ctx, cam)
+			s.slot.empty()
+			if cerr := cam.Close(); cerr != nil {
+				s.log.Warn("camera closed with an error", "error", cerr)
+			}
+			s.camera.shut(time.Now())
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if !lost {
+			lost = true
+			s.log.Warn("camera lost", "error", err)
+			s.emit(Event{Kind: CameraLost, Err: err})
+		}
+		s.camera.attempted()
+		if !s.retry(ctx) {
+			return
+		}
+	}
+}
+
+// readCamera hands pictures to screen and encoder until the camera fails or ctx ends.
+func (s *Session) readCamera(ctx context.Context, cam Camera) error {
+	// A Read that hangs in the driver is ended by Close; the second Close is harmless.
+	unhook := context.AfterFunc(ctx, func() { _ = cam.Close() })
+	defer unhook()
+	for {
+		raw, release, err := cam.Read()
+		if err != nil {
+			return err
+		}
+		img, ok := raw.(*image.YCbCr)
+		if !ok || img.SubsampleRatio != image.YCbCrSubsampleRatio420 {
+			release()
+			return errors.New("camera delivers pictures that are not I420")
+		}
+		if ctx.Err() != nil {
+			release()
+			return ctx.Err()
+		}
+		s.near.captured.Add(1)
+		s.dev.Screen.Self(img)
+		s.slot.put(picture{img: img, release: release, at: time.Now()})
+	}
+}
+
+// runEncoder codes the newest picture and sends it, until ctx ends. The encoder is made and warmed before the call is answered.
+func (s *Session) runEncoder(ctx context.Context) {
+	_, wanted := s.peer.Offers()
+	if !wanted {
+		s.discard(ctx)
+		return
+	}
+	e, err := newEncoder(s)
+	if err != nil {
+		s.log.Error("cannot encode video", "error", err)
+		s.discard(ctx)
+		return
+	}
+	defer e.close()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.slot.wake:
+		}
+		if p, ok := s.slot.take(); ok {
+			err := e.send(p)
+			p.release()
+			if err != nil && ctx.Err() == nil {
+				s.log.Debug("picture not sent", "error", err)
+			}
+		}
+	}
+}
+
+// discard lets pictures go that nobody wants.
+func (s *Session) discard(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.slot.wake:
+			s.slot.empty()
+		}
+	}
+}
+
+// encoder sends pictures. It belongs to one goroutine.
+type encoder struct {
+	s      *Session
+	enc    codec.VideoEncoder
+	gov    *governor
+	want   quality
+	scaled *image.YCbCr
+
+	began   time.Time
+	updated time.Time
+	lastKey time.Time
+	due     time.Time // when the next picture should come
+	pts     int64
+	sent    bool
+}
+
+func newEncoder(s *Session) (*encoder, error) {
+	enc, err := codec.NewVP8Encoder(codec.VP8Config{
+		Width: s.cfg.Width, Height: s.cfg.Height, FPS: s.cfg.FPS, Bitrate: s.cfg.StartBitrate,
+		CPUUsed: s.cfg.CPUUsed, StaticThreshold: s.cfg.StaticThreshold,
+	})
+	if err != nil {
+		return nil, err
+	}
+	e := &encoder{s: s, enc: enc, began: s.start}
+	e.gov = newGovernor(image.Pt(s.cfg.Width, s.cfg.Height), s.cfg.FPS, s.cfg.StartBitrate, s.cfg.MaxBitrate, s.cfg.AudioBitrate)
+	e.scaled = yuv.New(s.cfg.Width, s.cfg.Height)
+	// The first picture touches all of the encoder's memory. It goes nowhere.
+	if _, err := enc.Encode(e.scaled, 1); err != nil {
+		_ = enc.Close()
+		return nil, err
+	}
+	e.pts = 1
+	enc.ForceKeyframe()
+	e.govern(time.Now())
+	return e, nil
+}
+
+func (e *encoder) close() { _ = e.enc.Close() }
+
+// govern follows the bandwidth estimate.
+func (e *encoder) govern(now time.Time) {
+	if now.Sub(e.updated) < rateEvery {
+		return
+	}
+	e.updated = now
+	q := e.gov.update(e.s.peer.TargetBitrate(), e.s.cfg.AudioBitrate, now)
+	if q.bitrate != e.want.bitrate {
+		e.enc.SetBitrate(q.bitrate)
+		e.s.peer.SetVideoRate(q.bitrate)
+		e.s.near.bitrate.Store(int64(q.bitrate))
+	}
+	if q.size != e.want.size || q.fps != e.want.fps {
+		e.s.near.width.Store(int64(q.size.X))
+		e.s.near.height.Store(int64(q.size.Y))
+		e.s.near.fps.Store(int64(q.fps))
+	}
+	e.want = q
+}
+
+// send codes p and sends it.
+func (e *encoder) send(p picture) error {
+	s := e.s
+	if !s.connected() {
+		return nil
+	}
+	e.govern(p.at)
+	// Pictures come with jitter, so that one is taken that is early by up to a third of the interval.
+	interval := time.Duration(float64(time.Second) / e.want.fps)
+	if p.at.Before(e.due.Add(-interval / 3)) {
+		s.near.skipped.Add(1)
+		return nil
+	}
+	e.due = maxTime(e.due.Add(interval), p.at.Add(interval*2/3))
+
+	img, err := e.fit(p.img)
+	if err != nil {
+		return err
+	}
+	if s.keys.Load() && p.at.Sub(e.lastKey) >= keyframeGap {
+		s.keys.Store(false)
+		e.enc.ForceKeyframe()
+	}
+	pts := max(int64(p.at.Sub(e.began))*9/100_000, e.pts+1)
+	e.pts = pts
+	began := time.Now()
+	f, err := e.enc.Encode(img, pts)
+	s.near.encoding.Add(int64(time.Since(began)))
+	if err != nil {
+		return err
+	}
+	if len(f.Data) == 0 {
+		s.near.tooFast.Add(1)
+		return nil
+	}
+	ok, err := s.peer.WriteVideo(f.Data, uint32(pts))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		s.near.tooFast.Add(1)
+		e.enc.ForceKeyframe()
+		return nil
+	}
+	if f.Keyframe {
+		e.lastKey = p.at
+		s.near.keyframes.Add(1)
+	}
+	s.near.encoded.Add(1)
+	s.near.bytes.Add(uint64(len(f.Data)))
+	if !e.sent {
+		e.sent = true
+		s.stage(&s.times.Sending)
+		s.emit(Event{Kind: Sending})
+	}
+	return nil
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// fit scales img to the size that is wanted, keeping its shape. A picture that is small enough is taken as it is.
+func (e *encoder) fit(img *image.YCbCr) (*image.YCbCr, error) {
+	in, out := img.Rect.Size(), e.want.size
+	if in.X <= out.X && in.Y <= out.Y {
+		return img, nil
+	}
+	if in.X*out.Y > in.Y*out.X {
+		out.Y = max(in.Y*out.X/in.X&^1, 2)
+	} else {
+		out.X = max(in.X*out.Y/in.Y&^1, 2)
+	}
+	if e.scaled.Rect.Size() != out {
+		e.scaled = yuv.New(out.X, out.Y)
+	}
+	return e.scaled, yuv.Scale(e.scaled, img, yuv.Box)
+}
+
+func (s *Session) connected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.times.Connected.IsZero()
+}

@@ -1,0 +1,121 @@
+package session
+
+import (
+	"image"
+	"math"
+	"time"
+)
+
+// quality is what the near picture is sent as.
+type quality struct {
+	bitrate int // video, bit/s
+	size    image.Point
+	fps     float64
+}
+
+// step is one rung of the ladder: part of the full size, share of the full frame rate, and the least bitrate, for 640×480,
+// at which it looks better than the rung below.
+type step struct {
+	num, den int
+	fps      float64
+	least    float64
+}
+
+var ladder = [...]step{
+	{1, 1, 1, 240_000},
+	{3, 4, 1, 150_000},
+	{1, 2, 1, 90_000},
+	{1, 2, 0.5, 50_000},
+	{1, 2, 0.25, 0},
+}
+
+const (
+	videoShare = 0.9  // of what sound leaves, for headers, retransmissions and keyframes
+	climbRoom  = 1.25 // a rung is climbed when there is this much more than it needs
+	climbAfter = 4 * time.Second
+	fallAfter  = 400 * time.Millisecond
+	growth     = 0.08 // of the encoder's target, each second; the estimate itself swings more
+	slack      = 0.04 // changes smaller than this are not worth telling the encoder
+)
+
+// governor turns the bandwidth estimate into bitrate, size and frame rate of the picture. It falls at once and climbs slowly,
+// so that the estimate's swings do not show.
+type governor struct {
+	full image.Point
+	fps  float64
+	max  int
+
+	rung    int
+	rate    float64
+	last    time.Time
+	since   time.Time // since when the rung is wrong
+	wrong   int       // −1 too low for it, +1 enough for the one above
+	changed bool
+}
+
+func newGovernor(full image.Point, fps float64, start, limit, audio int) *governor {
+	g := &governor{full: full, fps: fps, max: limit}
+	g.rate = share(start, audio)
+	for g.rung < len(ladder)-1 && g.rate < g.least(g.rung) {
+		g.rung++
+	}
+	return g
+}
+
+func share(target, audio int) float64 {
+	// 20 ms packets carry 50 × (12 header + 8 extension + 16 tag + 28 UDP/IP) bytes each second besides.
+	return max(float64(target-audio-50*64*8)*videoShare, 20_000)
+}
+
+// least is what rung i needs at the full size: detail grows more slowly than area.
+func (g *governor) least(i int) float64 {
+	return ladder[i].least * math.Pow(float64(g.full.X*g.full.Y)/(640*480), 0.75)
+}
+
+// update takes the estimate of all that can be sent and what sound takes.
+func (g *governor) update(target, audio int, now time.Time) quality {
+	want := min(share(target, audio), float64(g.max))
+	if g.last.IsZero() {
+		g.last = now
+	}
+	dt := now.Sub(g.last).Seconds()
+	g.last = now
+	switch {
+	case want < g.rate*(1-slack):
+		g.rate = want
+	case want > g.rate:
+		g.rate = min(want, g.rate*(1+growth*min(dt, 1))+1)
+	}
+	g.climb(now)
+	return g.quality()
+}
+
+func (g *governor) climb(now time.Time) {
+	wrong := 0
+	switch {
+	case g.rate < g.least(g.rung):
+		wrong = -1
+	case g.rung > 0 && g.rate > climbRoom*g.least(g.rung-1):
+		wrong = 1
+	}
+	if wrong != g.wrong {
+		g.wrong, g.since = wrong, now
+	}
+	switch {
+	case wrong < 0 && now.Sub(g.since) >= fallAfter && g.rung < len(ladder)-1:
+		g.rung++
+		g.wrong = 0
+	case wrong > 0 && now.Sub(g.since) >= climbAfter:
+		g.rung--
+		g.wrong = 0
+	}
+}
+
+func (g *governor) quality() quality {
+	s := ladder[g.rung]
+	return quality{
+		bitrate: int(g.rate),
+		size:    image.Pt(max(g.full.X*s.num/s.den&^1, 16), max(g.full.Y*s.num/s.den&^1, 16)),
+		fps:     max(g.fps*s.fps, min(g.fps, 5)),
+	}
+}

@@ -1,0 +1,147 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"vindu/media/codec"
+	"vindu/media/sound"
+)
+
+const (
+	opusFrame = 2 * frameSamples // 20 ms: half the packets of 10 ms, and room for the copy of the last frame
+	lossEvery = time.Second
+)
+
+// runSound keeps a sound card open from Open until ctx ends.
+func (s *Session) runSound(ctx context.Context) {
+	defer s.sound.attempted()
+	if !s.answeredOr(ctx) || s.dev.OpenSound == nil {
+		return
+	}
+	lost := false
+	for ctx.Err() == nil {
+		dev, err := s.dev.OpenSound(ctx)
+		if err == nil {
+			s.sound.open(time.Now())
+			s.stage(&s.times.SoundOpen)
+			s.emit(Event{Kind: SoundOpened})
+			s.sound.attempted()
+			lost = false
+			err = s.talk(ctx, dev)
+			s.sound.shut(time.Now())
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if !lost {
+			lost = true
+			s.log.Warn("sound lost", "error", err)
+			s.emit(Event{Kind: SoundLost, Err: err})
+		}
+		s.sound.attempted()
+		if !s.retry(ctx) {
+			return
+		}
+	}
+}
+
+// talk runs both directions until the card fails or ctx ends, and closes it.
+func (s *Session) talk(ctx context.Context, dev Sound) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	unhook := context.AfterFunc(ctx, func() { _ = dev.Close() })
+	defer unhook()
+
+	s.jitter.start(time.Now())
+	defer s.jitter.stop()
+	var wg sync.WaitGroup
+	var in, out error
+	wg.Go(func() {
+		if in = s.listen(ctx, dev); !errors.Is(in, sound.ErrNotFound) {
+			cancel()
+		}
+	})
+	wg.Go(func() {
+		if out = s.play(ctx, dev); !errors.Is(out, sound.ErrNotFound) {
+			cancel()
+		}
+	})
+	wg.Wait()
+	if err := dev.Close(); err != nil {
+		s.log.Warn("sound closed with an error", "error", err)
+	}
+	// A direction that the card does not have is not what went wrong, unless it has neither.
+	if errors.Is(in, sound.ErrNotFound) {
+		return out
+	}
+	return in
+}
+
+// listen codes what the microphone hears and sends it.
+func (s *Session) listen(ctx context.Context, dev Sound) error {
+	enc, err := codec.NewOpusEncoder(codec.OpusConfig{Bitrate: s.cfg.AudioBitrate, Complexity: s.cfg.Complexity})
+	if err != nil {
+		return err
+	}
+	defer enc.Close()
+	var pcm [opusFrame]int16
+	asked := time.Now()
+	for ts := uint32(0); ; ts += opusFrame {
+		for at := 0; at < opusFrame; at += frameSamples {
+			if err := dev.Read(pcm[at : at+frameSamples]); err != nil {
+				return err
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if now := time.Now(); now.Sub(asked) >= lossEvery {
+			asked = now
+			_, loss := s.peer.LossNow()
+			enc.SetLoss(max(int(loss*100), 3))
+			enc.SetBitrate(soundBitrate(s.cfg.AudioBitrate, s.peer.TargetBitrate()))
+		}
+		packet, err := enc.Encode(pcm[:])
+		if err != nil {
+			return err
+		}
+		s.near.soundFrames.Add(2)
+		if !s.connected() {
+			continue
+		}
+		if err := s.peer.WriteAudio(packet, ts); err != nil && ctx.Err() == nil {
+			s.log.Debug("sound not sent", "error", err)
+		}
+	}
+}
+
+// soundBitrate is what sound gets of an estimate: all that it wants, until that is more than a third.
+func soundBitrate(want, target int) int { return max(min(want, target/3), 12_000) }
+
+// play plays what the caller says.
+func (s *Session) play(ctx context.Context, dev Sound) error {
+	var pcm [frameSamples]int16
+	heard := false
+	for ctx.Err() == nil {
+		s.jitter.pull(pcm[:])
+		if !heard && s.jitter.isPlaying() {
+			heard = true
+			if s.stage(&s.times.FarSound) {
+				s.emit(Event{Kind: FarSound})
+			}
+		}
+		if err := dev.Write(pcm[:]); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (j *jitter) isPlaying() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.playing
+}
