@@ -1,0 +1,121 @@
+package alsa
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Card is one device of a sound card.
+type Card struct {
+	ID       string // the card's identity, stable as long as its driver is: "Loopback"
+	Device   int
+	Name     string // for people
+	Playback bool
+	Capture  bool
+}
+
+// Path returns the name to open the device by.
+func (c Card) Path() string { return fmt.Sprintf("hw:CARD=%s,DEV=%d", c.ID, c.Device) }
+
+// System is the Host of this machine.
+type System struct {
+	// Proc is the tree below /proc/asound; nil means that of this machine.
+	Proc fs.FS
+}
+
+// Cards implements Host.
+func (s System) Cards() []Card {
+	tree := s.Proc
+	if tree == nil {
+		tree = os.DirFS("/proc/asound")
+	}
+	list, err := fs.ReadFile(tree, "pcm")
+	if err != nil {
+		return nil // no sound drivers at all
+	}
+	var found []Card
+	// 00-01: ALC269 Analog : ALC269 Analog : playback 1 : capture 1
+	for line := range strings.Lines(string(list)) {
+		fields := strings.Split(strings.TrimSpace(line), ":")
+		numbers := strings.SplitN(fields[0], "-", 2)
+		if len(fields) < 3 || len(numbers) != 2 {
+			continue
+		}
+		card, err1 := strconv.Atoi(numbers[0])
+		device, err2 := strconv.Atoi(numbers[1])
+		if err1 != nil || err2 != nil {
+			continue
+		}
+		id, err := fs.ReadFile(tree, fmt.Sprintf("card%d/id", card))
+		name := strings.TrimSpace(string(id))
+		if err != nil || !plain(name) {
+			name = strconv.Itoa(card)
+		}
+		c := Card{ID: name, Device: device, Name: name + ": " + strings.TrimSpace(fields[2])}
+		for _, f := range fields[3:] {
+			c.Playback = c.Playback || strings.HasPrefix(strings.TrimSpace(f), "playback")
+			c.Capture = c.Capture || strings.HasPrefix(strings.TrimSpace(f), "capture")
+		}
+		found = append(found, c)
+	}
+	return found
+}
+
+// resolve turns a device name into what alsa-lib opens: a name, and for hardware a
+// configuration that defines it.
+func resolve(device string) (name, conf string, err error) {
+	if device == "null" {
+		return "vindu", "pcm.vindu { type null }\n", nil
+	}
+	rest, ok := strings.CutPrefix(device, "plughw:")
+	if !ok {
+		if rest, ok = strings.CutPrefix(device, "hw:"); !ok {
+			return device, "", nil
+		}
+	}
+	card, dev, sub := "0", "0", "-1"
+	for i, part := range strings.Split(rest, ",") {
+		key, value, named := strings.Cut(part, "=")
+		switch {
+		case !named && i == 0, named && key == "CARD":
+			card = part
+			if named {
+				card = value
+			}
+		case !named && i == 1, named && key == "DEV":
+			dev = part
+			if named {
+				dev = value
+			}
+		case !named && i == 2, named && key == "SUBDEV":
+			sub = part
+			if named {
+				sub = value
+			}
+		default:
+			return "", "", fmt.Errorf("sound device %q: part %q is not understood: %w", device, part, unix.EINVAL)
+		}
+	}
+	_, devErr := strconv.ParseUint(dev, 10, 8)
+	_, subErr := strconv.ParseInt(sub, 10, 8)
+	if !plain(card) || devErr != nil || subErr != nil {
+		return "", "", fmt.Errorf("sound device %q: want hw:CARD=name,DEV=number: %w", device, unix.EINVAL)
+	}
+	return "vindu", fmt.Sprintf("pcm.vindu { type plug slave.pcm { type hw card \"%s\" device %s subdevice %s } }\n",
+		card, dev, sub), nil
+}
+
+// plain reports whether s can be a card's identity: the kernel allows letters, digits, - and _.
+func plain(s string) bool {
+	for _, r := range s {
+		if (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '_' && r != '-' {
+			return false
+		}
+	}
+	return s != ""
+}
