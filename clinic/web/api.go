@@ -1,0 +1,218 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+
+	"vindu/clinic/calls"
+	"vindu/protocol"
+)
+
+const (
+	// maxBody bounds what a browser may send: an offer, escaped.
+	maxBody = protocol.MaxSDP + 16<<10
+	// maxCandidates bounds one batch.
+	maxCandidates = 32
+)
+
+var pagePattern = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
+// api wraps a handler of what scripts ask for.
+func (s *Server) api(h func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, err := s.visitor(r)
+		switch {
+		case errors.Is(err, errNoSession):
+			s.refuse(w, http.StatusUnauthorized, protocol.AuthRevoked, s.words["page.signed_out"])
+		case err != nil:
+			s.broken(w, r, err)
+		default:
+			h(w, r, v)
+		}
+	}
+}
+
+// refuse says no, with the code for programs and the sentence for people.
+func (s *Server) refuse(w http.ResponseWriter, status int, code protocol.Code, sentence string) {
+	f := protocol.Explain(code)
+	if sentence == "" {
+		sentence = f.Sentence
+	}
+	w.Header().Set(protocol.FailureHeader, string(code))
+	reply(w, status, map[string]string{"code": string(code), "sentence": sentence, "next": f.Next})
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		http.Error(w, "", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(b)
+}
+
+// read decodes a body strictly: one JSON object, no field that is not known, bounded.
+func read(w http.ResponseWriter, r *http.Request, into any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("%w: %w", calls.ErrBadRequest, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: something follows the object", calls.ErrBadRequest)
+	}
+	return nil
+}
+
+// answer reports what became of a request about a call.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, err error) {
+	var failed *calls.Failure
+	var large *http.MaxBytesError
+	switch {
+	case err == nil:
+		w.WriteHeader(http.StatusNoContent)
+	case errors.As(err, &failed):
+		s.refuse(w, http.StatusConflict, failed.Code, "")
+	case errors.As(err, &large):
+		s.refuse(w, http.StatusRequestEntityTooLarge, protocol.SignalMalformed, "")
+	case errors.Is(err, calls.ErrBadRequest), errors.Is(err, protocol.ErrMalformed), errors.Is(err, protocol.ErrTooLarge), errors.Is(err, protocol.ErrVersion):
+		s.o.Log.Warn("request refused", "error", err)
+		s.refuse(w, http.StatusBadRequest, protocol.SignalMalformed, "")
+	case errors.Is(err, calls.ErrNotFound):
+		s.refuse(w, http.StatusNotFound, protocol.BrowserFailed, "")
+	case errors.Is(err, calls.ErrTooMany):
+		s.refuse(w, http.StatusTooManyRequests, protocol.BrowserFailed, "")
+	default:
+		s.broken(w, r, err)
+	}
+}
+
+func (s *Server) ice(w http.ResponseWriter, r *http.Request, _ visitor) {
+	type server struct {
+		URLs       []string `json:"urls"`
+		Username   string   `json:"username,omitempty"`
+		Credential string   `json:"credential,omitempty"`
+	}
+	servers := []server{}
+	if s.o.Relay != nil {
+		for _, i := range s.o.Relay.Servers() {
+			servers = append(servers, server{i.URLs, i.Username, string(i.Credential)})
+		}
+	}
+	reply(w, http.StatusOK, map[string]any{"servers": servers})
+}
+
+func (s *Server) startCall(w http.ResponseWriter, r *http.Request, v visitor) {
+	var body struct {
+		Home      string       `json:"home"`
+		Terminal  string       `json:"terminal"`
+		Page      string       `json:"page"`
+		Offer     protocol.SDP `json:"offer"`
+		RelayOnly bool         `json:"relay_only"`
+	}
+	if err := read(w, r, &body); err != nil {
+		s.answer(w, r, err)
+		return
+	}
+	if !pagePattern.MatchString(body.Page) || body.Offer == "" || len(body.Offer) > protocol.MaxSDP || body.Home == "" {
+		s.answer(w, r, fmt.Errorf("%w: no page, home or offer", calls.ErrBadRequest))
+		return
+	}
+	// The browser proves the answer by the terminal that its page names: another one could only fail.
+	home, err := s.o.Register.Home(r.Context(), body.Home)
+	if err == nil && home.Terminal.Name() != body.Terminal {
+		s.refuse(w, http.StatusConflict, protocol.BrowserFailed, "")
+		return
+	}
+	if err != nil {
+		s.answer(w, r, fmt.Errorf("%w: %w", calls.ErrNotFound, err))
+		return
+	}
+	started, err := s.o.Calls.Start(r.Context(), calls.Request{
+		Person: calls.Person(v.person), Page: body.Page, Home: body.Home, Offer: body.Offer, RelayOnly: body.RelayOnly,
+	})
+	s.poke(v.person.ID)
+	if err != nil {
+		s.answer(w, r, err)
+		return
+	}
+	reply(w, http.StatusCreated, struct {
+		Call       string `json:"call"`
+		Invitation []byte `json:"invitation"`
+	}{started.Call.String(), started.Invitation})
+}
+
+// call reads the call's name from the path and the body into into.
+func (s *Server) call(w http.ResponseWriter, r *http.Request, into any) (protocol.CallID, error) {
+	id, err := protocol.ParseCallID(r.PathValue("call"))
+	if err != nil {
+		return id, err
+	}
+	return id, read(w, r, into)
+}
+
+func (s *Server) candidates(w http.ResponseWriter, r *http.Request, v visitor) {
+	var body struct {
+		Candidates []struct {
+			Line  protocol.CandidateLine `json:"line"`
+			Mid   string                 `json:"mid"`
+			MLine uint16                 `json:"mline"`
+		} `json:"candidates"`
+	}
+	id, err := s.call(w, r, &body)
+	if err == nil && len(body.Candidates) > maxCandidates {
+		err = fmt.Errorf("%w: %d candidates at once", calls.ErrBadRequest, len(body.Candidates))
+	}
+	for _, c := range body.Candidates {
+		if err == nil {
+			err = s.o.Calls.Candidate(r.Context(), v.person.ID, id, protocol.Candidate{Line: c.Line, Mid: c.Mid, MLine: c.MLine})
+		}
+	}
+	s.answer(w, r, err)
+}
+
+// reasons for which a page may end a call.
+var reasons = map[protocol.Code]bool{
+	protocol.EndCallerHungUp: true, protocol.EndPageClosed: true, protocol.SignalLostClinic: true, protocol.ICEFailed: true, protocol.ICELost: true,
+	protocol.DTLSFailed: true, protocol.ProofAnswer: true, protocol.ProofFingerprint: true, protocol.BrowserNoCamera: true,
+	protocol.BrowserDenied: true, protocol.BrowserFailed: true,
+}
+
+func (s *Server) hangUp(w http.ResponseWriter, r *http.Request, v visitor) {
+	var body struct {
+		Reason protocol.Code `json:"reason"`
+	}
+	id, err := s.call(w, r, &body)
+	if err == nil && !reasons[body.Reason] {
+		err = fmt.Errorf("%w: not a reason for which a page ends a call", calls.ErrBadRequest)
+	}
+	if err == nil {
+		err = s.o.Calls.HangUp(r.Context(), v.person.ID, id, body.Reason)
+	}
+	s.answer(w, r, err)
+}
+
+func (s *Server) report(w http.ResponseWriter, r *http.Request, v visitor) {
+	half := new(protocol.CallRecord)
+	id, err := s.call(w, r, half)
+	if err == nil {
+		half.Call = id
+		if half.By != protocol.SideCaller {
+			err = fmt.Errorf("%w: a page reports the caller's half only", calls.ErrBadRequest)
+		}
+	}
+	if err == nil {
+		err = half.Validate()
+	}
+	if err == nil {
+		err = s.o.Calls.Report(r.Context(), v.person.ID, id, half)
+	}
+	s.answer(w, r, err)
+	s.poke(v.person.ID)
+}

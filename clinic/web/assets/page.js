@@ -1,0 +1,1396 @@
+// Made from clinic/web/ts by esbuild: see TestPageScript.
+"use strict";
+(() => {
+  // ts/api.ts
+  var Refused = class extends Error {
+    constructor(status, code) {
+      super(`the clinic refused: ${status} ${code}`);
+      this.status = status;
+      this.code = code;
+    }
+    status;
+    code;
+  };
+  var patience = 1e4;
+  function inTime() {
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), patience);
+    return controller.signal;
+  }
+  async function post(path, body, keepalive = false) {
+    let response;
+    try {
+      response = await fetch(path, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify(body),
+        keepalive,
+        signal: inTime()
+      });
+    } catch {
+      throw new Refused(0, "signalling.clinic_lost");
+    }
+    if (!response.ok) throw new Refused(response.status, response.headers.get("Vindu-Failure") ?? "browser.failed");
+    return response;
+  }
+  async function start(wish) {
+    const response = await post("/api/calls", wish);
+    return await response.json();
+  }
+  async function candidates(call, list) {
+    await post(`/api/calls/${call}/candidates`, { candidates: list });
+  }
+  async function hangUp(call, reason) {
+    await post(`/api/calls/${call}/hang-up`, { reason }, true);
+  }
+  async function record(call, half) {
+    await post(`/api/calls/${call}/record`, half, true);
+  }
+  function beacon(call, what, body) {
+    navigator.sendBeacon(`/api/calls/${call}/${what}`, new Blob([JSON.stringify(body)], { type: "application/json" }));
+  }
+  async function iceServers() {
+    const response = await fetch("/api/ice", { signal: inTime() });
+    if (!response.ok) throw new Refused(response.status, "");
+    return (await response.json()).servers;
+  }
+  async function signedIn() {
+    try {
+      const response = await fetch("/api/session", { signal: inTime() });
+      return response.ok ? true : response.status === 401 ? false : null;
+    } catch {
+      return null;
+    }
+  }
+
+  // ts/bytes.ts
+  function fromBase64(text2) {
+    return Uint8Array.from(atob(text2), (c) => c.charCodeAt(0));
+  }
+  function hex(bytes) {
+    return Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
+  }
+  function equal(a, b) {
+    return a.length === b.length && a.every((x, i) => x === b[i]);
+  }
+  function isZero(bytes) {
+    return bytes.every((b) => b === 0);
+  }
+  function concat(...parts) {
+    const all = new Uint8Array(parts.reduce((sum2, p) => sum2 + p.length, 0));
+    let at = 0;
+    for (const p of parts) {
+      all.set(p, at);
+      at += p.length;
+    }
+    return all;
+  }
+  function utf8(text2) {
+    return new TextEncoder().encode(text2);
+  }
+  async function sha256(data) {
+    const bytes = typeof data === "string" ? utf8(data) : data;
+    return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  }
+
+  // ts/call.ts
+  var idle = {
+    phase: "idle",
+    attempt: 0,
+    home: "",
+    call: "",
+    held: [],
+    media: "unknown",
+    answered: false,
+    connected: false,
+    outcome: ""
+  };
+  var maxHeld = 64;
+  function next(s, e) {
+    if ("attempt" in e && e.attempt !== s.attempt) return stale(s, e);
+    switch (e.type) {
+      case "ring":
+        return ring(s, e.home, e.ask);
+      case "media":
+        return media(s, e.media);
+      case "denied":
+        return running(s) ? end(s, "browser.permission_denied") : [s, []];
+      case "started":
+        return started(s, e.call);
+      case "notStarted":
+        return s.phase === "calling" && s.call === "" ? end(s, e.code) : [s, []];
+      case "update":
+        return update(s, e.update);
+      case "proven":
+        return proven(s, e.decision, e.code, e.sdp);
+      case "failed":
+        return running(s) ? end(s, e.code) : [s, []];
+      case "connected":
+        return connected(s);
+      case "hangUp":
+        return running(s) ? end(s, "end.caller_hung_up") : [s, []];
+      case "clinicLost":
+        return running(s) && s.phase !== "asking" ? end(s, "signalling.clinic_lost") : [s, []];
+      case "leave":
+        return running(s) ? end(s, "end.page_closed") : [s, []];
+    }
+  }
+  function running(s) {
+    return s.phase !== "idle" && s.phase !== "ended";
+  }
+  function stale(s, e) {
+    return e.type === "started" ? [s, [{ do: "hangUp", call: e.call, code: "end.caller_hung_up" }]] : [s, []];
+  }
+  function ring(s, home, ask) {
+    if (running(s)) return [s, []];
+    const fresh = { ...idle, attempt: s.attempt + 1, home };
+    return ask ? [{ ...fresh, phase: "asking" }, [{ do: "media" }]] : [{ ...fresh, phase: "calling" }, [{ do: "post" }, { do: "media" }]];
+  }
+  function media(s, media2) {
+    if (s.media !== "unknown" || !running(s)) return [s, []];
+    const t = { ...s, media: media2 };
+    switch (s.phase) {
+      case "asking":
+        return [{ ...t, phase: "calling" }, [{ do: "post" }]];
+      case "ringing":
+        return [t, [{ do: "send", picture: true, sound: false }]];
+      case "connecting":
+      case "talking":
+        return [t, [{ do: "send", picture: true, sound: true }, { do: "show" }]];
+      default:
+        return [t, []];
+    }
+  }
+  function started(s, call) {
+    if (s.phase !== "calling") return [s, s.phase === "ended" ? [{ do: "hangUp", call, code: s.outcome }] : []];
+    if (s.call !== "") return [s, []];
+    let step = [{ ...s, call, held: [] }, []];
+    for (const u of s.held) step = then(step, { type: "update", update: u });
+    return step;
+  }
+  function then([s, effects], e) {
+    const [t, more] = next(s, e);
+    return [t, [...effects, ...more]];
+  }
+  function update(s, u) {
+    if (!running(s)) return [s, u.kind === "end" && u.end && u.call === s.call ? [{ do: "receipt", update: u }] : []];
+    if (s.phase === "calling" && s.call === "") return [{ ...s, held: [...s.held, u].slice(-maxHeld) }, []];
+    if (u.call !== s.call) return [s, []];
+    switch (u.kind) {
+      case "answer":
+        return [s, [{ do: "prove", update: u }]];
+      case "candidate":
+        return [s, [{ do: "candidate", update: u }]];
+      case "state":
+        return [s, []];
+      // the clinic's word; only what is proven counts here
+      case "end": {
+        const [t, effects] = end(s, u.code || "unknown.unknown", false);
+        return [t, u.end ? [...effects, { do: "receipt", update: u }] : effects];
+      }
+    }
+  }
+  function proven(s, decision, code, sdp) {
+    if (!running(s) || s.phase === "asking") return [s, []];
+    const known = s.media !== "unknown";
+    const connect = s.phase === "calling" ? [{ do: "connect", sdp }] : [];
+    switch (decision) {
+      case "ringing":
+        if (s.phase !== "calling") return [s, []];
+        return [{ ...s, phase: "ringing" }, known ? [...connect, { do: "send", picture: true, sound: false }] : connect];
+      case "answered":
+        if (s.answered) return [s, []];
+        return [
+          { ...s, answered: true, phase: s.connected ? "talking" : "connecting" },
+          known ? [...connect, { do: "send", picture: true, sound: true }, { do: "show" }] : connect
+        ];
+      default:
+        return s.answered ? [s, []] : end(s, code, false);
+    }
+  }
+  function connected(s) {
+    if (s.phase === "ringing") return [{ ...s, connected: true }, []];
+    if (s.phase === "connecting") return [{ ...s, connected: true, phase: "talking" }, []];
+    return [s, []];
+  }
+  function end(s, outcome, tell = true) {
+    const effects = [{ do: "close" }];
+    if (tell && s.call !== "") effects.push({ do: "hangUp", call: s.call, code: outcome });
+    return [{ ...s, phase: "ended", held: [], outcome, answered: false, connected: false }, effects];
+  }
+
+  // ts/cbor.ts
+  var Malformed = class extends Error {
+  };
+  var maxDepth = 8;
+  function decode(bytes) {
+    const reader = new Reader(bytes);
+    const item = reader.item(0);
+    if (!reader.done()) throw new Malformed("bytes after the item");
+    return item;
+  }
+  var Reader = class {
+    constructor(bytes) {
+      this.bytes = bytes;
+    }
+    bytes;
+    at = 0;
+    done() {
+      return this.at === this.bytes.length;
+    }
+    item(depth) {
+      const start2 = this.byte();
+      const major = start2 >> 5;
+      if (major > 5) throw new Malformed("neither tags nor simple values are spoken here");
+      const n = this.argument(start2 & 31);
+      switch (major) {
+        case 0:
+          return n;
+        case 1:
+          return -1 - n;
+        case 2:
+          return this.take(n).slice();
+        case 3:
+          return this.text(n);
+        case 4:
+          return this.array(n, depth);
+        default:
+          return this.map(n, depth);
+      }
+    }
+    text(n) {
+      try {
+        return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(this.take(n));
+      } catch (cause) {
+        if (cause instanceof Malformed) throw cause;
+        throw new Malformed("text is not UTF-8");
+      }
+    }
+    array(n, depth) {
+      this.enter(n, depth);
+      const items = [];
+      for (let i = 0; i < n; i++) items.push(this.item(depth + 1));
+      return items;
+    }
+    map(n, depth) {
+      this.enter(2 * n, depth);
+      const items = /* @__PURE__ */ new Map();
+      let last;
+      for (let i = 0; i < n; i++) {
+        const from = this.at;
+        const key = this.item(depth + 1);
+        if (typeof key !== "number") throw new Malformed("a key is not an integer");
+        const encoded = this.bytes.subarray(from, this.at);
+        if (last && !before(last, encoded)) throw new Malformed("keys do not ascend");
+        last = encoded;
+        items.set(key, this.item(depth + 1));
+      }
+      return items;
+    }
+    // enter refuses what cannot fit before any of it is read.
+    enter(items, depth) {
+      if (depth + 1 > maxDepth) throw new Malformed("nested too deeply");
+      if (items > this.bytes.length - this.at) throw new Malformed("cut short");
+    }
+    argument(info) {
+      if (info < 24) return info;
+      if (info > 27) throw new Malformed("indefinite or reserved length");
+      const size = 1 << info - 24;
+      let n = 0;
+      for (const b of this.take(size)) n = n * 256 + b;
+      if (n > Number.MAX_SAFE_INTEGER) throw new Malformed("integer beyond all reason");
+      if (n < (size === 1 ? 24 : 256 ** (size / 2))) throw new Malformed("longer encoding than needed");
+      return n;
+    }
+    byte() {
+      return this.take(1)[0];
+    }
+    take(n) {
+      if (n > this.bytes.length - this.at) throw new Malformed("cut short");
+      this.at += n;
+      return this.bytes.subarray(this.at - n, this.at);
+    }
+  };
+  function before(a, b) {
+    for (let i = 0; i < a.length && i < b.length; i++) {
+      const x = a[i];
+      const y = b[i];
+      if (x !== y) return x < y;
+    }
+    return a.length < b.length;
+  }
+  function head(major, n) {
+    if (n < 24) return Uint8Array.of(major << 5 | n);
+    if (n < 256) return Uint8Array.of(major << 5 | 24, n);
+    if (n < 65536) return Uint8Array.of(major << 5 | 25, n >> 8, n & 255);
+    throw new Malformed("too long to encode");
+  }
+
+  // ts/cose.ts
+  var maxStatement = 2 << 10;
+  async function importKey(spki) {
+    const der = fromBase64(spki);
+    const key = await crypto.subtle.importKey("spki", der, { name: "ECDSA", namedCurve: "P-256" }, false, ["verify"]);
+    return { key, hash: await sha256(der) };
+  }
+  function bstr(bytes) {
+    return concat(head(2, bytes.length), bytes);
+  }
+  function tstr(text2) {
+    const bytes = utf8(text2);
+    return concat(head(3, bytes.length), bytes);
+  }
+  function protectedHeader(contentType, kid) {
+    return concat(Uint8Array.of(163, 1, 38, 3), tstr(contentType), Uint8Array.of(4), bstr(kid));
+  }
+  async function open(signed, contentType, key) {
+    if (signed.length > maxStatement) throw new Malformed("statement too large");
+    const header = protectedHeader(contentType, key.hash);
+    const front = concat(Uint8Array.of(210, 132), bstr(header), Uint8Array.of(160));
+    const back = Uint8Array.of(88, 64);
+    const tail = signed.length - 64;
+    if (!equal(signed.subarray(0, front.length), front)) {
+      throw new Malformed("of another kind, by another key, or not canonical");
+    }
+    if (tail - back.length <= front.length || !equal(signed.subarray(tail - back.length, tail), back)) {
+      throw new Malformed("no signature where it belongs");
+    }
+    const wrapped = signed.subarray(front.length, tail - back.length);
+    const payload = wrapped.subarray(lengthOfHead(wrapped));
+    if (!equal(bstr(payload), wrapped)) throw new Malformed("payload is not one byte string");
+    const toBeSigned = concat(Uint8Array.of(132), tstr("Signature1"), bstr(header), bstr(new Uint8Array(0)), wrapped);
+    const good = await crypto.subtle.verify({ name: "ECDSA", hash: "SHA-256" }, key.key, signed.subarray(tail), toBeSigned);
+    if (!good) throw new Malformed("signature does not verify");
+    return payload.slice();
+  }
+  function lengthOfHead(item) {
+    const info = (item[0] ?? 0) & 31;
+    return info < 24 ? 1 : info === 24 ? 2 : 3;
+  }
+
+  // ts/events.ts
+  var patience2 = 6e3;
+  var beat = 2e3;
+  var retryFrom = 300;
+  var retryTo = 5e3;
+  var Stream = class {
+    constructor(page, listener) {
+      this.page = page;
+      this.listener = listener;
+    }
+    page;
+    listener;
+    source;
+    seq = "";
+    retry = retryFrom;
+    heard = 0;
+    reported = false;
+    wanted = false;
+    watch = 0;
+    again = 0;
+    open() {
+      if (this.wanted) return;
+      this.wanted = true;
+      this.heard = performance.now();
+      this.connect();
+      this.watch = window.setInterval(() => this.look(), beat / 2);
+    }
+    close() {
+      this.wanted = false;
+      this.source?.close();
+      window.clearInterval(this.watch);
+      window.clearTimeout(this.again);
+    }
+    connect() {
+      this.source?.close();
+      const source = new EventSource(`/events?page=${this.page}&after=${this.seq}`);
+      this.source = source;
+      const on = (type, handle) => source.addEventListener(type, (e) => {
+        this.heard = performance.now();
+        handle(e.data);
+      });
+      on("hello", () => {
+        this.retry = retryFrom;
+        this.reported = false;
+        this.listener.connected();
+      });
+      on("beat", () => void 0);
+      on("homes", (data) => this.listener.homes(JSON.parse(data)));
+      on("recent", (data) => this.listener.recent(JSON.parse(data)));
+      source.addEventListener("call", (e) => {
+        this.heard = performance.now();
+        this.seq = e.lastEventId;
+        this.listener.update(JSON.parse(e.data));
+      });
+      source.onerror = () => this.broken(source);
+    }
+    broken(source) {
+      if (source !== this.source || !this.wanted) return;
+      source.close();
+      this.listener.gone();
+      window.clearTimeout(this.again);
+      this.again = window.setTimeout(() => void this.reconnect(), this.retry * (0.5 + Math.random() / 2));
+      this.retry = Math.min(this.retry * 2, retryTo);
+    }
+    async reconnect() {
+      if (await signedIn() === false) {
+        this.close();
+        this.listener.signedOut();
+        return;
+      }
+      if (this.wanted) this.connect();
+    }
+    look() {
+      const silent = performance.now() - this.heard;
+      if (silent > patience2 && !this.reported) {
+        this.reported = true;
+        this.listener.lost();
+      }
+      if (silent > 2 * beat && this.source?.readyState === EventSource.OPEN) this.broken(this.source);
+    }
+  };
+
+  // ts/lists.ts
+  function slot(root, name) {
+    const found = root.querySelector(`[data-slot="${name}"]`);
+    if (!found) throw new Error(`the page has no slot ${name}`);
+    return found;
+  }
+  function copy(template) {
+    const content = document.querySelector(`template#${template}`)?.content.firstElementChild;
+    if (!content) throw new Error(`the page has no template ${template}`);
+    return content.cloneNode(true);
+  }
+  function row(home) {
+    return Array.from(document.querySelectorAll("[data-home]")).find((e) => e.dataset["home"] === home);
+  }
+  function put(element, text2) {
+    if (element.textContent !== text2) element.textContent = text2;
+  }
+  function showHomes(homes, known) {
+    let all = true;
+    for (const h of homes) {
+      known.set(h.home, h);
+      const r = row(h.home);
+      if (!r || r.dataset["terminal"] !== h.terminal) {
+        all = false;
+        continue;
+      }
+      r.dataset["state"] = h.state;
+      put(slot(r, "word"), h.word);
+      put(slot(r, "detail"), h.detail);
+      slot(r, "notes").replaceChildren(...notes(h));
+    }
+    return all;
+  }
+  function notes(h) {
+    return h.notes.map((n) => {
+      const li = document.createElement("li");
+      li.dataset["kind"] = n.kind;
+      li.textContent = n.next ? `${n.text} ${n.next}` : n.text;
+      return li;
+    });
+  }
+  function showRecent(calls) {
+    const list = document.getElementById("recent-calls");
+    if (!list) return;
+    list.replaceChildren(...calls.map(recent));
+    const empty = document.getElementById("no-calls");
+    if (empty) empty.hidden = calls.length > 0;
+  }
+  function recent(c) {
+    const li = copy("recent-call");
+    li.dataset["kind"] = c.kind;
+    const when = slot(li, "when");
+    when.dateTime = c.began;
+    put(when, c.when);
+    const link = slot(li, "home");
+    link.href = `/calls/${c.call}`;
+    put(link, c.home);
+    put(slot(li, "who"), c.who);
+    put(slot(li, "sentence"), c.sentence);
+    put(slot(li, "duration"), c.duration);
+    return li;
+  }
+
+  // ts/media.ts
+  var Denied = class extends Error {
+  };
+  var sound = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+  var picture = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30, max: 30 } };
+  async function permission() {
+    const states = await Promise.all(
+      ["camera", "microphone"].map(async (name) => {
+        try {
+          return (await navigator.permissions.query({ name })).state;
+        } catch {
+          return "prompt";
+        }
+      })
+    );
+    return states.includes("denied") ? "denied" : states.includes("prompt") ? "prompt" : "granted";
+  }
+  async function present() {
+    const devices = await navigator.mediaDevices?.enumerateDevices() ?? [];
+    const has = (kind) => devices.some((d) => d.kind === kind);
+    return { camera: has("videoinput"), microphone: has("audioinput") };
+  }
+  async function open2() {
+    const media2 = navigator.mediaDevices;
+    if (!media2) return { stream: new MediaStream(), has: "none" };
+    try {
+      return own(await media2.getUserMedia({ audio: sound, video: picture }));
+    } catch (cause) {
+      if (refused(cause)) throw new Denied(String(cause));
+    }
+    const tracks = [];
+    for (const constraints of [{ audio: sound }, { video: picture }]) {
+      try {
+        tracks.push(...(await media2.getUserMedia(constraints)).getTracks());
+      } catch (cause) {
+        if (refused(cause)) {
+          tracks.forEach((t) => t.stop());
+          throw new Denied(String(cause));
+        }
+      }
+    }
+    return own(new MediaStream(tracks));
+  }
+  function refused(cause) {
+    return cause instanceof DOMException && (cause.name === "NotAllowedError" || cause.name === "SecurityError");
+  }
+  function own(stream) {
+    const seen = stream.getVideoTracks().length > 0;
+    const heard = stream.getAudioTracks().length > 0;
+    return { stream, has: seen && heard ? "both" : seen ? "picture" : heard ? "sound" : "none" };
+  }
+
+  // ts/panel.ts
+  function get(id) {
+    const found = document.getElementById(id);
+    if (!found) throw new Error(`the page has no element ${id}`);
+    return found;
+  }
+  var Panel = class {
+    constructor(words) {
+      this.words = words;
+    }
+    words;
+    far = get("far");
+    self = get("self");
+    hangUp = get("hang-up");
+    mute = get("mute");
+    camera = get("camera");
+    root = get("call");
+    title = get("call-title");
+    status = get("status");
+    next = get("next");
+    verified = get("verified");
+    party = get("party");
+    roster = get("roster-home");
+    placeholder = get("placeholder");
+    caption = get("self-caption");
+    selfBox = get("self-box");
+    homeNotes = get("call-notes");
+    receipt = get("receipt");
+    hint = get("hint");
+    weakness = get("weak");
+    // show brings the panel in line with the call's state.
+    show(s, called, proven2) {
+      const live = s.phase !== "idle" && s.phase !== "ended";
+      this.root.dataset["phase"] = s.phase;
+      document.body.dataset["call"] = live ? "on" : "off";
+      this.put(this.title, s.phase === "idle" ? this.words.say("call.title") : this.words.say("call.title.with", { home: called.label }));
+      this.put(this.status, this.sentence(s, called));
+      this.put(this.next, s.phase === "ended" ? this.words.explain(s.outcome).next : "");
+      this.put(this.verified, this.words.say("call.verified", { home: called.label, code: called.code }));
+      this.verified.hidden = !(live && proven2);
+      this.party.hidden = !live;
+      this.put(this.roster, called.label);
+      this.placeholder.hidden = s.phase === "talking" && this.far.srcObject !== null;
+      this.put(this.placeholder, this.words.say(`call.picture.${s.phase}`, { home: called.label }));
+      for (const b of [this.hangUp, this.mute, this.camera]) b.hidden = !live;
+      if (live) {
+        this.put(this.receipt, "");
+        this.root.dataset["outcome"] = "";
+      } else {
+        this.root.dataset["outcome"] = s.phase === "ended" ? kindOf(s.outcome) : "";
+        this.weak(false);
+        this.homeNotes.replaceChildren();
+        this.put(this.hint, "");
+      }
+    }
+    focus() {
+      this.title.focus({ preventScroll: true });
+      if (this.root.getBoundingClientRect().top < 0 || window.innerWidth < 900) this.root.scrollIntoView({ block: "start" });
+    }
+    // own shows the caller's own picture, or takes it away.
+    own(stream, camera) {
+      this.self.srcObject = stream;
+      this.selfBox.hidden = stream === null;
+      this.self.hidden = !camera;
+    }
+    buttons(s) {
+      this.put(this.mute, this.words.say(s.muted ? "call.unmute" : "call.mute"));
+      this.put(this.camera, this.words.say(s.cameraOff ? "call.camera.on" : "call.camera.off"));
+      this.mute.disabled = !s.hasSound;
+      this.camera.disabled = !s.hasPicture;
+      const said = [
+        !s.hasPicture ? this.words.say("call.self.no_camera") : s.cameraOff ? this.words.say("call.self.camera_off") : "",
+        !s.hasSound ? this.words.say("call.self.no_microphone") : s.muted ? this.words.say("call.self.muted") : ""
+      ].filter((x) => x !== "");
+      this.put(this.caption, [this.words.say("call.self"), ...said].join(" · "));
+      this.selfBox.dataset["off"] = String(s.cameraOff || !s.hasPicture);
+    }
+    // tell says something about this computer that the caller has to know; it stays while the call runs.
+    tell(key) {
+      this.put(this.hint, key === "" ? "" : this.words.say(key));
+    }
+    weak(weak) {
+      this.put(this.weakness, weak ? this.words.say("call.weak") : "");
+    }
+    noPicture(missing2) {
+      this.put(this.weakness, missing2 ? this.words.explain("media.no_picture").sentence : "");
+    }
+    // home says what is special about the home's equipment, such as a test picture in place of a camera.
+    home(h) {
+      this.homeNotes.replaceChildren(...h ? notes(h) : []);
+    }
+    closed(camera) {
+      const at = new Date(camera).toLocaleTimeString(document.documentElement.lang);
+      this.put(this.receipt, camera ? this.words.say("call.receipt", { time: at }) : this.words.say("call.receipt.never"));
+    }
+    sentence(s, called) {
+      const names = { home: called.label };
+      if (s.phase === "ended") return this.words.say("call.status.ended", { sentence: this.words.explain(s.outcome).sentence });
+      return this.words.say(`call.status.${s.phase}`, names);
+    }
+    put(element, text2) {
+      if (element.textContent !== text2) element.textContent = text2;
+      if (element.dataset["optional"] !== void 0) element.hidden = text2 === "";
+    }
+  };
+  function kindOf(code) {
+    return code === "end.caller_hung_up" || code === "end.patient_hung_up" ? "good" : code.startsWith("proof.") || code.startsWith("authorisation.") ? "alarm" : "bad";
+  }
+
+  // ts/peer.ts
+  var maxQueued = 64;
+  var gatherFor = 30;
+  var graceForPath = 8e3;
+  var graceForFirstPath = 15e3;
+  var Peer = class {
+    remote = new MediaStream();
+    call = "";
+    pc;
+    sound;
+    picture;
+    made;
+    watcher;
+    toClinic = [];
+    fromTerminal = [];
+    accepted = false;
+    everConnected = false;
+    sending = 0;
+    grace = 0;
+    expected;
+    constructor(options) {
+      this.pc = new RTCPeerConnection({
+        iceServers: options.servers,
+        iceTransportPolicy: options.relayOnly ? "relay" : "all",
+        bundlePolicy: "max-bundle",
+        rtcpMuxPolicy: "require"
+      });
+      this.sound = this.pc.addTransceiver("audio", { direction: "sendrecv" });
+      this.picture = this.pc.addTransceiver("video", { direction: "sendrecv", sendEncodings: [{ maxBitrate: 2e6 }] });
+      prefer(this.sound, /^audio\/opus$/i);
+      prefer(this.picture, /^video\/(vp8|h264|rtx)$/i);
+      this.pc.ontrack = (e) => this.remote.addTrack(e.track);
+      this.pc.onicecandidate = (e) => this.found(e.candidate);
+      this.pc.onconnectionstatechange = () => void this.changed();
+      this.made = this.pc.createOffer();
+      this.made.catch(() => void 0);
+    }
+    // begin starts gathering and returns the offer without waiting for it.
+    async begin(watcher) {
+      this.watcher = watcher;
+      const offer = await this.made;
+      void this.pc.setLocalDescription(offer).catch(() => this.watcher?.failed("browser.failed"));
+      return offer.sdp ?? "";
+    }
+    // named tells which call this is; candidates may go out from here on.
+    named(call) {
+      this.call = call;
+      this.flush();
+    }
+    // accept takes a proven answer. Its certificate is the only one that may speak.
+    async accept(sdp, certificate) {
+      this.expected = certificate;
+      this.arm(graceForFirstPath);
+      await this.pc.setRemoteDescription({ type: "answer", sdp });
+      this.accepted = true;
+      const waiting = this.fromTerminal;
+      this.fromTerminal = [];
+      for (const c of waiting) await this.add(c);
+    }
+    async candidate(c) {
+      const init = { candidate: c.line, sdpMid: c.mid, sdpMLineIndex: c.mline };
+      if (this.accepted) await this.add(init);
+      else if (this.fromTerminal.length < maxQueued) this.fromTerminal.push(init);
+    }
+    async send(stream, picture2, sound2) {
+      await Promise.all([
+        picture2 ? this.picture.sender.replaceTrack(stream.getVideoTracks()[0] ?? null) : void 0,
+        sound2 ? this.sound.sender.replaceTrack(stream.getAudioTracks()[0] ?? null) : void 0
+      ]);
+    }
+    stats() {
+      return this.pc.getStats();
+    }
+    close() {
+      this.watcher = void 0;
+      window.clearTimeout(this.grace);
+      window.clearTimeout(this.sending);
+      this.pc.close();
+      for (const t of this.remote.getTracks()) {
+        t.stop();
+        this.remote.removeTrack(t);
+      }
+    }
+    async add(c) {
+      try {
+        await this.pc.addIceCandidate(c);
+      } catch {
+      }
+    }
+    found(c) {
+      this.toClinic.push({ line: c?.candidate ?? "", mid: c?.sdpMid ?? "0", mline: c?.sdpMLineIndex ?? 0 });
+      if (this.call !== "" && this.sending === 0) this.sending = window.setTimeout(() => this.flush(), gatherFor);
+    }
+    flush() {
+      window.clearTimeout(this.sending);
+      this.sending = 0;
+      const list = this.toClinic;
+      this.toClinic = [];
+      if (list.length > 0) candidates(this.call, list).catch(() => void 0);
+    }
+    arm(after) {
+      window.clearTimeout(this.grace);
+      this.grace = window.setTimeout(() => this.watcher?.failed(this.everConnected ? "ice.lost" : this.whyNot()), after);
+    }
+    whyNot() {
+      return this.dtls()?.state === "failed" || this.pc.iceConnectionState === "connected" ? "dtls.failed" : "ice.failed";
+    }
+    dtls() {
+      return this.sound.sender.transport;
+    }
+    async changed() {
+      switch (this.pc.connectionState) {
+        case "connected":
+          window.clearTimeout(this.grace);
+          this.watcher?.weak(false);
+          if (this.everConnected) return;
+          if (!await this.certified()) return this.watcher?.failed("proof.fingerprint");
+          if (!await this.sealed()) return this.watcher?.failed("dtls.failed");
+          this.everConnected = true;
+          this.watcher?.connected();
+          return;
+        case "disconnected":
+          this.watcher?.weak(true);
+          this.arm(graceForPath);
+          return;
+        case "failed":
+          this.watcher?.failed(this.everConnected ? "ice.lost" : this.whyNot());
+          return;
+        default:
+          return;
+      }
+    }
+    // certified looks once more, at the certificate that the other end has really shown. The browser has compared it with
+    // the proven session description already (RFC 8827 §6.5).
+    async certified() {
+      const shown = this.dtls()?.getRemoteCertificates?.()[0];
+      return !shown || !!this.expected && equal(await sha256(new Uint8Array(shown)), this.expected);
+    }
+    // sealed asks for one of the AEAD profiles (RFC 7714), the only ones that terminals speak.
+    async sealed() {
+      let good = true;
+      (await this.pc.getStats()).forEach((s) => {
+        if (s.type === "transport" && s.srtpCipher && !/GCM/.test(s.srtpCipher)) good = false;
+      });
+      return good;
+    }
+  };
+  function prefer(t, wanted) {
+    const all = RTCRtpReceiver.getCapabilities(t.receiver.track.kind)?.codecs ?? [];
+    const codecs = all.filter((c) => wanted.test(c.mimeType));
+    if (codecs.length > 0 && "setCodecPreferences" in t) t.setCodecPreferences(codecs);
+  }
+
+  // ts/sdp.ts
+  function boundTo(sdp, fingerprint) {
+    let inSession = true;
+    let session = false;
+    let here = false;
+    for (const line of sdp.split(/\r\n|\n|\r/)) {
+      if (line.startsWith("m=")) {
+        if (!inSession && !here) return false;
+        inSession = false;
+        here = session;
+      } else if (/^a=fingerprint:/i.test(line)) {
+        const [hash = "", digest = ""] = line.slice("a=fingerprint:".length).split(" ");
+        if (hash.toLowerCase() !== "sha-256" || digest.toUpperCase() !== fingerprint.toUpperCase()) return false;
+        if (inSession) session = true;
+        here = true;
+      }
+    }
+    return !inSession && here;
+  }
+  function spell(digest) {
+    return Array.from(digest, (b) => b.toString(16).padStart(2, "0").toUpperCase()).join(":");
+  }
+
+  // ts/statement.ts
+  var typeAnswer = "vindu/answer.v1";
+  var typeEnd = "vindu/end.v1";
+  var unprintable = /[\u0000-\u001f\u007f\u202a-\u202e\u2066-\u2069]/;
+  var decisions = ["ringing", "answered", "declined", "busy", "quiet", "shutter", "refused"];
+  function decodeAnswer(payload) {
+    const f = new Fields(payload, 9);
+    const a = {
+      call: f.bytes(2, 16),
+      terminal: f.bytes(3, 32),
+      invitation: f.bytes(4, 32),
+      key: f.bytes(5, 32),
+      answer: f.bytes(6, 32),
+      decision: f.text(7),
+      software: f.text(8),
+      at: f.time(9)
+    };
+    if (!decisions.includes(a.decision)) throw new Malformed("unknown decision");
+    const connects = a.decision === "ringing" || a.decision === "answered";
+    if (isZero(a.key) === connects || isZero(a.answer) === connects) throw new Malformed("keys and decision do not fit");
+    return a;
+  }
+  function decodeEnd(payload) {
+    const f = new Fields(payload, 10);
+    const e = {
+      call: f.bytes(2, 16),
+      terminal: f.bytes(3, 32),
+      invitation: f.bytes(4, 32),
+      by: f.text(5),
+      reason: f.text(6),
+      duration: f.natural(7),
+      cameraClosed: f.natural(8),
+      microphoneClosed: f.natural(9),
+      at: f.time(10)
+    };
+    if (!/^[a-z]{1,20}\.[a-z_]{1,40}$/.test(e.reason)) throw new Malformed("reason is not a code");
+    return e;
+  }
+  var Fields = class {
+    map;
+    constructor(payload, n) {
+      const item = decode(payload);
+      if (!(item instanceof Map) || item.size !== n) throw new Malformed("not the fields of this statement");
+      this.map = item;
+      for (let i = 1; i <= n; i++) if (!item.has(i)) throw new Malformed(`field ${i} is missing`);
+      if (item.get(1) !== 1) throw new Malformed("unknown version");
+    }
+    bytes(key, length) {
+      const v = this.map.get(key);
+      if (!(v instanceof Uint8Array) || v.length !== length) throw new Malformed(`field ${key} is not ${length} bytes`);
+      return v;
+    }
+    text(key) {
+      const v = this.map.get(key);
+      if (typeof v !== "string" || v === "" || utf8(v).length > 256 || unprintable.test(v)) {
+        throw new Malformed(`field ${key} is not a text`);
+      }
+      return v;
+    }
+    natural(key) {
+      const v = this.map.get(key);
+      if (typeof v !== "number" || v < 0) throw new Malformed(`field ${key} is not a number`);
+      return v;
+    }
+    time(key) {
+      const v = this.natural(key);
+      if (v === 0) throw new Malformed(`field ${key} is not a time`);
+      return v;
+    }
+  };
+
+  // ts/proof.ts
+  var Unproven = class extends Error {
+    constructor(code, cause) {
+      super(cause);
+      this.code = code;
+    }
+    code;
+  };
+  async function proveAnswer(signed, sdp, expected) {
+    let answer;
+    try {
+      answer = decodeAnswer(await open(signed, typeAnswer, expected.key));
+      await aboutThisCall(answer, expected);
+    } catch (cause) {
+      throw new Unproven("proof.answer", String(cause));
+    }
+    if (answer.decision === "ringing" || answer.decision === "answered") {
+      if (!equal(answer.answer, await sha256(sdp))) throw new Unproven("proof.fingerprint", "another session description");
+      if (!boundTo(sdp, spell(answer.key))) throw new Unproven("proof.fingerprint", "another certificate");
+    }
+    return answer;
+  }
+  async function proveEnd(signed, expected) {
+    try {
+      const end2 = decodeEnd(await open(signed, typeEnd, expected.key));
+      await aboutThisCall(end2, expected);
+      if (end2.by !== "terminal") throw new Error("by another side");
+      return end2;
+    } catch (cause) {
+      throw new Unproven("proof.answer", String(cause));
+    }
+  }
+  async function aboutThisCall(s, expected) {
+    if (hex(s.call) !== expected.call) throw new Error("about another call");
+    if (!equal(s.terminal, expected.key.hash)) throw new Error("about another terminal");
+    if (!equal(s.invitation, await sha256(expected.invitation))) throw new Error("about another invitation");
+  }
+
+  // ts/record.ts
+  var every = 2e3;
+  var Recorder = class {
+    began = Date.now();
+    clock = performance.now();
+    stages = [];
+    rtts = [];
+    quality = {
+      rtt: 0,
+      jitter: 0,
+      packets_lost: 0,
+      packets_received: 0,
+      frames_sent: 0,
+      frames_decoded: 0,
+      freezes: 0,
+      concealed: 0,
+      bytes_sent: 0,
+      bytes_received: 0
+    };
+    suite = "";
+    srtp = "";
+    localPath = "";
+    remotePath = "";
+    camera = 0;
+    microphone = 0;
+    timer = 0;
+    // stage notes the first time that a stage is reached.
+    stage(stage) {
+      if (this.stages.every((s) => s.stage !== stage)) this.stages.push({ stage, after: Math.round(performance.now() - this.clock) });
+    }
+    opened(camera, microphone) {
+      if (camera) this.camera = Date.now();
+      if (microphone) this.microphone = Date.now();
+    }
+    // follow reads the statistics now and then, so that there is a last reading even when the page is torn down.
+    follow(stats) {
+      const read = () => void stats().then((r) => this.read(r), () => void 0);
+      read();
+      this.timer = window.setInterval(read, every);
+    }
+    read(report) {
+      const all = [];
+      report.forEach((s) => all.push(s));
+      const byId = (id) => all.find((s) => s.id === id);
+      const q = this.quality;
+      const transport = all.find((s) => s.type === "transport");
+      if (transport) {
+        this.suite = text(transport["dtlsCipher"]);
+        this.srtp = text(transport["srtpCipher"]);
+        q.bytes_sent = natural(transport["bytesSent"]);
+        q.bytes_received = natural(transport["bytesReceived"]);
+        const pair = byId(transport["selectedCandidatePairId"]);
+        if (pair) {
+          this.localPath = text(byId(pair["localCandidateId"])?.["candidateType"]);
+          this.remotePath = text(byId(pair["remoteCandidateId"])?.["candidateType"]);
+          if (typeof pair["currentRoundTripTime"] === "number") this.rtts.push(pair["currentRoundTripTime"] * 1e3);
+          q.rtt = median(this.rtts);
+        }
+      }
+      const inbound = all.filter((s) => s.type === "inbound-rtp");
+      if (inbound.length > 0) {
+        q.packets_lost = sum(inbound, "packetsLost");
+        q.packets_received = sum(inbound, "packetsReceived");
+        q.frames_decoded = sum(inbound, "framesDecoded");
+        q.freezes = sum(inbound, "freezeCount");
+        q.concealed = natural(sum(inbound, "concealedSamples") / 48);
+        q.jitter = natural(1e3 * Math.max(...inbound.filter((s) => s["kind"] === "audio").map((s) => Number(s["jitter"] ?? 0)), 0));
+      }
+      q.frames_sent = sum(all.filter((s) => s.type === "outbound-rtp"), "framesSent") || q.frames_sent;
+    }
+    // finish returns the half. Camera and microphone are closed by now.
+    finish(outcome) {
+      window.clearInterval(this.timer);
+      this.stage("ended");
+      const now = Date.now();
+      const after = (stage) => this.stages.find((s) => s.stage === stage)?.after;
+      const answered = after("answered");
+      return {
+        version: 1,
+        by: "caller",
+        began: this.began,
+        outcome,
+        duration: answered === void 0 ? 0 : (after("ended") ?? 0) - answered,
+        stages: this.stages,
+        crypto: { suite: this.suite, srtp: this.srtp },
+        local_path: this.localPath,
+        remote_path: this.remotePath,
+        camera: this.camera ? "browser" : "none",
+        sound: this.microphone ? "browser" : "none",
+        quality: this.quality,
+        camera_open: this.camera,
+        camera_closed: this.camera && now,
+        microphone_open: this.microphone,
+        microphone_closed: this.microphone && now
+      };
+    }
+  };
+  function text(v) {
+    return typeof v === "string" ? v : "";
+  }
+  function natural(v) {
+    return typeof v === "number" && v > 0 ? Math.round(v) : 0;
+  }
+  function sum(list, field) {
+    return list.reduce((n, s) => n + natural(s[field]), 0);
+  }
+  function median(list) {
+    const sorted = [...list].sort((a, b) => a - b);
+    return natural(sorted[Math.floor(sorted.length / 2)]);
+  }
+
+  // ts/words.ts
+  var Words = class _Words {
+    constructor(page) {
+      this.page = page;
+    }
+    page;
+    static read() {
+      return new _Words(JSON.parse(document.getElementById("words")?.textContent ?? ""));
+    }
+    // say fills {names} in.
+    say(key, names = {}) {
+      const text2 = this.page.words[key] ?? key;
+      return text2.replace(/\{(\w+)\}/g, (_, name) => names[name] ?? "");
+    }
+    explain(code) {
+      return this.page.failures[code] ?? this.page.failures["unknown.unknown"] ?? { sentence: code, next: "" };
+    }
+  };
+
+  // ts/page.ts
+  var refreshICE = 20 * 6e4;
+  var firstPicture = 5e3;
+  var Page = class {
+    state = idle;
+    attempt;
+    warm;
+    // its offer is ready before the click
+    servers = [];
+    muted = false;
+    cameraOff = false;
+    leaving = false;
+    permission = "prompt";
+    id = hex(crypto.getRandomValues(new Uint8Array(16)));
+    homes = /* @__PURE__ */ new Map();
+    keys = /* @__PURE__ */ new Map();
+    words = Words.read();
+    panel = new Panel(this.words);
+    relayOnly = document.getElementById("relay-only");
+    banner = document.getElementById("banner");
+    stream = new Stream(this.id, {
+      homes: (homes) => {
+        if (!showHomes(homes, this.homes) && this.state.phase === "idle") location.reload();
+        if (running(this.state)) this.panel.home(this.homes.get(this.state.home));
+      },
+      recent: showRecent,
+      update: (update2) => this.handle({ type: "update", update: update2 }),
+      connected: () => this.say(""),
+      gone: () => this.say("page.gone"),
+      lost: () => this.handle({ type: "clinicLost" }),
+      signedOut: () => {
+        this.say("page.signed_out");
+        this.handle({ type: "clinicLost" });
+      }
+    });
+    start() {
+      for (const button of document.querySelectorAll("button.ring")) {
+        const home = button.closest("[data-home]");
+        if (!home || button.disabled) continue;
+        const spki = home.dataset["spki"] ?? "";
+        if (spki) this.keys.set(home.dataset["home"] ?? "", importKey(spki));
+        button.addEventListener("click", () => this.ring(home.dataset["home"] ?? ""));
+      }
+      this.panel.hangUp.addEventListener("click", () => this.handle({ type: "hangUp" }));
+      this.panel.mute.addEventListener("click", () => this.toggle("muted"));
+      this.panel.camera.addEventListener("click", () => this.toggle("cameraOff"));
+      this.relayOnly.addEventListener("change", () => this.prepare());
+      window.addEventListener("pagehide", () => this.leave());
+      window.addEventListener("pageshow", (e) => {
+        if (e.persisted) location.reload();
+      });
+      document.addEventListener("visibilitychange", () => this.seen());
+      this.stream.open();
+      void this.refresh();
+      window.setInterval(() => void this.refresh(), refreshICE);
+      navigator.mediaDevices?.addEventListener?.("devicechange", () => void this.look());
+      this.panel.show(this.state, { label: "", code: "" }, false);
+      void this.look().finally(() => document.body.dataset["ready"] = "yes");
+    }
+    // refresh gets credentials for the relay and prepares an offer with them.
+    async refresh() {
+      try {
+        this.servers = await iceServers();
+      } catch {
+      }
+      if (!running(this.state)) this.prepare();
+    }
+    prepare() {
+      this.warm?.close();
+      this.warm = this.newPeer();
+    }
+    newPeer() {
+      return new Peer({ servers: this.servers, relayOnly: this.relayOnly.checked });
+    }
+    // look says before a call what this computer lacks for one.
+    async look() {
+      this.permission = await permission();
+      const { camera, microphone } = await present();
+      const key = this.permission === "denied" ? "own.denied" : camera && microphone ? "" : camera ? "own.no_microphone" : microphone ? "own.no_camera" : "own.nothing";
+      const own2 = document.getElementById("own");
+      own2.hidden = key === "";
+      own2.textContent = key === "" ? "" : this.words.say(key);
+    }
+    ring(home) {
+      this.handle({ type: "ring", home, ask: this.permission !== "granted" });
+    }
+    handle(e) {
+      const [state, effects] = next(this.state, e);
+      const before2 = this.state;
+      this.state = state;
+      if (e.type === "ring" && state.attempt !== before2.attempt) this.begin();
+      for (const effect of effects) this.perform(effect);
+      this.note(before2, state);
+      this.draw(before2, state);
+    }
+    begin() {
+      this.muted = false;
+      this.cameraOff = false;
+      const peer = this.warm ?? this.newPeer();
+      this.warm = void 0;
+      this.attempt = {
+        number: this.state.attempt,
+        home: this.state.home,
+        peer,
+        recorder: new Recorder(),
+        sdp: "",
+        proofs: Promise.resolve(),
+        noPicture: 0,
+        key: this.keys.get(this.state.home)
+      };
+    }
+    note(before2, after) {
+      const r = this.attempt?.recorder;
+      if (!r) return;
+      if (after.call !== "" && before2.call === "") r.stage("invited");
+      if (after.phase === "ringing") r.stage("ringing");
+      if (after.answered) r.stage("answered");
+      if (after.connected) r.stage("connected");
+    }
+    draw(before2, after) {
+      const called = this.called();
+      this.panel.show(after, called, this.attempt?.certificate !== void 0);
+      this.panel.buttons({
+        muted: this.muted,
+        cameraOff: this.cameraOff,
+        hasSound: after.media === "unknown" || after.media === "both" || after.media === "sound",
+        hasPicture: after.media === "unknown" || after.media === "both" || after.media === "picture"
+      });
+      const live = running(after);
+      for (const b of document.querySelectorAll("button.ring")) b.disabled = live || b.dataset["never"] === "yes";
+      if (live && !running(before2)) {
+        this.panel.home(this.homes.get(after.home));
+        this.panel.focus();
+      }
+      if (!live && running(before2)) this.focusBack();
+      if (after.media !== before2.media) this.panel.tell(after.media === "unknown" || after.media === "both" ? "" : `own.${missing(after.media)}`);
+    }
+    // focusBack keeps the keyboard where it was: on the home, once its call is over.
+    focusBack() {
+      if (document.activeElement === document.body || document.activeElement?.closest("#call")) {
+        row(this.state.home)?.querySelector("button.ring")?.focus({ preventScroll: true });
+      }
+    }
+    called() {
+      const r = row(this.state.home);
+      return { label: r?.dataset["label"] ?? "", code: r?.dataset["code"] ?? "" };
+    }
+    perform(effect) {
+      const a = this.attempt;
+      if (effect.do === "hangUp") {
+        if (this.leaving) beacon(effect.call, "hang-up", { reason: effect.code });
+        else hangUp(effect.call, effect.code).catch(() => void 0);
+        return;
+      }
+      if (!a) return;
+      switch (effect.do) {
+        case "media":
+          return void this.openMedia(a);
+        case "post":
+          return void this.post(a);
+        case "prove":
+          a.proofs = a.proofs.then(() => this.prove(a, effect.update));
+          return;
+        case "connect":
+          return void a.peer.accept(effect.sdp, a.certificate ?? new Uint8Array()).catch(() => this.failed(a, "browser.failed"));
+        case "candidate":
+          if (effect.update.candidate) void a.peer.candidate(effect.update.candidate);
+          return;
+        case "send":
+          if (a.own) void a.peer.send(a.own.stream, effect.picture, effect.sound).catch(() => this.failed(a, "browser.failed"));
+          return;
+        case "show":
+          return this.show(a);
+        case "receipt":
+          return void this.receipt(a, effect.update);
+        case "close":
+          return this.close(a);
+      }
+    }
+    failed(a, code) {
+      this.handle({ type: "failed", attempt: a.number, code });
+    }
+    async post(a) {
+      try {
+        const offer = await a.peer.begin({
+          connected: () => this.handle({ type: "connected", attempt: a.number }),
+          failed: (code) => this.failed(a, code),
+          weak: (weak) => this.panel.weak(weak)
+        });
+        const terminal = row(a.home)?.dataset["terminal"] ?? "";
+        const started2 = await start({ home: a.home, terminal, page: this.id, offer, relay_only: this.relayOnly.checked });
+        const key = await a.key;
+        if (!key) throw new Error("the home has no terminal");
+        a.expected = { key, call: started2.call, invitation: fromBase64(started2.invitation) };
+        a.peer.named(started2.call);
+        a.recorder.follow(() => a.peer.stats());
+        this.handle({ type: "started", attempt: a.number, call: started2.call });
+      } catch (cause) {
+        this.handle({ type: "notStarted", attempt: a.number, code: cause instanceof Refused && cause.code ? cause.code : "browser.failed" });
+      }
+    }
+    async openMedia(a) {
+      try {
+        const own2 = await open2();
+        if (a.half || a.number !== this.state.attempt || !running(this.state)) {
+          own2.stream.getTracks().forEach((t) => t.stop());
+          return;
+        }
+        a.own = own2;
+        const picture2 = own2.stream.getVideoTracks().length > 0;
+        a.recorder.opened(picture2, own2.stream.getAudioTracks().length > 0);
+        this.apply(a);
+        this.panel.own(own2.stream, picture2);
+        this.handle({ type: "media", attempt: a.number, media: own2.has });
+      } catch {
+        this.handle({ type: "denied", attempt: a.number });
+      }
+      void this.look();
+    }
+    async prove(a, update2) {
+      if (!a.expected) return;
+      try {
+        const sdp = update2.sdp || a.sdp;
+        const answer = await proveAnswer(fromBase64(update2.answer ?? ""), sdp, a.expected);
+        if (answer.decision === "ringing" || answer.decision === "answered") {
+          if (a.sdp && sdp !== a.sdp) throw new Unproven("proof.fingerprint", "a second session description");
+          a.sdp = sdp;
+          a.certificate = answer.key;
+        }
+        this.handle({ type: "proven", attempt: a.number, decision: answer.decision, code: outcomes[answer.decision] ?? "", sdp });
+      } catch (cause) {
+        this.failed(a, cause instanceof Unproven ? cause.code : "proof.answer");
+      }
+    }
+    show(a) {
+      const far = this.panel.far;
+      far.srcObject = a.peer.remote;
+      far.play().catch(() => void 0);
+      const seen = () => {
+        if (a.half) return;
+        a.recorder.stage("picture");
+        window.clearTimeout(a.noPicture);
+        this.panel.noPicture(false);
+      };
+      const onFrame = far.requestVideoFrameCallback;
+      if (onFrame) onFrame.call(far, seen);
+      else far.addEventListener("loadeddata", seen, { once: true });
+      a.noPicture = window.setTimeout(() => this.panel.noPicture(true), firstPicture);
+    }
+    async receipt(a, update2) {
+      if (!a.expected || !update2.end) return;
+      try {
+        this.panel.closed((await proveEnd(fromBase64(update2.end), a.expected)).cameraClosed);
+      } catch {
+      }
+    }
+    close(a) {
+      a.own?.stream.getTracks().forEach((t) => t.stop());
+      this.panel.own(null, false);
+      this.panel.far.srcObject = null;
+      window.clearTimeout(a.noPicture);
+      const half = a.half = a.recorder.finish(this.state.outcome);
+      const call = a.expected?.call;
+      a.peer.close();
+      if (!call) return;
+      if (this.leaving) beacon(call, "record", half);
+      else record(call, half).catch(() => void 0);
+      if (!this.leaving) void this.refresh();
+    }
+    toggle(what) {
+      this[what] = !this[what];
+      if (this.attempt) this.apply(this.attempt);
+      this.draw(this.state, this.state);
+    }
+    apply(a) {
+      a.own?.stream.getAudioTracks().forEach((t) => t.enabled = !this.muted);
+      a.own?.stream.getVideoTracks().forEach((t) => t.enabled = !this.cameraOff);
+    }
+    leave() {
+      this.leaving = true;
+      this.handle({ type: "leave" });
+      this.stream.close();
+    }
+    // seen lets go of the stream while nobody looks, so that many open tabs do not use up the browser's connections.
+    seen() {
+      if (document.visibilityState === "visible") this.stream.open();
+      else if (!running(this.state)) this.stream.close();
+    }
+    say(key) {
+      this.banner.hidden = key === "";
+      this.banner.textContent = key === "" ? "" : this.words.say(key);
+    }
+  };
+  var outcomes = {
+    declined: "answer.declined",
+    busy: "answer.busy",
+    quiet: "answer.quiet_hours",
+    shutter: "answer.shutter_closed",
+    refused: "answer.refused"
+  };
+  function missing(has) {
+    return has === "picture" ? "no_microphone" : has === "sound" ? "no_camera" : "nothing";
+  }
+  new Page().start();
+})();

@@ -1,0 +1,217 @@
+package web
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"vindu/clinic/fleet"
+	"vindu/clinic/register"
+	"vindu/protocol"
+)
+
+// How a home stands.
+const (
+	stateReady     = "ready"
+	stateAttention = "attention"
+	stateBusy      = "busy"
+	stateOffline   = "offline"
+	stateNone      = "none"
+)
+
+// homeView is a home as a page shows it, in words.
+type homeView struct {
+	ID       string     `json:"home"`
+	Terminal string     `json:"terminal"` // the terminal's name
+	Label    string     `json:"-"`
+	Code     string     `json:"-"`
+	SPKI     []byte     `json:"-"`
+	State    string     `json:"state"`
+	Word     string     `json:"word"`
+	Detail   string     `json:"detail"`
+	Notes    []noteView `json:"notes"`
+}
+
+// noteView is something about a home that a caller should know before ringing.
+type noteView struct {
+	Kind string `json:"kind"` // "test": something stands in for a device; "warn": somebody has to act
+	Text string `json:"text"`
+	Next string `json:"next"`
+}
+
+func (w words) home(h register.Home, s fleet.State, now time.Time) homeView {
+	v := homeView{ID: h.ID, Label: h.Label, SPKI: h.SPKI, Notes: []noteView{}}
+	if (h.Terminal == protocol.KeyHash{}) {
+		v.State, v.Word, v.Detail = stateNone, w["home.none"], w["home.none.detail"]
+		return v
+	}
+	v.Terminal, v.Code = h.Terminal.Name(), h.Terminal.Code()
+	if !s.Online {
+		v.State, v.Word, v.Detail = stateOffline, w["home.offline"], w["home.never"]
+		if !s.Heard.IsZero() {
+			v.Detail = w.say("home.heard", names{"time": w.when(s.Heard, now)})
+		}
+		return v
+	}
+	v.State, v.Word, v.Detail = stateReady, w["home.ready"], w.say("home.since", names{"time": w.when(s.Since, now)})
+	if s.Health == nil {
+		v.Detail = w["home.unreported"]
+		return v
+	}
+	v.Notes = append(v.Notes, w.devices(s.Health)...)
+	for _, c := range s.Health.Conditions {
+		f := protocol.Explain(c.Code)
+		if f.Who == protocol.Nobody || saidByDevices(c.Code) {
+			continue
+		}
+		v.Notes = append(v.Notes, noteView{"warn", f.Sentence, f.Next})
+	}
+	if slices.ContainsFunc(v.Notes, func(n noteView) bool { return n.Kind == "warn" }) {
+		v.State, v.Word = stateAttention, w["home.attention"]
+	}
+	if s.Health.InCall {
+		v.State, v.Word = stateBusy, w["home.busy"]
+	}
+	return v
+}
+
+// devices says plainly what stands in for a device, and what is missing.
+func (w words) devices(h *protocol.Health) []noteView {
+	var notes []noteView
+	add := func(kind, key string) { notes = append(notes, noteView{Kind: kind, Text: w[key]}) }
+	switch h.Camera.Kind {
+	case "synthetic":
+		add("test", "home.test.picture")
+	case "none":
+		add("warn", "home.no.camera")
+	}
+	switch h.Microphone.Kind {
+	case "synthetic":
+		add("test", "home.test.sound")
+	case "none":
+		add("warn", "home.no.microphone")
+	}
+	if h.Speaker.Kind == "none" {
+		add("warn", "home.no.speaker")
+	}
+	if h.Screen.Kind == "memory" {
+		add("test", "home.memory.screen")
+	}
+	return notes
+}
+
+// saidByDevices are conditions that devices has said already, in words for a caller.
+func saidByDevices(c protocol.Code) bool {
+	switch c {
+	case protocol.CaptureNoCamera, protocol.CaptureNoMicrophone, protocol.CaptureNoSpeaker, protocol.CaptureTestPicture, protocol.CaptureTestSound:
+		return true
+	}
+	return false
+}
+
+// board holds the homes as pages show them and tells pages what has changed.
+type board struct {
+	mu      sync.Mutex
+	version uint64
+	homes   []postedHome // by label
+	changed chan struct{}
+}
+
+type postedHome struct {
+	homeView
+	version uint64
+}
+
+func newBoard() *board { return &board{changed: make(chan struct{})} }
+
+// post replaces all homes; those that differ from before count as changed.
+func (b *board) post(homes []homeView) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before := make(map[string]postedHome, len(b.homes))
+	for _, h := range b.homes {
+		before[h.ID] = h
+	}
+	next := make([]postedHome, 0, len(homes))
+	changed := false
+	for _, h := range homes {
+		p, ok := before[h.ID]
+		if !ok || !reflect.DeepEqual(p.homeView, h) {
+			p = postedHome{h, b.version + 1}
+			changed = true
+		}
+		next = append(next, p)
+	}
+	b.homes = next
+	if changed {
+		b.version++
+		close(b.changed)
+		b.changed = make(chan struct{})
+	}
+}
+
+// since returns the homes that changed after version, the version now, and a channel that is closed at the next change.
+func (b *board) since(version uint64) ([]homeView, uint64, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var homes []homeView
+	for _, h := range b.homes {
+		if h.version > version {
+			homes = append(homes, h.homeView)
+		}
+	}
+	return homes, b.version, b.changed
+}
+
+// Bounds on how often the homes are read anew: at most every settle, and at least every refresh, because a terminal that has
+// fallen silent says nothing.
+const (
+	settle  = 200 * time.Millisecond
+	refresh = 5 * time.Second
+)
+
+// read looks at all homes now.
+func (s *Server) read(ctx context.Context) ([]homeView, error) {
+	homes, err := s.o.Register.Homes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	views := make([]homeView, 0, len(homes))
+	for _, h := range homes {
+		var state fleet.State
+		if (h.Terminal != protocol.KeyHash{}) {
+			state = s.o.Fleet.State(h.Terminal)
+		}
+		views = append(views, s.words.home(h, state, now))
+	}
+	return views, nil
+}
+
+// follow keeps the board up to date until ctx ends.
+func (s *Server) follow(ctx context.Context) {
+	changes, cancel := s.o.Fleet.Watch()
+	defer cancel()
+	tick := time.NewTicker(refresh)
+	defer tick.Stop()
+	for {
+		if homes, err := s.read(ctx); err == nil {
+			s.board.post(homes)
+		} else if ctx.Err() == nil {
+			s.o.Log.Error("homes cannot be read; pages show them as they were", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(settle):
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changes:
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package web
+
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"vindu/protocol"
+)
+
+//go:embed lang/*.json
+var langFiles embed.FS
+
+// words are the texts of one language, from lang/<language>.json. Keys begin with the page that they are on.
+type words map[string]string
+
+// names fill the {places} of a text.
+type names map[string]string
+
+func loadWords(language string) (words, error) {
+	b, err := langFiles.ReadFile("lang/" + language + ".json")
+	if err != nil {
+		return nil, fmt.Errorf("language %q: %w", language, err)
+	}
+	w := words{}
+	if err := json.Unmarshal(b, &w); err != nil {
+		return nil, fmt.Errorf("language %q: %w", language, err)
+	}
+	return w, nil
+}
+
+// say returns a text with its places filled in. A key that does not exist is returned as it is, so that it is seen.
+func (w words) say(key string, n names) string {
+	text, ok := w[key]
+	if !ok {
+		return key
+	}
+	for name, value := range n {
+		text = strings.ReplaceAll(text, "{"+name+"}", value)
+	}
+	return text
+}
+
+// under returns the texts whose keys begin with one of prefixes: what scripts need.
+func (w words) under(prefixes ...string) words {
+	some := words{}
+	for key, text := range w {
+		for _, p := range prefixes {
+			if strings.HasPrefix(key, p) {
+				some[key] = text
+			}
+		}
+	}
+	return some
+}
+
+// when says a time as briefly as it can be understood now.
+func (w words) when(t, now time.Time) string {
+	now = now.In(time.Local)
+	t = t.In(time.Local)
+	if y, m, d := t.Date(); y == now.Year() && m == now.Month() && d == now.Day() {
+		return t.Format(w["time.today"])
+	}
+	return t.Format(w["time.other"])
+}
+
+func (w words) full(t time.Time) string { return t.In(time.Local).Format(w["time.full"]) }
+
+// failure is an entry of protocol.Register as scripts get it.
+type failure struct {
+	Sentence string `json:"sentence"`
+	Next     string `json:"next"`
+}
+
+func failures() map[protocol.Code]failure {
+	m := map[protocol.Code]failure{}
+	for _, f := range protocol.Register {
+		m[f.Code] = failure{f.Sentence, f.Next}
+	}
+	return m
+}
+
+// spell writes a duration for people: "2 min 5 s".
+func spell(d time.Duration) string {
+	d = d.Round(time.Second)
+	switch {
+	case d <= 0:
+		return ""
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+}

@@ -1,0 +1,240 @@
+package web
+
+import (
+	"embed"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strings"
+	"time"
+
+	"vindu/clinic/calls"
+	"vindu/protocol"
+)
+
+//go:embed templates/*.html
+var templateFiles embed.FS
+
+// recentCalls is how many calls the first page lists.
+const recentCalls = 10
+
+func loadTemplates(w words, a *assets) (*template.Template, error) {
+	t, err := template.New("").Funcs(template.FuncMap{
+		"t": func(key string, pairs ...string) (string, error) {
+			if _, ok := w[key]; !ok {
+				return "", fmt.Errorf("no text %q", key)
+			}
+			n := names{}
+			for i := 0; i+1 < len(pairs); i += 2 {
+				n[pairs[i]] = pairs[i+1]
+			}
+			return w.say(key, n), nil
+		},
+		"asset": a.url,
+		"b64":   func(b []byte) string { return base64.StdEncoding.EncodeToString(b) },
+		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	}).ParseFS(templateFiles, "templates/*.html")
+	if err != nil {
+		return nil, fmt.Errorf("templates: %w", err)
+	}
+	return t, nil
+}
+
+// frame is what every page shows.
+type frame struct {
+	Title        string
+	Organisation string
+	Person       *protocol.Party // nil if nobody is signed in
+	Script       bool
+}
+
+func (s *Server) frame(title string, v *visitor) frame {
+	f := frame{Title: title, Organisation: s.o.Organisation}
+	if v != nil {
+		f.Person = &v.person.Party
+	}
+	return f
+}
+
+func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
+	var b strings.Builder
+	if err := s.templates.ExecuteTemplate(&b, name, data); err != nil {
+		s.o.Log.Error("page cannot be rendered", "page", name, "error", err)
+		http.Error(w, s.words["error.500"], http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	fmt.Fprint(w, b.String())
+}
+
+// page wraps a handler of a page that only those who are signed in see.
+func (s *Server) page(h func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, err := s.visitor(r)
+		switch {
+		case errors.Is(err, errNoSession):
+			http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
+		case err != nil:
+			s.broken(w, r, err)
+		default:
+			h(w, r, v)
+		}
+	}
+}
+
+// notice is a page with a sentence and what to do next.
+type notice struct {
+	frame
+	Sentence, Next string
+	Home           bool // offer the way to the homes
+}
+
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, status int, key string) {
+	if strings.HasPrefix(r.URL.Path, "/api/") || r.URL.Path == "/events" {
+		s.refuse(w, status, protocol.BrowserFailed, s.words[key])
+		return
+	}
+	s.render(w, r, status, "notice", notice{s.frame(s.words["error.title"], nil), s.words[key], s.words[key+".next"], true})
+}
+
+// broken answers when the clinic is at fault.
+func (s *Server) broken(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() == nil {
+		s.o.Log.Error("page cannot be served", "error", err)
+	}
+	s.fail(w, r, http.StatusInternalServerError, "error.500")
+}
+
+func (s *Server) signInPage(w http.ResponseWriter, r *http.Request) {
+	s.render(w, r, http.StatusOK, "notice", notice{s.frame(s.words["enter.title"], nil), s.words["enter.ask"], s.words["enter.next"], false})
+}
+
+// enter signs in by a link. Browsers that look ahead do not use it up.
+func (s *Server) enter(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead || r.Header.Get("Sec-Purpose") != "" || r.Header.Get("Purpose") != "" {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	session, expires, err := s.o.Sessions.enter(r.Context(), r.PathValue("token"))
+	switch {
+	case errors.Is(err, ErrLink):
+		if _, err := s.visitor(r); err == nil { // such as by the back button
+			http.Redirect(w, r, "/", http.StatusSeeOther)
+			return
+		}
+		s.o.Log.Warn("sign-in link refused")
+		s.render(w, r, http.StatusForbidden, "notice", notice{s.frame(s.words["enter.title"], nil), s.words["enter.used"], s.words["enter.next"], false})
+		return
+	case err != nil:
+		s.broken(w, r, err)
+		return
+	}
+	setCookie(w, r, session, expires)
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
+	if cookie, err := r.Cookie(cookieName(r)); err == nil {
+		if err := s.o.Sessions.leave(r.Context(), cookie.Value); err != nil {
+			s.broken(w, r, err)
+			return
+		}
+		s.dismiss(cookie.Value)
+	}
+	setCookie(w, r, "", time.Unix(0, 0))
+	s.render(w, r, http.StatusOK, "notice", notice{s.frame(s.words["left.title"], nil), s.words["left.text"], s.words["enter.ask"], false})
+}
+
+// recentView is a line of the list of calls.
+type recentView struct {
+	Call     string `json:"call"`
+	Began    string `json:"began"` // RFC 3339
+	When     string `json:"when"`
+	Who      string `json:"who"`
+	Home     string `json:"home"`
+	Sentence string `json:"sentence"`
+	Duration string `json:"duration"`
+	Kind     string `json:"kind"` // running, good, bad, alarm
+}
+
+func (w words) recent(r calls.Record, now time.Time) recentView {
+	v := recentView{
+		Call: r.Call.String(), Began: r.Began.UTC().Format(time.RFC3339), When: w.when(r.Began, now), Who: r.Person.Party.Name,
+		Home: r.HomeLabel, Sentence: r.Sentence, Kind: kindOf(r.Outcome),
+	}
+	if r.Outcome == "" {
+		v.Sentence = w["recent.running"]
+	} else if v.Sentence == "" {
+		v.Sentence = protocol.Explain(r.Outcome).Sentence
+	}
+	v.Duration = spell(talking(r))
+	return v
+}
+
+// kindOf sorts outcomes into those that are as they should be, those that are not, and those that are security events.
+func kindOf(c protocol.Code) string {
+	stage, _, _ := strings.Cut(string(c), ".")
+	switch {
+	case c == "":
+		return "running"
+	case stage == "proof" || stage == "authorisation":
+		return "alarm"
+	case protocol.Explain(c).Who == protocol.Nobody:
+		return "good"
+	}
+	return "bad"
+}
+
+// talking is how long a call was answered.
+func talking(r calls.Record) time.Duration {
+	if r.TalkingAt.IsZero() || r.EndedAt.IsZero() {
+		return 0
+	}
+	return r.EndedAt.Sub(r.TalkingAt)
+}
+
+func (s *Server) recents(r *http.Request, v visitor) ([]recentView, error) {
+	records, err := s.o.Calls.Records(r.Context(), v.person.ID, recentCalls)
+	if err != nil {
+		return nil, err
+	}
+	views := make([]recentView, 0, len(records))
+	for _, record := range records {
+		views = append(views, s.words.recent(record, time.Now()))
+	}
+	return views, nil
+}
+
+func (s *Server) homesPage(w http.ResponseWriter, r *http.Request, v visitor) {
+	homes, err := s.read(r.Context())
+	if err != nil {
+		s.broken(w, r, err)
+		return
+	}
+	recent, err := s.recents(r, v)
+	if err != nil {
+		s.broken(w, r, err)
+		return
+	}
+	// Inside <script type="application/json"> html/template would encode a string once more: this is JSON already, with
+	// < > & escaped by encoding/json.
+	texts, err := json.Marshal(map[string]any{"words": s.words.under("call.", "own.", "page."), "failures": failures()})
+	if err != nil {
+		s.broken(w, r, err)
+		return
+	}
+	f := s.frame(s.words["homes.title"], &v)
+	f.Script = true
+	s.render(w, r, http.StatusOK, "homes", struct {
+		frame
+		Homes  []homeView
+		Recent []recentView
+		Blank  recentView
+		Texts  template.JS
+	}{f, homes, recent, recentView{}, template.JS(texts)})
+}

@@ -1,0 +1,167 @@
+package web
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+
+	"vindu/clinic/audit"
+	"vindu/clinic/store"
+)
+
+const (
+	// SessionLife is a working day: after it a person signs in again.
+	SessionLife = 12 * time.Hour
+	// LinkLife is how long a sign-in link can be used if nothing else is asked for.
+	LinkLife = 15 * time.Minute
+	// MaxLinkLife bounds what may be asked for.
+	MaxLinkLife = 24 * time.Hour
+
+	tokenBytes = 32
+	linkPath   = "/enter/"
+)
+
+// ErrLink is wrapped when a sign-in link is unknown, used or expired; which of them is not told.
+var ErrLink = errors.New("sign-in link cannot be used")
+
+// errNoSession is wrapped when there is no such session, or not any more.
+var errNoSession = errors.New("not signed in")
+
+var steps = []string{
+	`CREATE TABLE web_links (
+		hash BLOB PRIMARY KEY, person TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL, used INTEGER
+	) STRICT`,
+	`CREATE TABLE web_sessions (
+		hash BLOB PRIMARY KEY, person TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL
+	) STRICT`,
+}
+
+// Auditor is where sign-ins are written down; audit.Log is one.
+type Auditor interface {
+	AppendTx(ctx context.Context, tx *sql.Tx, e audit.Entry) error
+}
+
+// Sessions are the sign-in links and sessions in a store. The store holds SHA-256 of the tokens, so that a copy of it
+// signs nobody in. It is safe for concurrent use, also beside a running server.
+type Sessions struct {
+	store *store.Store
+	audit Auditor
+	now   func() time.Time
+}
+
+// NewSessions brings the tables up.
+func NewSessions(ctx context.Context, s *store.Store, log Auditor) (*Sessions, error) {
+	if err := s.Migrate(ctx, "web", steps); err != nil {
+		return nil, fmt.Errorf("sessions: %w", err)
+	}
+	return &Sessions{store: s, audit: log, now: time.Now}, nil
+}
+
+func newToken() (token string, hash []byte) {
+	var b [tokenBytes]byte
+	rand.Read(b[:])
+	token = base64.RawURLEncoding.EncodeToString(b[:])
+	return token, hashToken(token)
+}
+
+func hashToken(token string) []byte {
+	h := sha256.Sum256([]byte(token))
+	return h[:]
+}
+
+// Link returns the path of a link by which person can sign in once within life, which is at most MaxLinkLife. It is a
+// secret. by says who issued it.
+func (s *Sessions) Link(ctx context.Context, by, person string, life time.Duration) (path string, err error) {
+	if life <= 0 || life > MaxLinkLife {
+		return "", fmt.Errorf("make sign-in link: it has to hold for more than nothing and at most %s, not %s", MaxLinkLife, life)
+	}
+	token, hash := newToken()
+	now := s.now()
+	err = s.store.Write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO web_links VALUES (?, ?, ?, ?, NULL)", hash, person, now.UnixMilli(), now.Add(life).UnixMilli()); err != nil {
+			return err
+		}
+		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: by, What: audit.SignInLinkIssued, Subject: person})
+	})
+	if err != nil {
+		return "", fmt.Errorf("make sign-in link: %w", err)
+	}
+	return linkPath + token, nil
+}
+
+// enter uses a link up and begins a session. The error wraps ErrLink if the link cannot be used.
+func (s *Sessions) enter(ctx context.Context, token string) (session string, expires time.Time, err error) {
+	session, hash := newToken()
+	now := s.now()
+	expires = now.Add(SessionLife)
+	err = s.store.Write(ctx, func(tx *sql.Tx) error {
+		var person string
+		err := tx.QueryRowContext(ctx, "UPDATE web_links SET used = ?1 WHERE hash = ?2 AND used IS NULL AND expires > ?1 RETURNING person",
+			now.UnixMilli(), hashToken(token)).Scan(&person)
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrLink
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO web_sessions VALUES (?, ?, ?, ?)", hash, person, now.UnixMilli(), expires.UnixMilli()); err != nil {
+			return err
+		}
+		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: person, What: audit.PersonSignedIn, Subject: person})
+	})
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("sign in: %w", err)
+	}
+	return session, expires, nil
+}
+
+// person returns whose session it is and when it ends. The error wraps errNoSession.
+func (s *Sessions) person(ctx context.Context, session string) (person string, expires time.Time, err error) {
+	var until int64
+	err = s.store.Read().QueryRowContext(ctx, "SELECT person, expires FROM web_sessions WHERE hash = ? AND expires > ?",
+		hashToken(session), s.now().UnixMilli()).Scan(&person, &until)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", time.Time{}, errNoSession
+	}
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("read session: %w", err)
+	}
+	return person, time.UnixMilli(until), nil
+}
+
+// leave ends a session.
+func (s *Sessions) leave(ctx context.Context, session string) error {
+	err := s.store.Write(ctx, func(tx *sql.Tx) error {
+		var person string
+		err := tx.QueryRowContext(ctx, "DELETE FROM web_sessions WHERE hash = ? RETURNING person", hashToken(session)).Scan(&person)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: person, What: audit.PersonSignedOut, Subject: person})
+	})
+	if err != nil {
+		return fmt.Errorf("sign out: %w", err)
+	}
+	return nil
+}
+
+// sweep forgets what has expired.
+func (s *Sessions) sweep(ctx context.Context) error {
+	now := s.now().UnixMilli()
+	return s.store.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "DELETE FROM web_sessions WHERE expires <= ?", now)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "DELETE FROM web_links WHERE expires <= ?", now)
+		return err
+	})
+}

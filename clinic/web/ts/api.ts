@@ -1,0 +1,89 @@
+// Requests to the clinic. Cookies go with them by themselves; other sites' requests are refused by the server.
+
+export class Refused extends Error {
+	constructor(readonly status: number, readonly code: string) {
+		super(`the clinic refused: ${status} ${code}`);
+	}
+}
+
+export interface Started {
+	readonly call: string;
+	readonly invitation: string; // base64
+}
+
+export interface Candidate {
+	readonly line: string;
+	readonly mid: string;
+	readonly mline: number;
+}
+
+const patience = 10_000;
+
+function inTime(): AbortSignal {
+	const controller = new AbortController();
+	setTimeout(() => controller.abort(), patience);
+	return controller.signal;
+}
+
+async function post(path: string, body: unknown, keepalive = false): Promise<Response> {
+	let response: Response;
+	try {
+		response = await fetch(path, {
+			method: "POST",
+			headers: { "Content-Type": "application/json" },
+			body: JSON.stringify(body),
+			keepalive,
+			signal: inTime(),
+		});
+	} catch {
+		throw new Refused(0, "signalling.clinic_lost");
+	}
+	if (!response.ok) throw new Refused(response.status, response.headers.get("Vindu-Failure") ?? "browser.failed");
+	return response;
+}
+
+export interface Wish {
+	readonly home: string;
+	readonly terminal: string; // that the page knows in this home; the clinic refuses if it is another by now
+	readonly page: string;
+	readonly offer: string;
+	readonly relay_only: boolean;
+}
+
+export async function start(wish: Wish): Promise<Started> {
+	const response = await post("/api/calls", wish);
+	return (await response.json()) as Started;
+}
+
+export async function candidates(call: string, list: readonly Candidate[]): Promise<void> {
+	await post(`/api/calls/${call}/candidates`, { candidates: list });
+}
+
+export async function hangUp(call: string, reason: string): Promise<void> {
+	await post(`/api/calls/${call}/hang-up`, { reason }, true);
+}
+
+export async function record(call: string, half: unknown): Promise<void> {
+	await post(`/api/calls/${call}/record`, half, true);
+}
+
+// beacon sends what the page still has to say while it is being closed.
+export function beacon(call: string, what: "hang-up" | "record", body: unknown): void {
+	navigator.sendBeacon(`/api/calls/${call}/${what}`, new Blob([JSON.stringify(body)], { type: "application/json" }));
+}
+
+export async function iceServers(): Promise<RTCIceServer[]> {
+	const response = await fetch("/api/ice", { signal: inTime() });
+	if (!response.ok) throw new Refused(response.status, "");
+	return ((await response.json()) as { servers: RTCIceServer[] }).servers;
+}
+
+// signedIn tells whether the session still holds; null if the clinic does not answer.
+export async function signedIn(): Promise<boolean | null> {
+	try {
+		const response = await fetch("/api/session", { signal: inTime() });
+		return response.ok ? true : response.status === 401 ? false : null;
+	} catch {
+		return null;
+	}
+}

@@ -1,0 +1,204 @@
+// A call, as the caller's page sees it: a pure state machine. next says what becomes of a state at an event, and what
+// is to be done about it; page.ts does it and reports back by events.
+//
+//	idle ──ring──► asking ──media──► calling ──proven: ringing──► ringing ──proven: answered──► connecting ──connected──► talking
+//	  │ (only where the browser       │   │ unproven, end, failed      │                             │                      │
+//	  │  has to ask first)            ▼   ▼                            ▼                             ▼                      ▼
+//	  └────────ring─────────────►  ended ◄─────────────────────── hang-up by either side, end, path or clinic lost ─────────┘
+//
+// Invariants, kept by a test over random events: nothing is sent or connected before an answer was proven; sound is sent
+// and the far end shown only after "answered" was proven; after "ended" nothing is sent, shown or connected until the next ring.
+//
+// See first, be seen second: the picture goes out while the terminal rings, the sound when it has answered, and the far
+// end is shown when it is known what it gets to see.
+
+export type Code = string;
+
+export type Phase = "idle" | "asking" | "calling" | "ringing" | "connecting" | "talking" | "ended";
+
+// What this computer can send: unknown until the browser has said.
+export type Media = "unknown" | "both" | "picture" | "sound" | "none";
+
+// Update is what the clinic passes on about a call.
+export interface Update {
+	readonly call: string;
+	readonly kind: "answer" | "candidate" | "end" | "state";
+	readonly answer?: string; // base64 of the signed answer
+	readonly sdp?: string;
+	readonly candidate?: { readonly line: string; readonly mid: string; readonly mline: number };
+	readonly end?: string; // base64 of the terminal's signed end
+	readonly code?: Code;
+}
+
+export interface State {
+	readonly phase: Phase;
+	readonly attempt: number; // counts rings; what comes back late from an earlier attempt is known by it
+	readonly home: string;
+	readonly call: string; // empty until the clinic has named the call
+	readonly held: readonly Update[]; // updates that overtook the clinic's reply
+	readonly media: Media;
+	readonly answered: boolean; // proven
+	readonly connected: boolean; // picture and sound could flow
+	readonly outcome: Code; // of an ended call
+}
+
+export type Event =
+	| { readonly type: "ring"; readonly home: string; readonly ask: boolean }
+	| { readonly type: "media"; readonly attempt: number; readonly media: Exclude<Media, "unknown"> }
+	| { readonly type: "denied"; readonly attempt: number }
+	| { readonly type: "started"; readonly attempt: number; readonly call: string }
+	| { readonly type: "notStarted"; readonly attempt: number; readonly code: Code }
+	| { readonly type: "update"; readonly update: Update }
+	| { readonly type: "proven"; readonly attempt: number; readonly decision: string; readonly code: Code; readonly sdp: string }
+	| { readonly type: "failed"; readonly attempt: number; readonly code: Code } // proof, path, encryption, browser
+	| { readonly type: "connected"; readonly attempt: number }
+	| { readonly type: "hangUp" }
+	| { readonly type: "clinicLost" }
+	| { readonly type: "leave" }; // the page is closed
+
+export type Effect =
+	| { readonly do: "media" } // ask for camera and microphone
+	| { readonly do: "post" } // send the offer to the clinic
+	| { readonly do: "prove"; readonly update: Update }
+	| { readonly do: "connect"; readonly sdp: string }
+	| { readonly do: "candidate"; readonly update: Update }
+	| { readonly do: "send"; readonly picture: boolean; readonly sound: boolean }
+	| { readonly do: "show" }
+	| { readonly do: "hangUp"; readonly call: string; readonly code: Code } // tell the clinic
+	| { readonly do: "receipt"; readonly update: Update } // check the terminal's signed end
+	| { readonly do: "close" }; // stop camera, microphone and connection, send the record
+
+export const idle: State = {
+	phase: "idle", attempt: 0, home: "", call: "", held: [], media: "unknown", answered: false, connected: false, outcome: "",
+};
+
+const maxHeld = 64;
+
+type Step = readonly [State, readonly Effect[]];
+
+export function next(s: State, e: Event): Step {
+	if ("attempt" in e && e.attempt !== s.attempt) return stale(s, e);
+	switch (e.type) {
+		case "ring":
+			return ring(s, e.home, e.ask);
+		case "media":
+			return media(s, e.media);
+		case "denied":
+			return running(s) ? end(s, "browser.permission_denied") : [s, []];
+		case "started":
+			return started(s, e.call);
+		case "notStarted":
+			return s.phase === "calling" && s.call === "" ? end(s, e.code) : [s, []];
+		case "update":
+			return update(s, e.update);
+		case "proven":
+			return proven(s, e.decision, e.code, e.sdp);
+		case "failed":
+			return running(s) ? end(s, e.code) : [s, []];
+		case "connected":
+			return connected(s);
+		case "hangUp":
+			return running(s) ? end(s, "end.caller_hung_up") : [s, []];
+		case "clinicLost":
+			return running(s) && s.phase !== "asking" ? end(s, "signalling.clinic_lost") : [s, []];
+		case "leave":
+			return running(s) ? end(s, "end.page_closed") : [s, []];
+	}
+}
+
+// running says whether there is a call to end.
+export function running(s: State): boolean {
+	return s.phase !== "idle" && s.phase !== "ended";
+}
+
+// stale: a call that the clinic has started although it was given up meanwhile has to be ended there.
+function stale(s: State, e: Event): Step {
+	return e.type === "started" ? [s, [{ do: "hangUp", call: e.call, code: "end.caller_hung_up" }]] : [s, []];
+}
+
+function ring(s: State, home: string, ask: boolean): Step {
+	if (running(s)) return [s, []];
+	const fresh: State = { ...idle, attempt: s.attempt + 1, home };
+	return ask
+		? [{ ...fresh, phase: "asking" }, [{ do: "media" }]]
+		: [{ ...fresh, phase: "calling" }, [{ do: "post" }, { do: "media" }]];
+}
+
+function media(s: State, media: Media): Step {
+	if (s.media !== "unknown" || !running(s)) return [s, []];
+	const t = { ...s, media };
+	switch (s.phase) {
+		case "asking":
+			return [{ ...t, phase: "calling" }, [{ do: "post" }]];
+		case "ringing":
+			return [t, [{ do: "send", picture: true, sound: false }]];
+		case "connecting":
+		case "talking":
+			return [t, [{ do: "send", picture: true, sound: true }, { do: "show" }]];
+		default:
+			return [t, []];
+	}
+}
+
+function started(s: State, call: string): Step {
+	if (s.phase !== "calling") return [s, s.phase === "ended" ? [{ do: "hangUp", call, code: s.outcome }] : []];
+	if (s.call !== "") return [s, []];
+	let step: Step = [{ ...s, call, held: [] }, []];
+	for (const u of s.held) step = then(step, { type: "update", update: u });
+	return step;
+}
+
+function then([s, effects]: Step, e: Event): Step {
+	const [t, more] = next(s, e);
+	return [t, [...effects, ...more]];
+}
+
+function update(s: State, u: Update): Step {
+	if (!running(s)) return [s, u.kind === "end" && u.end && u.call === s.call ? [{ do: "receipt", update: u }] : []];
+	if (s.phase === "calling" && s.call === "") return [{ ...s, held: [...s.held, u].slice(-maxHeld) }, []];
+	if (u.call !== s.call) return [s, []];
+	switch (u.kind) {
+		case "answer":
+			return [s, [{ do: "prove", update: u }]];
+		case "candidate":
+			return [s, [{ do: "candidate", update: u }]];
+		case "state":
+			return [s, []]; // the clinic's word; only what is proven counts here
+		case "end": {
+			const [t, effects] = end(s, u.code || "unknown.unknown", false);
+			return [t, u.end ? [...effects, { do: "receipt", update: u }] : effects];
+		}
+	}
+}
+
+function proven(s: State, decision: string, code: Code, sdp: string): Step {
+	if (!running(s) || s.phase === "asking") return [s, []];
+	const known = s.media !== "unknown";
+	const connect: Effect[] = s.phase === "calling" ? [{ do: "connect", sdp }] : [];
+	switch (decision) {
+		case "ringing":
+			if (s.phase !== "calling") return [s, []];
+			return [{ ...s, phase: "ringing" }, known ? [...connect, { do: "send", picture: true, sound: false }] : connect];
+		case "answered":
+			if (s.answered) return [s, []];
+			return [
+				{ ...s, answered: true, phase: s.connected ? "talking" : "connecting" },
+				known ? [...connect, { do: "send", picture: true, sound: true }, { do: "show" }] : connect,
+			];
+		default:
+			return s.answered ? [s, []] : end(s, code, false);
+	}
+}
+
+function connected(s: State): Step {
+	if (s.phase === "ringing") return [{ ...s, connected: true }, []];
+	if (s.phase === "connecting") return [{ ...s, connected: true, phase: "talking" }, []];
+	return [s, []];
+}
+
+// end gives up whatever runs. The clinic is told unless it was the one that told us.
+function end(s: State, outcome: Code, tell = true): Step {
+	const effects: Effect[] = [{ do: "close" }];
+	if (tell && s.call !== "") effects.push({ do: "hangUp", call: s.call, code: outcome });
+	return [{ ...s, phase: "ended", held: [], outcome, answered: false, connected: false }, effects];
+}

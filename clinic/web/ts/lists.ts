@@ -1,0 +1,73 @@
+// The homes and the recent calls, kept up to date. The server has rendered them; here only words are exchanged.
+
+import { Home, Recent } from "./events";
+
+function slot(root: ParentNode, name: string): HTMLElement {
+	const found = root.querySelector<HTMLElement>(`[data-slot="${name}"]`);
+	if (!found) throw new Error(`the page has no slot ${name}`);
+	return found;
+}
+
+export function copy(template: string): HTMLElement {
+	const content = document.querySelector<HTMLTemplateElement>(`template#${template}`)?.content.firstElementChild;
+	if (!content) throw new Error(`the page has no template ${template}`);
+	return content.cloneNode(true) as HTMLElement;
+}
+
+export function row(home: string): HTMLElement | undefined {
+	return Array.from(document.querySelectorAll<HTMLElement>("[data-home]")).find((e) => e.dataset["home"] === home);
+}
+
+function put(element: HTMLElement, text: string): void {
+	if (element.textContent !== text) element.textContent = text;
+}
+
+// showHomes returns false if the page has been loaded before one of the homes, or its terminal, was there.
+export function showHomes(homes: readonly Home[], known: Map<string, Home>): boolean {
+	let all = true;
+	for (const h of homes) {
+		known.set(h.home, h);
+		const r = row(h.home);
+		if (!r || r.dataset["terminal"] !== h.terminal) {
+			all = false;
+			continue;
+		}
+		r.dataset["state"] = h.state;
+		put(slot(r, "word"), h.word);
+		put(slot(r, "detail"), h.detail);
+		slot(r, "notes").replaceChildren(...notes(h));
+	}
+	return all;
+}
+
+export function notes(h: Home): HTMLElement[] {
+	return h.notes.map((n) => {
+		const li = document.createElement("li");
+		li.dataset["kind"] = n.kind;
+		li.textContent = n.next ? `${n.text} ${n.next}` : n.text;
+		return li;
+	});
+}
+
+export function showRecent(calls: readonly Recent[]): void {
+	const list = document.getElementById("recent-calls");
+	if (!list) return;
+	list.replaceChildren(...calls.map(recent));
+	const empty = document.getElementById("no-calls");
+	if (empty) empty.hidden = calls.length > 0;
+}
+
+function recent(c: Recent): HTMLElement {
+	const li = copy("recent-call");
+	li.dataset["kind"] = c.kind;
+	const when = slot(li, "when") as HTMLTimeElement;
+	when.dateTime = c.began;
+	put(when, c.when);
+	const link = slot(li, "home") as HTMLAnchorElement;
+	link.href = `/calls/${c.call}`;
+	put(link, c.home);
+	put(slot(li, "who"), c.who);
+	put(slot(li, "sentence"), c.sentence);
+	put(slot(li, "duration"), c.duration);
+	return li;
+}

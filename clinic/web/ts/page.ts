@@ -1,0 +1,353 @@
+// The clinician's page: wires the state machine of a call to the browser, the clinic and the screen.
+
+import * as api from "./api";
+import { fromBase64, hex } from "./bytes";
+import { Effect, Event, idle, next, running, State, Update } from "./call";
+import { importKey, Key } from "./cose";
+import { Home, Stream } from "./events";
+import { row, showHomes, showRecent } from "./lists";
+import * as media from "./media";
+import { Called, Panel } from "./panel";
+import { Peer } from "./peer";
+import { Expected, proveAnswer, proveEnd, Unproven } from "./proof";
+import { Half, Recorder } from "./record";
+import { Words } from "./words";
+
+// Attempt is what belongs to one ring and is thrown away with it.
+interface Attempt {
+	readonly number: number;
+	readonly home: string;
+	readonly peer: Peer;
+	readonly recorder: Recorder;
+	readonly key: Promise<Key> | undefined; // of the home's terminal, from when the page was loaded
+	expected?: Expected;
+	sdp: string; // of the first proven answer
+	certificate?: Uint8Array;
+	own?: media.Own;
+	proofs: Promise<void>; // answers are proven in the order in which they came
+	half?: Half;
+	noPicture: number;
+}
+
+const refreshICE = 20 * 60_000; // credentials of the relay live for an hour at most
+const firstPicture = 5_000;
+
+class Page {
+	private state: State = idle;
+	private attempt: Attempt | undefined;
+	private warm: Peer | undefined; // its offer is ready before the click
+	private servers: RTCIceServer[] = [];
+	private muted = false;
+	private cameraOff = false;
+	private leaving = false;
+	private permission: media.Permission = "prompt";
+	private readonly id = hex(crypto.getRandomValues(new Uint8Array(16)));
+	private readonly homes = new Map<string, Home>();
+	private readonly keys = new Map<string, Promise<Key>>();
+	private readonly words = Words.read();
+	private readonly panel = new Panel(this.words);
+	private readonly relayOnly = document.getElementById("relay-only") as HTMLInputElement;
+	private readonly banner = document.getElementById("banner") as HTMLElement;
+	private readonly stream = new Stream(this.id, {
+		homes: (homes) => {
+			if (!showHomes(homes, this.homes) && this.state.phase === "idle") location.reload(); // another home or terminal has come
+			if (running(this.state)) this.panel.home(this.homes.get(this.state.home));
+		},
+		recent: showRecent,
+		update: (update) => this.handle({ type: "update", update }),
+		connected: () => this.say(""),
+		gone: () => this.say("page.gone"),
+		lost: () => this.handle({ type: "clinicLost" }),
+		signedOut: () => {
+			this.say("page.signed_out");
+			this.handle({ type: "clinicLost" });
+		},
+	});
+
+	start(): void {
+		for (const button of document.querySelectorAll<HTMLButtonElement>("button.ring")) {
+			const home = button.closest<HTMLElement>("[data-home]");
+			if (!home || button.disabled) continue;
+			const spki = home.dataset["spki"] ?? "";
+			if (spki) this.keys.set(home.dataset["home"] ?? "", importKey(spki));
+			button.addEventListener("click", () => this.ring(home.dataset["home"] ?? ""));
+		}
+		this.panel.hangUp.addEventListener("click", () => this.handle({ type: "hangUp" }));
+		this.panel.mute.addEventListener("click", () => this.toggle("muted"));
+		this.panel.camera.addEventListener("click", () => this.toggle("cameraOff"));
+		this.relayOnly.addEventListener("change", () => this.prepare());
+		window.addEventListener("pagehide", () => this.leave());
+		window.addEventListener("pageshow", (e) => {
+			if (e.persisted) location.reload(); // what was kept of the page is out of date
+		});
+		document.addEventListener("visibilitychange", () => this.seen());
+		this.stream.open();
+		void this.refresh();
+		window.setInterval(() => void this.refresh(), refreshICE);
+		navigator.mediaDevices?.addEventListener?.("devicechange", () => void this.look());
+		this.panel.show(this.state, { label: "", code: "" }, false);
+		void this.look().finally(() => (document.body.dataset["ready"] = "yes"));
+	}
+
+	// refresh gets credentials for the relay and prepares an offer with them.
+	private async refresh(): Promise<void> {
+		try {
+			this.servers = await api.iceServers();
+		} catch {
+			// Without a relay a direct path may still be found.
+		}
+		if (!running(this.state)) this.prepare();
+	}
+
+	private prepare(): void {
+		this.warm?.close();
+		this.warm = this.newPeer();
+	}
+
+	private newPeer(): Peer {
+		return new Peer({ servers: this.servers, relayOnly: this.relayOnly.checked });
+	}
+
+	// look says before a call what this computer lacks for one.
+	private async look(): Promise<void> {
+		this.permission = await media.permission();
+		const { camera, microphone } = await media.present();
+		const key = this.permission === "denied" ? "own.denied" : camera && microphone ? "" : camera ? "own.no_microphone" : microphone ? "own.no_camera" : "own.nothing";
+		const own = document.getElementById("own") as HTMLElement;
+		own.hidden = key === "";
+		own.textContent = key === "" ? "" : this.words.say(key);
+	}
+
+	private ring(home: string): void {
+		this.handle({ type: "ring", home, ask: this.permission !== "granted" });
+	}
+
+	private handle(e: Event): void {
+		const [state, effects] = next(this.state, e);
+		const before = this.state;
+		this.state = state;
+		if (e.type === "ring" && state.attempt !== before.attempt) this.begin();
+		for (const effect of effects) this.perform(effect);
+		this.note(before, state);
+		this.draw(before, state);
+	}
+
+	private begin(): void {
+		this.muted = false;
+		this.cameraOff = false;
+		const peer = this.warm ?? this.newPeer();
+		this.warm = undefined;
+		this.attempt = {
+			number: this.state.attempt, home: this.state.home, peer, recorder: new Recorder(), sdp: "", proofs: Promise.resolve(), noPicture: 0,
+			key: this.keys.get(this.state.home),
+		};
+	}
+
+	private note(before: State, after: State): void {
+		const r = this.attempt?.recorder;
+		if (!r) return;
+		if (after.call !== "" && before.call === "") r.stage("invited");
+		if (after.phase === "ringing") r.stage("ringing");
+		if (after.answered) r.stage("answered");
+		if (after.connected) r.stage("connected");
+	}
+
+	private draw(before: State, after: State): void {
+		const called = this.called();
+		this.panel.show(after, called, this.attempt?.certificate !== undefined);
+		this.panel.buttons({
+			muted: this.muted, cameraOff: this.cameraOff,
+			hasSound: after.media === "unknown" || after.media === "both" || after.media === "sound",
+			hasPicture: after.media === "unknown" || after.media === "both" || after.media === "picture",
+		});
+		const live = running(after);
+		for (const b of document.querySelectorAll<HTMLButtonElement>("button.ring")) b.disabled = live || b.dataset["never"] === "yes";
+		if (live && !running(before)) {
+			this.panel.home(this.homes.get(after.home));
+			this.panel.focus();
+		}
+		if (!live && running(before)) this.focusBack();
+		if (after.media !== before.media) this.panel.tell(after.media === "unknown" || after.media === "both" ? "" : `own.${missing(after.media)}`);
+	}
+
+	// focusBack keeps the keyboard where it was: on the home, once its call is over.
+	private focusBack(): void {
+		if (document.activeElement === document.body || document.activeElement?.closest("#call")) {
+			row(this.state.home)?.querySelector<HTMLButtonElement>("button.ring")?.focus({ preventScroll: true });
+		}
+	}
+
+	private called(): Called {
+		const r = row(this.state.home);
+		return { label: r?.dataset["label"] ?? "", code: r?.dataset["code"] ?? "" };
+	}
+
+	private perform(effect: Effect): void {
+		const a = this.attempt;
+		if (effect.do === "hangUp") {
+			if (this.leaving) api.beacon(effect.call, "hang-up", { reason: effect.code });
+			else api.hangUp(effect.call, effect.code).catch(() => undefined); // the clinic ends the call when it misses the page
+			return;
+		}
+		if (!a) return;
+		switch (effect.do) {
+			case "media":
+				return void this.openMedia(a);
+			case "post":
+				return void this.post(a);
+			case "prove":
+				a.proofs = a.proofs.then(() => this.prove(a, effect.update));
+				return;
+			case "connect":
+				return void a.peer.accept(effect.sdp, a.certificate ?? new Uint8Array()).catch(() => this.failed(a, "browser.failed"));
+			case "candidate":
+				if (effect.update.candidate) void a.peer.candidate(effect.update.candidate);
+				return;
+			case "send":
+				if (a.own) void a.peer.send(a.own.stream, effect.picture, effect.sound).catch(() => this.failed(a, "browser.failed"));
+				return;
+			case "show":
+				return this.show(a);
+			case "receipt":
+				return void this.receipt(a, effect.update);
+			case "close":
+				return this.close(a);
+		}
+	}
+
+	private failed(a: Attempt, code: string): void {
+		this.handle({ type: "failed", attempt: a.number, code });
+	}
+
+	private async post(a: Attempt): Promise<void> {
+		try {
+			const offer = await a.peer.begin({
+				connected: () => this.handle({ type: "connected", attempt: a.number }),
+				failed: (code) => this.failed(a, code),
+				weak: (weak) => this.panel.weak(weak),
+			});
+			const terminal = row(a.home)?.dataset["terminal"] ?? "";
+			const started = await api.start({ home: a.home, terminal, page: this.id, offer, relay_only: this.relayOnly.checked });
+			const key = await a.key;
+			if (!key) throw new Error("the home has no terminal");
+			a.expected = { key, call: started.call, invitation: fromBase64(started.invitation) };
+			a.peer.named(started.call);
+			a.recorder.follow(() => a.peer.stats());
+			this.handle({ type: "started", attempt: a.number, call: started.call });
+		} catch (cause) {
+			this.handle({ type: "notStarted", attempt: a.number, code: cause instanceof api.Refused && cause.code ? cause.code : "browser.failed" });
+		}
+	}
+
+	private async openMedia(a: Attempt): Promise<void> {
+		try {
+			const own = await media.open();
+			if (a.half || a.number !== this.state.attempt || !running(this.state)) {
+				own.stream.getTracks().forEach((t) => t.stop());
+				return;
+			}
+			a.own = own;
+			const picture = own.stream.getVideoTracks().length > 0;
+			a.recorder.opened(picture, own.stream.getAudioTracks().length > 0);
+			this.apply(a);
+			this.panel.own(own.stream, picture);
+			this.handle({ type: "media", attempt: a.number, media: own.has });
+		} catch {
+			this.handle({ type: "denied", attempt: a.number });
+		}
+		void this.look();
+	}
+
+	private async prove(a: Attempt, update: Update): Promise<void> {
+		if (!a.expected) return;
+		try {
+			const sdp = update.sdp || a.sdp;
+			const answer = await proveAnswer(fromBase64(update.answer ?? ""), sdp, a.expected);
+			if (answer.decision === "ringing" || answer.decision === "answered") {
+				if (a.sdp && sdp !== a.sdp) throw new Unproven("proof.fingerprint", "a second session description");
+				a.sdp = sdp;
+				a.certificate = answer.key;
+			}
+			this.handle({ type: "proven", attempt: a.number, decision: answer.decision, code: outcomes[answer.decision] ?? "", sdp });
+		} catch (cause) {
+			this.failed(a, cause instanceof Unproven ? cause.code : "proof.answer");
+		}
+	}
+
+	private show(a: Attempt): void {
+		const far = this.panel.far;
+		far.srcObject = a.peer.remote;
+		far.play().catch(() => undefined); // it plays as soon as the first picture is there
+		const seen = (): void => {
+			if (a.half) return;
+			a.recorder.stage("picture");
+			window.clearTimeout(a.noPicture);
+			this.panel.noPicture(false);
+		};
+		const onFrame = (far as unknown as { requestVideoFrameCallback?: (f: () => void) => number }).requestVideoFrameCallback;
+		if (onFrame) onFrame.call(far, seen);
+		else far.addEventListener("loadeddata", seen, { once: true });
+		a.noPicture = window.setTimeout(() => this.panel.noPicture(true), firstPicture);
+	}
+
+	private async receipt(a: Attempt, update: Update): Promise<void> {
+		if (!a.expected || !update.end) return;
+		try {
+			this.panel.closed((await proveEnd(fromBase64(update.end), a.expected)).cameraClosed);
+		} catch {
+			// An end that proves nothing ends the call all the same, but promises nothing.
+		}
+	}
+
+	private close(a: Attempt): void {
+		a.own?.stream.getTracks().forEach((t) => t.stop());
+		this.panel.own(null, false);
+		this.panel.far.srcObject = null;
+		window.clearTimeout(a.noPicture);
+		const half = (a.half = a.recorder.finish(this.state.outcome));
+		const call = a.expected?.call;
+		a.peer.close();
+		if (!call) return;
+		if (this.leaving) api.beacon(call, "record", half);
+		else api.record(call, half).catch(() => undefined); // the clinic's own record says what is missing
+		if (!this.leaving) void this.refresh();
+	}
+
+	private toggle(what: "muted" | "cameraOff"): void {
+		this[what] = !this[what];
+		if (this.attempt) this.apply(this.attempt);
+		this.draw(this.state, this.state);
+	}
+
+	private apply(a: Attempt): void {
+		a.own?.stream.getAudioTracks().forEach((t) => (t.enabled = !this.muted));
+		a.own?.stream.getVideoTracks().forEach((t) => (t.enabled = !this.cameraOff));
+	}
+
+	private leave(): void {
+		this.leaving = true;
+		this.handle({ type: "leave" });
+		this.stream.close();
+	}
+
+	// seen lets go of the stream while nobody looks, so that many open tabs do not use up the browser's connections.
+	private seen(): void {
+		if (document.visibilityState === "visible") this.stream.open();
+		else if (!running(this.state)) this.stream.close();
+	}
+
+	private say(key: string): void {
+		this.banner.hidden = key === "";
+		this.banner.textContent = key === "" ? "" : this.words.say(key);
+	}
+}
+
+const outcomes: Readonly<Record<string, string>> = {
+	declined: "answer.declined", busy: "answer.busy", quiet: "answer.quiet_hours", shutter: "answer.shutter_closed", refused: "answer.refused",
+};
+
+function missing(has: string): string {
+	return has === "picture" ? "no_microphone" : has === "sound" ? "no_camera" : "nothing";
+}
+
+new Page().start();

@@ -1,0 +1,130 @@
+// The panel of a call: pictures, the state in words, who takes part, the buttons.
+
+import { Code, State } from "./call";
+import { Home } from "./events";
+import { notes } from "./lists";
+import { Words } from "./words";
+
+function get<T extends HTMLElement>(id: string): T {
+	const found = document.getElementById(id);
+	if (!found) throw new Error(`the page has no element ${id}`);
+	return found as T;
+}
+
+export interface Called {
+	readonly label: string;
+	readonly code: string;
+}
+
+export class Panel {
+	readonly far = get<HTMLVideoElement>("far");
+	readonly self = get<HTMLVideoElement>("self");
+	readonly hangUp = get<HTMLButtonElement>("hang-up");
+	readonly mute = get<HTMLButtonElement>("mute");
+	readonly camera = get<HTMLButtonElement>("camera");
+	private readonly root = get("call");
+	private readonly title = get("call-title");
+	private readonly status = get("status");
+	private readonly next = get("next");
+	private readonly verified = get("verified");
+	private readonly party = get("party");
+	private readonly roster = get("roster-home");
+	private readonly placeholder = get("placeholder");
+	private readonly caption = get("self-caption");
+	private readonly selfBox = get("self-box");
+	private readonly homeNotes = get("call-notes");
+	private readonly receipt = get("receipt");
+	private readonly hint = get("hint");
+	private readonly weakness = get("weak");
+
+	constructor(private readonly words: Words) {}
+
+	// show brings the panel in line with the call's state.
+	show(s: State, called: Called, proven: boolean): void {
+		const live = s.phase !== "idle" && s.phase !== "ended";
+		this.root.dataset["phase"] = s.phase;
+		document.body.dataset["call"] = live ? "on" : "off";
+		this.put(this.title, s.phase === "idle" ? this.words.say("call.title") : this.words.say("call.title.with", { home: called.label }));
+		this.put(this.status, this.sentence(s, called));
+		this.put(this.next, s.phase === "ended" ? this.words.explain(s.outcome).next : "");
+		this.put(this.verified, this.words.say("call.verified", { home: called.label, code: called.code }));
+		this.verified.hidden = !(live && proven);
+		this.party.hidden = !live;
+		this.put(this.roster, called.label);
+		this.placeholder.hidden = s.phase === "talking" && this.far.srcObject !== null;
+		this.put(this.placeholder, this.words.say(`call.picture.${s.phase}`, { home: called.label }));
+		for (const b of [this.hangUp, this.mute, this.camera]) b.hidden = !live;
+		if (live) {
+			this.put(this.receipt, "");
+			this.root.dataset["outcome"] = "";
+		} else {
+			this.root.dataset["outcome"] = s.phase === "ended" ? kindOf(s.outcome) : "";
+			this.weak(false);
+			this.homeNotes.replaceChildren();
+			this.put(this.hint, "");
+		}
+	}
+
+	focus(): void {
+		this.title.focus({ preventScroll: true });
+		if (this.root.getBoundingClientRect().top < 0 || window.innerWidth < 900) this.root.scrollIntoView({ block: "start" });
+	}
+
+	// own shows the caller's own picture, or takes it away.
+	own(stream: MediaStream | null, camera: boolean): void {
+		this.self.srcObject = stream;
+		this.selfBox.hidden = stream === null;
+		this.self.hidden = !camera;
+	}
+
+	buttons(s: { readonly muted: boolean; readonly cameraOff: boolean; readonly hasSound: boolean; readonly hasPicture: boolean }): void {
+		this.put(this.mute, this.words.say(s.muted ? "call.unmute" : "call.mute"));
+		this.put(this.camera, this.words.say(s.cameraOff ? "call.camera.on" : "call.camera.off"));
+		this.mute.disabled = !s.hasSound;
+		this.camera.disabled = !s.hasPicture;
+		const said = [
+			!s.hasPicture ? this.words.say("call.self.no_camera") : s.cameraOff ? this.words.say("call.self.camera_off") : "",
+			!s.hasSound ? this.words.say("call.self.no_microphone") : s.muted ? this.words.say("call.self.muted") : "",
+		].filter((x) => x !== "");
+		this.put(this.caption, [this.words.say("call.self"), ...said].join(" · "));
+		this.selfBox.dataset["off"] = String(s.cameraOff || !s.hasPicture);
+	}
+
+	// tell says something about this computer that the caller has to know; it stays while the call runs.
+	tell(key: string): void {
+		this.put(this.hint, key === "" ? "" : this.words.say(key));
+	}
+
+	weak(weak: boolean): void {
+		this.put(this.weakness, weak ? this.words.say("call.weak") : "");
+	}
+
+	noPicture(missing: boolean): void {
+		this.put(this.weakness, missing ? this.words.explain("media.no_picture").sentence : "");
+	}
+
+	// home says what is special about the home's equipment, such as a test picture in place of a camera.
+	home(h: Home | undefined): void {
+		this.homeNotes.replaceChildren(...(h ? notes(h) : []));
+	}
+
+	closed(camera: number): void {
+		const at = new Date(camera).toLocaleTimeString(document.documentElement.lang);
+		this.put(this.receipt, camera ? this.words.say("call.receipt", { time: at }) : this.words.say("call.receipt.never"));
+	}
+
+	private sentence(s: State, called: Called): string {
+		const names = { home: called.label };
+		if (s.phase === "ended") return this.words.say("call.status.ended", { sentence: this.words.explain(s.outcome).sentence });
+		return this.words.say(`call.status.${s.phase}`, names);
+	}
+
+	private put(element: HTMLElement, text: string): void {
+		if (element.textContent !== text) element.textContent = text;
+		if (element.dataset["optional"] !== undefined) element.hidden = text === "";
+	}
+}
+
+function kindOf(code: Code): string {
+	return code === "end.caller_hung_up" || code === "end.patient_hung_up" ? "good" : code.startsWith("proof.") || code.startsWith("authorisation.") ? "alarm" : "bad";
+}

@@ -1,0 +1,189 @@
+// One RTCPeerConnection and what the call needs of it. It is made and its offer prepared before the click; nothing is
+// gathered or sent until begin. No track is attached until send, so no picture and no sound can leave before.
+
+import * as api from "./api";
+import { equal, sha256 } from "./bytes";
+import { Code } from "./call";
+
+export interface Watcher {
+	connected(): void;
+	failed(code: Code): void;
+	weak(weak: boolean): void; // the path is interrupted, and may come back
+}
+
+export interface Options {
+	readonly servers: RTCIceServer[];
+	readonly relayOnly: boolean;
+}
+
+const maxQueued = 64;
+const gatherFor = 30; // ms for which candidates are collected into one request
+const graceForPath = 8_000;
+const graceForFirstPath = 15_000;
+
+export class Peer {
+	readonly remote = new MediaStream();
+	call = "";
+	private readonly pc: RTCPeerConnection;
+	private readonly sound: RTCRtpTransceiver;
+	private readonly picture: RTCRtpTransceiver;
+	private readonly made: Promise<RTCSessionDescriptionInit>;
+	private watcher: Watcher | undefined;
+	private toClinic: api.Candidate[] = [];
+	private fromTerminal: RTCIceCandidateInit[] = [];
+	private accepted = false;
+	private everConnected = false;
+	private sending = 0;
+	private grace = 0;
+	private expected: Uint8Array | undefined;
+
+	constructor(options: Options) {
+		this.pc = new RTCPeerConnection({
+			iceServers: options.servers,
+			iceTransportPolicy: options.relayOnly ? "relay" : "all",
+			bundlePolicy: "max-bundle",
+			rtcpMuxPolicy: "require",
+		});
+		this.sound = this.pc.addTransceiver("audio", { direction: "sendrecv" });
+		this.picture = this.pc.addTransceiver("video", { direction: "sendrecv", sendEncodings: [{ maxBitrate: 2_000_000 }] });
+		prefer(this.sound, /^audio\/opus$/i);
+		prefer(this.picture, /^video\/(vp8|h264|rtx)$/i);
+		this.pc.ontrack = (e) => this.remote.addTrack(e.track);
+		this.pc.onicecandidate = (e) => this.found(e.candidate);
+		this.pc.onconnectionstatechange = () => void this.changed();
+		this.made = this.pc.createOffer();
+		this.made.catch(() => undefined); // reported by begin
+	}
+
+	// begin starts gathering and returns the offer without waiting for it.
+	async begin(watcher: Watcher): Promise<string> {
+		this.watcher = watcher;
+		const offer = await this.made;
+		void this.pc.setLocalDescription(offer).catch(() => this.watcher?.failed("browser.failed"));
+		return offer.sdp ?? "";
+	}
+
+	// named tells which call this is; candidates may go out from here on.
+	named(call: string): void {
+		this.call = call;
+		this.flush();
+	}
+
+	// accept takes a proven answer. Its certificate is the only one that may speak.
+	async accept(sdp: string, certificate: Uint8Array): Promise<void> {
+		this.expected = certificate;
+		this.arm(graceForFirstPath);
+		await this.pc.setRemoteDescription({ type: "answer", sdp });
+		this.accepted = true;
+		const waiting = this.fromTerminal;
+		this.fromTerminal = [];
+		for (const c of waiting) await this.add(c);
+	}
+
+	async candidate(c: api.Candidate): Promise<void> {
+		const init: RTCIceCandidateInit = { candidate: c.line, sdpMid: c.mid, sdpMLineIndex: c.mline };
+		if (this.accepted) await this.add(init);
+		else if (this.fromTerminal.length < maxQueued) this.fromTerminal.push(init);
+	}
+
+	async send(stream: MediaStream, picture: boolean, sound: boolean): Promise<void> {
+		await Promise.all([
+			picture ? this.picture.sender.replaceTrack(stream.getVideoTracks()[0] ?? null) : undefined,
+			sound ? this.sound.sender.replaceTrack(stream.getAudioTracks()[0] ?? null) : undefined,
+		]);
+	}
+
+	stats(): Promise<RTCStatsReport> {
+		return this.pc.getStats();
+	}
+
+	close(): void {
+		this.watcher = undefined;
+		window.clearTimeout(this.grace);
+		window.clearTimeout(this.sending);
+		this.pc.close();
+		for (const t of this.remote.getTracks()) {
+			t.stop();
+			this.remote.removeTrack(t);
+		}
+	}
+
+	private async add(c: RTCIceCandidateInit): Promise<void> {
+		try {
+			await this.pc.addIceCandidate(c);
+		} catch {
+			// One that this browser cannot use; others remain, and if none works the path fails by itself.
+		}
+	}
+
+	private found(c: RTCIceCandidate | null): void {
+		this.toClinic.push({ line: c?.candidate ?? "", mid: c?.sdpMid ?? "0", mline: c?.sdpMLineIndex ?? 0 });
+		if (this.call !== "" && this.sending === 0) this.sending = window.setTimeout(() => this.flush(), gatherFor);
+	}
+
+	private flush(): void {
+		window.clearTimeout(this.sending);
+		this.sending = 0;
+		const list = this.toClinic;
+		this.toClinic = [];
+		if (list.length > 0) api.candidates(this.call, list).catch(() => undefined); // the path fails by itself if they were needed
+	}
+
+	private arm(after: number): void {
+		window.clearTimeout(this.grace);
+		this.grace = window.setTimeout(() => this.watcher?.failed(this.everConnected ? "ice.lost" : this.whyNot()), after);
+	}
+
+	private whyNot(): Code {
+		return this.dtls()?.state === "failed" || this.pc.iceConnectionState === "connected" ? "dtls.failed" : "ice.failed";
+	}
+
+	private dtls(): RTCDtlsTransport | null {
+		return this.sound.sender.transport;
+	}
+
+	private async changed(): Promise<void> {
+		switch (this.pc.connectionState) {
+			case "connected":
+				window.clearTimeout(this.grace);
+				this.watcher?.weak(false);
+				if (this.everConnected) return;
+				if (!(await this.certified())) return this.watcher?.failed("proof.fingerprint");
+				if (!(await this.sealed())) return this.watcher?.failed("dtls.failed");
+				this.everConnected = true;
+				this.watcher?.connected();
+				return;
+			case "disconnected":
+				this.watcher?.weak(true);
+				this.arm(graceForPath);
+				return;
+			case "failed":
+				this.watcher?.failed(this.everConnected ? "ice.lost" : this.whyNot());
+				return;
+			default:
+				return;
+		}
+	}
+
+	// certified looks once more, at the certificate that the other end has really shown. The browser has compared it with
+	// the proven session description already (RFC 8827 §6.5).
+	private async certified(): Promise<boolean> {
+		const shown = this.dtls()?.getRemoteCertificates?.()[0];
+		return !shown || (!!this.expected && equal(await sha256(new Uint8Array(shown)), this.expected));
+	}
+
+	// sealed asks for one of the AEAD profiles (RFC 7714), the only ones that terminals speak.
+	private async sealed(): Promise<boolean> {
+		let good = true;
+		(await this.pc.getStats()).forEach((s: { type: string; srtpCipher?: string }) => {
+			if (s.type === "transport" && s.srtpCipher && !/GCM/.test(s.srtpCipher)) good = false;
+		});
+		return good;
+	}
+}
+
+function prefer(t: RTCRtpTransceiver, wanted: RegExp): void {
+	const all = RTCRtpReceiver.getCapabilities(t.receiver.track.kind)?.codecs ?? [];
+	const codecs = all.filter((c) => wanted.test(c.mimeType));
+	if (codecs.length > 0 && "setCodecPreferences" in t) t.setCodecPreferences(codecs);
+}

@@ -1,0 +1,53 @@
+// The proof that an answer comes from the terminal of the home that was meant, and that its picture and sound can come
+// from nobody else. Nothing is shown or sent before it holds.
+
+import { equal, hex, sha256 } from "./bytes";
+import { Key, open } from "./cose";
+import { boundTo, spell } from "./sdp";
+import { Answer, decodeAnswer, decodeEnd, End, typeAnswer, typeEnd } from "./statement";
+
+export class Unproven extends Error {
+	constructor(readonly code: "proof.answer" | "proof.fingerprint", cause: string) {
+		super(cause);
+	}
+}
+
+// Expected is what the caller knows: whom it called, and what it sent.
+export interface Expected {
+	readonly key: Key; // of the terminal, known since the page was loaded
+	readonly call: string; // hexadecimal
+	readonly invitation: Uint8Array; // the signed bytes
+}
+
+export async function proveAnswer(signed: Uint8Array, sdp: string, expected: Expected): Promise<Answer> {
+	let answer: Answer;
+	try {
+		answer = decodeAnswer(await open(signed, typeAnswer, expected.key));
+		await aboutThisCall(answer, expected);
+	} catch (cause) {
+		throw new Unproven("proof.answer", String(cause));
+	}
+	if (answer.decision === "ringing" || answer.decision === "answered") {
+		if (!equal(answer.answer, await sha256(sdp))) throw new Unproven("proof.fingerprint", "another session description");
+		if (!boundTo(sdp, spell(answer.key))) throw new Unproven("proof.fingerprint", "another certificate");
+	}
+	return answer;
+}
+
+// proveEnd is the terminal's receipt: when nobody could see or hear any more.
+export async function proveEnd(signed: Uint8Array, expected: Expected): Promise<End> {
+	try {
+		const end = decodeEnd(await open(signed, typeEnd, expected.key));
+		await aboutThisCall(end, expected);
+		if (end.by !== "terminal") throw new Error("by another side");
+		return end;
+	} catch (cause) {
+		throw new Unproven("proof.answer", String(cause));
+	}
+}
+
+async function aboutThisCall(s: Answer | End, expected: Expected): Promise<void> {
+	if (hex(s.call) !== expected.call) throw new Error("about another call");
+	if (!equal(s.terminal, expected.key.hash)) throw new Error("about another terminal");
+	if (!equal(s.invitation, await sha256(expected.invitation))) throw new Error("about another invitation");
+}

@@ -1,0 +1,144 @@
+// The browser's half of a call's record: when each stage was reached, how the path and its encryption came out, and what
+// the quality was. It holds no content and no addresses.
+
+import { Code } from "./call";
+
+export interface Half {
+	readonly version: 1;
+	readonly by: "caller";
+	readonly began: number;
+	readonly outcome: Code;
+	readonly duration: number;
+	readonly stages: readonly { readonly stage: string; readonly after: number }[];
+	readonly crypto: { readonly suite: string; readonly srtp: string };
+	readonly local_path: string;
+	readonly remote_path: string;
+	readonly camera: string;
+	readonly sound: string;
+	readonly quality: Quality;
+	readonly camera_open: number;
+	readonly camera_closed: number;
+	readonly microphone_open: number;
+	readonly microphone_closed: number;
+}
+
+interface Quality {
+	rtt: number;
+	jitter: number;
+	packets_lost: number;
+	packets_received: number;
+	frames_sent: number;
+	frames_decoded: number;
+	freezes: number;
+	concealed: number;
+	bytes_sent: number;
+	bytes_received: number;
+}
+
+// Numbers are what of a stats report is used here (W3C webrtc-stats).
+type Numbers = Readonly<Record<string, unknown>> & { readonly type: string; readonly id: string };
+
+const every = 2_000;
+
+export class Recorder {
+	private readonly began = Date.now();
+	private readonly clock = performance.now();
+	private readonly stages: { stage: string; after: number }[] = [];
+	private readonly rtts: number[] = [];
+	private readonly quality: Quality = {
+		rtt: 0, jitter: 0, packets_lost: 0, packets_received: 0, frames_sent: 0, frames_decoded: 0, freezes: 0, concealed: 0, bytes_sent: 0, bytes_received: 0,
+	};
+	private suite = "";
+	private srtp = "";
+	private localPath = "";
+	private remotePath = "";
+	private camera = 0;
+	private microphone = 0;
+	private timer = 0;
+
+	// stage notes the first time that a stage is reached.
+	stage(stage: string): void {
+		if (this.stages.every((s) => s.stage !== stage)) this.stages.push({ stage, after: Math.round(performance.now() - this.clock) });
+	}
+
+	opened(camera: boolean, microphone: boolean): void {
+		if (camera) this.camera = Date.now();
+		if (microphone) this.microphone = Date.now();
+	}
+
+	// follow reads the statistics now and then, so that there is a last reading even when the page is torn down.
+	follow(stats: () => Promise<RTCStatsReport>): void {
+		const read = (): void => void stats().then((r) => this.read(r), () => undefined);
+		read();
+		this.timer = window.setInterval(read, every);
+	}
+
+	read(report: RTCStatsReport): void {
+		const all: Numbers[] = [];
+		report.forEach((s: Numbers) => all.push(s));
+		const byId = (id: unknown): Numbers | undefined => all.find((s) => s.id === id);
+		const q = this.quality;
+		const transport = all.find((s) => s.type === "transport");
+		if (transport) {
+			this.suite = text(transport["dtlsCipher"]);
+			this.srtp = text(transport["srtpCipher"]);
+			q.bytes_sent = natural(transport["bytesSent"]);
+			q.bytes_received = natural(transport["bytesReceived"]);
+			const pair = byId(transport["selectedCandidatePairId"]);
+			if (pair) {
+				this.localPath = text(byId(pair["localCandidateId"])?.["candidateType"]);
+				this.remotePath = text(byId(pair["remoteCandidateId"])?.["candidateType"]);
+				if (typeof pair["currentRoundTripTime"] === "number") this.rtts.push(pair["currentRoundTripTime"] * 1000);
+				q.rtt = median(this.rtts);
+			}
+		}
+		const inbound = all.filter((s) => s.type === "inbound-rtp");
+		if (inbound.length > 0) {
+			q.packets_lost = sum(inbound, "packetsLost");
+			q.packets_received = sum(inbound, "packetsReceived");
+			q.frames_decoded = sum(inbound, "framesDecoded");
+			q.freezes = sum(inbound, "freezeCount");
+			q.concealed = natural(sum(inbound, "concealedSamples") / 48);
+			q.jitter = natural(1000 * Math.max(...inbound.filter((s) => s["kind"] === "audio").map((s) => Number(s["jitter"] ?? 0)), 0));
+		}
+		q.frames_sent = sum(all.filter((s) => s.type === "outbound-rtp"), "framesSent") || q.frames_sent;
+	}
+
+	// finish returns the half. Camera and microphone are closed by now.
+	finish(outcome: Code): Half {
+		window.clearInterval(this.timer);
+		this.stage("ended");
+		const now = Date.now();
+		const after = (stage: string): number | undefined => this.stages.find((s) => s.stage === stage)?.after;
+		const answered = after("answered");
+		return {
+			version: 1, by: "caller", began: this.began, outcome,
+			duration: answered === undefined ? 0 : (after("ended") ?? 0) - answered,
+			stages: this.stages,
+			crypto: { suite: this.suite, srtp: this.srtp },
+			local_path: this.localPath, remote_path: this.remotePath,
+			camera: this.camera ? "browser" : "none", sound: this.microphone ? "browser" : "none",
+			quality: this.quality,
+			camera_open: this.camera, camera_closed: this.camera && now,
+			microphone_open: this.microphone, microphone_closed: this.microphone && now,
+		};
+	}
+}
+
+function text(v: unknown): string {
+	return typeof v === "string" ? v : "";
+}
+
+// natural: a browser's counters may be missing, fractional, and (lost packets) negative.
+function natural(v: unknown): number {
+	return typeof v === "number" && v > 0 ? Math.round(v) : 0;
+}
+
+function sum(list: readonly Numbers[], field: string): number {
+	return list.reduce((n, s) => n + natural(s[field]), 0);
+}
+
+function median(list: readonly number[]): number {
+	const sorted = [...list].sort((a, b) => a - b);
+	return natural(sorted[Math.floor(sorted.length / 2)]);
+}

@@ -1,0 +1,8 @@
+// What tests reach into; no page loads it.
+
+export * as bytes from "./bytes";
+export * as call from "./call";
+export * as cbor from "./cbor";
+export * as cose from "./cose";
+export * as proof from "./proof";
+export * as sdp from "./sdp";

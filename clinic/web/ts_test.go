@@ -1,0 +1,100 @@
+package web
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"testing"
+)
+
+// modules opens a tab in which the TypeScript modules can be called as vindu.<module>.
+func modules(t *testing.T) *tab {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, `<link rel="icon" href="data:,">`)
+	}))
+	t.Cleanup(server.Close)
+	b := newTab(t, string(bundle(t, "ts/testing.ts", "vindu")))
+	navigate(b, server.URL)
+	return b
+}
+
+type vectors struct {
+	Answers []struct {
+		Name, Call, SDP, Want, Decision, Key string
+	}
+	Ends []struct {
+		Name, Call, Want, Reason string
+		Duration                 int
+	}
+	CBOR []struct {
+		Name string
+		OK   bool
+	}
+}
+
+// What the browser accepts and refuses is what Go does: both are held to the same vectors.
+func TestVectors(t *testing.T) {
+	raw, err := os.ReadFile("../../protocol/testdata/vectors.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v vectors
+	if err := json.Unmarshal(raw, &v); err != nil {
+		t.Fatal(err)
+	}
+	if len(v.Answers) < 20 || len(v.Ends) < 5 || len(v.CBOR) < 20 {
+		t.Fatal("vectors are missing")
+	}
+	b := modules(t)
+	results := eval[struct{ Answers, Ends, CBOR []string }](b, `(async () => {
+		const v = `+string(raw)+`;
+		const {proof, cose, bytes, cbor, sdp} = vindu;
+		const expected = async (x) => ({key: await cose.importKey(x.spki), call: x.call, invitation: bytes.fromBase64(x.invitation)});
+		const all = (list, f) => Promise.all(list.map(async (x) => { try { return await f(x) } catch (e) { return e.code ?? e.constructor.name } }));
+		return {
+			answers: await all(v.answers, async (x) => {
+				const a = await proof.proveAnswer(bytes.fromBase64(x.answer), x.sdp, await expected(x));
+				return ["ok", a.decision, sdp.spell(a.key)].join(" ");
+			}),
+			ends: await all(v.ends, async (x) => {
+				const e = await proof.proveEnd(bytes.fromBase64(x.end), await expected(x));
+				return ["ok", e.reason, e.duration].join(" ");
+			}),
+			cbor: await all(v.cbor, async (x) => { cbor.decode(bytes.fromBase64(x.item ?? "")); return "ok" }),
+		};
+	})()`)
+	for i, a := range v.Answers {
+		want := a.Want
+		if want == "ok" {
+			want = fmt.Sprintf("ok %s %s", a.Decision, a.Key)
+		}
+		if got := results.Answers[i]; got != want {
+			t.Errorf("answer/%s: %s, want %s", a.Name, got, want)
+		}
+	}
+	for i, e := range v.Ends {
+		want := e.Want
+		if want == "ok" {
+			want = fmt.Sprintf("ok %s %d", e.Reason, e.Duration)
+		}
+		if got := results.Ends[i]; got != want {
+			t.Errorf("end/%s: %s, want %s", e.Name, got, want)
+		}
+	}
+	for i, c := range v.CBOR {
+		want := "ok"
+		if !c.OK {
+			want = "Malformed"
+		}
+		if got := results.CBOR[i]; got != want {
+			// esbuild may rename a class; any refusal will do, but not an acceptance.
+			if (got == "ok") != c.OK {
+				t.Errorf("cbor/%s: %s, want %s", c.Name, got, want)
+			}
+		}
+	}
+}

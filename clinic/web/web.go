@@ -1,0 +1,247 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"html/template"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"vindu/clinic/calls"
+	"vindu/clinic/fleet"
+	"vindu/clinic/register"
+	"vindu/protocol"
+)
+
+// Register knows homes and persons; register.Register is one.
+type Register interface {
+	Homes(ctx context.Context) ([]register.Home, error)
+	Home(ctx context.Context, id string) (register.Home, error)
+	Person(ctx context.Context, id string) (register.Person, error)
+}
+
+// Fleet knows which terminals are there; fleet.Fleet is one.
+type Fleet interface {
+	State(terminal protocol.KeyHash) fleet.State
+	// Watch returns a channel that has something in it when a State has changed since it was last read, until cancel.
+	Watch() (changes <-chan struct{}, cancel func())
+}
+
+// Calls sets calls up and keeps their records.
+type Calls interface {
+	// Start begins a call. A *calls.Failure says why it could not be set up; other errors wrap one of the
+	// sentinels of package calls.
+	Start(ctx context.Context, r calls.Request) (calls.Started, error)
+	Candidate(ctx context.Context, person string, call protocol.CallID, c protocol.Candidate) error
+	HangUp(ctx context.Context, person string, call protocol.CallID, reason protocol.Code) error
+	Report(ctx context.Context, person string, call protocol.CallID, half *protocol.CallRecord) error
+	// Subscribe delivers the updates of the calls that person has begun on page, those after seq first, until cancel. The
+	// channel is closed when the subscriber cannot keep up.
+	Subscribe(person, page string, seq uint64) (updates <-chan calls.Update, cancel func())
+	// Records returns the latest calls of person, latest first, at most limit.
+	Records(ctx context.Context, person string, limit int) ([]calls.Record, error)
+	// Record returns one call; the error wraps calls.ErrNotFound if it is not there or not this person's to see.
+	Record(ctx context.Context, person string, call protocol.CallID) (calls.Record, error)
+}
+
+// Relay gives out short-lived credentials for the clinic's TURN server.
+type Relay interface {
+	Servers() []protocol.ICEServer
+}
+
+// Options are what a Server needs.
+type Options struct {
+	Sessions *Sessions
+	Register Register
+	Fleet    Fleet
+	Calls    Calls
+	Relay    Relay
+	// Organisation is the clinic's name, as its staff know it.
+	Organisation string
+	// Hosts are the names (without port) by which browsers reach the pages over TLS; empty means any. Over plain HTTP
+	// only names of the loopback are answered.
+	Hosts []string
+	Log   *slog.Logger
+}
+
+// Server serves the pages.
+type Server struct {
+	o         Options
+	words     words
+	templates *template.Template
+	assets    *assets
+	board     *board
+	handler   http.Handler
+
+	mu      sync.Mutex
+	streams map[streamKey]*stream // open event streams
+	closing chan struct{}         // closed when Run ends: streams end too
+	once    sync.Once
+}
+
+// New prepares a Server. Its pages stay as they are rendered until Run follows the fleet.
+func New(o Options) (*Server, error) {
+	w, err := loadWords("en")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{o: o, words: w, board: newBoard(), streams: map[streamKey]*stream{}, closing: make(chan struct{})}
+	if s.assets, err = loadAssets(); err != nil {
+		return nil, err
+	}
+	if s.templates, err = loadTemplates(w, s.assets); err != nil {
+		return nil, err
+	}
+	s.handler = s.routes()
+	return s, nil
+}
+
+// sweepEvery is how often expired sessions and links are forgotten.
+const sweepEvery = time.Hour
+
+// Run keeps open pages up to date until ctx ends; then their event streams end. It returns nil.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.once.Do(func() { close(s.closing) })
+	var wg sync.WaitGroup
+	wg.Go(func() { s.follow(ctx) })
+	wg.Go(func() {
+		tick := time.NewTicker(sweepEvery)
+		defer tick.Stop()
+		for {
+			if err := s.o.Sessions.sweep(ctx); err != nil && ctx.Err() == nil {
+				s.o.Log.Error("expired sessions cannot be removed", "error", err)
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	wg.Wait()
+	return nil
+}
+
+// ServeHTTP answers browsers, over TLS or, to loopback, plainly.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", s.page(s.homesPage))
+	mux.HandleFunc("GET /calls/{call}", s.page(s.recordPage))
+	mux.HandleFunc("GET /enter/{token}", s.enter)
+	mux.HandleFunc("GET /sign-in", s.signInPage)
+	mux.HandleFunc("POST /leave", s.leave)
+	mux.HandleFunc("GET /assets/{name}", s.assets.serve)
+	mux.HandleFunc("GET /favicon.ico", s.assets.favicon)
+	mux.HandleFunc("GET /events", s.api(s.events))
+	mux.HandleFunc("GET /api/session", s.api(func(w http.ResponseWriter, _ *http.Request, _ visitor) { w.WriteHeader(http.StatusNoContent) }))
+	mux.HandleFunc("GET /api/ice", s.api(s.ice))
+	mux.HandleFunc("POST /api/calls", s.api(s.startCall))
+	mux.HandleFunc("POST /api/calls/{call}/candidates", s.api(s.candidates))
+	mux.HandleFunc("POST /api/calls/{call}/hang-up", s.api(s.hangUp))
+	mux.HandleFunc("POST /api/calls/{call}/record", s.api(s.report))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, http.StatusNotFound, "error.404") })
+
+	origin := http.NewCrossOriginProtection()
+	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.o.Log.Warn("request of another site refused", "path_length", len(r.URL.Path))
+		s.fail(w, r, http.StatusForbidden, "error.403")
+	}))
+	return s.harden(origin.Handler(mux))
+}
+
+// policy is the Content-Security-Policy of every page. "data:" is for nothing: not even an image is inline.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; " +
+	"media-src 'self' blob:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+// harden sets what holds for every response and refuses what reached this server by a name that is not its own, such as
+// by DNS rebinding.
+func (s *Server) harden(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("Permissions-Policy", "camera=(self), microphone=(self), autoplay=(self), geolocation=(), display-capture=(), usb=(), serial=(), payment=()")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		if r.TLS != nil {
+			h.Set("Strict-Transport-Security", "max-age=31536000")
+		}
+		if !s.answersTo(r) {
+			http.Error(w, "This name or address is not one by which this server answers.", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) answersTo(r *http.Request) bool {
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.ToLower(strings.Trim(host, "[]"))
+	if r.TLS != nil {
+		return len(s.o.Hosts) == 0 || slices.Contains(s.o.Hosts, host)
+	}
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if !ok || !local.IP.IsLoopback() {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}
+
+// visitor is who is signed in.
+type visitor struct {
+	person  register.Person
+	expires time.Time
+	session string
+}
+
+// cookieName binds the cookie to this host and to TLS where there is TLS (RFC 6265bis §4.1.3).
+func cookieName(r *http.Request) string {
+	if r.TLS != nil {
+		return "__Host-vindu"
+	}
+	return "vindu"
+}
+
+func setCookie(w http.ResponseWriter, r *http.Request, value string, expires time.Time) {
+	c := &http.Cookie{
+		Name: cookieName(r), Value: value, Path: "/", Expires: expires, HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode,
+	}
+	if value == "" {
+		c.MaxAge = -1
+	}
+	http.SetCookie(w, c)
+}
+
+// visitor finds out who asks. The error wraps errNoSession if nobody is signed in.
+func (s *Server) visitor(r *http.Request) (visitor, error) {
+	cookie, err := r.Cookie(cookieName(r))
+	if err != nil {
+		return visitor{}, errNoSession
+	}
+	id, expires, err := s.o.Sessions.person(r.Context(), cookie.Value)
+	if err != nil {
+		return visitor{}, err
+	}
+	person, err := s.o.Register.Person(r.Context(), id)
+	if errors.Is(err, register.ErrNotFound) {
+		return visitor{}, errNoSession
+	}
+	if err != nil {
+		return visitor{}, fmt.Errorf("who is signed in: %w", err)
+	}
+	return visitor{person, expires, cookie.Value}, nil
+}

@@ -1,0 +1,279 @@
+package webtest
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"vindu/clinic/calls"
+	"vindu/protocol"
+)
+
+// bounds of what a test can leave unread.
+const queue = 256
+
+// Calls stands in for the service that carries calls. What pages do arrives on its channels; what terminals do is said
+// by the methods of Call.
+type Calls struct {
+	Placed     chan *Call
+	HungUp     chan HangUp
+	Candidates chan protocol.Candidate
+	Reported   chan *protocol.CallRecord
+	Closed     chan string // the page whose stream has ended
+
+	mu       sync.Mutex
+	register *Register
+	signer   *ecdsa.PrivateKey
+	refuse   error
+	seq      uint64
+	log      []logged
+	subs     map[chan calls.Update]subscriber
+	records  []calls.Record
+}
+
+type logged struct {
+	person, page string
+	update       calls.Update
+}
+
+type subscriber struct{ person, page string }
+
+// HangUp is a call that a page has ended.
+type HangUp struct {
+	Call   protocol.CallID
+	Reason protocol.Code
+}
+
+// NewCalls returns a service to the homes of r.
+func NewCalls(r *Register) *Calls {
+	return &Calls{
+		Placed: make(chan *Call, queue), HungUp: make(chan HangUp, queue), Candidates: make(chan protocol.Candidate, queue),
+		Reported: make(chan *protocol.CallRecord, queue), Closed: make(chan string, queue),
+		register: r, signer: NewKey(), subs: map[chan calls.Update]subscriber{},
+	}
+}
+
+// Refuse has every Start fail with err from here on; nil has them succeed again.
+func (c *Calls) Refuse(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refuse = err
+}
+
+// Start implements web.Calls.
+func (c *Calls) Start(ctx context.Context, r calls.Request) (calls.Started, error) {
+	home, err := c.register.Home(ctx, r.Home)
+	if err != nil {
+		return calls.Started{}, fmt.Errorf("%w: %w", calls.ErrNotFound, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := protocol.NewCallID()
+	record := calls.Record{Call: id, Person: r.Person, Home: home.ID, HomeLabel: home.Label, Terminal: home.Terminal, RelayOnly: r.RelayOnly, Began: time.Now()}
+	if c.refuse != nil {
+		record.EndedAt, record.Outcome = record.Began, protocol.Unknown
+		if f, ok := c.refuse.(*calls.Failure); ok {
+			record.Outcome = f.Code
+		}
+		c.records = append(c.records, record)
+		return calls.Started{}, c.refuse
+	}
+	now := time.Now()
+	invitation, err := protocol.Sign(&protocol.Invitation{
+		Version: protocol.Version, Call: id, Terminal: home.Terminal, Caller: protocol.Fingerprint{1}, Offer: protocol.HashOf(r.Offer),
+		Parties: []protocol.Party{r.Person.Party}, Issued: protocol.At(now), Expires: protocol.At(now.Add(time.Minute)), Nonce: protocol.NewNonce(),
+	}, c.signer)
+	if err != nil {
+		return calls.Started{}, err
+	}
+	c.records = append(c.records, record)
+	call := &Call{ID: id, Request: r, Terminal: home.Terminal, Invitation: invitation, calls: c}
+	c.Placed <- call
+	return calls.Started{Call: id, Invitation: invitation, Terminal: home.Terminal, SPKI: home.SPKI}, nil
+}
+
+// Candidate implements web.Calls.
+func (c *Calls) Candidate(_ context.Context, _ string, _ protocol.CallID, candidate protocol.Candidate) error {
+	c.Candidates <- candidate
+	return nil
+}
+
+// HangUp implements web.Calls.
+func (c *Calls) HangUp(_ context.Context, person string, call protocol.CallID, reason protocol.Code) error {
+	if !c.ended(person, call, reason) {
+		return calls.ErrNotFound
+	}
+	c.HungUp <- HangUp{call, reason}
+	return nil
+}
+
+func (c *Calls) ended(person string, call protocol.CallID, outcome protocol.Code) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, r := range c.records {
+		if r.Call == call && r.Person.ID == person {
+			if r.Outcome == "" {
+				c.records[i].Outcome, c.records[i].EndedAt = outcome, time.Now()
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// Report implements web.Calls.
+func (c *Calls) Report(_ context.Context, person string, call protocol.CallID, half *protocol.CallRecord) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, r := range c.records {
+		if r.Call == call && r.Person.ID == person {
+			c.records[i].CallerHalf = half
+			c.Reported <- half
+			return nil
+		}
+	}
+	return calls.ErrNotFound
+}
+
+// Subscribe implements web.Calls.
+func (c *Calls) Subscribe(person, page string, seq uint64) (<-chan calls.Update, func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch := make(chan calls.Update, queue)
+	c.subs[ch] = subscriber{person, page}
+	for _, l := range c.log {
+		if l.person == person && l.page == page && l.update.Seq > seq {
+			ch <- l.update
+		}
+	}
+	return ch, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.subs, ch)
+		select {
+		case c.Closed <- page:
+		default:
+		}
+	}
+}
+
+// Records implements web.Calls.
+func (c *Calls) Records(_ context.Context, person string, limit int) ([]calls.Record, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var own []calls.Record
+	for _, r := range c.records {
+		if r.Person.ID == person {
+			own = append(own, r)
+		}
+	}
+	slices.SortStableFunc(own, latest)
+	return own[:min(limit, len(own))], nil
+}
+
+// Record implements web.Calls.
+func (c *Calls) Record(_ context.Context, person string, call protocol.CallID) (calls.Record, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.records {
+		if r.Call == call && r.Person.ID == person {
+			return r, nil
+		}
+	}
+	return calls.Record{}, calls.ErrNotFound
+}
+
+// AddRecord adds what has happened before.
+func (c *Calls) AddRecord(r calls.Record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.records = append(c.records, r)
+}
+
+// Call is one that a page has placed.
+type Call struct {
+	ID         protocol.CallID
+	Request    calls.Request
+	Terminal   protocol.KeyHash
+	Invitation []byte
+	calls      *Calls
+}
+
+// Send delivers an update as it is.
+func (c *Call) Send(u calls.Update) {
+	c.calls.mu.Lock()
+	defer c.calls.mu.Unlock()
+	c.calls.seq++
+	u.Seq, u.Call = c.calls.seq, c.ID
+	l := logged{c.Request.Person.ID, c.Request.Page, u}
+	c.calls.log = append(c.calls.log, l)
+	for i := range c.calls.records {
+		r := &c.calls.records[i]
+		if r.Call != c.ID {
+			continue
+		}
+		switch {
+		case u.Kind == calls.KindEnd && r.Outcome == "":
+			r.Outcome, r.EndedAt, r.TerminalEnd = u.Code, time.Now(), u.End
+		case u.State == calls.Talking && r.TalkingAt.IsZero():
+			r.TalkingAt = time.Now()
+		}
+	}
+	for ch, s := range c.calls.subs {
+		if s.person == l.person && s.page == l.page {
+			ch <- u
+		}
+	}
+}
+
+// Statement returns what a terminal would sign about this call: with a session description and the DTLS certificate's
+// fingerprint if it connects.
+func (c *Call) Statement(d protocol.Decision, sdp string, certificate protocol.Fingerprint) *protocol.Answer {
+	a := &protocol.Answer{
+		Version: protocol.Version, Call: c.ID, Terminal: c.Terminal, Invitation: protocol.HashOf(c.Invitation), Decision: d,
+		Software: "webtest", At: protocol.At(time.Now()),
+	}
+	if d == protocol.Ringing || d == protocol.Answered {
+		a.Answer, a.Key = protocol.HashOf(sdp), certificate
+	}
+	return a
+}
+
+// Answer signs a and delivers it.
+func (c *Call) Answer(a *protocol.Answer, sdp string, key crypto.Signer) error {
+	signed, err := protocol.Sign(a, key)
+	if err != nil {
+		return err
+	}
+	u := calls.Update{Kind: calls.KindAnswer, State: calls.Ringing, Answer: signed}
+	if a.Decision == protocol.Ringing {
+		u.SDP = protocol.SDP(sdp)
+	} else if a.Decision == protocol.Answered {
+		u.State = calls.Talking
+	}
+	c.Send(u)
+	return nil
+}
+
+// Candidate delivers one of the terminal's ICE candidates.
+func (c *Call) Candidate(candidate protocol.Candidate) {
+	c.Send(calls.Update{Kind: calls.KindCandidate, State: calls.Ringing, Candidate: &candidate})
+}
+
+// End ends the call from the terminal, which signs that its camera was closed now.
+func (c *Call) End(code protocol.Code, key crypto.Signer) error {
+	now := protocol.At(time.Now())
+	signed, err := protocol.Sign(&protocol.End{
+		Version: protocol.Version, Call: c.ID, Terminal: c.Terminal, Invitation: protocol.HashOf(c.Invitation), By: protocol.SideTerminal,
+		Reason: code, Duration: 1000, CameraClosed: now, MicrophoneClosed: now, At: now,
+	}, key)
+	if err != nil {
+		return err
+	}
+	c.Send(calls.Update{Kind: calls.KindEnd, State: calls.Ended, Code: code, End: signed})
+	return nil
+}
