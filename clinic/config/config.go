@@ -1,0 +1,308 @@
+// Package config is the clinic server's configuration: one strict TOML file.
+//
+// Everything has a default but the organisation and the address for terminals. A key that is not known, a value of
+// another type and a value that cannot be right are errors that name the file and, where it is about the text, line and column.
+// No secret is in the file; keys are named by path.
+package config
+
+import (
+	"bytes"
+	_ "embed" // the template
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"text/template"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"vindu/protocol"
+)
+
+// FileName is what the file is called in the clinic's folder.
+const FileName = "clinic.toml"
+
+const maxFile = 64 << 10
+
+// Config is what the file says. The template beside this file explains each key.
+type Config struct {
+	Organisation string    `toml:"organisation"`
+	State        string    `toml:"state"`
+	Terminals    Terminals `toml:"terminals"`
+	Front        Front     `toml:"front"`
+	Web          Web       `toml:"web"`
+	Relay        Relay     `toml:"relay"`
+	Log          Log       `toml:"log"`
+}
+
+// Terminals is how terminals reach the clinic.
+type Terminals struct {
+	Address string `toml:"address"`
+	Name    string `toml:"name"`
+}
+
+// Front is the front door.
+type Front struct {
+	Listen string `toml:"listen"`
+}
+
+// Web is how browsers reach the pages.
+type Web struct {
+	Plain       string   `toml:"plain"`
+	Names       []string `toml:"names"`
+	Certificate string   `toml:"certificate"`
+	Key         string   `toml:"key"`
+}
+
+// Relay is the TURN server.
+type Relay struct {
+	Listen  string `toml:"listen"`
+	Address string `toml:"address"`
+	Name    string `toml:"name"`
+	Local   bool   `toml:"local"`
+}
+
+// Log is what the server says about itself.
+type Log struct {
+	Level  string `toml:"level"`
+	Format string `toml:"format"`
+}
+
+// Default returns what holds where the file is silent.
+func Default() Config {
+	return Config{
+		State:     ".",
+		Terminals: Terminals{Name: "terminals.vindu.invalid"},
+		Front:     Front{Listen: ":443"},
+		Web:       Web{Names: []string{}},
+		Relay:     Relay{Listen: ":3478"},
+		Log:       Log{Level: "info", Format: "text"},
+	}
+}
+
+// ErrConfig is wrapped by every error about what a configuration says.
+var ErrConfig = errors.New("configuration")
+
+// Load reads and checks a file and makes its paths absolute.
+func Load(path string) (Config, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w; vindu-clinic init makes one", err)
+	}
+	if info.Size() > maxFile {
+		return Config{}, fmt.Errorf("%w %s: %d bytes, at most %d", ErrConfig, path, info.Size(), maxFile)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	c, err := Parse(b)
+	if err != nil {
+		return Config{}, fmt.Errorf("%w %s: %w", ErrConfig, path, err)
+	}
+	for _, p := range []*string{&c.State, &c.Web.Certificate, &c.Web.Key} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(filepath.Dir(path), *p)
+		}
+	}
+	return c, nil
+}
+
+// Parse reads and checks the text of a file.
+func Parse(b []byte) (Config, error) {
+	c := Default()
+	err := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields().Decode(&c)
+	var unknown *toml.StrictMissingError
+	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
+		row, _ := unknown.Errors[0].Position()
+		return Config{}, fmt.Errorf("line %d: unknown key %q; see the file that vindu-clinic init writes for those there are", row, strings.Join(unknown.Errors[0].Key(), "."))
+	}
+	var malformed *toml.DecodeError
+	if errors.As(err, &malformed) {
+		row, column := malformed.Position()
+		return Config{}, fmt.Errorf("line %d, column %d: %w", row, column, err)
+	}
+	if err != nil {
+		return Config{}, err
+	}
+	return c, c.Check()
+}
+
+// Check says what cannot be right.
+func (c *Config) Check() error {
+	return errors.Join(
+		text("organisation", c.Organisation),
+		text("state", c.State),
+		hostPort("terminals.address", c.Terminals.Address, true),
+		name("terminals.name", c.Terminals.Name),
+		hostPort("front.listen", c.Front.Listen, false),
+		c.Web.check(),
+		c.Relay.check(),
+		c.Log.check(),
+	)
+}
+
+func (w *Web) check() error {
+	var errs []error
+	if w.Plain != "" {
+		errs = append(errs, hostPort("web.plain", w.Plain, false))
+		if host, _, err := net.SplitHostPort(w.Plain); err == nil && !Loopback(host) {
+			errs = append(errs, fmt.Errorf("web.plain = %q: only a loopback address may be without TLS: name localhost, or set web.certificate", w.Plain))
+		}
+	}
+	for _, n := range w.Names {
+		errs = append(errs, name("web.names", n))
+	}
+	if (w.Certificate == "") != (w.Key == "") {
+		errs = append(errs, errors.New("web.certificate and web.key: set both or none"))
+	}
+	for key, path := range map[string]string{"web.certificate": w.Certificate, "web.key": w.Key} {
+		if path != "" {
+			errs = append(errs, text(key, path))
+		}
+	}
+	if w.Certificate != "" && len(w.Names) == 0 {
+		errs = append(errs, errors.New("web.names: name at least one of the certificate's names"))
+	}
+	if w.Certificate == "" && w.Plain == "" {
+		errs = append(errs, errors.New("web: neither plain nor certificate is set: nobody could reach the pages"))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Relay) check() error {
+	var errs []error
+	if r.Listen != "" {
+		errs = append(errs, hostPort("relay.listen", r.Listen, false))
+	}
+	if r.Address != "" {
+		if a, err := netip.ParseAddr(r.Address); err != nil || a.IsUnspecified() || a.Zone() != "" {
+			errs = append(errs, fmt.Errorf("relay.address = %q: has to be an IP address", r.Address))
+		}
+	}
+	if r.Name != "" {
+		if _, err := netip.ParseAddr(r.Name); err != nil {
+			errs = append(errs, name("relay.name", r.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Log) check() error {
+	var errs []error
+	if _, err := l.level(); err != nil {
+		errs = append(errs, err)
+	}
+	if l.Format != "text" && l.Format != "json" {
+		errs = append(errs, fmt.Errorf("log.format = %q: has to be text or json", l.Format))
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Log) level() (slog.Level, error) {
+	switch l.Level {
+	case "debug":
+		return slog.LevelDebug, nil
+	case "info":
+		return slog.LevelInfo, nil
+	case "warn":
+		return slog.LevelWarn, nil
+	case "error":
+		return slog.LevelError, nil
+	}
+	return 0, fmt.Errorf("log.level = %q: has to be debug, info, warn or error", l.Level)
+}
+
+// Options returns the log's options for a slog handler.
+func (l *Log) Options() *slog.HandlerOptions {
+	level, err := l.level()
+	if err != nil { // Check has been asked before
+		level = slog.LevelInfo
+	}
+	return &slog.HandlerOptions{Level: level}
+}
+
+// Loopback reports whether a host can only be this machine.
+func Loopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
+}
+
+func text(key, s string) error {
+	if s == "" {
+		return fmt.Errorf("%s is not set", key)
+	}
+	if len(s) > protocol.MaxText || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("%s = %q: has to be at most %d bytes that can be printed", key, s, protocol.MaxText)
+	}
+	return nil
+}
+
+var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+func name(key, s string) error {
+	labels := strings.Split(s, ".")
+	for _, l := range labels {
+		if !label.MatchString(l) || len(s) > 253 {
+			return fmt.Errorf("%s = %q: has to be a DNS name in lower case", key, s)
+		}
+	}
+	if _, err := strconv.Atoi(labels[len(labels)-1]); err == nil {
+		return fmt.Errorf("%s = %q: has to be a name, not an address", key, s)
+	}
+	return nil
+}
+
+// hostPort checks an address; one to connect to needs a host and a port.
+func hostPort(key, s string, connect bool) error {
+	if s == "" {
+		return fmt.Errorf("%s is not set", key)
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return fmt.Errorf("%s = %q: has to be host:port", key, s)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || connect && n == 0 {
+		return fmt.Errorf("%s = %q: the port has to be a number up to 65535", key, s)
+	}
+	if host == "" && !connect {
+		return nil
+	}
+	if a, err := netip.ParseAddr(host); err == nil {
+		if connect && a.IsUnspecified() {
+			return fmt.Errorf("%s = %q: nobody can connect to that address", key, s)
+		}
+		return nil
+	}
+	return name(key, host)
+}
+
+//go:embed clinic.toml.tmpl
+var source string
+
+var page = template.Must(template.New(FileName).Funcs(template.FuncMap{"quote": strconv.Quote}).Parse(source))
+
+// Render returns the text of a file that says c, with an explanation of each key. c has to pass Check.
+func (c *Config) Render() ([]byte, error) {
+	if err := c.Check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	var b bytes.Buffer
+	if err := page.Execute(&b, c); err != nil {
+		return nil, fmt.Errorf("write configuration: %w", err)
+	}
+	return b.Bytes(), nil
+}

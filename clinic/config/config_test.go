@@ -1,0 +1,161 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write example.toml anew")
+
+// example is what Default leaves open.
+func example() Config {
+	c := Default()
+	c.Organisation = "Vestfold kommune"
+	c.Terminals.Address = "clinic.example:443"
+	c.Web.Plain = "localhost:8080"
+	return c
+}
+
+// TestExample: the shipped example says the defaults.
+func TestExample(t *testing.T) {
+	c := example()
+	want, err := c.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile("example.toml", want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile("example.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Error("example.toml does not say the defaults: go test ./clinic/config -update")
+	}
+	if parsed, err := Parse(got); err != nil || !reflect.DeepEqual(parsed, c) {
+		t.Errorf("parsed %+v, %v; want %+v", parsed, err, c)
+	}
+}
+
+func TestRender(t *testing.T) {
+	c := Config{
+		Organisation: `Å"\{{.}}`, State: "/var/lib/vindu",
+		Terminals: Terminals{"[2001:db8::1]:8443", "t.example"}, Front: Front{"127.0.0.1:0"},
+		Web:   Web{"[::1]:0", []string{"a.example", "b.example"}, "c.pem", "k.pem"},
+		Relay: Relay{"", "2001:db8::1", "relay.example", true}, Log: Log{"debug", "json"},
+	}
+	b, err := c.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Parse(b); err != nil || !reflect.DeepEqual(got, c) {
+		t.Errorf("got %+v, %v; want %+v", got, err, c)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	const least = "organisation = \"x\"\nterminals.address = \"a.example:443\"\nweb.plain = \"localhost:0\"\n"
+	if _, err := Parse([]byte(least)); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct{ text, want string }{
+		"empty":                 {"", "organisation is not set"},
+		"unknown key":           {least + "colour = 1\n", `line 4: unknown key "colour"`},
+		"unknown table":         {least + "\n[doors]\nfront = 1\n", `line 5: unknown key "doors"`},
+		"unknown key in table":  {least + "[front]\nlisten = \":1\"\nlissen = \":2\"\n", `line 6: unknown key "front.lissen"`},
+		"wrong type":            {least + "front.listen = 443\n", "line 4, column 16"},
+		"syntax":                {least + "front.listen = \n", "line 4"},
+		"twice":                 {least + "organisation = \"y\"\n", "line 4"},
+		"not text":              {"\xff", "line 1"},
+		"unprintable":           {"organisation = \"a\\u202e\"", "organisation"},
+		"table twice":           {least + "[terminals]\n", "line 4"},
+		"address without port":  {strings.Replace(least, "a.example:443", "a.example", 1), "terminals.address"},
+		"address with port 0":   {strings.Replace(least, ":443", ":0", 1), "terminals.address"},
+		"address anywhere":      {strings.Replace(least, "a.example", "0.0.0.0", 1), "terminals.address"},
+		"name is an address":    {least + "terminals.name = \"127.0.0.1\"\n", "terminals.name"},
+		"name in capitals":      {least + "terminals.name = \"A.example\"\n", "terminals.name"},
+		"port too large":        {least + "front.listen = \":65536\"\n", "front.listen"},
+		"named port":            {least + "front.listen = \":https\"\n", "front.listen"},
+		"plain for all":         {strings.Replace(least, "localhost:0", ":8080", 1), "only a loopback address"},
+		"plain on the network":  {strings.Replace(least, "localhost:0", "192.0.2.1:8080", 1), "only a loopback address"},
+		"plain by another name": {strings.Replace(least, "localhost:0", "clinic.example:80", 1), "only a loopback address"},
+		"certificate alone":     {least + "web.certificate = \"c.pem\"\nweb.names = [\"a\"]\n", "set both or none"},
+		"certificate, no names": {least + "web.certificate = \"c.pem\"\nweb.key = \"k.pem\"\n", "web.names"},
+		"no pages":              {strings.Replace(least, "localhost:0", "", 1), "nobody could reach the pages"},
+		"relay's address":       {least + "relay.address = \"0.0.0.0\"\n", "relay.address"},
+		"relay's name":          {least + "relay.name = \"a b\"\n", "relay.name"},
+		"level":                 {least + "log.level = \"loud\"\n", "log.level"},
+		"format":                {least + "log.format = \"xml\"\n", "log.format"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := Parse([]byte(tc.text)); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error = %v, want one with %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, FileName)
+	if _, err := Load(path); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "init") {
+		t.Errorf("no file: %v", err)
+	}
+	c := example()
+	c.Web.Certificate, c.Web.Key, c.Web.Names = "tls/c.pem", "/etc/k.pem", []string{"clinic.example"}
+	b, err := c.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Load(path)
+	if err != nil || got.State != dir || got.Web.Certificate != filepath.Join(dir, "tls/c.pem") || got.Web.Key != "/etc/k.pem" {
+		t.Errorf("loaded %+v, %v", got, err)
+	}
+	if err := os.WriteFile(path, []byte("nonsense = 1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), path) {
+		t.Errorf("unknown key: %v", err)
+	}
+	if err := os.WriteFile(path, make([]byte, maxFile+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); !errors.Is(err, ErrConfig) {
+		t.Errorf("too large: %v", err)
+	}
+}
+
+// FuzzParse: what is accepted can be written and means the same when it is read again.
+func FuzzParse(f *testing.F) {
+	c := example()
+	b, err := c.Render()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add([]byte("organisation = 'x'\nterminals.address = 'a:1'\nweb.plain = '[::1]:0'\nweb.names = ['a', 'b']"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := Parse(b)
+		if err != nil {
+			return
+		}
+		again, err := c.Render()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Parse(again); err != nil || !reflect.DeepEqual(got, c) {
+			t.Fatalf("read again: %+v, %v; want %+v", got, err, c)
+		}
+	})
+}
