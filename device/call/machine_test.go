@@ -113,7 +113,7 @@ func TestEveryStateAndEvent(t *testing.T) {
 	}
 	const golden = "testdata/transitions.txt"
 	if *update {
-		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
+		if err := os.WriteFile(golden, []byte(b.String()), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

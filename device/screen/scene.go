@@ -1,0 +1,417 @@
+package screen
+
+import (
+	"image"
+	"image/color"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"vindu/protocol"
+)
+
+// Kind is what the screen is about. A person sees only one thing at a time.
+type Kind uint8
+
+const (
+	Starting Kind = iota
+	NotSetUp
+	Ready
+	Ringing
+	InCall
+	Ended
+)
+
+// Scene is what is to be shown. The zero Scene is Starting.
+type Scene struct {
+	Kind       Kind
+	Code       string           // NotSetUp: the terminal's code, in groups
+	Parties    []protocol.Party // Ringing, InCall: who takes part; the first is the caller (R12)
+	Errand     string           // Ringing: why
+	AnswersAt  time.Time        // Ringing: when the call is answered; zero if at once
+	Camera     bool             // InCall: it is on
+	Microphone bool             // InCall: it is on
+	SaidNo     bool             // Ended: the person at the terminal said no
+	Faults     []protocol.Code  // for a helper; the first that fits is shown
+}
+
+// The colours. Every text colour has a contrast of at least 7:1 on the ground (WCAG 2.2 §1.4.6).
+var (
+	ground    = color.RGBA{0x0c, 0x16, 0x20, 0xff}
+	white     = color.RGBA{0xff, 0xff, 0xff, 0xff}
+	soft      = color.RGBA{0xc4, 0xd2, 0xde, 0xff}
+	warm      = color.RGBA{0xff, 0xd0, 0x70, 0xff}
+	calm      = color.RGBA{0x9a, 0xe6, 0xb4, 0xff}
+	panel     = color.RGBA{0x1c, 0x2c, 0x3c, 0xff}
+	farGround = color.RGBA{0x05, 0x0a, 0x10, 0xff}
+)
+
+// element is one thing on the screen. What two scenes have in common is recognised by its key and not painted again.
+type element struct {
+	rect image.Rectangle
+	key  string
+	text bool
+	draw func(img *image.RGBA)
+}
+
+// layout is a scene in its place. Elements do not overlap each other; texts overlap neither picture.
+type layout struct {
+	kind      Kind
+	elements  []element
+	far, self image.Rectangle
+}
+
+// composer lays scenes out for one size and language.
+type composer struct {
+	face *typeface
+	lang *Language
+	size image.Point
+	unit int // a hundredth of the shorter side
+}
+
+func newComposer(lang *Language, w, h int) (*composer, error) {
+	face, err := newTypeface()
+	if err != nil {
+		return nil, err
+	}
+	return &composer{face: face, lang: lang, size: image.Pt(w, h), unit: max(min(w, h)/100, 1)}, nil
+}
+
+func (c *composer) portrait() bool { return c.size.Y > c.size.X }
+
+// em returns a type size in hundredths of the shorter side, never too small to be read near by.
+func (c *composer) em(hundredths float64) int {
+	return max(int(hundredths*float64(min(c.size.X, c.size.Y))/100), 14)
+}
+
+func (c *composer) compose(s Scene, now time.Time) layout {
+	l := layout{kind: s.Kind}
+	switch s.Kind {
+	case Starting:
+		c.center(&l, line{c.lang.Text.Starting, bold, c.em(9), white, 2})
+	case NotSetUp:
+		half := (len(s.Code) + 1) / 2
+		if i := strings.LastIndex(s.Code[:min(half, len(s.Code))], "-"); c.portrait() && i > 0 {
+			half = i
+		} else {
+			half = len(s.Code)
+		}
+		c.center(&l,
+			line{c.lang.Text.NotSetUp, bold, c.em(8), white, 3},
+			line{c.lang.Text.NotSetUpHelp, regular, c.em(4.5), soft, 3},
+			line{s.Code[:half], bold, c.em(11), warm, 1},
+			line{strings.TrimPrefix(s.Code[half:], "-"), bold, c.em(11), warm, 1},
+		)
+	case Ready:
+		c.center(&l,
+			line{c.lang.day(now), bold, c.em(11), white, 2},
+			line{now.Format("15:04"), bold, c.em(27), white, 1},
+			line{c.lang.date(now), regular, c.em(8), soft, 1},
+		)
+	case Ringing:
+		c.ringing(&l, s, now)
+	case InCall:
+		c.inCall(&l, s)
+	case Ended:
+		first := c.lang.Text.Ended
+		if s.SaidNo {
+			first = c.lang.Text.YouSaidNo
+		}
+		c.center(&l,
+			line{first, bold, c.em(12), white, 2},
+			line{c.lang.Text.CameraOff, bold, c.em(9), calm, 2},
+		)
+	}
+	if s.Kind != Ringing && s.Kind != InCall {
+		c.bottomLine(&l, s)
+	}
+	return l
+}
+
+// line is a text with its looks.
+type line struct {
+	text   string
+	w      weight
+	size   int
+	colour color.RGBA
+	max    int // lines it may take
+}
+
+func (c *composer) margin() int { return 4 * c.unit }
+
+// center puts lines one under the other in the middle of what is above the bottom line.
+func (c *composer) center(l *layout, lines ...line) {
+	area := image.Rectangle{Max: c.size}.Inset(c.margin())
+	area.Max.Y -= lineHeight(c.em(3.2))
+	gap := 3 * c.unit
+	var blocks []block
+	height := -gap
+	for _, t := range lines {
+		b := c.face.fit(t.text, t.w, t.size, c.em(3), area.Dx(), t.max)
+		blocks = append(blocks, b)
+		if len(b.lines) > 0 {
+			height += b.height + gap
+		}
+	}
+	y := area.Min.Y + (area.Dy()-height)/2
+	for i, b := range blocks {
+		if len(b.lines) == 0 {
+			continue
+		}
+		c.put(l, b, image.Rect(area.Min.X, y, area.Max.X, y+b.height), lines[i].colour, true)
+		y += b.height + gap
+	}
+}
+
+// put adds a block as one element; its rectangle is as wide as the area, so that a change of text stays inside it.
+func (c *composer) put(l *layout, b block, rect image.Rectangle, colour color.RGBA, centered bool) {
+	key := strings.Join(b.lines, "\n") + "|" + strconv.Itoa(b.size) + "|" + strconv.Itoa(int(b.w)) + "|" + strconv.Itoa(int(colour.R)<<8|int(colour.G))
+	l.elements = append(l.elements, element{rect: rect, key: key, text: true, draw: func(img *image.RGBA) {
+		for i, s := range b.lines {
+			x := rect.Min.X
+			if centered {
+				x += (rect.Dx() - c.face.width(s, b.w, b.size)) / 2
+			}
+			c.face.draw(img, s, b.w, b.size, x, rect.Min.Y+i*lineHeight(b.size)+b.size, colour)
+		}
+	}})
+}
+
+// bottomLine says on the left how it is, and on the right what a helper should know.
+func (c *composer) bottomLine(l *layout, s Scene) {
+	area := image.Rectangle{Max: c.size}.Inset(c.margin())
+	size := c.em(3.2)
+	area.Min.Y = area.Max.Y - lineHeight(size)
+	word, colour := "", calm
+	if s.Kind == Ready {
+		word = c.lang.Text.Ready
+		for _, f := range s.Faults {
+			if f == protocol.LinkUnreachable || f == protocol.LinkRefused {
+				word = "" // nobody can call: that is not "ready"
+			}
+		}
+	}
+	split := area.Min.X
+	if word != "" {
+		dot := size * 3 / 10
+		b := c.face.fit(word, bold, size, size, area.Dx()/3, 1)
+		split += 3*dot + b.width + 4*c.unit
+		rect := image.Rect(area.Min.X, area.Min.Y, split-4*c.unit, area.Max.Y)
+		l.elements = append(l.elements, element{rect: rect, key: "ready|" + word, text: true, draw: func(img *image.RGBA) {
+			disc(img, rect.Min.X+dot, rect.Min.Y+size*2/3, dot, colour)
+			c.face.draw(img, word, bold, size, rect.Min.X+3*dot, rect.Min.Y+size, white)
+		}})
+	}
+	if len(s.Faults) > 0 {
+		b := c.face.fit(c.lang.fault(s.Faults[0]), regular, size, 12, area.Max.X-split, 1)
+		c.put(l, b, image.Rect(area.Max.X-b.width, area.Min.Y, area.Max.X, area.Max.Y), soft, false)
+	}
+}
+
+// column places texts one under the other. cut says that one had no room, or not for all of it.
+type column struct {
+	c    *composer
+	l    *layout
+	area image.Rectangle
+	y    int
+	cut  bool
+}
+
+func (col *column) add(t line, gap int) {
+	if t.text == "" {
+		return
+	}
+	b := col.c.face.fit(t.text, t.w, t.size, min(t.size, col.c.em(2.8)), col.area.Dx(), t.max)
+	y := col.y + gap
+	if y+b.height > col.area.Max.Y {
+		col.cut = true
+		return
+	}
+	if len(b.lines) > 0 && strings.HasSuffix(b.lines[len(b.lines)-1], "…") {
+		col.cut = true
+	}
+	col.c.put(col.l, b, image.Rect(col.area.Min.X, y, col.area.Max.X, y+b.height), t.colour, false)
+	col.y = y + b.height
+}
+
+// spare is what may be cut short before everything else is made smaller.
+func (col *column) spare(t line, gap int) {
+	was := col.cut
+	col.add(t, gap)
+	col.cut = was
+}
+
+// split divides the screen into the far picture and the area of the words: beside it, or in portrait below it.
+func (c *composer) split() (far, words image.Rectangle) {
+	m := c.margin()
+	if c.portrait() {
+		h := min(c.size.X*3/4, c.size.Y*6/10)
+		return image.Rect(0, 0, c.size.X, even(h)), image.Rect(m, h+m, c.size.X-m, c.size.Y-m)
+	}
+	w := min(c.size.Y*4/3, c.size.X*3/4)
+	return image.Rect(0, 0, even(w), c.size.Y), image.Rect(w+m, m, c.size.X-m, c.size.Y-m)
+}
+
+func even(n int) int { return n &^ 1 }
+
+func (c *composer) ringing(l *layout, s Scene, now time.Time) {
+	far, words := c.split()
+	l.far = far
+	caller := first(s.Parties)
+	c.placeholder(l, far, caller.Name)
+
+	left := 0
+	if !s.AnswersAt.IsZero() {
+		left = int((s.AnswersAt.Sub(now) + time.Second - 1) / time.Second)
+	}
+	text := c.lang.Text.Answering
+	switch {
+	case left == 1:
+		text = c.lang.Text.AnswersInOne
+	case left > 1:
+		text = fill(c.lang.Text.AnswersIn, "seconds", strconv.Itoa(left))
+	}
+	words.Max.Y = c.below(l, words, []line{
+		{text, regular, c.em(4.2), soft, 4}, {c.lang.Text.NothingToDo, regular, c.em(4.2), calm, 3},
+	}, fill(c.lang.Text.AnswersIn, "seconds", "88"))
+	c.above(l, words, func(col *column, scale float64, lines int) {
+		col.add(line{fill(c.lang.Text.Calling, "name", caller.Name), bold, c.em(7.5 * scale), warm, lines + 1}, 0)
+		col.add(line{fill(c.lang.Text.From, "role", caller.Role, "organisation", caller.Organisation), regular, c.em(4.2 * scale), white, lines}, 2*c.unit)
+		for _, p := range rest(s.Parties) {
+			col.add(line{p.Name + ", " + p.Role, regular, c.em(3.6 * scale), white, lines}, c.unit)
+		}
+		col.spare(line{s.Errand, bold, c.em(4.2 * scale), white, lines}, 3*c.unit)
+	})
+}
+
+func (c *composer) inCall(l *layout, s Scene) {
+	far, words := c.split()
+	l.far = far
+	c.placeholder(l, far, first(s.Parties).Name)
+
+	m := c.margin()
+	var self image.Rectangle
+	if c.portrait() {
+		w := even(words.Dx() * 2 / 5)
+		self = image.Rect(0, 0, w, even(w*3/4)).Add(image.Pt(even(words.Max.X-w), even(words.Min.Y)))
+		words.Max.X = self.Min.X - m
+	} else {
+		w := even(words.Dx())
+		self = image.Rect(0, 0, w, even(w*3/4)).Add(image.Pt(even(words.Min.X), even(words.Min.Y)))
+		words.Min.Y = self.Max.Y + 2*c.unit
+	}
+	if s.Camera {
+		l.self = self
+		l.elements = append(l.elements, element{rect: self, key: "self", draw: func(img *image.RGBA) { fillRect(img, self, panel) }})
+	}
+
+	t := c.lang.Text
+	word := t.BothOff
+	switch {
+	case s.Camera && s.Microphone:
+		word = t.CameraOn
+	case s.Microphone:
+		word = t.CameraOffSoundOn
+	case s.Camera:
+		word = t.SoundOffCameraOn
+	}
+	below := []line{{word, bold, c.em(4.2), warm, 3}}
+	for _, f := range s.Faults[:min(len(s.Faults), 2)] {
+		below = append(below, line{c.lang.fault(f), regular, c.em(2.8), soft, 3})
+	}
+	words.Max.Y = c.below(l, words, below, "")
+	c.above(l, words, func(col *column, scale float64, lines int) {
+		if scale == 1 {
+			col.add(line{t.TalkingWith, regular, c.em(3.6), soft, 2}, 0)
+		}
+		for i, p := range s.Parties {
+			size := 5.6
+			if i > 0 {
+				size = 4.2
+			}
+			col.add(line{p.Name, bold, c.em(size * scale), white, lines}, c.unit)
+			role := p.Role
+			if i == 0 || p.Organisation != s.Parties[0].Organisation {
+				role = fill(t.From, "role", p.Role, "organisation", p.Organisation)
+			}
+			if scale > 0.6 || i == 0 {
+				col.add(line{role, regular, c.em(3.6 * scale), soft, lines}, 0)
+			}
+		}
+	})
+}
+
+// below places lines at the lower end of area and returns where the rest ends. They always fit. The first has room for widest, so
+// that nothing moves while it changes.
+func (c *composer) below(l *layout, area image.Rectangle, lines []line, widest string) int {
+	probe := &column{c: c, l: &layout{}, area: area, y: area.Min.Y}
+	for i, t := range lines {
+		if i == 0 && len(widest) > len(t.text) {
+			t.text = widest
+		}
+		probe.add(t, c.unit)
+	}
+	top := area.Max.Y - (probe.y - area.Min.Y)
+	col := &column{c: c, l: l, area: area, y: top}
+	for _, t := range lines {
+		col.add(t, c.unit)
+	}
+	return top - c.unit
+}
+
+// above places what texts adds from the upper end of area, in smaller type and fewer lines until all of it is there.
+func (c *composer) above(l *layout, area image.Rectangle, texts func(col *column, scale float64, lines int)) {
+	for _, scale := range []float64{1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3} {
+		for lines := 4; lines > 0; lines-- {
+			probe := &column{c: c, l: &layout{}, area: area, y: area.Min.Y}
+			if texts(probe, scale, lines); probe.cut && (scale > 0.3 || lines > 1) {
+				continue
+			}
+			texts(&column{c: c, l: l, area: area, y: area.Min.Y}, scale, lines)
+			return
+		}
+	}
+}
+
+// placeholder is what is seen until the picture comes: the caller's initials.
+func (c *composer) placeholder(l *layout, rect image.Rectangle, name string) {
+	initials := initials(name)
+	size := min(rect.Dx(), rect.Dy()) / 6
+	l.elements = append(l.elements, element{rect: rect, key: "placeholder|" + initials, draw: func(img *image.RGBA) {
+		fillRect(img, rect, farGround)
+		centre := rect.Min.Add(rect.Size().Div(2))
+		disc(img, centre.X, centre.Y, size*3/2, panel)
+		w := c.face.width(initials, bold, size)
+		c.face.draw(img, initials, bold, size, centre.X-w/2, centre.Y+size*35/100, soft)
+	}})
+}
+
+func first(p []protocol.Party) protocol.Party {
+	if len(p) == 0 {
+		return protocol.Party{}
+	}
+	return p[0]
+}
+
+func rest(p []protocol.Party) []protocol.Party {
+	if len(p) == 0 {
+		return nil
+	}
+	return p[1:]
+}
+
+func initials(name string) string {
+	words := strings.Fields(name)
+	if len(words) > 2 {
+		words = []string{words[0], words[len(words)-1]}
+	}
+	var b strings.Builder
+	for _, w := range words {
+		for _, r := range w {
+			b.WriteRune(unicode.ToUpper(r))
+			break
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,486 @@
+package screen
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"vindu/protocol"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var update = flag.Bool("update", false, "write the golden images anew; look at each of them before committing")
+
+var noon = time.Date(2026, 11, 24, 10, 24, 30, 0, time.UTC) // a Tuesday
+
+var (
+	anne   = protocol.Party{Name: "Anne Berg", Role: "nurse", Organisation: "Åsane home care"}
+	relief = protocol.Party{Name: "Øystein Håkonsen-Sjursæther", Role: "interpreter, Tigrinya", Organisation: "Tolketjenesten"}
+	son    = protocol.Party{Name: "Per Aasen", Role: "relative", Organisation: "Åsane home care"}
+	long   = protocol.Party{
+		Name: "Bartholomeus Konstantin Wilhelmsen-Fredriksborg the Third of Nordfjordeid", Role: "senior consultant in geriatric medicine and rehabilitation",
+		Organisation: "Helse Bergen Haukeland University Hospital, Department of Geriatrics",
+	}
+)
+
+func scenes() map[string]Scene {
+	return map[string]Scene{
+		"starting":      {},
+		"not-set-up":    {Kind: NotSetUp, Code: "ABCD-EFGH-IJKL-MNOP", Faults: []protocol.Code{protocol.IdentityNone}},
+		"ready":         {Kind: Ready},
+		"ready-offline": {Kind: Ready, Faults: []protocol.Code{protocol.LinkUnreachable}},
+		"ready-test":    {Kind: Ready, Faults: []protocol.Code{protocol.CaptureTestPicture}},
+		"ringing":       {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", AnswersAt: noon.Add(5 * time.Second)},
+		"ringing-now":   {Kind: Ringing, Parties: []protocol.Party{anne}},
+		"ringing-long":  {Kind: Ringing, Parties: []protocol.Party{long, relief, son}, Errand: strings.Repeat("A talk about the medicine and the stairs. ", 5), AnswersAt: noon.Add(15 * time.Second)},
+		"in-call":       {Kind: InCall, Parties: []protocol.Party{anne}, Camera: true, Microphone: true},
+		"in-call-fault": {Kind: InCall, Parties: []protocol.Party{anne}, Microphone: true, Faults: []protocol.Code{protocol.CaptureCameraGone}},
+		"in-call-test": {Kind: InCall, Parties: []protocol.Party{anne, relief}, Camera: true, Microphone: true, Faults: []protocol.Code{
+			protocol.CaptureTestPicture, protocol.CaptureTestSound,
+		}},
+		"in-call-long": {Kind: InCall, Parties: []protocol.Party{long, relief, son, long}, Camera: true, Microphone: true, Faults: []protocol.Code{"quality.unheard_of"}},
+		"ended":        {Kind: Ended},
+		"ended-no":     {Kind: Ended, SaidNo: true},
+	}
+}
+
+var sizes = []image.Point{{800, 480}, {1024, 600}, {1280, 720}, {1280, 800}, {1920, 1080}, {480, 800}, {720, 1280}, {1080, 1920}}
+
+// golden are the pairs of scenes and looks that are kept as images. Every one was looked at.
+var golden = []struct {
+	tag  string
+	size image.Point
+	only string // scenes whose names begin so
+}{
+	{"en", image.Pt(1280, 720), ""},
+	{"nb", image.Pt(800, 480), ""},
+	{"nn", image.Pt(720, 1280), ""},
+	{"nb", image.Pt(1920, 1080), "ringing"},
+}
+
+func TestGolden(t *testing.T) {
+	for _, g := range golden {
+		lang := load(t, g.tag)
+		for name, scene := range scenes() {
+			if !strings.HasPrefix(name, g.only) {
+				continue
+			}
+			file := fmt.Sprintf("%s-%s-%dx%d.png", name, g.tag, g.size.X, g.size.Y)
+			t.Run(file, func(t *testing.T) {
+				p, err := newPainter(lang, g.size.X, g.size.Y)
+				if err != nil {
+					t.Fatal(err)
+				}
+				img, _, _ := p.paint(scene, noon)
+				compare(t, file, img)
+			})
+		}
+	}
+}
+
+func compare(t *testing.T, file string, img *image.RGBA) {
+	t.Helper()
+	path := filepath.Join("testdata", "golden", file)
+	if *update {
+		var b bytes.Buffer
+		if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&b, img); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoded, err := png.Decode(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if decoded.Bounds() != img.Rect {
+		t.Fatalf("size %v, want %v", img.Rect, decoded.Bounds())
+	}
+	// Rasterizers of different processors round differently: a shade is nothing, a changed picture is many pixels.
+	different := 0
+	for y := range img.Rect.Max.Y {
+		for x := range img.Rect.Max.X {
+			want := color.RGBAModel.Convert(decoded.At(x, y)).(color.RGBA)
+			got := img.RGBAAt(x, y)
+			if absDiff(got.R, want.R) > 16 || absDiff(got.G, want.G) > 16 || absDiff(got.B, want.B) > 16 {
+				different++
+			}
+		}
+	}
+	if different > 20 {
+		out := filepath.Join(t.ArtifactDir(), file)
+		f, err := os.Create(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := png.Encode(f, img); err != nil {
+			t.Fatal(err)
+		}
+		t.Errorf("%d pixels differ from %s; what was drawn is in %s. If it is right, look at it and run with -update", different, path, out)
+	}
+}
+
+func absDiff(a, b uint8) int { return max(int(a)-int(b), int(b)-int(a)) }
+
+func load(t *testing.T, tag string) *Language {
+	t.Helper()
+	l, err := LoadLanguage(tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestLayout checks each scene in each language and size for what a person would notice at once.
+func TestLayout(t *testing.T) {
+	for _, tag := range Languages() {
+		lang := load(t, tag)
+		for _, size := range sizes {
+			c, err := newComposer(lang, size.X, size.Y)
+			if err != nil {
+				t.Fatal(err)
+			}
+			screen := image.Rectangle{Max: size}
+			for name, scene := range scenes() {
+				t.Run(fmt.Sprintf("%s %s %v", name, tag, size), func(t *testing.T) {
+					l := c.compose(scene, noon)
+					for i, e := range l.elements {
+						if !e.rect.In(screen) || e.rect.Empty() {
+							t.Errorf("%q at %v is not on the screen", e.key, e.rect)
+						}
+						if e.text && (e.rect.Overlaps(l.far) || e.rect.Overlaps(l.self)) {
+							t.Errorf("%q at %v lies over a picture", e.key, e.rect)
+						}
+						for _, other := range l.elements[:i] {
+							if e.rect.Overlaps(other.rect) {
+								t.Errorf("%q at %v lies over %q at %v", e.key, e.rect, other.key, other.rect)
+							}
+						}
+					}
+					if scene.Kind == Ringing || scene.Kind == InCall {
+						if l.far.Dx()*l.far.Dy() < size.X*size.Y*35/100 {
+							t.Errorf("the far picture has %v", l.far.Size())
+						}
+						if !strings.Contains(all(l), strings.Fields(scene.Parties[0].Name)[0]) {
+							t.Error("the caller's name is not there")
+						}
+					}
+					if scene.Kind == InCall {
+						if got := !l.self.Empty(); got != scene.Camera {
+							t.Errorf("own picture: %v, camera: %v", got, scene.Camera)
+						}
+						for _, word := range strings.Fields(map[bool]string{true: lang.Text.CameraOn, false: lang.Text.CameraOffSoundOn}[scene.Camera]) {
+							if !strings.Contains(all(l), word) {
+								t.Errorf("it is not said in words what is on: %q is missing", word)
+							}
+						}
+						for _, p := range scene.Parties[:min(2, len(scene.Parties))] {
+							if !strings.Contains(all(l), strings.Fields(p.Name)[0]) {
+								t.Errorf("%s is not on the screen", p.Name)
+							}
+						}
+					} else if !l.self.Empty() {
+						t.Error("the own picture is shown outside a call")
+					}
+				})
+			}
+		}
+	}
+}
+
+// all is every text of a layout.
+func all(l layout) string {
+	var b strings.Builder
+	for _, e := range l.elements {
+		if e.text {
+			b.WriteString(strings.ReplaceAll(e.key, "\n", " ") + " ")
+		}
+	}
+	return b.String()
+}
+
+// TestContrast computes WCAG 2.2's contrast ratio of every text colour.
+func TestContrast(t *testing.T) {
+	luminance := func(c color.RGBA) float64 {
+		f := func(v uint8) float64 {
+			x := float64(v) / 255
+			if x <= 0.04045 {
+				return x / 12.92
+			}
+			return math.Pow((x+0.055)/1.055, 2.4)
+		}
+		return 0.2126*f(c.R) + 0.7152*f(c.G) + 0.0722*f(c.B)
+	}
+	for name, pair := range map[string][2]color.RGBA{
+		"white": {white, ground}, "soft": {soft, ground}, "warm": {warm, ground}, "calm": {calm, ground}, "initials": {soft, panel},
+	} {
+		if ratio := (luminance(pair[0]) + 0.05) / (luminance(pair[1]) + 0.05); ratio < 7 {
+			t.Errorf("%s: %.1f:1", name, ratio)
+		}
+	}
+}
+
+// TestPartialPaint compares a painter that goes from scene to scene with one that begins anew.
+func TestPartialPaint(t *testing.T) {
+	lang := load(t, "nb")
+	p, err := newPainter(lang, 1280, 720)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := scenes()
+	at := noon
+	step := func(name string, s Scene, full bool) {
+		t.Helper()
+		before := image.NewRGBA(p.img.Rect)
+		copy(before.Pix, p.img.Pix)
+		img, _, dirty := p.paint(s, at)
+		fresh, err := newPainter(lang, 1280, 720)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _, _ := fresh.paint(s, at)
+		if !bytes.Equal(img.Pix, want.Pix) {
+			t.Errorf("%s: painting what changed is not the same as painting all", name)
+		}
+		for y := range 720 {
+			for x := range 1280 {
+				if img.RGBAAt(x, y) != before.RGBAAt(x, y) && !inAny(image.Pt(x, y), dirty) {
+					t.Fatalf("%s: (%d, %d) changed outside %v", name, x, y, dirty)
+				}
+			}
+		}
+		if !full && len(dirty) > 0 && dirty[0] == img.Rect {
+			t.Errorf("%s: all was painted", name)
+		}
+	}
+	step("ready", all["ready"], true)
+	at = at.Add(time.Minute)
+	step("a minute later", all["ready"], false)
+	step("offline", all["ready-offline"], true)
+	ringing := all["ringing"]
+	ringing.AnswersAt = at.Add(12 * time.Second)
+	step("ringing", ringing, true)
+	for range 12 {
+		at = at.Add(time.Second)
+		step("a second later", ringing, false)
+	}
+	step("in call", all["in-call"], true)
+	step("fault", all["in-call-fault"], true)
+	if _, _, dirty := p.paint(all["in-call-fault"], at); len(dirty) != 0 {
+		t.Errorf("nothing changed, painted %v", dirty)
+	}
+}
+
+func inAny(p image.Point, rects []image.Rectangle) bool {
+	for _, r := range rects {
+		if p.In(r) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestDays(t *testing.T) {
+	for _, test := range []struct {
+		tag, at, day, date string
+	}{
+		{"en", "2026-11-24T10:00", "Tuesday morning", "24 November 2026"},
+		{"en", "2026-03-01T00:00", "Sunday, night", "1 March 2026"},
+		{"en", "2026-05-17T18:00", "Sunday evening", "17 May 2026"},
+		{"nb", "2026-11-24T10:00", "Tirsdag formiddag", "24. november 2026"},
+		{"nb", "2026-11-28T03:00", "Natt til lørdag", "28. november 2026"},
+		{"nn", "2026-11-24T08:59", "Tysdag morgon", "24. november 2026"},
+		{"nn", "2026-11-28T12:00", "Laurdag ettermiddag", "28. november 2026"},
+	} {
+		at, err := time.Parse("2006-01-02T15:04", test.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := load(t, test.tag)
+		if got := l.day(at); got != test.day {
+			t.Errorf("%s %s: %q, want %q", test.tag, test.at, got, test.day)
+		}
+		if got := l.date(at); got != test.date {
+			t.Errorf("%s %s: %q, want %q", test.tag, test.at, got, test.date)
+		}
+	}
+}
+
+// TestLanguagesSayTheSame asks that no language lacks a fault or a placeholder that another has.
+func TestLanguagesSayTheSame(t *testing.T) {
+	en := load(t, "en")
+	for _, tag := range Languages() {
+		l := load(t, tag)
+		for code := range en.Fault {
+			if l.Fault[code] == "" {
+				t.Errorf("%s: no text for %s", tag, code)
+			}
+			if code != "other" && protocol.Explain(protocol.Code(code)).Sentence == protocol.Explain(protocol.Unknown).Sentence {
+				t.Errorf("%s: %s is not in the register", tag, code)
+			}
+		}
+		if len(l.Fault) != len(en.Fault) {
+			t.Errorf("%s has %d faults, en has %d", tag, len(l.Fault), len(en.Fault))
+		}
+		a, b := reflect.ValueOf(en.Text), reflect.ValueOf(l.Text)
+		for i := range a.NumField() {
+			for _, placeholder := range []string{"{name}", "{role}", "{organisation}", "{seconds}"} {
+				if strings.Contains(a.Field(i).String(), placeholder) != strings.Contains(b.Field(i).String(), placeholder) {
+					t.Errorf("%s: %s and en differ in %s", tag, a.Type().Field(i).Name, placeholder)
+				}
+			}
+		}
+	}
+	if _, err := LoadLanguage("xx"); err == nil || !strings.Contains(err.Error(), "nb") {
+		t.Errorf("an unknown language: %v", err)
+	}
+}
+
+// TestEveryLetterIsThere looks for letters that the typeface lacks.
+func TestEveryLetterIsThere(t *testing.T) {
+	face, err := newTypeface()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tag := range Languages() {
+		b, err := languageFiles.ReadFile("language/" + tag + ".toml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range string(b) + "…éüöäÉ–’ČčĐđŠšŽžÁá" {
+			if r < ' ' {
+				continue
+			}
+			if g, err := face.fonts[bold][face.which(bold, r)].GlyphIndex(&face.buf, r); err != nil || g == 0 {
+				t.Errorf("%s: no glyph for %q", tag, r)
+			}
+		}
+	}
+}
+
+func TestWrap(t *testing.T) {
+	face, err := newTypeface()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, text string
+		lines      int
+	}{
+		{"empty", "", 2}, {"one word", "Anne", 2}, {"a word too long", strings.Repeat("a", 256), 3}, {"wide runes", strings.Repeat("Ø", 200), 2},
+		{"unknown runes", strings.Repeat("漢", 50), 2}, {"spaces", "  a   b  ", 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, width := range []int{1, 7, 40, 300} {
+				b := face.fit(test.text, bold, 30, 10, width, test.lines)
+				if len(b.lines) > test.lines {
+					t.Errorf("%d lines in %d pixels", len(b.lines), width)
+				}
+				for _, l := range b.lines {
+					if w := face.width(l, bold, b.size); w > width && len([]rune(l)) > 2 {
+						t.Errorf("%q is %d wide, at most %d", l, w, width)
+					}
+				}
+			}
+		})
+	}
+}
+
+type memory struct {
+	mu   sync.Mutex
+	err  error
+	sets int
+}
+
+func (m *memory) Size() (w, h int) { return 800, 480 }
+
+func (m *memory) SetScene(*image.RGBA, image.Rectangle, image.Rectangle, ...image.Rectangle) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sets++
+	return m.err
+}
+
+func (m *memory) painted() int {
+	synctest.Wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.sets
+	m.sets = 0
+	return n
+}
+
+// TestPaintsOnlyWhatChanges counts paintings over an hour of rest, a ring and a call.
+func TestPaintsOnlyWhatChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &memory{}
+		s, err := New(d, load(t, "en"), time.Now, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		check := func(what string, want int) {
+			t.Helper()
+			if got := d.painted(); got != want {
+				t.Errorf("%s: painted %d times, want %d", what, got, want)
+			}
+		}
+		check("at the start", 1)
+		s.Show(Scene{Kind: Ready})
+		check("ready", 1)
+		s.Show(Scene{Kind: Ready})
+		check("ready again", 0)
+		<-time.After(time.Hour + time.Second)
+		check("an hour of rest", 60)
+		s.Show(Scene{Kind: Ringing, Parties: []protocol.Party{anne}, AnswersAt: time.Now().Add(5 * time.Second)})
+		check("ringing", 1)
+		<-time.After(10 * time.Second)
+		check("five seconds of countdown", 5)
+		s.Show(Scene{Kind: InCall, Parties: []protocol.Party{anne}, Camera: true})
+		check("in call", 1)
+		<-time.After(time.Hour)
+		check("an hour of call", 0)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestDisplayFails(t *testing.T) {
+	d := &memory{err: errors.New("unplugged")}
+	s, err := New(d, load(t, "en"), time.Now, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Run(t.Context()); err == nil {
+		t.Error("Run hides that the display failed")
+	}
+}

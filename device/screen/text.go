@@ -1,0 +1,211 @@
+package screen
+
+import (
+	_ "embed" // the typeface
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"strings"
+
+	"golang.org/x/image/font"
+	"golang.org/x/image/font/opentype"
+	"golang.org/x/image/font/sfnt"
+	"golang.org/x/image/math/fixed"
+)
+
+// Atkinson Hyperlegible Next is made for readers with low vision; its licence (SIL OFL 1.1) is in font/OFL.txt. The files are the
+// latin and latin-ext subsets of fontsource, unpacked from WOFF.
+var (
+	//go:embed font/AtkinsonHyperlegibleNext-Regular.ttf
+	regularLatin []byte
+	//go:embed font/AtkinsonHyperlegibleNext-Regular-Ext.ttf
+	regularExtended []byte
+	//go:embed font/AtkinsonHyperlegibleNext-Bold.ttf
+	boldLatin []byte
+	//go:embed font/AtkinsonHyperlegibleNext-Bold-Ext.ttf
+	boldExtended []byte
+)
+
+type weight uint8
+
+const (
+	regular weight = iota
+	bold
+)
+
+// typeface draws text. For one goroutine.
+type typeface struct {
+	fonts [2][2]*sfnt.Font // by weight; latin before extended
+	faces map[faceKey]font.Face
+	buf   sfnt.Buffer
+}
+
+type faceKey struct {
+	w    weight
+	ext  int
+	size int // pixels per em
+}
+
+func newTypeface() (*typeface, error) {
+	t := &typeface{faces: map[faceKey]font.Face{}}
+	for w, files := range [2][2][]byte{{regularLatin, regularExtended}, {boldLatin, boldExtended}} {
+		for i, b := range files {
+			f, err := sfnt.Parse(b)
+			if err != nil {
+				return nil, fmt.Errorf("typeface: %w", err)
+			}
+			t.fonts[w][i] = f
+		}
+	}
+	return t, nil
+}
+
+func (t *typeface) face(w weight, ext, size int) font.Face {
+	key := faceKey{w, ext, size}
+	if f := t.faces[key]; f != nil {
+		return f
+	}
+	f, err := opentype.NewFace(t.fonts[w][ext], &opentype.FaceOptions{Size: float64(size), DPI: 72, Hinting: font.HintingNone})
+	if err != nil {
+		panic(err) // fonts that parsed, options that are constant: cannot happen
+	}
+	if len(t.faces) > 64 { // sizes of one screen are few; this bounds odd use
+		clear(t.faces)
+	}
+	t.faces[key] = f
+	return f
+}
+
+// which returns the font that has r: the extended one only if the other has not.
+func (t *typeface) which(w weight, r rune) int {
+	if g, err := t.fonts[w][0].GlyphIndex(&t.buf, r); err == nil && g != 0 {
+		return 0
+	}
+	if g, err := t.fonts[w][1].GlyphIndex(&t.buf, r); err == nil && g != 0 {
+		return 1
+	}
+	return 0
+}
+
+// each calls f with every rune, the face that has it and how far it goes, kerning included.
+func (t *typeface) each(s string, w weight, size int, f func(r rune, face font.Face, x, advance fixed.Int26_6)) fixed.Int26_6 {
+	var x fixed.Int26_6
+	var last rune
+	lastFont := -1
+	for _, r := range s {
+		which := t.which(w, r)
+		face := t.face(w, which, size)
+		if which == lastFont {
+			x += face.Kern(last, r)
+		}
+		advance, _ := face.GlyphAdvance(r)
+		if f != nil {
+			f(r, face, x, advance)
+		}
+		x += advance
+		last, lastFont = r, which
+	}
+	return x
+}
+
+func (t *typeface) width(s string, w weight, size int) int { return t.each(s, w, size, nil).Ceil() }
+
+// draw draws one line with its baseline at y.
+func (t *typeface) draw(img draw.Image, s string, w weight, size, x, y int, c color.Color) {
+	src := image.NewUniform(c)
+	t.each(s, w, size, func(r rune, face font.Face, at, _ fixed.Int26_6) {
+		rect, mask, maskp, _, ok := face.Glyph(fixed.Point26_6{X: fixed.I(x) + at, Y: fixed.I(y)}, r)
+		if ok {
+			draw.DrawMask(img, rect, src, image.Point{}, mask, maskp, draw.Over)
+		}
+	})
+}
+
+// block is text that was broken into lines for a width.
+type block struct {
+	lines  []string
+	w      weight
+	size   int // pixels per em
+	width  int
+	height int
+}
+
+// lineHeight is 1.25 em: enough for Å over g.
+func lineHeight(size int) int { return (size*5 + 3) / 4 }
+
+// fit breaks s into at most lines lines of at most width pixels, at the largest size from size down to 60 % of it (never under
+// least) at which it fits; what still does not fit is cut with an ellipsis.
+func (t *typeface) fit(s string, w weight, size, least, width, lines int) block {
+	least = max(least, size*6/10)
+	for at := size; ; at = max(at*19/20, least) {
+		broken, fits := t.wrap(s, w, at, width, lines)
+		if fits || at <= least {
+			b := block{lines: broken, w: w, size: at, height: len(broken) * lineHeight(at)}
+			for _, l := range broken {
+				b.width = max(b.width, t.width(l, w, at))
+			}
+			return b
+		}
+		if at == 1 {
+			return block{}
+		}
+	}
+}
+
+// wrap breaks at spaces, and inside words only where a word alone is too wide.
+func (t *typeface) wrap(s string, w weight, size, width, lines int) ([]string, bool) {
+	var out []string
+	line := ""
+	fits := true
+	for _, word := range strings.Fields(s) {
+		joined := word
+		if line != "" {
+			joined = line + " " + word
+		}
+		if t.width(joined, w, size) <= width {
+			line = joined
+			continue
+		}
+		if line != "" {
+			out = append(out, line)
+		}
+		line = word
+		for t.width(line, w, size) > width {
+			fits = false
+			head := t.cut(line, w, size, width)
+			if len(head) == len(line) {
+				break
+			}
+			out = append(out, head)
+			line = line[len(head):]
+		}
+	}
+	if line != "" {
+		out = append(out, line)
+	}
+	if len(out) > lines {
+		fits = false
+		out = out[:lines]
+		last := out[lines-1]
+		for last != "" && t.width(last+"…", w, size) > width {
+			r := []rune(last)
+			last = strings.TrimRight(string(r[:len(r)-1]), " ")
+		}
+		out[lines-1] = last + "…"
+	}
+	return out, fits
+}
+
+// cut returns the longest beginning of s that is no wider than width, at least one rune.
+func (t *typeface) cut(s string, w weight, size, width int) string {
+	end := 0
+	for i, r := range s {
+		next := i + len(string(r))
+		if end > 0 && t.width(s[:next], w, size) > width {
+			break
+		}
+		end = next
+	}
+	return s[:end]
+}
