@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // barRow draws the bars, moved to the left, with some noise.
@@ -158,5 +159,49 @@ func TestIdle(t *testing.T) {
 	}
 	if _, err := ReadCPU(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestRate(t *testing.T) {
+	const second = time.Second
+	var steady, gap []time.Duration
+	for at := time.Duration(0); at < 30*second; at += second / 10 {
+		steady = append(steady, at)
+		if at < 10*second || at >= 14*second {
+			gap = append(gap, at)
+		}
+	}
+	cases := []struct {
+		name   string
+		events []time.Duration
+		want   Rate
+	}{
+		{"steady", steady, Rate{10, 10}},
+		{"a gap of four seconds", gap, Rate{260.0 / 30, 2}},
+		{"nothing", nil, Rate{}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			got := RateOf(c.events, 30*second, 5*second)
+			if math.Abs(got.Mean-c.want.Mean) > 1e-9 || math.Abs(got.Worst-c.want.Worst) > 1e-9 {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
+	}
+	moved := Moving([]time.Duration{0, 1, 2, 3}, []int{5, 5, 6, 5})
+	if !slices.Equal(moved, []time.Duration{2, 3}) {
+		t.Errorf("moved at %v", moved)
+	}
+}
+
+func TestPPM(t *testing.T) {
+	picture, err := parsePPM([]byte("P6\n2 1\n255\n\x01\x02\x03\n\x05\x06"))
+	if err != nil || picture.at(1, 0) != (color.RGBA{10, 5, 6, 255}) {
+		t.Errorf("%v, %v", picture, err)
+	}
+	for _, broken := range []string{"", "P6\n2 1\n255\n\x01", "P5\n1 1\n255\n\x01\x02\x03", "P6\n-1 -1\n255\n\x01\x02\x03"} {
+		if picture, err := parsePPM([]byte(broken)); err == nil {
+			t.Errorf("%q was taken for %v", broken, picture)
+		}
 	}
 }
