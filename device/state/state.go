@@ -62,6 +62,9 @@ func OpenOn(disk Disk, path string) (*Dir, error) {
 	if err := disk.Mkdir(path); err != nil {
 		return nil, coded("make", path, err)
 	}
+	// So that a new folder does not vanish with all that is synced in it. Its parent may be closed to us; then it is somebody
+	// else's, and older.
+	_ = disk.SyncDir(filepath.Dir(path))
 	return &Dir{disk: disk, path: path}, nil
 }
 

@@ -1,0 +1,176 @@
+package clock
+
+import (
+	"errors"
+	"log/slog"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vindu/device/state"
+	"vindu/device/state/statetest"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func open(t *testing.T, disk *statetest.Disk) *state.Dir {
+	t.Helper()
+	dir, err := state.OpenOn(disk, "/state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// In a synctest bubble the system's clock begins at midnight of 2000-01-01: a terminal without a clock battery.
+func TestFloor(t *testing.T) {
+	built := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		name     string
+		built    time.Time
+		observed time.Time // by an earlier run; zero: none
+		file     string    // instead of what an earlier run wrote
+		want     time.Time
+	}{
+		{"the system's clock is right", time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC), time.Time{}, "", time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)},
+		{"never seen the clinic", built, time.Time{}, "", built},
+		{"seen after the build", built, built.Add(1000 * time.Hour), "", built.Add(1000 * time.Hour)},
+		{"software newer than last seen", built, built.Add(-1000 * time.Hour), "", built},
+		{"damaged file", built, time.Time{}, "yesterday", built},
+		{"empty file", built, time.Time{}, "\n", built},
+		{"file from beyond time", built, time.Time{}, "9223372036854775807", built},
+		{"negative file", built, time.Time{}, "-1", built},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				disk := statetest.New()
+				dir := open(t, disk)
+				if !c.observed.IsZero() {
+					if err := New(dir, c.built, quiet).Observe(c.observed, 0); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if c.file != "" {
+					disk.Corrupt("/state/clock", []byte(c.file))
+				}
+				clock := New(open(t, disk.After(statetest.Everything)), c.built, quiet)
+				if got := clock.Now(); !got.Equal(c.want) {
+					t.Errorf("got %v, want %v", got, c.want)
+				}
+				time.Sleep(time.Hour) // allowed: of the bubble
+				if got := clock.Now(); !got.Equal(c.want.Add(time.Hour)) {
+					t.Errorf("an hour later: got %v, want %v", got, c.want.Add(time.Hour))
+				}
+				if got, want := clock.Off(), c.want.After(time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)); got != want {
+					t.Errorf("off: got %v, want %v", got, want)
+				}
+			})
+		})
+	}
+}
+
+func TestOffset(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		ahead time.Duration // the clinic's clock, of ours
+		off   bool
+	}{
+		{"same", 0, false},
+		{"a little ahead", 59 * time.Second, false},
+		{"a little behind", -59 * time.Second, false},
+		{"far ahead", 61 * time.Second, true},
+		{"far behind", -61 * time.Second, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				clock := New(open(t, statetest.New()), time.Unix(0, 0), quiet)
+				if _, known := clock.Offset(); known || clock.Off() {
+					t.Error("an offset before the clinic was heard")
+				}
+				before := clock.Now()
+				if err := clock.Observe(time.Now().Add(c.ahead-time.Second), 2*time.Second); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Hour) // allowed: of the bubble
+				if got, known := clock.Offset(); got != c.ahead || !known || clock.Off() != c.off {
+					t.Errorf("offset %v %v, off %v; want %v, off %v", got, known, clock.Off(), c.ahead, c.off)
+				}
+				// The clinic moves the clock forward, never back.
+				want := before.Add(time.Hour)
+				if ahead := c.ahead - time.Second; ahead > 0 {
+					want = want.Add(ahead)
+				}
+				if got := clock.Now(); !got.Equal(want) {
+					t.Errorf("now %v, want %v", got, want)
+				}
+			})
+		})
+	}
+}
+
+// TestWear counts writes: one an hour at most, however often the clinic is heard.
+func TestWear(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := statetest.New()
+		clock := New(open(t, disk), time.Unix(0, 0), quiet)
+		writes := func() int { return disk.Steps() }
+		if err := clock.Observe(time.Now(), 0); err != nil {
+			t.Fatal(err)
+		}
+		first := writes()
+		for range 59 {
+			time.Sleep(time.Minute) // allowed: of the bubble
+			if err := clock.Observe(time.Now(), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if writes() != first {
+			t.Errorf("%d steps within the hour", writes()-first)
+		}
+		time.Sleep(time.Minute) // allowed: of the bubble
+		if err := clock.Observe(time.Now(), 0); err != nil || writes() == first {
+			t.Errorf("nothing written after an hour, %v", err)
+		}
+	})
+}
+
+func TestDiskFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := statetest.New()
+		clock := New(open(t, disk), time.Unix(0, 0), quiet)
+		disk.Fail("write", syscall.ENOSPC)
+		told := time.Now().Add(time.Hour)
+		if err := clock.Observe(told, 0); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("got %v", err)
+		}
+		if got := clock.Now(); !got.Equal(told) {
+			t.Errorf("the floor does not hold: %v", got)
+		}
+		disk.Fail("write", nil)
+		if err := clock.Observe(told, 0); err != nil {
+			t.Error(err)
+		}
+		if got := New(open(t, disk.After(statetest.Everything)), time.Unix(0, 0), quiet).Now(); !got.Equal(told) {
+			t.Errorf("after a restart: %v", got)
+		}
+	})
+}
+
+func TestBuilt(t *testing.T) {
+	if got := Built(); got.Before(released) || got.After(time.Now().AddDate(1, 0, 0)) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"", "0", "1767225600000", "1767225600000\n", "-5", "9999999999999999999", "1e9", " 1"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := parse(b)
+		if err == nil && (got.Year() < 1970 || got.Year() > 9999) {
+			t.Errorf("parsed %q as %v", b, got)
+		}
+	})
+}

@@ -1,0 +1,63 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"testing"
+)
+
+// FuzzGrant: whatever is in the file, decoding it ends with an error or with a complete grant that encodes again.
+func FuzzGrant(f *testing.F) {
+	sound, err := os.ReadFile("testdata/clinic.pem")
+	if err != nil {
+		f.Fatal(err)
+	}
+	if _, err := decodeGrant(sound); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sound)
+	f.Add(sound[:len(sound)/2])
+	f.Add(bytes.ReplaceAll(sound, []byte("CERTIFICATE"), []byte("VINDU CLINIC")))
+	f.Add([]byte("-----BEGIN VINDU CLINIC-----\noA==\n-----END VINDU CLINIC-----\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		g, err := decodeGrant(b)
+		if err != nil {
+			return
+		}
+		if len(g.Chain) == 0 || g.Root == nil || g.Settings == nil {
+			t.Fatalf("incomplete grant %+v", g)
+		}
+		again, err := encodeGrant(g)
+		if err != nil {
+			return // more than the bounds of writing allow
+		}
+		if _, err := decodeGrant(again); err != nil {
+			t.Errorf("own encoding does not decode: %v", err)
+		}
+	})
+}
+
+// FuzzKey: whatever is in the file, parsing it does not panic, and a key that is accepted can be written.
+func FuzzKey(f *testing.F) {
+	sound, err := os.ReadFile("testdata/key.pem")
+	if err != nil {
+		f.Fatal(err)
+	}
+	if _, err := parseKey(sound); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sound)
+	f.Add(sound[:len(sound)/2])
+	f.Add(pem.EncodeToMemory(&pem.Block{Type: keyBlock}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		key, err := parseKey(b)
+		if err != nil {
+			return
+		}
+		if _, err := x509.MarshalPKCS8PrivateKey(key); err != nil {
+			t.Error(err)
+		}
+	})
+}
