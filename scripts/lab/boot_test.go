@@ -150,9 +150,14 @@ func TestDevicesKeepTheirContracts(t *testing.T) {
 		files["/contracts/"+name] = program
 	}
 	guest := Boot(t, Options{Programs: files})
+	// With one stream in each direction the loop is a card that can be busy.
+	_, err = guest.Exec(t.Context(), control.Command{Args: []string{"sh", "-c", "rmmod snd_aloop && modprobe snd_aloop index=0 pcm_substreams=1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	devices := []string{
 		"VINDU_LAB_CAMERA=/dev/video0", "VINDU_LAB_DISPLAY=/dev/dri/card0",
-		"VINDU_LAB_CAPTURE=" + TerminalMicrophone, "VINDU_LAB_PLAYBACK=" + TerminalSpeaker,
+		"VINDU_LAB_CAPTURE=hw:CARD=Loopback,DEV=1", "VINDU_LAB_PLAYBACK=hw:CARD=Loopback,DEV=0",
 	}
 	for _, name := range sortedKeys(programs) {
 		t.Run(name, func(t *testing.T) {
