@@ -153,6 +153,7 @@ type Decision struct {
 	Ring        time.Duration     // from "who is calling" to the answer; may be 0
 	SeeFirst    time.Duration     // after the ring, how long to wait for the caller's picture before being seen; may be 0
 	MaxDuration time.Duration     // of talking
+	Reason      protocol.Code     // why not, on the record, where Decision alone does not say it; may be empty
 }
 
 // Scene is what a person is shown.

@@ -300,7 +300,11 @@ func verifying(s State, e Event) (State, []Effect) {
 		case s.Reason != "":
 			return idle(s), []Effect{Decline{protocol.Refused}, Finish{Reason: s.Reason}}
 		case e.Decision.Decision != protocol.Ringing:
-			return idle(s), []Effect{Decline{e.Decision.Decision}, Finish{Reason: e.Decision.Decision.Outcome()}}
+			reason := e.Decision.Reason
+			if reason == "" {
+				reason = e.Decision.Decision.Outcome()
+			}
+			return idle(s), []Effect{Decline{e.Decision.Decision}, Finish{Reason: reason}}
 		}
 		s.Phase = Ringing
 		s.SeeFirst, s.Longest = e.Decision.SeeFirst, e.Decision.MaxDuration

@@ -377,9 +377,11 @@ func (r *Runner) media(ev MediaEvent) {
 		r.sender.send(&protocol.CallOut{Version: protocol.Version, Call: call, Kind: protocol.KindCandidate, Candidate: &ev.Candidate})
 	case MediaConnected:
 		r.cur.stage("connected", r.c.Now())
+		r.condition(protocol.ICELost, false)
 		r.apply(Connected{call})
 	case MediaDisconnected:
 		r.cur.stage("disconnected", r.c.Now())
+		r.condition(protocol.ICELost, true)
 		r.apply(Disconnected{call})
 	case MediaSeen:
 		r.cur.stage("seen", r.c.Now())
