@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"vindu/clinic/audit"
+	"vindu/clinic/authority"
+	"vindu/clinic/config"
+	"vindu/clinic/register"
+	"vindu/clinic/store"
+	"vindu/clinic/web"
+)
+
+// What is in the clinic's state folder.
+const (
+	folderAuthority = "authority"
+	folderBroker    = "broker"
+	fileDatabase    = "clinic.db"
+	fileLock        = "serve.lock"
+)
+
+// clinic is what every command works on.
+type clinic struct {
+	config    config.Config
+	authority *authority.Authority
+	store     *store.Store
+	audit     *audit.Log
+	register  *register.Register
+	sessions  *web.Sessions
+}
+
+func open(ctx context.Context, path string, log *slog.Logger) (*clinic, error) {
+	c, err := config.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	return openState(ctx, c, log)
+}
+
+func openState(ctx context.Context, conf config.Config, log *slog.Logger) (_ *clinic, err error) {
+	c := &clinic{config: conf}
+	if c.authority, err = authority.Load(filepath.Join(conf.State, folderAuthority)); err != nil {
+		return nil, err
+	}
+	if c.store, err = store.Open(ctx, filepath.Join(conf.State, fileDatabase), log); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.store.Close())
+		}
+	}()
+	if c.audit, err = audit.New(ctx, c.store, c.authority.LogKey()); err != nil {
+		return nil, err
+	}
+	if c.register, err = register.New(ctx, c.store, c.audit); err != nil {
+		return nil, err
+	}
+	if c.sessions, err = web.NewSessions(ctx, c.store, c.audit); err != nil {
+		return nil, fmt.Errorf("open clinic: %w", err)
+	}
+	return c, nil
+}
+
+func (c *clinic) close() error { return c.store.Close() }
+
+// dir adds the flag by which the commands beside the server find the clinic.
+func (c *call) dir() *string {
+	return c.flags.String("dir", "", "the clinic's folder, as given to init")
+}
+
+// openDir is open for such a command. Its log is for what goes wrong without being its error.
+func (c *call) openDir(ctx context.Context, dir string) (*clinic, error) {
+	return open(ctx, filepath.Join(dir, config.FileName), slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+}

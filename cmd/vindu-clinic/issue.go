@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"vindu/clinic/config"
+	"vindu/clinic/register"
+	"vindu/clinic/web"
+	"vindu/protocol"
+)
+
+func voucher(ctx context.Context, c *call) (err error) {
+	dir := c.dir()
+	label := c.flags.String("home", "", "the home's label; a new home is made for a new label")
+	life := c.flags.Duration("life", time.Hour, "how long the voucher is good for")
+	by := c.by()
+	if err := c.parse("dir", "home"); err != nil {
+		return err
+	}
+	clinic, err := c.openDir(ctx, *dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, clinic.close()) }()
+	home, err := clinic.register.EnsureHome(ctx, *label)
+	if err != nil {
+		return err
+	}
+	issued, err := clinic.register.IssueVoucher(ctx, *by, home.ID, *life)
+	if err != nil {
+		return err
+	}
+	v := protocol.Voucher{
+		Version: protocol.Version, ID: issued.ID, Secret: issued.Secret, Expires: protocol.At(issued.Expires),
+		Address: clinic.config.Terminals.Address, ServerName: clinic.config.Terminals.Name, Root: clinic.authority.Root().Raw,
+	}
+	text, err := v.Text()
+	if err != nil {
+		return fmt.Errorf("write voucher: %w", err)
+	}
+	if _, err := fmt.Fprintln(c.stdout, string(text)); err != nil {
+		return fmt.Errorf("write voucher: %w", err)
+	}
+	fmt.Fprintf(c.stderr, "For one terminal in %q, once, until %s. Whoever has it can set a terminal up there: treat it as a key.\n",
+		home.Label, issued.Expires.Format(time.DateTime))
+	if home.Terminal != (protocol.KeyHash{}) {
+		fmt.Fprintf(c.stderr, "That home has terminal %s; the new one will replace it.\n", home.Terminal.Code())
+	}
+	return nil
+}
+
+func signInLink(ctx context.Context, c *call) (err error) {
+	dir := c.dir()
+	party := protocol.Party{}
+	c.flags.StringVar(&party.Name, "person", "", "the person's name, as patients will see it")
+	c.flags.StringVar(&party.Role, "role", "", "the person's role, as patients will see it")
+	life := c.flags.Duration("life", web.LinkLife, "how long the link is good for")
+	by := c.by()
+	if err := c.parse("dir", "person", "role"); err != nil {
+		return err
+	}
+	clinic, err := c.openDir(ctx, *dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, clinic.close()) }()
+	base, err := baseURL(clinic.config)
+	if err != nil {
+		return err
+	}
+	party.Organisation = clinic.config.Organisation
+	person, err := clinic.register.EnsurePerson(ctx, *by, party)
+	if err != nil {
+		return err
+	}
+	path, err := clinic.sessions.Link(ctx, *by, person.ID, *life)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(c.stdout, base+path); err != nil {
+		return fmt.Errorf("write link: %w", err)
+	}
+	fmt.Fprintf(c.stderr, "For %s, %s, once, within %s. Whoever opens it is signed in as that person: treat it as a key.\n", party.Name, party.Role, *life)
+	return nil
+}
+
+// baseURL returns where browsers find the pages.
+func baseURL(c config.Config) (string, error) {
+	if c.Web.Certificate == "" {
+		if _, port, err := net.SplitHostPort(c.Web.Plain); err != nil || port == "0" {
+			return "", fmt.Errorf("web.plain = %q: a link needs a port that stays the same", c.Web.Plain)
+		}
+		return "http://" + c.Web.Plain, nil
+	}
+	_, port, err := net.SplitHostPort(c.Front.Listen)
+	if err != nil || port == "0" {
+		return "", fmt.Errorf("front.listen = %q: a link needs a port that stays the same", c.Front.Listen)
+	}
+	if port == "443" {
+		return "https://" + c.Web.Names[0], nil
+	}
+	return "https://" + net.JoinHostPort(c.Web.Names[0], port), nil
+}
+
+func revoke(ctx context.Context, c *call) (err error) {
+	dir := c.dir()
+	label := c.flags.String("home", "", "the label of the home whose terminal is revoked")
+	reason := c.flags.String("reason", "", "why, for the register")
+	by := c.by()
+	if err := c.parse("dir", "home", "reason"); err != nil {
+		return err
+	}
+	clinic, err := c.openDir(ctx, *dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, clinic.close()) }()
+	homes, err := clinic.register.Homes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, h := range homes {
+		if h.Label != *label {
+			continue
+		}
+		if h.Terminal == (protocol.KeyHash{}) {
+			return fmt.Errorf("revoke: %q has no terminal", h.Label)
+		}
+		if err := clinic.register.Revoke(ctx, *by, h.Terminal, *reason); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.stderr, "Terminal %s of %q is revoked; a running server closes its connections within seconds.\n", h.Terminal.Code(), h.Label)
+		return nil
+	}
+	return fmt.Errorf("revoke: home %q: %w; spell it as on its page", *label, register.ErrNotFound)
+}

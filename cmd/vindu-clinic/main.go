@@ -1,0 +1,152 @@
+// Command vindu-clinic is the clinic's server, and the commands that work on the same clinic beside it.
+//
+//	vindu-clinic init -dir D -organisation O -address host:port    makes a clinic in folder D
+//	vindu-clinic serve -config D/clinic.toml                       runs it until SIGINT or SIGTERM
+//	vindu-clinic voucher -dir D -home "Home 17, Storgata"          prints a voucher to set up that home's terminal with
+//	vindu-clinic sign-in-link -dir D -person "Anne Berg" -role nurse
+//	vindu-clinic revoke -dir D -home "Home 17, Storgata" -reason "stolen"
+//	vindu-clinic version
+//
+// What a program is to read goes to standard output, alone; everything for people goes to standard error. A command that
+// could not do what it was asked says what, where and what to do, and exits with 1; one that was asked wrongly, with 2.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"os/user"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"vindu/protocol"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// command is one thing that this program does.
+type command struct {
+	name, summary string
+	run           func(ctx context.Context, c *call) error
+}
+
+// call is one use of a command.
+type call struct {
+	flags  *flag.FlagSet
+	args   []string
+	stdout io.Writer
+	stderr io.Writer
+}
+
+var commands = []command{
+	{"init", "make a clinic: keys, database, configuration", initialise},
+	{"serve", "run the server", serve},
+	{"voucher", "print a voucher that lets one terminal in, once", voucher},
+	{"sign-in-link", "print an address by which a person signs in, once", signInLink},
+	{"revoke", "withdraw a terminal's right to connect, for good", revoke},
+	{"version", "print what this is", version},
+}
+
+// errUsage is wrapped when a command was asked wrongly.
+var errUsage = errors.New("usage")
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 {
+		for _, c := range commands {
+			if c.name == args[0] {
+				return exit(stderr, c.run(ctx, newCall(c.name, args[1:], stdout, stderr)))
+			}
+		}
+		if args[0] != "help" && args[0] != "-h" && args[0] != "-help" && args[0] != "--help" {
+			fmt.Fprintf(stderr, "vindu-clinic: there is no command %q\n", args[0])
+		}
+	}
+	fmt.Fprintln(stderr, "vindu-clinic is a clinic's server for video terminals. Commands (each explains itself with -h):")
+	for _, c := range commands {
+		fmt.Fprintf(stderr, "  %-13s %s\n", c.name, c.summary)
+	}
+	return 2
+}
+
+func exit(stderr io.Writer, err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, flag.ErrHelp):
+		return 2
+	case errors.Is(err, errUsage):
+		fmt.Fprintf(stderr, "vindu-clinic: %s\n", strings.TrimPrefix(err.Error(), errUsage.Error()+": "))
+		return 2
+	}
+	fmt.Fprintf(stderr, "vindu-clinic: %v\n", err)
+	return 1
+}
+
+func newCall(name string, args []string, stdout, stderr io.Writer) *call {
+	f := flag.NewFlagSet("vindu-clinic "+name, flag.ContinueOnError)
+	f.SetOutput(stderr)
+	return &call{f, args, stdout, stderr}
+}
+
+// parse parses the flags, of which those named are required.
+func (c *call) parse(required ...string) error {
+	if err := c.flags.Parse(c.args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return fmt.Errorf("%w: %s: %w", errUsage, c.flags.Name(), err)
+	}
+	if c.flags.NArg() > 0 {
+		return fmt.Errorf("%w: %s: %q belongs to no flag: quote values with spaces", errUsage, c.flags.Name(), c.flags.Arg(0))
+	}
+	for _, name := range required {
+		if c.flags.Lookup(name).Value.String() == "" {
+			return fmt.Errorf("%w: %s: -%s is missing: %s", errUsage, c.flags.Name(), name, c.flags.Lookup(name).Usage)
+		}
+	}
+	return nil
+}
+
+// by adds a flag for who does this, as the audit log will name them.
+func (c *call) by() *string {
+	who := "administrator"
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		who = u.Username
+	}
+	if s := os.Getenv("SUDO_USER"); s != "" {
+		who = s
+	}
+	return c.flags.String("by", who, "who does this, for the audit log")
+}
+
+// software names this build.
+func software() string {
+	version := "unknown"
+	if b, ok := debug.ReadBuildInfo(); ok {
+		version = b.Main.Version
+		for _, s := range b.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) >= 12 && (version == "(devel)" || version == "") {
+				version = s.Value[:12]
+			}
+		}
+	}
+	return "vindu-clinic " + version
+}
+
+func version(_ context.Context, c *call) error {
+	if err := c.parse(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(c.stdout, "%s, protocol %d\n", software(), protocol.Version)
+	return err
+}

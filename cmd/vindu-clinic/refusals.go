@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"vindu/clinic/audit"
+	"vindu/clinic/broker"
+	"vindu/protocol"
+)
+
+const (
+	refusalQueue = 64
+	// refusalEvery bounds the audit log: one entry for each key in this time. A terminal that is refused tries again and again.
+	refusalEvery = 10 * time.Minute
+	refusalKeys  = 4096
+)
+
+// refusals writes connections that the broker did not let in to the audit log (R18). What does not fit into the queue is
+// in the log only.
+type refusals struct {
+	queue chan broker.Refusal
+	audit *audit.Log
+	log   *slog.Logger
+}
+
+func newRefusals(a *audit.Log, log *slog.Logger) *refusals {
+	return &refusals{make(chan broker.Refusal, refusalQueue), a, log}
+}
+
+// add does not block.
+func (r *refusals) add(refusal broker.Refusal) {
+	r.log.Warn("connection of a terminal refused", "terminal", refusal.Key.Name(), "serial", refusal.Serial, "error", refusal.Err)
+	select {
+	case r.queue <- refusal:
+	default:
+	}
+}
+
+func (r *refusals) run(ctx context.Context) error {
+	told := map[protocol.KeyHash]time.Time{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case refusal := <-r.queue:
+			now := time.Now()
+			if now.Sub(told[refusal.Key]) < refusalEvery {
+				continue
+			}
+			if len(told) >= refusalKeys {
+				clear(told)
+			}
+			told[refusal.Key] = now
+			e := audit.Entry{Who: refusal.Key.Name(), What: audit.ConnectionRefused, Subject: refusal.Key.Name(), Detail: map[string]string{"serial": refusal.Serial}}
+			if err := r.audit.Append(ctx, e); err != nil && ctx.Err() == nil {
+				r.log.Error("refused connection not in the audit log", "error", err)
+			}
+		}
+	}
+}
