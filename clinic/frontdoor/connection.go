@@ -1,6 +1,7 @@
 package frontdoor
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -126,3 +127,48 @@ func (o *outlet) Close() error {
 }
 
 func (o *outlet) Addr() net.Addr { return o.addr }
+
+// TLS returns a listener whose connections speak TLS, for servers that know nothing of it. The handshake is made by the first Read or Write, has
+// HelloTimeout, and closes the connection if it fails.
+func TLS(l net.Listener, config *tls.Config) net.Listener { return &tlsListener{l, config} }
+
+type tlsListener struct {
+	net.Listener
+	config *tls.Config
+}
+
+func (l *tlsListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	s := &tlsConn{Conn: tls.Server(c, l.config)}
+	s.handshake = sync.OnceValue(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), HelloTimeout)
+		defer cancel()
+		if err := s.HandshakeContext(ctx); err != nil {
+			return errors.Join(fmt.Errorf("TLS handshake: %w", err), c.Close())
+		}
+		return nil
+	})
+	return s, nil
+}
+
+type tlsConn struct {
+	*tls.Conn
+	handshake func() error
+}
+
+func (c *tlsConn) Read(b []byte) (int, error) {
+	if err := c.handshake(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(b)
+}
+
+func (c *tlsConn) Write(b []byte) (int, error) {
+	if err := c.handshake(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}

@@ -524,6 +524,56 @@ func (f *failing) Accept() (net.Conn, error) {
 	return f.pipes.Accept()
 }
 
+func TestTLS(t *testing.T) {
+	c := certificate(t)
+	config := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{c}}
+	t.Run("speaks", func(t *testing.T) {
+		p := newPipes()
+		l := TLS(p, config)
+		go func() {
+			s, err := l.Accept()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer s.Close()
+			io.Copy(s, s)
+		}()
+		roots := x509.NewCertPool()
+		roots.AddCert(c.Leaf)
+		client := tls.Client(p.dial("192.0.2.1:1"), &tls.Config{ServerName: terminals, RootCAs: roots})
+		defer client.Close()
+		if _, err := io.WriteString(client, "ping"); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 4)
+		if _, err := io.ReadFull(client, got); err != nil || string(got) != "ping" {
+			t.Errorf("got %q, %v", got, err)
+		}
+	})
+	t.Run("does not wait for ever", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPipes()
+			l := TLS(p, config)
+			done := make(chan error)
+			go func() {
+				s, err := l.Accept()
+				if err == nil {
+					_, err = s.Read(make([]byte, 1))
+				}
+				done <- err
+			}()
+			client, begin := p.dial("192.0.2.1:1"), time.Now()
+			if after := closedAfter(client, begin); after != HelloTimeout {
+				t.Errorf("closed after %v, want %v", after, HelloTimeout)
+			}
+			if err := <-done; !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("error = %v", err)
+			}
+		})
+	})
+}
+
 // bytesConn is a connection from which b comes, then the end.
 type bytesConn struct {
 	net.Conn

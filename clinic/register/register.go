@@ -273,15 +273,23 @@ func (r *Register) revoke(ctx context.Context, tx *sql.Tx, e audit.Entry, t Term
 // revocationPoll is how often WatchRevoked looks. A revocation acts within 5 s; it may come from another process.
 const revocationPoll = time.Second
 
+// revocationPatience is for how many looks in a row the database may fail before WatchRevoked gives up: within the 5 s.
+const revocationPatience = 4
+
 // WatchRevoked calls revoked for every terminal that is revoked, those that were before the call included, in order,
-// until ctx ends. A read that fails is tried again.
+// until ctx ends. It returns an error if the database cannot be read any more.
 func (r *Register) WatchRevoked(ctx context.Context, revoked func(protocol.KeyHash)) error {
 	tick := time.NewTicker(revocationPoll)
 	defer tick.Stop()
-	last := int64(0)
+	last, failures := int64(0), 0
 	for {
-		if err := r.revokedSince(ctx, &last, revoked); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("watch for revoked terminals: %w", err)
+		switch err := r.revokedSince(ctx, &last, revoked); {
+		case err == nil:
+			failures = 0
+		case ctx.Err() == nil:
+			if failures++; failures >= revocationPatience {
+				return fmt.Errorf("watch for revoked terminals: %w", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
