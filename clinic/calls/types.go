@@ -15,6 +15,8 @@ var (
 	ErrBadRequest = errors.New("bad request")
 	// ErrTooMany is wrapped when a person, or the whole service, has as many calls or candidates as it may have.
 	ErrTooMany = errors.New("too many")
+	// ErrStopped is wrapped when the clinic's server is about to stop.
+	ErrStopped = errors.New("the server is stopping")
 )
 
 // Failure is returned by Start when a call could not be set up; its record is committed.
@@ -99,6 +101,7 @@ type Record struct {
 	Home      string // ID
 	HomeLabel string // as it was at the time of the call
 	Terminal  protocol.KeyHash
+	SPKI      []byte // of the terminal; what TerminalEnd is verified against
 	Errand    string
 	RelayOnly bool
 

@@ -17,7 +17,7 @@ import (
 type board struct {
 	mu        sync.Mutex
 	terminals map[protocol.KeyHash]*entry
-	watchers  map[chan struct{}]struct{}
+	watchers  map[chan protocol.KeyHash]struct{}
 }
 
 type entry struct {
@@ -28,7 +28,7 @@ type entry struct {
 }
 
 func newBoard() *board {
-	return &board{terminals: make(map[protocol.KeyHash]*entry), watchers: make(map[chan struct{}]struct{})}
+	return &board{terminals: make(map[protocol.KeyHash]*entry), watchers: make(map[chan protocol.KeyHash]struct{})}
 }
 
 // entry returns that of key. b.mu is held.
@@ -47,7 +47,7 @@ func (b *board) set(e *entry, online bool, since time.Time) {
 		return
 	}
 	e.Online, e.Since, e.dirty = online, since, true
-	b.notify()
+	b.notify(e.Terminal)
 }
 
 // heard notes that something came from the terminal now.
@@ -69,7 +69,7 @@ func (b *board) presence(key protocol.KeyHash, p *protocol.Presence, retained bo
 	e := b.entry(key)
 	if p.Software != "" && e.Software != p.Software {
 		e.Software, e.dirty = p.Software, true
-		b.notify()
+		b.notify(key)
 	}
 	switch {
 	case p.Online && !retained:
@@ -107,7 +107,7 @@ func (b *board) health(key protocol.KeyHash, h *protocol.Health, retained bool, 
 		b.hear(e, now)
 	}
 	if changed {
-		b.notify()
+		b.notify(key)
 	}
 }
 
@@ -206,8 +206,8 @@ func (b *board) load(states []State) {
 	}
 }
 
-func (b *board) watch() (<-chan struct{}, func()) {
-	c := make(chan struct{}, 1)
+func (b *board) watch() (<-chan protocol.KeyHash, func()) {
+	c := make(chan protocol.KeyHash, watchQueue)
 	b.mu.Lock()
 	b.watchers[c] = struct{}{}
 	b.mu.Unlock()
@@ -218,18 +218,18 @@ func (b *board) watch() (<-chan struct{}, func()) {
 	}
 }
 
-// changed tells the watchers.
+// changed tells the watchers of something that concerns no terminal in particular.
 func (b *board) changed() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.notify()
+	b.notify(protocol.KeyHash{})
 }
 
-func (b *board) notify() {
+func (b *board) notify(key protocol.KeyHash) {
 	for c := range b.watchers {
 		select {
-		case c <- struct{}{}:
-		default: // it has not yet looked at the last change
+		case c <- key:
+		default: // it has much to look at already
 		}
 	}
 }

@@ -137,11 +137,14 @@ func TestWatch(t *testing.T) {
 	b := newBoard()
 	changes, cancel := b.watch()
 	changed := func() bool {
-		select {
-		case <-changes:
-			return true
-		default:
-			return false
+		seen := false
+		for {
+			select {
+			case <-changes:
+				seen = true
+			default:
+				return seen
+			}
 		}
 	}
 	for i, s := range []struct {

@@ -28,6 +28,7 @@ const (
 
 	workQueue    = 4096 // events and refusals that wait to be stored; what does not fit comes again
 	messageQueue = 1024 // call messages that wait for Messages' reader; what does not fit is dropped and counted
+	watchQueue   = 64   // changes that wait for one watcher
 	reportQueue  = 4096 // terminals that wait to be asked for their health; what does not fit reports by itself
 )
 
@@ -136,9 +137,10 @@ func (f *Fleet) State(key protocol.KeyHash) State { return f.board.state(key, ti
 // States returns what is known of every terminal that was ever seen.
 func (f *Fleet) States() map[protocol.KeyHash]State { return f.board.states(time.Now()) }
 
-// Watch returns a channel that has something in it when what State returns, or Up, has changed since it was last read, in what people see:
-// not for each time a terminal is heard. The function ends it; the channel is never closed.
-func (f *Fleet) Watch() (<-chan struct{}, func()) { return f.board.watch() }
+// Watch returns a channel of the terminals whose State has changed, in what people see: not for each time that one is heard.
+// The zero KeyHash says that Up has changed. When the channel is full, changes are dropped; as long as something is in it, all has to be looked at.
+// The function ends it; the channel is never closed.
+func (f *Fleet) Watch() (<-chan protocol.KeyHash, func()) { return f.board.watch() }
 
 // Messages returns the call messages of all terminals, for one reader.
 func (f *Fleet) Messages() <-chan CallMessage { return f.messages }

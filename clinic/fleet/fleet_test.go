@@ -350,14 +350,10 @@ func TestCrashBetweenCommitAndAck(t *testing.T) {
 	}
 	after := startFleet(t, b, openStore(t, path), nil)
 	d := after.device(t, id, first)
-	for _, want := range []uint64{2, 2, 3} {
-		d.say(t, protocol.OutEvent, false, encode(t, event(t, first, max(1, want-1))))
-		if want == 3 {
-			d.say(t, protocol.OutEvent, false, encode(t, event(t, first, 3)))
-			d.ack(t)
-		}
-		if a := d.ack(t); a.Seq != want {
-			t.Errorf("ack %+v, want %d", a, want)
+	for _, c := range []struct{ seq, ack uint64 }{{1, 2}, {2, 2}, {3, 3}} {
+		d.say(t, protocol.OutEvent, false, encode(t, event(t, first, c.seq)))
+		if a := d.ack(t); a.Seq != c.ack {
+			t.Errorf("ack %+v, want %d", a, c.ack)
 		}
 	}
 	list, err := after.Events(context.Background(), id.Hash, 10)

@@ -1,0 +1,343 @@
+package calls
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"vindu/clinic/audit"
+	"vindu/clinic/store"
+	"vindu/protocol"
+)
+
+var steps = []string{
+	`CREATE TABLE calls (
+		call BLOB PRIMARY KEY,
+		person TEXT NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL, organisation TEXT NOT NULL,
+		home TEXT NOT NULL, home_label TEXT NOT NULL, terminal BLOB NOT NULL, spki BLOB NOT NULL,
+		errand TEXT NOT NULL, relay_only INTEGER NOT NULL,
+		began INTEGER NOT NULL, rang INTEGER NOT NULL DEFAULT 0, talking INTEGER NOT NULL DEFAULT 0,
+		ended INTEGER NOT NULL DEFAULT 0,  -- 0 while it runs
+		outcome TEXT NOT NULL DEFAULT '',  -- the clinic's
+		terminal_end BLOB,                 -- signed protocol.End
+		terminal_half BLOB, caller_half BLOB  -- protocol.CallRecord
+	) STRICT`,
+	`CREATE INDEX calls_person ON calls (person, began)`,
+	`CREATE INDEX calls_home ON calls (home, began)`,
+	`CREATE INDEX calls_running ON calls (call) WHERE ended = 0`,
+}
+
+// Auditor is the part of the audit log that is written to.
+type Auditor interface {
+	AppendTx(ctx context.Context, tx *sql.Tx, e audit.Entry) error
+}
+
+// Records keeps the records of calls. It is a fleet.Sink, by which the terminals' halves reach it. It is safe for concurrent use.
+type Records struct {
+	store *store.Store
+	audit Auditor
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	listen func(terminal protocol.KeyHash, half *protocol.CallRecord, end *protocol.EndReceipt) // the Service's
+}
+
+// OpenRecords brings the tables up, and closes the records of calls that were running when the clinic's server last stopped.
+func OpenRecords(ctx context.Context, s *store.Store, log *audit.Log, l *slog.Logger) (*Records, error) {
+	return openRecords(ctx, s, log, l)
+}
+
+func openRecords(ctx context.Context, s *store.Store, auditor Auditor, log *slog.Logger) (*Records, error) {
+	if err := s.Migrate(ctx, "calls", steps); err != nil {
+		return nil, fmt.Errorf("records of calls: %w", err)
+	}
+	r := &Records{store: s, audit: auditor, log: log}
+	if err := r.closeInterrupted(ctx); err != nil {
+		return nil, fmt.Errorf("close records of interrupted calls: %w", err)
+	}
+	return r, nil
+}
+
+func (r *Records) closeInterrupted(ctx context.Context) error {
+	return r.store.Write(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, "SELECT call, person FROM calls WHERE ended = 0")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		interrupted := make(map[protocol.CallID]string)
+		for rows.Next() {
+			var id []byte
+			var person string
+			if err := rows.Scan(&id, &person); err != nil {
+				return err
+			}
+			interrupted[protocol.CallID(id)] = person
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		for id, person := range interrupted {
+			r.log.Warn("call was running when the server stopped", "call", id)
+			if err := r.end(ctx, tx, id, person, ending{at: time.Now(), outcome: protocol.SignalLostClinic}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// begin commits a new call's record.
+func (r *Records) begin(ctx context.Context, rec *Record) error {
+	return r.store.Write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO calls (call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only, began)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			rec.Call[:], rec.Person.ID, rec.Person.Party.Name, rec.Person.Party.Role, rec.Person.Party.Organisation,
+			rec.Home, rec.HomeLabel, rec.Terminal[:], nonNil(rec.SPKI), rec.Errand, rec.RelayOnly, int64(protocol.At(rec.Began))); err != nil {
+			return err
+		}
+		return r.audit.AppendTx(ctx, tx, audit.Entry{
+			At: protocol.At(rec.Began), Who: "person " + rec.Person.ID, What: audit.CallPlaced, Subject: "call " + rec.Call.String(),
+			Detail: map[string]string{"home": rec.Home, "terminal": rec.Terminal.Name()},
+		})
+	})
+}
+
+// nonNil is for columns that may be empty but not NULL.
+func nonNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// ending is what is known when the clinic takes a call to be over.
+type ending struct {
+	rang, talking, at time.Time
+	outcome           protocol.Code
+	terminalEnd       []byte
+}
+
+// finish commits the clinic's end of a call. Doing it again changes nothing.
+func (r *Records) finish(ctx context.Context, call protocol.CallID, person string, e ending) error {
+	return r.store.Write(ctx, func(tx *sql.Tx) error { return r.end(ctx, tx, call, person, e) })
+}
+
+func (r *Records) end(ctx context.Context, tx *sql.Tx, call protocol.CallID, person string, e ending) error {
+	result, err := tx.ExecContext(ctx, `UPDATE calls SET rang = ?, talking = ?, ended = ?, outcome = ?, terminal_end = coalesce(terminal_end, ?)
+		WHERE call = ? AND ended = 0`,
+		int64(protocol.At(e.rang)), int64(protocol.At(e.talking)), int64(protocol.At(e.at)), string(e.outcome), e.terminalEnd, call[:])
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return err
+	}
+	return r.audit.AppendTx(ctx, tx, audit.Entry{
+		At: protocol.At(e.at), Who: "person " + person, What: audit.CallEnded, Subject: "call " + call.String(),
+		Detail: map[string]string{"outcome": string(e.outcome)},
+	})
+}
+
+// Store takes what a terminal reports of a call: its half of the record and its signed end. A report on a call that
+// is not its own, or whose signature does not verify, is left aside. It implements fleet.Sink.
+func (r *Records) Store(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, event *protocol.Event, body any) error {
+	switch b := body.(type) {
+	case *protocol.CallRecord:
+		if b.By != protocol.SideTerminal {
+			return nil
+		}
+		_, err := tx.ExecContext(ctx, "UPDATE calls SET terminal_half = ? WHERE call = ? AND terminal = ? AND terminal_half IS NULL",
+			[]byte(event.Body), b.Call[:], terminal[:])
+		return err
+	case *protocol.EndReceipt:
+		var spki []byte
+		err := tx.QueryRowContext(ctx, "SELECT spki FROM calls WHERE call = ? AND terminal = ?", b.Call[:], terminal[:]).Scan(&spki)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := verifyEnd(b.End, spki, b.Call, terminal); err != nil {
+			r.log.Warn("end receipt left aside", "call", b.Call, "terminal", terminal, "error", err)
+			return nil
+		}
+		_, err = tx.ExecContext(ctx, "UPDATE calls SET terminal_end = ? WHERE call = ? AND terminal_end IS NULL", b.End, b.Call[:])
+		return err
+	}
+	return nil
+}
+
+// Committed tells the service of what Store has taken. It implements fleet.Sink.
+func (r *Records) Committed(terminal protocol.KeyHash, _ *protocol.Event, body any) {
+	r.mu.Lock()
+	listen := r.listen
+	r.mu.Unlock()
+	if listen == nil {
+		return
+	}
+	switch b := body.(type) {
+	case *protocol.CallRecord:
+		listen(terminal, b, nil)
+	case *protocol.EndReceipt:
+		listen(terminal, nil, b)
+	}
+}
+
+func (r *Records) setListener(listen func(protocol.KeyHash, *protocol.CallRecord, *protocol.EndReceipt)) {
+	r.mu.Lock()
+	r.listen = listen
+	r.mu.Unlock()
+}
+
+func publicKey(spki []byte) (*ecdsa.PublicKey, error) {
+	key, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return nil, fmt.Errorf("terminal's key: %w", err)
+	}
+	public, ok := key.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, errors.New("terminal's key is not ECDSA")
+	}
+	return public, nil
+}
+
+// verifyEnd returns a terminal's end of this call, if it is one.
+func verifyEnd(signed, spki []byte, call protocol.CallID, terminal protocol.KeyHash) (*protocol.End, error) {
+	key, err := publicKey(spki)
+	if err != nil {
+		return nil, err
+	}
+	end := new(protocol.End)
+	if err := protocol.Verify(signed, key, end); err != nil {
+		return nil, err
+	}
+	if end.Call != call || end.Terminal != terminal || end.By != protocol.SideTerminal {
+		return nil, fmt.Errorf("end of another call or side: %w", protocol.ErrMalformed)
+	}
+	return end, nil
+}
+
+// callerHalf keeps the page's half of the record. The first that comes is kept.
+func (r *Records) callerHalf(ctx context.Context, person string, call protocol.CallID, half *protocol.CallRecord) error {
+	b, err := protocol.Encode(half)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	return r.store.Write(ctx, func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, "UPDATE calls SET caller_half = coalesce(caller_half, ?) WHERE call = ? AND person = ?", b, call[:], person)
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil {
+			return err
+		} else if n == 0 {
+			return fmt.Errorf("call %s: %w", call, ErrNotFound)
+		}
+		return nil
+	})
+}
+
+const selectRecord = `SELECT call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only,
+	began, rang, talking, ended, outcome, terminal_end, terminal_half, caller_half FROM calls`
+
+func scanRecord(scan func(...any) error) (Record, error) {
+	var r Record
+	var call, terminal, terminalHalf, callerHalf []byte
+	var began, rang, talking, ended int64
+	var outcome string
+	if err := scan(&call, &r.Person.ID, &r.Person.Party.Name, &r.Person.Party.Role, &r.Person.Party.Organisation,
+		&r.Home, &r.HomeLabel, &terminal, &r.SPKI, &r.Errand, &r.RelayOnly,
+		&began, &rang, &talking, &ended, &outcome, &r.TerminalEnd, &terminalHalf, &callerHalf); err != nil {
+		return r, err
+	}
+	copy(r.Call[:], call)
+	copy(r.Terminal[:], terminal)
+	r.Began, r.RangAt = protocol.Time(began).Time(), protocol.Time(rang).Time()
+	r.TalkingAt, r.EndedAt = protocol.Time(talking).Time(), protocol.Time(ended).Time()
+	r.TerminalHalf, r.CallerHalf = decodeHalf(terminalHalf), decodeHalf(callerHalf)
+	if ended != 0 {
+		r.Outcome = join(protocol.Code(outcome), r.TerminalHalf, r.CallerHalf)
+		r.Failure = protocol.Explain(r.Outcome)
+		r.Sentence = r.Failure.Sentence
+	}
+	return r, nil
+}
+
+func decodeHalf(b []byte) *protocol.CallRecord {
+	if b == nil {
+		return nil
+	}
+	half := new(protocol.CallRecord)
+	if protocol.Decode(b, half) != nil { // written by a newer version
+		return nil
+	}
+	return half
+}
+
+// join says why a call ended, where the clinic and the two ends say different things. What bears on proof comes first: it must not be hidden
+// by anything else. Then, where the clinic knows only that contact was lost, the end that was there; otherwise the clinic, which both ends told.
+func join(clinic protocol.Code, terminal, caller *protocol.CallRecord) protocol.Code {
+	said := []protocol.Code{clinic}
+	for _, half := range []*protocol.CallRecord{terminal, caller} {
+		if half != nil {
+			said = append(said, half.Outcome)
+		}
+	}
+	for _, stage := range []string{"proof", "authorisation"} {
+		for _, code := range said {
+			if strings.HasPrefix(string(code), stage+".") {
+				return code
+			}
+		}
+	}
+	switch clinic {
+	case protocol.SignalLostTerminal, protocol.SignalNoReply, protocol.SignalLostClinic, protocol.SignalBroker, protocol.Unknown:
+		for _, code := range said[1:] {
+			if stage, _, _ := strings.Cut(string(code), "."); stage != "signalling" && stage != "unknown" {
+				return code
+			}
+		}
+	}
+	return clinic
+}
+
+// list returns a person's calls, the latest first.
+func (r *Records) list(ctx context.Context, person string, limit int) ([]Record, error) {
+	rows, err := r.store.Read().QueryContext(ctx, selectRecord+" WHERE person = ? ORDER BY began DESC LIMIT ?", person, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read records of calls: %w", err)
+	}
+	defer rows.Close()
+	var list []Record
+	for rows.Next() {
+		rec, err := scanRecord(rows.Scan)
+		if err != nil {
+			return nil, fmt.Errorf("read records of calls: %w", err)
+		}
+		list = append(list, rec)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read records of calls: %w", err)
+	}
+	return list, nil
+}
+
+func (r *Records) get(ctx context.Context, person string, call protocol.CallID) (Record, error) {
+	rec, err := scanRecord(r.store.Read().QueryRowContext(ctx, selectRecord+" WHERE call = ? AND person = ?", call[:], person).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Record{}, fmt.Errorf("call %s: %w", call, ErrNotFound)
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("read record of call %s: %w", call, err)
+	}
+	return rec, nil
+}

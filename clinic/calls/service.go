@@ -1,0 +1,437 @@
+package calls
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"vindu/clinic/fleet"
+	"vindu/clinic/register"
+	"vindu/protocol"
+)
+
+// The times of a call at the clinic.
+const (
+	replyTimeout   = 5 * time.Second  // for the terminal to prove itself, or refuse
+	ringTimeout    = 2 * time.Minute  // from ringing to answered; the terminal's own limit is shorter
+	maxTalk        = 4 * time.Hour    // the terminal's own limit is shorter
+	terminalGrace  = 5 * time.Second  // for a terminal to come back
+	pageGrace      = 6 * time.Second  // for a page to come back
+	endTimeout     = 3 * time.Second  // for the terminal to prove its end
+	replay         = 60 * time.Second // how long the updates of an ended call can be had by a page that comes back
+	invitationLife = time.Minute
+	tick           = 250 * time.Millisecond // how exactly these times are kept
+	storeTimeout   = 10 * time.Second
+	farewell       = 2 * time.Second // to tell terminals when the server stops
+)
+
+// Bounds.
+const (
+	maxCalls      = 2000 // that run at the same time
+	maxPerPerson  = 4
+	maxCandidates = 64  // of each end of a call
+	updateQueue   = 512 // updates that wait for one subscriber; it is cut off when they do not fit, and comes back
+	outQueue      = 256 // hang-ups that wait to be sent; what does not fit is lost, and the terminal finds out by itself
+)
+
+// Link is the way to the terminals; fleet.Fleet is one.
+type Link interface {
+	Up() bool
+	State(protocol.KeyHash) fleet.State
+	Send(ctx context.Context, key protocol.KeyHash, m *protocol.CallIn) error
+	Messages() <-chan fleet.CallMessage
+	Watch() (<-chan protocol.KeyHash, func())
+}
+
+// Register knows the homes; register.Register is one.
+type Register interface {
+	Home(ctx context.Context, id string) (register.Home, error)
+}
+
+// Authority signs on behalf of clinicians; authority.Authority is one.
+type Authority interface {
+	SignInvitation(*protocol.Invitation) ([]byte, error)
+	SignEnd(*protocol.End) ([]byte, error)
+}
+
+// Relay gives terminals what they need to reach the relay; relay.Relay is one.
+type Relay interface {
+	TerminalServers() []protocol.ICEServer
+}
+
+// Service sets calls up. Run owns its goroutines; the methods are safe for concurrent use while Run runs.
+type Service struct {
+	records   *Records
+	link      Link
+	register  Register
+	authority Authority
+	relay     Relay
+	log       *slog.Logger
+
+	out     chan outgoing     // hang-ups on their way to terminals
+	endings chan finishedCall // records to be closed
+
+	mu      sync.Mutex
+	stopped bool // out and endings are, or are about to be, closed
+	seq     uint64
+	calls   map[protocol.CallID]*call
+	subs    map[*subscription]struct{}
+}
+
+// call is one that runs, or ended not longer ago than replay.
+type call struct {
+	course
+	id         protocol.CallID
+	person     Person
+	page       string
+	terminal   protocol.KeyHash
+	spki       []byte
+	invitation protocol.Hash
+
+	began, rang, talking, ended time.Time
+	endingAt                    time.Time // when hang-up was asked for
+	terminalGone, pageGone      time.Time // since when; zero while they are there
+	key                         protocol.Fingerprint
+	answer                      protocol.Hash // of the ringing answer: the later one has to name the same
+	terminalEnd                 []byte
+
+	fromCaller, fromTerminal int // candidates
+	updates                  []Update
+}
+
+type subscription struct {
+	person, page string
+	updates      chan Update
+}
+
+type outgoing struct {
+	terminal protocol.KeyHash
+	message  *protocol.CallIn
+}
+
+type finishedCall struct {
+	id     protocol.CallID
+	person string
+	ending
+}
+
+// New returns a service that Run starts.
+func New(records *Records, link Link, homes Register, a Authority, relay Relay, log *slog.Logger) *Service {
+	return &Service{
+		records: records, link: link, register: homes, authority: a, relay: relay, log: log,
+		out: make(chan outgoing, outQueue), endings: make(chan finishedCall, maxCalls),
+		// Ascending also over a restart, so that a page that comes back misses nothing.
+		seq:   uint64(time.Now().UnixMicro()),
+		calls: make(map[protocol.CallID]*call), subs: make(map[*subscription]struct{}),
+	}
+}
+
+// Run carries calls until ctx is done. Then it ends those that run and closes their records.
+func (s *Service) Run(ctx context.Context) error {
+	s.records.setListener(s.reported)
+	defer s.records.setListener(nil)
+	// What is on its way when the server stops is still done.
+	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var group sync.WaitGroup
+	group.Go(func() { s.send(last) })
+	group.Go(func() { s.record(last) })
+	s.carry(ctx)
+	s.endAll(protocol.SignalLostClinic)
+	timer := time.AfterFunc(farewell, cancel)
+	defer timer.Stop()
+	group.Wait()
+	return nil
+}
+
+// carry takes what comes from terminals and keeps the times.
+func (s *Service) carry(ctx context.Context) {
+	changes, stop := s.link.Watch()
+	defer stop()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m := <-s.link.Messages():
+			s.receive(m)
+		case <-changes:
+			s.keepTimes(time.Now())
+		case now := <-ticker.C:
+			s.keepTimes(now)
+		}
+	}
+}
+
+func (s *Service) send(ctx context.Context) {
+	for o := range s.out {
+		if err := s.link.Send(ctx, o.terminal, o.message); err != nil {
+			s.log.Warn("terminal not told that its call is over; it finds out by itself", "call", o.message.Call, "error", err)
+		}
+	}
+}
+
+func (s *Service) record(ctx context.Context) {
+	for f := range s.endings {
+		for wait := tick; ; wait = min(2*wait, storeTimeout) {
+			err := s.records.finish(ctx, f.id, f.person, f.ending)
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				s.log.Error("record of a call not closed; it is when the server starts again", "call", f.id, "error", err)
+				break
+			}
+			s.log.Error("record of a call not closed; trying again", "call", f.id, "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
+			}
+		}
+	}
+}
+
+// Start sets a call up. A *Failure says why it could not be; its record is committed. Other errors wrap ErrBadRequest, ErrNotFound or
+// ErrTooMany, or say that the clinic's server itself failed; of those there is no record, because nobody was asked.
+func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
+	caller, err := offered(r.Offer)
+	if err != nil {
+		return Started{}, fmt.Errorf("start call: %w", err)
+	}
+	home, err := s.register.Home(ctx, r.Home)
+	if errors.Is(err, register.ErrNotFound) {
+		return Started{}, fmt.Errorf("start call: %w: %w", ErrNotFound, err)
+	}
+	if err != nil {
+		return Started{}, fmt.Errorf("start call: %w", err)
+	}
+	now := time.Now()
+	rec := &Record{
+		Call: protocol.NewCallID(), Person: r.Person, Home: home.ID, HomeLabel: home.Label, Terminal: home.Terminal, SPKI: home.SPKI,
+		Errand: r.Errand, RelayOnly: r.RelayOnly, Began: now,
+	}
+	if home.Terminal == (protocol.KeyHash{}) {
+		return Started{}, s.fail(ctx, rec, protocol.SignalOffline, errors.New("the home has no terminal"))
+	}
+	signed, err := s.authority.SignInvitation(&protocol.Invitation{
+		Version: protocol.Version, Call: rec.Call, Terminal: home.Terminal, Caller: caller, Offer: protocol.HashOf(r.Offer),
+		Parties: []protocol.Party{r.Person.Party}, Errand: r.Errand,
+		Issued: protocol.At(now), Expires: protocol.At(now.Add(invitationLife)), Nonce: protocol.NewNonce(),
+	})
+	if errors.Is(err, protocol.ErrMalformed) {
+		return Started{}, fmt.Errorf("start call: %w: %w", ErrBadRequest, err)
+	}
+	if err != nil {
+		return Started{}, fmt.Errorf("start call: %w", err)
+	}
+	switch {
+	case !s.link.Up():
+		return Started{}, s.fail(ctx, rec, protocol.SignalBroker, nil)
+	case !s.link.State(home.Terminal).Online:
+		return Started{}, s.fail(ctx, rec, protocol.SignalOffline, nil)
+	}
+	c := &call{
+		course: course{state: Calling}, id: rec.Call, person: r.Person, page: r.Page, terminal: home.Terminal, spki: home.SPKI,
+		invitation: protocol.HashOf(signed), began: now,
+	}
+	if err := s.room(r.Person.ID); err != nil {
+		return Started{}, fmt.Errorf("start call: %w", err)
+	}
+	if err := s.records.begin(ctx, rec); err != nil {
+		return Started{}, fmt.Errorf("start call: its record could not be made: %w", err)
+	}
+	s.add(c)
+	s.log.Info("call placed", "call", c.id, "person", r.Person.ID, "home", home.ID, "terminal", home.Terminal, "relay_only", r.RelayOnly)
+	err = s.link.Send(ctx, home.Terminal, &protocol.CallIn{
+		Version: protocol.Version, Call: c.id, Kind: protocol.KindInvite,
+		Invite: &protocol.Invite{Invitation: signed, Offer: r.Offer, ICE: s.relay.TerminalServers(), RelayOnly: r.RelayOnly},
+	})
+	if err != nil {
+		code := protocol.CodeOf(err)
+		s.happen(c.id, terminalLost, code)
+		return Started{}, &Failure{Call: c.id, Code: code, Err: err}
+	}
+	return Started{Call: c.id, Invitation: signed, Terminal: home.Terminal, SPKI: home.SPKI}, nil
+}
+
+// fail puts a call on the record that could not even be tried.
+func (s *Service) fail(ctx context.Context, rec *Record, code protocol.Code, cause error) error {
+	err := s.records.begin(ctx, rec)
+	if err == nil {
+		err = s.records.finish(ctx, rec.Call, rec.Person.ID, ending{at: time.Now(), outcome: code})
+	}
+	if err != nil {
+		return fmt.Errorf("start call: its record could not be made: %w", err)
+	}
+	s.log.Info("call not possible", "call", rec.Call, "person", rec.Person.ID, "home", rec.Home, "code", code)
+	return &Failure{Call: rec.Call, Code: code, Err: cause}
+}
+
+// room says whether a person may have one more call.
+func (s *Service) room(person string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return ErrStopped
+	}
+	running, own := 0, 0
+	for _, c := range s.calls {
+		if c.state == Ended {
+			continue
+		}
+		running++
+		if c.person.ID == person {
+			own++
+		}
+	}
+	if running >= maxCalls || own >= maxPerPerson {
+		return fmt.Errorf("calls that run: %w", ErrTooMany)
+	}
+	return nil
+}
+
+func (s *Service) add(c *call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls[c.id] = c
+	s.lookForPage(c, c.began)
+	if s.stopped {
+		s.apply(c, hangUp, protocol.SignalLostClinic, nil)
+	}
+}
+
+// offered returns the fingerprint of the certificate that an offer promises (RFC 8122 §5): SHA-256, and one for all its parts.
+func offered(offer protocol.SDP) (protocol.Fingerprint, error) {
+	var found protocol.Fingerprint
+	if offer == "" || len(offer) > protocol.MaxSDP {
+		return found, fmt.Errorf("%w: offer of %d bytes", ErrBadRequest, len(offer))
+	}
+	for line := range strings.Lines(string(offer)) {
+		value, ok := strings.CutPrefix(strings.TrimRight(line, "\r\n"), "a=fingerprint:")
+		if !ok {
+			continue
+		}
+		algorithm, digest, _ := strings.Cut(value, " ")
+		f, err := parseFingerprint(digest)
+		if !strings.EqualFold(algorithm, "sha-256") || err != nil {
+			return found, fmt.Errorf("%w: fingerprint of the offer is not SHA-256", ErrBadRequest)
+		}
+		if found != (protocol.Fingerprint{}) && found != f {
+			return found, fmt.Errorf("%w: offer has several fingerprints", ErrBadRequest)
+		}
+		found = f
+	}
+	if found == (protocol.Fingerprint{}) {
+		return found, fmt.Errorf("%w: offer has no fingerprint", ErrBadRequest)
+	}
+	return found, nil
+}
+
+func parseFingerprint(s string) (protocol.Fingerprint, error) {
+	var f protocol.Fingerprint
+	if len(s) != 3*len(f)-1 {
+		return f, protocol.ErrMalformed
+	}
+	for i := range f {
+		if _, err := hex.Decode(f[i:i+1], []byte(s[3*i:3*i+2])); err != nil || i > 0 && s[3*i-1] != ':' {
+			return f, protocol.ErrMalformed
+		}
+	}
+	return f, nil
+}
+
+// own returns a person's call. s.mu is held.
+func (s *Service) own(person string, id protocol.CallID) (*call, error) {
+	c := s.calls[id]
+	if c == nil || c.person.ID != person {
+		return nil, fmt.Errorf("call %s: %w", id, ErrNotFound)
+	}
+	return c, nil
+}
+
+// Candidate passes a candidate of the page on to the terminal. After the call's end it does nothing.
+func (s *Service) Candidate(ctx context.Context, person string, id protocol.CallID, candidate protocol.Candidate) error {
+	message := &protocol.CallIn{Version: protocol.Version, Call: id, Kind: protocol.KindCandidate, Candidate: &candidate}
+	if _, err := protocol.Encode(message); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	s.mu.Lock()
+	c, err := s.own(person, id)
+	if err == nil && c.state != Ended {
+		if c.fromCaller++; c.fromCaller > maxCandidates {
+			err = fmt.Errorf("candidates of call %s: %w", id, ErrTooMany)
+		}
+	}
+	over := err != nil || c.state == Ended
+	s.mu.Unlock()
+	if over {
+		return err
+	}
+	return s.link.Send(ctx, c.terminal, message)
+}
+
+// HangUp ends a call, for a reason that its page has. The terminal is told; the page learns of its proof of the end by an Update.
+// Hanging up again does nothing.
+func (s *Service) HangUp(_ context.Context, person string, id protocol.CallID, reason protocol.Code) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, err := s.own(person, id)
+	if err != nil {
+		return err
+	}
+	if _, err := protocol.Encode(s.end(c, reason, time.Now())); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	s.apply(c, hangUp, reason, nil)
+	return nil
+}
+
+// Report takes the page's half of a call's record.
+func (s *Service) Report(ctx context.Context, person string, id protocol.CallID, half *protocol.CallRecord) error {
+	if half.Call != id || half.By != protocol.SideCaller {
+		return fmt.Errorf("%w: record of another call or side", ErrBadRequest)
+	}
+	return s.records.callerHalf(ctx, person, id, half)
+}
+
+// Records returns the latest calls of a person, the latest first, at most limit.
+func (s *Service) Records(ctx context.Context, person string, limit int) ([]Record, error) {
+	return s.records.list(ctx, person, limit)
+}
+
+// Record returns one call. The error wraps ErrNotFound if it is not there or not this person's.
+func (s *Service) Record(ctx context.Context, person string, id protocol.CallID) (Record, error) {
+	return s.records.get(ctx, person, id)
+}
+
+// Revoke ends the calls of a terminal that lost its right to have any.
+func (s *Service) Revoke(terminal protocol.KeyHash) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.calls {
+		if c.terminal == terminal {
+			// It is not asked to prove its end: its connection is closed at the same time.
+			s.apply(c, hangUp, protocol.AuthRevoked, nil)
+			s.apply(c, endWaited, protocol.AuthRevoked, nil)
+		}
+	}
+}
+
+// endAll ends what runs; after it nothing more begins.
+func (s *Service) endAll(code protocol.Code) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.calls {
+		s.apply(c, hangUp, code, nil)
+		s.apply(c, endWaited, code, nil)
+	}
+	s.stopped = true
+	close(s.out)
+	close(s.endings)
+}
