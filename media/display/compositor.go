@@ -285,16 +285,19 @@ func (d *Display) Paint() error {
 	defer d.painting.Unlock()
 
 	d.mu.Lock()
-	if d.pending.empty() {
-		d.mu.Unlock()
+	nothing := d.pending.empty()
+	d.mu.Unlock()
+	if nothing {
 		return nil
 	}
+	pix, stride, age := d.dev.Frame() // may wait for the screen, so not under the lock
+
+	d.mu.Lock()
 	current := d.pending
 	d.pending = damage{}
 	newFar, newSelf := d.far.fresh, d.self.fresh
 	far, self := d.far.take(), d.self.take()
 
-	pix, stride, age := d.dev.Frame()
 	todo := current
 	switch {
 	case age < 1 || age > len(d.history)+1:
