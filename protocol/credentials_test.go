@@ -3,6 +3,7 @@ package protocol
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 )
@@ -37,5 +38,15 @@ func TestCredentials(t *testing.T) {
 				t.Errorf("error = %v", err)
 			}
 		})
+	}
+}
+
+func TestIdentitiesInLogs(t *testing.T) {
+	var b strings.Builder
+	slog.New(slog.NewJSONHandler(&b, nil)).Info("x", "terminal", KeyHash{1}, "call", CallID{2})
+	for _, want := range []string{`"terminal":"` + KeyHash{1}.Name() + `"`, `"call":"` + CallID{2}.String() + `"`} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("logged %s, without %s", b.String(), want)
+		}
 	}
 }

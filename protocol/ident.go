@@ -55,6 +55,9 @@ func (k KeyHash) Code() string {
 // String is Name.
 func (k KeyHash) String() string { return k.Name() }
 
+// LogValue is Name; without it a JSON log would have a list of numbers.
+func (k KeyHash) LogValue() slog.Value { return slog.StringValue(k.Name()) }
+
 // ParseName is the inverse of KeyHash.Name. It accepts only the canonical spelling.
 func ParseName(s string) (KeyHash, error) {
 	var k KeyHash
@@ -77,6 +80,9 @@ func NewNonce() (n Nonce) { rand.Read(n[:]); return n }
 
 // String returns the id in hexadecimal, as it appears in logs and URLs.
 func (c CallID) String() string { return hex.EncodeToString(c[:]) }
+
+// LogValue is String.
+func (c CallID) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // ParseCallID is the inverse of CallID.String.
 func ParseCallID(s string) (CallID, error) {
