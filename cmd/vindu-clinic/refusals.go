@@ -18,7 +18,7 @@ const (
 )
 
 // refusals writes connections that the broker did not let in to the audit log (R18). What does not fit into the queue is
-// in the log only.
+// only in the broker's own log.
 type refusals struct {
 	queue chan broker.Refusal
 	audit *audit.Log
@@ -31,7 +31,6 @@ func newRefusals(a *audit.Log, log *slog.Logger) *refusals {
 
 // add does not block.
 func (r *refusals) add(refusal broker.Refusal) {
-	r.log.Warn("connection of a terminal refused", "terminal", refusal.Key.Name(), "serial", refusal.Serial, "error", refusal.Err)
 	select {
 	case r.queue <- refusal:
 	default:

@@ -72,7 +72,7 @@ type server struct {
 // newServer constructs everything and listens; nothing runs yet.
 func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error) {
 	s := &server{clinic: c, log: log, leaf: c.authority.Server(c.config.Terminals.Name)}
-	s.refusals = newRefusals(c.audit, log.With("part", "broker"))
+	s.refusals = newRefusals(c.audit, log)
 	var err error
 	if s.broker, err = broker.New(broker.Config{
 		Dir:     filepath.Join(c.config.State, folderBroker),
@@ -176,6 +176,9 @@ func serveHTTP(ctx context.Context, handler http.Handler, l net.Listener, config
 		err = h.ServeTLS(l, "", "")
 	} else {
 		err = h.Serve(l)
+	}
+	if errors.Is(err, net.ErrClosed) { // the front door stopped first
+		<-ctx.Done()
 	}
 	if !stop() {
 		return <-stopped
