@@ -458,7 +458,7 @@ func (w *world) reportFrom(t *testing.T, terminal protocol.KeyHash, body any) {
 
 // Every way in which a call can fail has its code, on the page and on the record.
 func TestFailures(t *testing.T) {
-	wait := func(d time.Duration) { time.Sleep(d + tick) } // allowed: in a bubble
+	wait := func(d time.Duration) { pass(d + tick) }
 	decision := func(d protocol.Decision, code protocol.Code) func(*testing.T, *world) {
 		return func(t *testing.T, w *world) {
 			s := w.start(t)

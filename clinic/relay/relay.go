@@ -1,0 +1,285 @@
+// Package relay is the clinic's TURN server (RFC 8656): it passes the encrypted media of a call on, unread, where no direct path is found.
+//
+// It serves UDP, and TCP or TLS on listeners that are handed to it, so that port 443 suffices. It relays UDP alone; TURN's TCP allocations
+// (RFC 6062) are refused.
+//
+// # Credentials
+//
+// Credentials are of the form that draft-uberti-behave-turn-rest-00 describes, which a coturn fleet with the same secret accepts too: the
+// user name is "<expiry in Unix seconds>:<random>", the password base64(HMAC-SHA-1(secret, user name)). They say nothing about anybody and
+// are good for an allocation for Life; what was allocated in time may be kept for at most Hold more, which is longer than any call. SHA-1
+// and MD5 are what TURN's long-term credentials (RFC 8489 §9.2) prescribe; media does not depend on them, it is encrypted end to end.
+//
+// # Where it relays to
+//
+// To the relay's own address, so that two ends that both use it meet, and to public addresses. To loopback, private, link-local,
+// multicast and other special addresses only within prefixes that are configured: a stranger's way into the clinic's network it must not be.
+//
+// # Limits
+//
+// Allocations, of one user name and of all, connections, and the silence of a connection are bounded.
+package relay
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pion/stun/v4"
+	"github.com/pion/turn/v5"
+
+	"vindu/protocol"
+)
+
+const (
+	// Life is how long credentials are good for a new allocation.
+	Life = time.Hour
+	// Hold is how long beyond that what was allocated may be refreshed: a call that is long is not cut.
+	Hold = 5 * time.Hour
+	// MinSecret is the shortest secret in bytes.
+	MinSecret = 32
+
+	realm = "vindu"
+)
+
+// Config says what a relay needs.
+type Config struct {
+	// Packets and Listeners are what it serves; either may be empty. Run closes them. Connections of Listeners are already
+	// what TURN is spoken on: TLS is made by who made the listener.
+	Packets   []net.PacketConn
+	Listeners []net.Listener
+	// Address is under which far ends reach what it relays from, Bind the local address for that; usually the same. A zero Bind means any.
+	Address netip.Addr
+	Bind    netip.Addr
+	// MinPort and MaxPort bound the ports that it relays from. Zero: any.
+	MinPort, MaxPort uint16
+	// Permit are prefixes to relay to although they are not public.
+	Permit []netip.Prefix
+	// Secret is what credentials are made with.
+	Secret []byte
+	// Browsers and Terminals are the URLs (RFC 7065) by which each reach it.
+	Browsers, Terminals []string
+	// MaxAllocations bounds those of all users, DefaultMaxAllocations if zero.
+	MaxAllocations int
+}
+
+// Bounds.
+const (
+	DefaultMaxAllocations = 4000
+	maxPerUser            = 16 // a browser allocates for each of its addresses and each URL
+	maxConnections        = 4000
+	greeting              = 15 * time.Second // in which a new connection has to say something
+	idle                  = 11 * time.Minute // beyond the life of an allocation that is not refreshed
+)
+
+// Relay is a TURN server. Run owns it; the other methods are safe for concurrent use.
+type Relay struct {
+	config Config
+	log    *slog.Logger
+	now    func() time.Time
+
+	mu          sync.Mutex
+	users       map[string]int // allocations by user name
+	allocations int
+}
+
+// New checks what it is given; Run serves.
+func New(config Config, log *slog.Logger) (*Relay, error) {
+	switch {
+	case len(config.Packets) == 0 && len(config.Listeners) == 0:
+		return nil, errors.New("relay: nothing to serve on")
+	case !config.Address.IsValid() || config.Address.IsUnspecified():
+		return nil, errors.New("relay: no address under which it is reached; configure relay.address")
+	case len(config.Secret) < MinSecret:
+		return nil, fmt.Errorf("relay: secret of %d bytes, has to have %d", len(config.Secret), MinSecret)
+	case config.MinPort > config.MaxPort:
+		return nil, fmt.Errorf("relay: ports from %d to %d", config.MinPort, config.MaxPort)
+	}
+	if !config.Bind.IsValid() {
+		config.Bind = netip.IPv4Unspecified()
+		if config.Address.Is6() && !config.Address.Is4In6() {
+			config.Bind = netip.IPv6Unspecified()
+		}
+	}
+	if config.MaxAllocations == 0 {
+		config.MaxAllocations = DefaultMaxAllocations
+	}
+	return &Relay{config: config, log: log, now: time.Now, users: make(map[string]int)}, nil
+}
+
+// Run serves until ctx is done.
+func (r *Relay) Run(ctx context.Context) error {
+	var wrapped []*listener
+	server := turn.ServerConfig{
+		Realm: realm, LoggerFactory: loggers{r.log}, AuthHandler: r.authenticate, QuotaHandler: r.quota,
+		EventHandler: turn.EventHandler{OnAllocationCreated: r.allocated, OnAllocationDeleted: r.freed},
+	}
+	ports, err := r.ports()
+	if err != nil {
+		return fmt.Errorf("relay: %w", err)
+	}
+	for _, p := range r.config.Packets {
+		server.PacketConnConfigs = append(server.PacketConnConfigs, turn.PacketConnConfig{
+			PacketConn: p, RelayAddressGenerator: ports, PermissionHandler: r.permit,
+		})
+	}
+	for _, l := range r.config.Listeners {
+		w := newListener(l)
+		wrapped = append(wrapped, w)
+		server.ListenerConfigs = append(server.ListenerConfigs, turn.ListenerConfig{
+			Listener: w, RelayAddressGenerator: ports, PermissionHandler: r.permit,
+		})
+	}
+	s, err := turn.NewServer(server)
+	if err != nil {
+		return fmt.Errorf("start relay: %w", err)
+	}
+	r.log.Info("relay ready", "address", r.config.Address, "udp", len(r.config.Packets), "streams", len(r.config.Listeners))
+	<-ctx.Done()
+	err = s.Close()
+	for _, w := range wrapped {
+		w.closeAll()
+	}
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("close relay: %w", err)
+	}
+	return nil
+}
+
+// Servers returns what a browser needs to reach the relay, with fresh credentials.
+func (r *Relay) Servers() []protocol.ICEServer { return r.servers(r.config.Browsers) }
+
+// TerminalServers returns what a terminal needs to reach the relay, with fresh credentials.
+func (r *Relay) TerminalServers() []protocol.ICEServer { return r.servers(r.config.Terminals) }
+
+func (r *Relay) servers(urls []string) []protocol.ICEServer {
+	if len(urls) == 0 {
+		return nil
+	}
+	var unique [12]byte
+	rand.Read(unique[:]) // never fails: crypto/rand
+	user := strconv.FormatInt(r.now().Add(Life).Unix(), 10) + ":" + hex.EncodeToString(unique[:])
+	return []protocol.ICEServer{{URLs: append([]string(nil), urls...), Username: user, Credential: r.password(user)}}
+}
+
+func (r *Relay) password(user string) protocol.Secret {
+	mac := hmac.New(sha1.New, r.config.Secret)
+	mac.Write([]byte(user))
+	return protocol.Secret(base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+}
+
+// authenticate returns the key that proves a user name (RFC 8489 §9.2.2). Whether the request was made with it is checked by the server.
+func (r *Relay) authenticate(request *turn.RequestAttributes) (user string, key []byte, ok bool) {
+	expiry, unique, found := strings.Cut(request.Username, ":")
+	seconds, err := strconv.ParseInt(expiry, 10, 64)
+	if !found || err != nil || len(unique) != 24 || request.Realm != realm {
+		return "", nil, false
+	}
+	until := time.Unix(seconds, 0)
+	if until.After(r.now().Add(Life + time.Minute)) {
+		return "", nil, false // nobody was given this one; it only could be with the secret
+	}
+	if request.Method != stun.MethodAllocate {
+		until = until.Add(Hold)
+	}
+	if !r.now().Before(until) {
+		r.log.Debug("expired credentials", "from", request.SrcAddr)
+		return "", nil, false
+	}
+	return request.Username, turn.GenerateAuthKey(request.Username, realm, string(r.password(request.Username))), true
+}
+
+// permit says whether it may be relayed to an address.
+func (r *Relay) permit(from net.Addr, ip net.IP) bool {
+	to, ok := netip.AddrFromSlice(ip)
+	to = to.Unmap()
+	if ok && (to == r.config.Address.Unmap() || public(to)) {
+		return true
+	}
+	for _, prefix := range r.config.Permit {
+		if ok && prefix.Contains(to) {
+			return true
+		}
+	}
+	r.log.Debug("not relayed to an address that is not public", "from", from)
+	return false
+}
+
+// special are the blocks of the IANA special-purpose registries (RFC 6890) that netip.Addr's methods do not tell.
+var special = func() (list []netip.Prefix) {
+	for _, s := range []string{
+		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
+		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "fec0::/10",
+	} {
+		list = append(list, netip.MustParsePrefix(s))
+	}
+	return list
+}()
+
+func public(a netip.Addr) bool {
+	if !a.IsGlobalUnicast() || a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || a.Zone() != "" {
+		return false
+	}
+	for _, prefix := range special {
+		if prefix.Contains(a) {
+			return false
+		}
+	}
+	return true
+}
+
+// Local are the prefixes to permit where far ends are on the same machine or network: for trying vindu out, and for a
+// clinic whose network is the private one.
+func Local() []netip.Prefix {
+	var list []netip.Prefix
+	for _, s := range []string{"127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7"} {
+		list = append(list, netip.MustParsePrefix(s))
+	}
+	return list
+}
+
+// quota says whether a user may allocate once more.
+func (r *Relay) quota(user, _ string, _ net.Addr) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.users[user] >= maxPerUser || r.allocations >= r.config.MaxAllocations {
+		r.log.Warn("allocation refused: too many", "of_this_user", r.users[user], "of_all", r.allocations)
+		return false
+	}
+	return true
+}
+
+func (r *Relay) allocated(_, _ net.Addr, _, user, _ string, _ net.Addr, _ int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.users[user]++
+	r.allocations++
+}
+
+func (r *Relay) freed(_, _ net.Addr, _, user, _ string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.users[user]--; r.users[user] <= 0 {
+		delete(r.users, user)
+	}
+	r.allocations--
+}
+
+// Allocations returns how many there are now.
+func (r *Relay) Allocations() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.allocations
+}

@@ -1,0 +1,468 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/netip"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pion/stun/v4"
+	"github.com/pion/turn/v5"
+	"go.uber.org/goleak"
+
+	"vindu/protocol"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second
+
+var (
+	quiet    = slog.New(slog.DiscardHandler)
+	loopback = netip.MustParseAddr("127.0.0.1")
+	secret   = bytes.Repeat([]byte{7}, MinSecret)
+)
+
+// running is a relay on loopback: UDP, TCP and TLS.
+type running struct {
+	*Relay
+	udp, tcp, tls string
+	roots         *x509.CertPool
+	stop          func()
+}
+
+func start(t *testing.T, change func(*Config)) *running {
+	t.Helper()
+	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listen := func() net.Listener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	plain, secure := listen(), listen()
+	certificate, roots := certify(t)
+	x := &running{udp: packets.LocalAddr().String(), tcp: plain.Addr().String(), tls: secure.Addr().String(), roots: roots}
+	config := Config{
+		Packets:   []net.PacketConn{packets},
+		Listeners: []net.Listener{plain, tls.NewListener(secure, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate}, NextProtos: []string{protocol.ALPNTURN}})},
+		Address:   loopback, Bind: loopback, Secret: secret,
+		Browsers:  []string{"turn:" + x.udp + "?transport=udp"},
+		Terminals: []string{"turn:" + x.udp + "?transport=udp", "turns:" + x.tls + "?transport=tcp"},
+	}
+	if change != nil {
+		change(&config)
+	}
+	if x.Relay, err = New(config, quiet); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- x.Run(ctx) }()
+	x.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(x.stop)
+	return x
+}
+
+func certify(t *testing.T) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(c)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+}
+
+// client connects to the relay by a transport.
+func (x *running) client(t *testing.T, transport string, server protocol.ICEServer) *turn.Client {
+	t.Helper()
+	var conn net.PacketConn
+	address := x.udp
+	stream := func(c net.Conn, err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn = turn.NewSTUNConn(c)
+	}
+	switch transport {
+	case "udp":
+		var err error
+		if conn, err = net.ListenPacket("udp4", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+	case "tcp":
+		address = x.tcp
+		stream(net.Dial("tcp", address))
+	case "tls":
+		address = x.tls
+		stream(tls.Dial("tcp", address, &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: x.roots, NextProtos: []string{protocol.ALPNTURN}}))
+	}
+	c, err := turn.NewClient(&turn.ClientConfig{
+		TURNServerAddr: address, Conn: conn, Username: server.Username, Password: string(server.Credential), LoggerFactory: loggers{quiet},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close(); conn.Close() })
+	if err := c.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// like returns a relay that gives credentials as x does.
+func (x *running) like() *Relay { return &Relay{config: x.config, log: quiet, now: time.Now} }
+
+func allocate(t *testing.T, c *turn.Client) net.PacketConn {
+	t.Helper()
+	p, err := c.Allocate()
+	if err != nil {
+		t.Fatalf("allocate: %v", err)
+	}
+	t.Cleanup(func() { p.Close() })
+	if err := p.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Two ends meet at the relay, each by its own transport; what one says, the other hears.
+func TestRelayed(t *testing.T) {
+	x := start(t, nil)
+	for _, by := range [][2]string{{"udp", "udp"}, {"udp", "tls"}, {"tcp", "tls"}, {"tls", "tls"}} {
+		browser := allocate(t, x.client(t, by[0], x.Servers()[0]))
+		terminal := allocate(t, x.client(t, by[1], x.TerminalServers()[0]))
+		ends := []net.PacketConn{browser, terminal}
+		for i, from := range ends {
+			// The first packet of each makes its permission; what comes before the other's is dropped, so both speak first.
+			if _, err := from.WriteTo([]byte("hello"), ends[1-i].LocalAddr()); err != nil {
+				t.Fatalf("%v: %v", by, err)
+			}
+		}
+		for i, from := range ends {
+			want := bytes.Repeat([]byte{byte(i)}, 1200)
+			if _, err := from.WriteTo(want, ends[1-i].LocalAddr()); err != nil {
+				t.Fatalf("%v: %v", by, err)
+			}
+			buf := make([]byte, 2000)
+			for n := 0; n != len(want); {
+				var err error
+				var whence net.Addr
+				if n, whence, err = ends[1-i].ReadFrom(buf); err != nil {
+					t.Fatalf("%v: %v", by, err)
+				}
+				if whence.String() != from.LocalAddr().String() {
+					t.Errorf("%v: from %v, want %v", by, whence, from.LocalAddr())
+				}
+			}
+			if !bytes.Equal(buf[:len(want)], want) {
+				t.Errorf("%v: another message came", by)
+			}
+		}
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	x := start(t, nil)
+	good := x.Servers()[0]
+	if again := x.Servers()[0]; again.Username == good.Username || again.Credential == good.Credential {
+		t.Error("credentials are given twice")
+	}
+	if s := x.TerminalServers()[0]; len(s.URLs) != 2 || !strings.HasPrefix(s.URLs[1], "turns:") {
+		t.Errorf("terminal's URLs %v", s.URLs)
+	}
+	past, future, other := x.like(), x.like(), x.like()
+	past.now = func() time.Time { return time.Now().Add(-Life - time.Second) }
+	future.now = func() time.Time { return time.Now().Add(24 * time.Hour) }
+	other.config.Secret = bytes.Repeat([]byte{8}, MinSecret)
+	expiry, _, _ := strings.Cut(good.Username, ":")
+	with := func(user string, password protocol.Secret) protocol.ICEServer {
+		return protocol.ICEServer{Username: user, Credential: password}
+	}
+	for name, s := range map[string]protocol.ICEServer{
+		"expired":                  past.Servers()[0],
+		"of the far future":        future.Servers()[0],
+		"of another secret":        other.Servers()[0],
+		"wrong password":           with(good.Username, "wrong"),
+		"another's password":       with(x.Servers()[0].Username, good.Credential),
+		"longer life by hand":      with("9"+good.Username, good.Credential),
+		"user name without random": with(expiry, x.password(expiry)),
+		"user name without time":   with("anne", x.password("anne")),
+		"empty":                    with(":", ""),
+	} {
+		for _, transport := range []string{"udp", "tls"} {
+			if p, err := x.client(t, transport, s).Allocate(); err == nil {
+				p.Close()
+				t.Errorf("%s by %s: allocated", name, transport)
+			}
+		}
+	}
+	allocate(t, x.client(t, "udp", good))
+}
+
+// What was allocated in time can be refreshed for as long as a call may last, and no longer.
+func TestExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &Relay{config: Config{Secret: secret, Browsers: []string{"turn:x"}}, log: quiet, now: time.Now}
+		request := turn.RequestAttributes{Username: r.Servers()[0].Username, Realm: realm}
+		may := func(m stun.Method) bool {
+			request.Method = m
+			_, key, ok := r.authenticate(&request)
+			return ok && len(key) > 0
+		}
+		for _, step := range []struct {
+			after             time.Duration
+			allocate, refresh bool
+		}{{0, true, true}, {Life - time.Second, true, true}, {2 * time.Second, false, true}, {Hold - 2*time.Second, false, true}, {2 * time.Second, false, false}} {
+			time.Sleep(step.after) // allowed: time in a bubble of synctest is the test's own
+			if a, f := may(stun.MethodAllocate), may(stun.MethodRefresh); a != step.allocate || f != step.refresh || f != may(stun.MethodChannelBind) || f != may(stun.MethodCreatePermission) {
+				t.Errorf("after %v more: allocate %v, refresh %v", step.after, a, f)
+			}
+		}
+		request.Realm = "other"
+		if may(stun.MethodRefresh) {
+			t.Error("another realm")
+		}
+	})
+}
+
+func TestPermit(t *testing.T) {
+	for address, want := range map[string][2]bool{ // without and with Local
+		"198.51.101.7": {true, true}, "8.8.8.8": {true, true}, "2a00:1450::1": {true, true}, "::ffff:8.8.8.8": {true, true},
+		"203.0.114.9": {true, true}, // the relay's own
+		"127.0.0.1":   {false, true}, "127.9.9.9": {false, true}, "10.1.2.3": {false, true}, "172.16.0.1": {false, true}, "192.168.1.1": {false, true},
+		"::1": {false, true}, "fd00::1": {false, true}, "::ffff:127.0.0.1": {false, true}, "::ffff:10.0.0.1": {false, true},
+		"169.254.169.254": {false, false}, "0.0.0.0": {false, false}, "255.255.255.255": {false, false}, "224.0.0.1": {false, false}, "100.64.0.1": {false, false},
+		"::": {false, false}, "fe80::1": {false, false}, "ff02::1": {false, false}, "64:ff9b::7f00:1": {false, false}, "2002:7f00:1::": {false, false}, "::127.0.0.1": {false, false},
+	} {
+		for i, permit := range [][]netip.Prefix{nil, Local()} {
+			r := &Relay{config: Config{Address: netip.MustParseAddr("203.0.114.9"), Permit: permit}, log: quiet}
+			if got := r.permit(nil, net.ParseIP(address)); got != want[i] {
+				t.Errorf("%s, local %v: %v", address, i == 1, got)
+			}
+			if ip := net.ParseIP(address).To4(); ip != nil && r.permit(nil, ip) != want[i] {
+				t.Errorf("%s in 4 bytes, local %v", address, i == 1)
+			}
+		}
+	}
+	r := &Relay{config: Config{Address: loopback}, log: quiet}
+	if r.permit(nil, nil) || r.permit(nil, net.IP{1, 2, 3}) {
+		t.Error("permitted what is no address")
+	}
+}
+
+// The relay does not reach what it may not, by permission or by channel, and no TCP at all.
+func TestNotRelayed(t *testing.T) {
+	x := start(t, nil)
+	c := x.client(t, "udp", x.Servers()[0])
+	p := allocate(t, c)
+	for _, to := range []string{"127.0.0.2:53", "10.0.0.1:53", "169.254.169.254:80"} {
+		address, err := net.ResolveUDPAddr("udp", to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.CreatePermission(address); err == nil {
+			t.Errorf("permission for %s", to)
+		}
+	}
+	target, err := net.ListenPacket("udp4", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	if _, err := p.WriteTo([]byte("knock"), target.LocalAddr()); err == nil {
+		t.Error("sent to an address that is not permitted")
+	}
+	local := start(t, func(c *Config) { c.Permit = Local() })
+	reaches := allocate(t, local.client(t, "udp", local.Servers()[0]))
+	if _, err := reaches.WriteTo([]byte("through"), target.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 100)
+	if err := target.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := target.ReadFrom(buf); err != nil || string(buf[:n]) != "through" {
+		t.Errorf("came %q, %v", buf[:n], err)
+	}
+	if a, err := x.client(t, "tcp", x.Servers()[0]).AllocateTCP(); err == nil {
+		a.Close()
+		t.Error("TCP is relayed")
+	}
+}
+
+func TestQuota(t *testing.T) {
+	x := start(t, func(c *Config) { c.MaxAllocations = maxPerUser + 1 })
+	one := x.Servers()[0]
+	for range maxPerUser {
+		allocate(t, x.client(t, "udp", one))
+	}
+	if p, err := x.client(t, "udp", one).Allocate(); err == nil {
+		p.Close()
+		t.Error("one user has too many")
+	}
+	p := allocate(t, x.client(t, "udp", x.Servers()[0]))
+	if q, err := x.client(t, "udp", x.Servers()[0]).Allocate(); err == nil {
+		q.Close()
+		t.Error("all have too many")
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(patience); x.Allocations() != maxPerUser; {
+		if time.Now().After(end) {
+			t.Fatalf("%d allocations after one was given up", x.Allocations())
+		}
+		runtime.Gosched()
+	}
+	allocate(t, x.client(t, "udp", x.Servers()[0]))
+}
+
+// Nothing that comes ends the relay; connections end with it.
+func TestGarbageAndStop(t *testing.T) {
+	x := start(t, nil)
+	udp, err := net.Dial("udp", x.udp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	tcp, err := net.Dial("tcp", x.tcp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	for _, b := range [][]byte{{}, {0}, bytes.Repeat([]byte{0xff}, 1500), append([]byte{0, 3, 0xff, 0xff, 0x21, 0x12, 0xa4, 0x42}, make([]byte, 12)...), bytes.Repeat([]byte{0x40}, 64)} {
+		if _, err := udp.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := tcp.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	idle, err := net.Dial("tcp", x.tcp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	c := x.client(t, "tcp", x.Servers()[0])
+	p := allocate(t, c)
+	if err := p.Close(); err != nil { // its refreshes would wait for the relay
+		t.Fatal(err)
+	}
+	x.stop()
+	if err := idle.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := idle.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
+		t.Errorf("a connection outlives the relay: %v", err)
+	}
+}
+
+// A connection that says nothing is closed; one that does may then be silent for long.
+func TestSilentConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &listener{open: make(map[*conn]struct{})}
+		near, far := net.Pipe()
+		c := l.add(near)
+		began := time.Now()
+		if _, err := c.Read(make([]byte, 1)); err == nil || time.Since(began) != greeting {
+			t.Errorf("silent: %v after %v", err, time.Since(began))
+		}
+		if _, err := far.Write([]byte{1}); err != io.ErrClosedPipe {
+			t.Errorf("still open: %v", err)
+		}
+		near, far = net.Pipe()
+		c = l.add(near)
+		go far.Write([]byte{1})
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		began = time.Now()
+		if _, err := c.Read(make([]byte, 1)); err == nil || time.Since(began) != idle {
+			t.Errorf("silent later: %v after %v", err, time.Since(began))
+		}
+		if len(l.open) != 0 {
+			t.Errorf("%d connections are counted", len(l.open))
+		}
+		for range maxConnections {
+			l.open[&conn{}] = struct{}{}
+		}
+		if l.add(near) != nil {
+			t.Error("one connection too many")
+		}
+	})
+}
+
+func TestNew(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	good := Config{Listeners: []net.Listener{l}, Address: loopback, Secret: secret}
+	if _, err := New(good, quiet); err != nil {
+		t.Error(err)
+	}
+	for name, change := range map[string]func(*Config){
+		"nothing to serve": func(c *Config) { c.Listeners = nil },
+		"no address":       func(c *Config) { c.Address = netip.Addr{} },
+		"any address":      func(c *Config) { c.Address = netip.IPv4Unspecified() },
+		"short secret":     func(c *Config) { c.Secret = secret[1:] },
+		"ports":            func(c *Config) { c.MinPort, c.MaxPort = 2000, 1000 },
+	} {
+		c := good
+		change(&c)
+		if _, err := New(c, quiet); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if s := (&Relay{}).Servers(); s != nil {
+		t.Errorf("servers without a URL: %v", s)
+	}
+}
+
+// Ports are taken from the range alone.
+func TestPortRange(t *testing.T) {
+	x := start(t, func(c *Config) { c.MinPort, c.MaxPort = 41000, 41199 })
+	p := allocate(t, x.client(t, "udp", x.Servers()[0]))
+	if port := p.LocalAddr().(*net.UDPAddr).Port; port < 41000 || port > 41199 {
+		t.Errorf("port %d", port)
+	}
+}

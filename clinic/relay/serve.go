@@ -1,0 +1,146 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/pion/logging"
+	"github.com/pion/turn/v5"
+)
+
+var errUDPOnly = errors.New("relaying TCP is not offered")
+
+// udpOnly makes the ends of what is relayed: UDP sockets, nothing else.
+type udpOnly struct{ turn.RelayAddressGenerator }
+
+func (udpOnly) AllocateListener(turn.AllocateListenerConfig) (net.Listener, net.Addr, error) {
+	return nil, nil, errUDPOnly
+}
+func (udpOnly) AllocateConn(turn.AllocateConnConfig) (net.Conn, error) { return nil, errUDPOnly }
+
+func (r *Relay) ports() (turn.RelayAddressGenerator, error) {
+	address, bind := net.IP(r.config.Address.AsSlice()), r.config.Bind.String()
+	var g turn.RelayAddressGenerator = &turn.RelayAddressGeneratorStatic{RelayAddress: address, Address: bind}
+	if r.config.MinPort != 0 {
+		g = &turn.RelayAddressGeneratorPortRange{
+			RelayAddress: address, Address: bind, MinPort: r.config.MinPort, MaxPort: r.config.MaxPort, MaxRetries: 64,
+		}
+	}
+	return udpOnly{g}, g.Validate()
+}
+
+// listener bounds the connections of another, their number and their silence, and can close them all: the TURN server
+// would leave them open.
+type listener struct {
+	net.Listener
+	mu     sync.Mutex
+	open   map[*conn]struct{}
+	closed bool
+}
+
+func newListener(l net.Listener) *listener {
+	return &listener{Listener: l, open: make(map[*conn]struct{})}
+}
+
+// Accept returns the next connection. Those that are too many are closed.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if w := l.add(c); w != nil {
+			return w, nil
+		}
+		_ = c.Close() // it goes either way
+	}
+}
+
+func (l *listener) add(c net.Conn) *conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || len(l.open) >= maxConnections {
+		return nil
+	}
+	w := &conn{Conn: c, owner: l, patience: greeting}
+	l.open[w] = struct{}{}
+	return w
+}
+
+func (l *listener) closeAll() {
+	l.mu.Lock()
+	l.closed = true
+	open := make([]*conn, 0, len(l.open))
+	for c := range l.open {
+		open = append(open, c)
+	}
+	l.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close() // the far end may have been quicker
+	}
+}
+
+// conn is a connection that has to say something from time to time.
+type conn struct {
+	net.Conn
+	owner    *listener
+	patience time.Duration // only Read touches it, and there is one reader
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(c.patience)); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		// The TURN server returns from a failed TLS handshake without closing.
+		return n, errors.Join(err, c.Close())
+	}
+	c.patience = idle
+	return n, nil
+}
+
+// Write fails rather than to wait for a far end that does not read.
+func (c *conn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(greeting)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *conn) Close() error {
+	c.owner.mu.Lock()
+	delete(c.owner.open, c)
+	c.owner.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// loggers passes the TURN server's log on. What it calls an error is a stranger's doing. Its lines name addresses and user names, so they are
+// for debugging alone.
+type loggers struct{ log *slog.Logger }
+
+func (l loggers) NewLogger(string) logging.LeveledLogger { return leveled(l) }
+
+type leveled struct{ log *slog.Logger }
+
+func (l leveled) line(format string, v ...any) {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		l.log.Debug("turn", "message", fmt.Sprintf(format, v...))
+	}
+}
+
+func (l leveled) Trace(string)              {}
+func (l leveled) Tracef(string, ...any)     {}
+func (l leveled) Debug(m string)            { l.line("%s", m) }
+func (l leveled) Debugf(f string, v ...any) { l.line(f, v...) }
+func (l leveled) Info(m string)             { l.line("%s", m) }
+func (l leveled) Infof(f string, v ...any)  { l.line(f, v...) }
+func (l leveled) Warn(m string)             { l.line("%s", m) }
+func (l leveled) Warnf(f string, v ...any)  { l.line(f, v...) }
+func (l leveled) Error(m string)            { l.line("%s", m) }
+func (l leveled) Errorf(f string, v ...any) { l.line(f, v...) }
