@@ -511,3 +511,73 @@ func TestRealKernelRefusesWhatIsNoCamera(t *testing.T) {
 		}
 	}
 }
+
+// A camera that only knows 30 pictures a second must not flood a reader who asked for 10.
+func TestTooFastCameraIsThinnedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := cameratest.New()
+		k.Plug("/dev/video0", &cameratest.Camera{
+			Name: "fast", Modes: []cameratest.Mode{{Format: yuv.YU12, Width: 64, Height: 48, FPS: []int{30}}},
+		})
+		s, err := camera.OpenOn(t.Context(), k, camera.Config{FPS: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		for range 31 {
+			if _, release, err := s.Read(); err != nil {
+				t.Fatal(err)
+			} else {
+				release()
+			}
+		}
+		if got := time.Since(start).Round(100 * time.Millisecond); got != 3*time.Second {
+			t.Errorf("31 pictures at 10 per second took %v", got)
+		}
+		if st := s.(camera.Counter).Stats(); st.Skipped != 60 || st.Lost != 0 {
+			t.Errorf("stats %+v, want 60 skipped", st)
+		}
+		closed(t, k, s)
+	})
+}
+
+func TestCloseDoesNotWaitForAPicture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := webcam()
+		k, s := running(t, c)
+		c.Stall(true)
+		ended := make(chan error)
+		go func() {
+			_, _, err := s.Read()
+			ended <- err
+		}()
+		synctest.Wait()
+		start := time.Now()
+		closed(t, k, s)
+		if got := time.Since(start); got != 0 {
+			t.Errorf("Close took %v", got)
+		}
+		if err := <-ended; !errors.Is(err, camera.ErrClosed) {
+			t.Errorf("Read: %v, want ErrClosed", err)
+		}
+	})
+}
+
+func TestPicturesThatTheDriverLostAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := webcam()
+		c.Mangle = func(b *v4l2.Buffer) { b.Sequence = b.Sequence * 3 }
+		k, s := running(t, c)
+		for range 5 {
+			if _, release, err := s.Read(); err != nil {
+				t.Fatal(err)
+			} else {
+				release()
+			}
+		}
+		if st := s.(camera.Counter).Stats(); st.Lost != 10 {
+			t.Errorf("stats %+v, want 10 lost", st)
+		}
+		closed(t, k, s)
+	})
+}

@@ -183,3 +183,41 @@ func TestRealKernelRefusesWhatIsNoCard(t *testing.T) {
 		t.Errorf("open %d times", n)
 	}
 }
+
+// Small changes must reach both buffers of a card that flips.
+func TestFlippingKeepsUpWithMemory(t *testing.T) {
+	const w, h = 96, 64
+	k := displaytest.New()
+	card := k.Plug("/dev/dri/card0", displaytest.Screen("vc4", displaytest.Mode(w, h, 60)))
+	dev, err := display.OpenDRMOn(t.Context(), k, display.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory := display.NewMemory(w, h)
+	both := []*display.Display{display.New(dev), display.New(memory)}
+	defer both[0].Close()
+	scene := image.NewRGBA(image.Rect(0, 0, w, h))
+	for step := range 24 {
+		r := image.Rect(step%8*12, step/8*20, step%8*12+12, step/8*20+20)
+		for y := r.Min.Y; y < r.Max.Y; y++ {
+			for x := r.Min.X; x < r.Max.X; x++ {
+				scene.Pix[scene.PixOffset(x, y)] = uint8(10 * step)
+			}
+		}
+		for _, d := range both {
+			if err := errors.Join(d.SetScene(scene, image.Rectangle{}, image.Rectangle{}, r), d.Paint()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dev.Frame() // waits until the flip is done
+		glass, _ := card.Glass()
+		want := memory.Snapshot()
+		for y := range h {
+			for x := range w {
+				if got := glass[y*(w*4+64)+x*4+2]; got != want.RGBAAt(x, y).R {
+					t.Fatalf("step %d: red at (%d,%d) is %d, want %d", step, x, y, got, want.RGBAAt(x, y).R)
+				}
+			}
+		}
+	}
+}

@@ -45,9 +45,8 @@ type Camera struct {
 	Mangle func(b *v4l2.Buffer)
 	// OpenError is returned by Open.
 	OpenError error
-	// Fail makes an ioctl return an errno, while it is in the map. Set it with Camera.SetFail.
-	fail map[uint32]error
 
+	fail     map[uint32]error // by ioctl: see SetFail
 	k        *Kernel
 	owner    *handle // who streams
 	gone     bool
@@ -80,8 +79,8 @@ func (k *Kernel) Plug(path string, c *Camera) *Camera {
 	return c
 }
 
-// Opens returns how often any device was opened; Open how many are open now; Mapped how many buffers
-// are mapped now.
+// Opens returns how often any device was opened, Opened how many are open now, Mapped how many
+// buffers are mapped now.
 func (k *Kernel) Opens() int  { k.mu.Lock(); defer k.mu.Unlock(); return k.opens }
 func (k *Kernel) Opened() int { k.mu.Lock(); defer k.mu.Unlock(); return k.open }
 func (k *Kernel) Mapped() int { k.mu.Lock(); defer k.mu.Unlock(); return k.mapped }

@@ -224,7 +224,7 @@ func (h *handle) WaitFlip(timeout time.Duration) error {
 		<-time.After(timeout)
 		return os.ErrDeadlineExceeded
 	}
-	<-time.After(16 * time.Millisecond)
+	<-time.After(2 * time.Millisecond)
 	defer h.lock()()
 	if h.c.gone {
 		return unix.ENODEV
