@@ -17,6 +17,8 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -102,16 +104,28 @@ func (c *Client) Settings(ctx context.Context, g *Grant) (*protocol.Settings, ti
 		return nil, 0, fmt.Errorf("fetch settings: %w", err)
 	}
 	took := time.Since(began)
-	settings := new(protocol.Settings)
-	if err := protocol.Decode(body, settings); err != nil {
-		return nil, 0, protocol.WithCode(protocol.SignalMalformed, fmt.Errorf("fetch settings: %w", err))
-	}
-	for _, k := range settings.Authorities {
-		if _, err := x509.ParsePKIXPublicKey(k); err != nil {
-			return nil, 0, protocol.WithCode(protocol.SignalMalformed, fmt.Errorf("fetch settings: authorisation key: %w", err))
-		}
+	settings, err := readSettings(body)
+	if err != nil {
+		return nil, 0, fmt.Errorf("fetch settings: %w", err)
 	}
 	return settings, took, nil
+}
+
+func readSettings(body []byte) (*protocol.Settings, error) {
+	s := new(protocol.Settings)
+	if err := protocol.Decode(body, s); err != nil {
+		return nil, protocol.WithCode(protocol.SignalMalformed, err)
+	}
+	for _, der := range s.Authorities {
+		key, err := x509.ParsePKIXPublicKey(der)
+		if err != nil {
+			return nil, protocol.WithCode(protocol.SignalMalformed, fmt.Errorf("authorisation key: %w", err))
+		}
+		if k, ok := key.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
+			return nil, protocol.WithCode(protocol.SignalMalformed, errors.New("authorisation key is not ECDSA P-256"))
+		}
+	}
+	return s, nil
 }
 
 // request sends a certification request (RFC 2986) and checks what comes back.
@@ -129,15 +143,15 @@ func (c *Client) request(ctx context.Context, s *session, path string, authorise
 	if err != nil {
 		return nil, err
 	}
+	return readChain(answer, key, s.grant.Root, c.Now())
+}
+
+// readChain finds the terminal's certificate in an answer and the way from it to root, which itself is left out.
+func readChain(answer []byte, key protocol.KeyHash, root *x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
 	certs, err := protocol.DecodeCerts(answer)
 	if err != nil {
 		return nil, protocol.WithCode(protocol.SignalMalformed, fmt.Errorf("read the certificate: %w", err))
 	}
-	return order(certs, key, s.grant.Root, c.Now())
-}
-
-// order finds the terminal's certificate among certs and the way from it to root. The root itself is left out.
-func order(certs []*x509.Certificate, key protocol.KeyHash, root *x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
 	roots, between := x509.NewCertPool(), x509.NewCertPool()
 	roots.AddCert(root)
 	var leaf *x509.Certificate

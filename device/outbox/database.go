@@ -33,7 +33,7 @@ func (o *Outbox) update(f func(b buckets) error) error {
 	if !errors.Is(err, errFault) {
 		return classify(err)
 	}
-	_ = o.db.Close() // nothing of it is used any more
+	// The old database is left behind as it is: bbolt holds its locks for good when undoing a transaction panics too.
 	damage, err := o.dir.SetAside(fileName, err)
 	if err != nil {
 		return err
@@ -52,7 +52,7 @@ func (o *Outbox) try(f func(b buckets) error) (err error) {
 			err = fmt.Errorf("%v: %w", r, errFault)
 		}
 	}()
-	return o.db.Update(func(tx *bbolt.Tx) error {
+	return o.write(o.db, func(tx *bbolt.Tx) error {
 		b := buckets{tx.Bucket(bucketMeta), tx.Bucket(bucketEvents), tx.Bucket(bucketNotices)}
 		if b.meta == nil || b.events == nil || b.notices == nil {
 			return fmt.Errorf("a bucket is missing: %w", errFault)

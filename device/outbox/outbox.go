@@ -56,6 +56,7 @@ type Outbox struct {
 	now   func() time.Time
 	limit int64
 	log   *slog.Logger
+	write func(*bbolt.DB, func(*bbolt.Tx) error) error // bbolt's Update; tests put a full disk in its place
 
 	mu      sync.Mutex
 	db      *bbolt.DB // nil after Close
@@ -72,7 +73,7 @@ type Outbox struct {
 // Open opens the outbox in the state folder. now gives the events their time. A damaged database was set aside and
 // made anew when Rebuilt returns something.
 func Open(dir *state.Dir, limit int64, now func() time.Time, log *slog.Logger) (*Outbox, error) {
-	o := &Outbox{dir: dir, now: now, limit: limit, log: log, added: make(chan struct{}, 1)}
+	o := &Outbox{dir: dir, now: now, limit: limit, log: log, write: (*bbolt.DB).Update, added: make(chan struct{}, 1)}
 	if err := o.open(); err != nil {
 		return nil, fmt.Errorf("open outbox: %w", err)
 	}
