@@ -66,7 +66,8 @@ type Web struct {
 type Relay struct {
 	Listen  string `toml:"listen"`
 	Address string `toml:"address"`
-	Name    string `toml:"name"`
+	MinPort uint16 `toml:"min_port"`
+	MaxPort uint16 `toml:"max_port"`
 	Local   bool   `toml:"local"`
 }
 
@@ -192,10 +193,8 @@ func (r *Relay) check() error {
 			errs = append(errs, fmt.Errorf("relay.address = %q: has to be an IP address", r.Address))
 		}
 	}
-	if r.Name != "" {
-		if _, err := netip.ParseAddr(r.Name); err != nil {
-			errs = append(errs, name("relay.name", r.Name))
-		}
+	if (r.MinPort == 0) != (r.MaxPort == 0) || r.MinPort > r.MaxPort {
+		errs = append(errs, fmt.Errorf("relay.min_port = %d, relay.max_port = %d: have to be the ends of a range, or both 0", r.MinPort, r.MaxPort))
 	}
 	return errors.Join(errs...)
 }

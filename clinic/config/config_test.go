@@ -50,7 +50,7 @@ func TestRender(t *testing.T) {
 		Organisation: `Å"\{{.}}`, State: "/var/lib/vindu",
 		Terminals: Terminals{"[2001:db8::1]:8443", "t.example"}, Front: Front{"127.0.0.1:0"},
 		Web:   Web{"[::1]:0", []string{"a.example", "b.example"}, "c.pem", "k.pem"},
-		Relay: Relay{"", "2001:db8::1", "relay.example", true}, Log: Log{"debug", "json"},
+		Relay: Relay{"", "2001:db8::1", 40000, 40100, true}, Log: Log{"debug", "json"},
 	}
 	b, err := c.Render()
 	if err != nil {
@@ -91,7 +91,9 @@ func TestParseRefuses(t *testing.T) {
 		"certificate, no names": {least + "web.certificate = \"c.pem\"\nweb.key = \"k.pem\"\n", "web.names"},
 		"no pages":              {strings.Replace(least, "localhost:0", "", 1), "nobody could reach the pages"},
 		"relay's address":       {least + "relay.address = \"0.0.0.0\"\n", "relay.address"},
-		"relay's name":          {least + "relay.name = \"a b\"\n", "relay.name"},
+		"half a range":          {least + "relay.min_port = 40000\n", "ends of a range"},
+		"range backwards":       {least + "relay.min_port = 40000\nrelay.max_port = 39999\n", "ends of a range"},
+		"port over 65535":       {least + "relay.max_port = 65536\n", "line 4"},
 		"level":                 {least + "log.level = \"loud\"\n", "log.level"},
 		"format":                {least + "log.format = \"xml\"\n", "log.format"},
 	} {

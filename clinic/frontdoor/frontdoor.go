@@ -4,12 +4,11 @@
 // SNI (RFC 6066 §3) whom the connection is for, and hands it on with every byte in place. TLS is terminated there, not
 // here: the door has no keys.
 //
-//	ALPN holds "mqtt"                              to the broker's own TLS listener, byte for byte
-//	ALPN holds "stun.turn" (RFC 7443), or
-//	  SNI is the relay's name, or there is neither Relay: TURN over TLS. Many TURN clients send no ALPN,
-//	                                               and no SNI either if they were given an address
-//	SNI is the terminals' name                     Terminals: enrolment
-//	anything else                                  Browsers
+//	ALPN holds "mqtt"                    to the broker's own TLS listener, byte for byte
+//	ALPN holds "stun.turn" (RFC 7443)    Relay: TURN over TLS
+//	SNI is the terminals' name           Terminals: enrolment
+//	no ALPN at all                       Relay: browsers' TURN clients send none, their HTTP clients always do
+//	anything else                        Browsers
 //
 // A connection has HelloTimeout to send its ClientHello, of at most maxHello bytes. Connections that have not, and connections in
 // all, are bounded (Limits), also per address; what is beyond a bound is closed at once.
@@ -55,7 +54,6 @@ var DefaultLimits = Limits{HalfOpen: 2048, HalfOpenPerAddress: 512, Open: 32768}
 // Config says where connections go.
 type Config struct {
 	TerminalsName string                                      // SNI of terminals
-	RelayName     string                                      // SNI of the relay; may be empty
 	Broker        func(ctx context.Context) (net.Conn, error) // dials the broker's TLS listener
 	Limits        Limits
 }
@@ -232,10 +230,12 @@ func (d *Door) route(h hello) destination {
 	switch {
 	case slices.Contains(h.alpn, protocol.ALPNMQTT):
 		return toBroker
-	case slices.Contains(h.alpn, protocol.ALPNTURN), d.config.RelayName != "" && strings.EqualFold(h.name, d.config.RelayName), len(h.alpn) == 0 && h.name == "":
+	case slices.Contains(h.alpn, protocol.ALPNTURN):
 		return toRelay
 	case strings.EqualFold(h.name, d.config.TerminalsName):
 		return toTerminals
+	case len(h.alpn) == 0:
+		return toRelay
 	}
 	return toBrowsers
 }

@@ -25,10 +25,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const (
-	terminals = "terminals.vindu.invalid"
-	relay     = "relay.vindu.invalid"
-)
+const terminals = "terminals.vindu.invalid"
 
 var errNoBroker = errors.New("no broker here")
 
@@ -41,7 +38,7 @@ func start(t *testing.T, broker func(context.Context) (net.Conn, error)) *Door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := New(l, Config{TerminalsName: terminals, RelayName: relay, Broker: broker, Limits: DefaultLimits}, slog.New(slog.DiscardHandler))
+	d := New(l, Config{TerminalsName: terminals, Broker: broker, Limits: DefaultLimits}, slog.New(slog.DiscardHandler))
 	run(t, d)
 	return d
 }
@@ -70,7 +67,7 @@ func certificate(t *testing.T) tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{terminals, relay, "clinic.example"}, IPAddresses: []net.IP{{127, 0, 0, 1}}}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{terminals, "clinic.example"}, IPAddresses: []net.IP{{127, 0, 0, 1}}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
@@ -132,11 +129,10 @@ func TestRoutes(t *testing.T) {
 		{"enrolment without ALPN", terminals, nil, "terminals"},
 		{"names have no case", strings.ToUpper(terminals), nil, "terminals"},
 		{"browser", "clinic.example", []string{"h2", "http/1.1"}, "browsers"},
-		{"browser without ALPN", "clinic.example", nil, "browsers"},
 		{"browser by address", "127.0.0.1", []string{"h2", "http/1.1"}, "browsers"},
 		{"TURN by ALPN", terminals, []string{"stun.turn"}, "relay"},
-		{"TURN by name", relay, nil, "relay"},
-		{"TURN by address", "127.0.0.1", nil, "relay"},
+		{"TURN of a browser", "clinic.example", nil, "relay"},
+		{"TURN of a browser by address", "127.0.0.1", nil, "relay"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			conn, err := tls.Dial("tcp", d.listener.Addr().String(), &tls.Config{ServerName: tc.sni, NextProtos: tc.alpn, RootCAs: roots})
@@ -286,10 +282,10 @@ func TestGarbage(t *testing.T) {
 	}
 	// After all that it still works.
 	cert := certificate(t)
-	greet(t, d.Browsers(), "browsers", cert)
+	greet(t, d.Browsers(), "browsers", cert, "h2")
 	roots := x509.NewCertPool()
 	roots.AddCert(cert.Leaf)
-	c, err := tls.Dial("tcp", d.listener.Addr().String(), &tls.Config{ServerName: "clinic.example", RootCAs: roots})
+	c, err := tls.Dial("tcp", d.listener.Addr().String(), &tls.Config{ServerName: "clinic.example", RootCAs: roots, NextProtos: []string{"h2"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -594,7 +590,7 @@ func FuzzReadHello(f *testing.F) {
 		f.Add(records(hello, 50))
 		f.Add(hello[:len(hello)-1])
 	}
-	d := New(newPipes(), Config{TerminalsName: terminals, RelayName: relay, Broker: noBroker, Limits: DefaultLimits}, slog.New(slog.DiscardHandler))
+	d := New(newPipes(), Config{TerminalsName: terminals, Broker: noBroker, Limits: DefaultLimits}, slog.New(slog.DiscardHandler))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := &bytesConn{}
 		c.r.Reset(b)

@@ -197,6 +197,9 @@ func (s *Server) follow(ctx context.Context) {
 	tick := time.NewTicker(refresh)
 	defer tick.Stop()
 	for {
+		for range len(changes) { // one look is for all of them
+			<-changes
+		}
 		if homes, err := s.read(ctx); err == nil {
 			s.board.post(homes)
 		} else if ctx.Err() == nil {

@@ -29,8 +29,8 @@ type Register interface {
 // Fleet knows which terminals are there; fleet.Fleet is one.
 type Fleet interface {
 	State(terminal protocol.KeyHash) fleet.State
-	// Watch returns a channel that has something in it when a State has changed since it was last read, until cancel.
-	Watch() (changes <-chan struct{}, cancel func())
+	// Watch returns a channel that gets the terminals whose State changed, until cancel. When it is full, it is not added to.
+	Watch() (changes <-chan protocol.KeyHash, cancel func())
 }
 
 // Calls sets calls up and keeps their records.

@@ -100,12 +100,12 @@ func (r *Register) Person(_ context.Context, id string) (register.Person, error)
 type Fleet struct {
 	mu       sync.Mutex
 	states   map[protocol.KeyHash]fleet.State
-	watchers map[chan struct{}]bool
+	watchers map[chan protocol.KeyHash]bool
 }
 
 // NewFleet returns a fleet of which nothing is known.
 func NewFleet() *Fleet {
-	return &Fleet{states: map[protocol.KeyHash]fleet.State{}, watchers: map[chan struct{}]bool{}}
+	return &Fleet{states: map[protocol.KeyHash]fleet.State{}, watchers: map[chan protocol.KeyHash]bool{}}
 }
 
 // Set changes a terminal's state.
@@ -115,7 +115,7 @@ func (f *Fleet) Set(s fleet.State) {
 	f.states[s.Terminal] = s
 	for w := range f.watchers {
 		select {
-		case w <- struct{}{}:
+		case w <- s.Terminal:
 		default:
 		}
 	}
@@ -131,10 +131,10 @@ func (f *Fleet) State(k protocol.KeyHash) fleet.State {
 }
 
 // Watch implements web.Fleet.
-func (f *Fleet) Watch() (<-chan struct{}, func()) {
+func (f *Fleet) Watch() (<-chan protocol.KeyHash, func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c := make(chan struct{}, 1)
+	c := make(chan protocol.KeyHash, 1)
 	f.watchers[c] = true
 	return c, func() {
 		f.mu.Lock()
