@@ -14,10 +14,13 @@ import (
 
 	"vindu/clinic/authority"
 	"vindu/clinic/broker"
+	"vindu/clinic/calls"
 	"vindu/clinic/config"
 	"vindu/clinic/enrol"
 	"vindu/clinic/fleet"
 	"vindu/clinic/frontdoor"
+	"vindu/clinic/relay"
+	"vindu/clinic/web"
 	"vindu/protocol"
 )
 
@@ -50,7 +53,7 @@ func serve(ctx context.Context, c *call) (err error) {
 	}
 	s, err := newServer(ctx, clinic, log)
 	if err != nil {
-		return err
+		return errors.Join(err, s.closeListeners())
 	}
 	return s.run(ctx)
 }
@@ -58,20 +61,43 @@ func serve(ctx context.Context, c *call) (err error) {
 // server is the clinic that serves.
 type server struct {
 	*clinic
-	log    *slog.Logger
-	leaf   *authority.Leaf // the server's certificate for terminals
-	front  net.Listener
-	broker *broker.NATS
-	fleet  *fleet.Fleet
-	door   *frontdoor.Door
-	enrol  *enrol.Server
+	log  *slog.Logger
+	leaf *authority.Leaf // the server's certificate for terminals
 
+	front net.Listener
+	plain []net.Listener // pages without TLS, on loopback
+	udp   net.PacketConn // of the relay; nil if it has none
+	files *files         // certificate of pages over TLS; nil if there are none
+
+	broker   *broker.NATS
 	refusals *refusals
+	fleet    *fleet.Fleet
+	relay    *relay.Relay
+	calls    *calls.Service
+	door     *frontdoor.Door
+	enrol    *enrol.Server
+	pages    *web.Server
 }
 
-// newServer constructs everything and listens; nothing runs yet.
+// newServer constructs everything and listens; nothing runs yet. On error the caller closes the listeners that it returns.
 func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error) {
+	part := func(name string) *slog.Logger { return log.With("part", name) }
 	s := &server{clinic: c, log: log, leaf: c.authority.Server(c.config.Terminals.Name)}
+	if err := s.listen(ctx); err != nil {
+		return s, err
+	}
+	if c.config.Web.Certificate != "" {
+		var err error
+		if s.files, err = newFiles(c.config.Web.Certificate, c.config.Web.Key, part("web")); err != nil {
+			return s, err
+		}
+	}
+	s.door = frontdoor.New(s.front, frontdoor.Config{
+		TerminalsName: c.config.Terminals.Name, Broker: s.dialBroker, Limits: frontdoor.DefaultLimits,
+	}, part("frontdoor"))
+	if err := s.newRelay(ctx, part("relay")); err != nil {
+		return s, err
+	}
 	s.refusals = newRefusals(c.audit, log)
 	var err error
 	if s.broker, err = broker.New(broker.Config{
@@ -80,23 +106,50 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 		Clinic:  authority.IsClinic,
 		Admit:   s.admit,
 		Refused: s.refusals.add,
-	}, log.With("part", "broker")); err != nil {
-		return nil, err
+	}, part("broker")); err != nil {
+		return s, err
+	}
+	records, err := calls.OpenRecords(ctx, c.store, c.audit, part("calls"))
+	if err != nil {
+		return s, err
 	}
 	if s.fleet, err = fleet.New(ctx, fleet.Config{
 		Address: s.brokerAddress, ServerName: c.config.Terminals.Name, Roots: c.authority.Pool(),
-		Certificate: c.authority.Client().Certificate, Store: c.store, Audit: c.audit,
-	}, log.With("part", "fleet")); err != nil {
-		return nil, err
+		Certificate: c.authority.Client().Certificate, Store: c.store, Audit: c.audit, Sinks: []fleet.Sink{records},
+	}, part("fleet")); err != nil {
+		return s, err
 	}
-	s.enrol = enrol.New(enrol.Config{Organisation: c.config.Organisation, Authority: c.authority, Register: c.register, Log: log.With("part", "enrol")})
-	if s.front, err = listen(ctx, "front.listen", c.config.Front.Listen); err != nil {
-		return nil, err
+	s.calls = calls.New(records, s.fleet, c.register, c.authority, s.relay, part("calls"))
+	s.enrol = enrol.New(enrol.Config{Organisation: c.config.Organisation, Authority: c.authority, Register: c.register, Log: part("enrol")})
+	s.pages, err = web.New(web.Options{
+		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay,
+		Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
+	})
+	return s, err
+}
+
+func (s *server) listen(ctx context.Context) (err error) {
+	if s.front, err = listen(ctx, "front.listen", s.config.Front.Listen); err != nil {
+		return err
 	}
-	s.door = frontdoor.New(s.front, frontdoor.Config{
-		TerminalsName: c.config.Terminals.Name, Broker: s.dialBroker, Limits: frontdoor.DefaultLimits,
-	}, log.With("part", "frontdoor"))
-	return s, nil
+	if s.config.Web.Plain != "" {
+		s.plain, err = listenLoopback(ctx, "web.plain", s.config.Web.Plain)
+	}
+	return err
+}
+
+// closeListeners is for a server that does not run; one that does closes them itself.
+func (s *server) closeListeners() error {
+	var errs []error
+	for _, l := range append(s.plain, s.front) {
+		if l != nil {
+			errs = append(errs, l.Close())
+		}
+	}
+	if s.udp != nil {
+		errs = append(errs, s.udp.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // admitTimeout bounds the look into the register when a terminal connects.
@@ -126,24 +179,66 @@ func (s *server) dialBroker(ctx context.Context) (net.Conn, error) {
 // run runs everything until ctx ends.
 func (s *server) run(ctx context.Context) error {
 	s.log.Info("starting", "software", software(), "organisation", s.config.Organisation, "state", s.config.State)
-	return runStages(ctx, s.log, []stage{
+	part := func(name string) *slog.Logger { return s.log.With("part", name) }
+	stages := []stage{
 		{name: "audit of refusals", run: s.refusals.run},
 		{name: "broker", run: s.broker.Run, ready: s.broker.Ready()},
 		{name: "fleet", run: s.fleet.Run},
-		{name: "revocation", run: s.watchRevoked},
+		{name: "relay", run: s.relay.Run},
+		{name: "calls", run: s.calls.Run},
+		{name: "revocation", run: func(ctx context.Context) error { return s.register.WatchRevoked(ctx, s.revoked) }},
 		{name: "enrolment", run: func(ctx context.Context) error {
-			return serveHTTP(ctx, s.enrol, s.door.Terminals(), enrol.TLS(s.leaf), s.log.With("part", "enrol"))
+			return serveHTTP(ctx, s.enrol, s.door.Terminals(), enrol.TLS(s.leaf), part("enrol"))
 		}},
-		{name: "front door", run: s.door.Run},
-	}, s.ready)
+	}
+	for _, l := range s.plain {
+		stages = append(stages, stage{name: "pages on " + l.Addr().String(), run: func(ctx context.Context) error {
+			return serveHTTP(ctx, s.pages, l, nil, part("web"))
+		}})
+	}
+	if s.files != nil {
+		stages = append(stages, stage{name: "pages' certificate", run: s.files.run}, stage{name: "pages over TLS", run: func(ctx context.Context) error {
+			return serveHTTP(ctx, s.pages, s.door.Browsers(), s.files.config(), part("web"))
+		}})
+	} else if err := s.door.Browsers().Close(); err != nil {
+		return err
+	}
+	// Stopped first: no new connections, and the pages' event streams end, so that their servers can.
+	stages = append(stages, stage{name: "pages", run: s.pages.Run}, stage{name: "front door", run: s.door.Run})
+	return runStages(ctx, s.log, stages, s.ready)
 }
 
 func (s *server) ready() {
-	s.log.Info("ready", "front", s.front.Addr().String(), "terminals_address", s.config.Terminals.Address, "terminals_name", s.config.Terminals.Name)
+	attributes := []any{"front", s.front.Addr().String(), "terminals_address", s.config.Terminals.Address, "terminals_name", s.config.Terminals.Name}
+	if len(s.plain) > 0 {
+		attributes = append(attributes, "pages", plainURL(s.config.Web.Plain, s.plain[0].Addr()))
+	}
+	if s.files != nil {
+		attributes = append(attributes, "pages_tls", "https://"+s.config.Web.Names[0])
+	}
+	if s.udp != nil {
+		attributes = append(attributes, "relay", s.udp.LocalAddr().String())
+	}
+	s.log.Info("ready", attributes...)
 }
 
-func (s *server) watchRevoked(ctx context.Context) error {
-	return s.register.WatchRevoked(ctx, s.broker.Kick)
+// plainURL names the pages by the configured host and the port that was listened on.
+func plainURL(configured string, addr net.Addr) string {
+	host, _, err := net.SplitHostPort(configured)
+	if err != nil {
+		return "http://" + addr.String()
+	}
+	_, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return "http://" + addr.String()
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// revoked cuts a terminal off.
+func (s *server) revoked(key protocol.KeyHash) {
+	s.calls.Revoke(key)
+	s.broker.Kick(key)
 }
 
 // Bounds of HTTP servers. What a request may take longer for, its handler says.
