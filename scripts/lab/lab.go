@@ -30,7 +30,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -200,10 +199,6 @@ func (g *Guest) start(s system, initrd string, options Options) error {
 		defer close(g.ended)
 		g.process.Wait() // stop reads how it ended
 	}()
-	// The guest is what is measured. Under load this is what keeps its clock steady.
-	if err := syscall.Setpriority(syscall.PRIO_PROCESS, g.process.Process.Pid, -10); err != nil {
-		g.Log("could not raise QEMU's priority: %v", err)
-	}
 	g.Log("QEMU started, process %d", g.process.Process.Pid)
 	return nil
 }

@@ -111,10 +111,16 @@ func (n *Net) close(ctx context.Context) error {
 	return err
 }
 
-// Command is a command that runs in the network. It is killed with the test process, whatever happens to that.
+// inFront runs a program ahead of the machine's other work. Where Linux groups processes by session for scheduling
+// (sched(7), "The autogroup feature"), niceness counts within the session only: it needs a session of its own, and that
+// the session's niceness. Beside busy compilers a guest with a niceness of -10 alone got a third of a core.
+const inFront = `[ ! -w /proc/self/autogroup ] || echo -15 >/proc/self/autogroup; exec nice -n -10 "$@"`
+
+// Command is a command that runs in the network, in a session of its own and ahead of the machine's other work, because
+// what runs here is measured. It is killed with the test process, whatever happens to that.
 func (n *Net) Command(ctx context.Context, name string, arguments ...string) *exec.Cmd {
-	command := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", n.name, name}, arguments...)...)
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	command := exec.CommandContext(ctx, "sh", append([]string{"-c", inFront, "sh", "ip", "netns", "exec", n.name, name}, arguments...)...)
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true}
 	command.WaitDelay = 5 * time.Second
 	return command
 }
@@ -126,7 +132,7 @@ func (n *Net) Enter(command *exec.Cmd) {
 	if command.SysProcAttr == nil {
 		command.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	command.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	command.SysProcAttr.Pdeathsig, command.SysProcAttr.Setsid = syscall.SIGKILL, true
 }
 
 // DialContext connects from within the network; address holds an IP address, not a name.
