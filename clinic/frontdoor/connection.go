@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -83,10 +84,10 @@ func (r *replayed) Read(b []byte) (int, error) {
 
 func (r *replayed) Close() error { return r.close() }
 
-// pump copies from one connection to the other (by splice(2) where both are TCP), passes the end on as half-close, and gives the
-// other direction lingerTimeout from then. Errors end it like an end of file: the other end has to notice by TLS.
+// pump copies from one connection to the other, passes the end on as half-close, and gives the other direction lingerTimeout
+// from then. Errors end it like an end of file: the other end has to notice by TLS.
 func pump(to, from net.Conn) {
-	_, err := io.Copy(to, from)
+	err := forward(to, from)
 	half, ok := to.(interface{ CloseWrite() error })
 	if err != nil || !ok || half.CloseWrite() != nil {
 		to.Close()
@@ -95,6 +96,51 @@ func pump(to, from net.Conn) {
 	}
 	if to.SetReadDeadline(time.Now().Add(lingerTimeout)) != nil {
 		to.Close()
+	}
+}
+
+var buffers = sync.Pool{New: func() any { return new([16 << 10]byte) }}
+
+// forward is io.Copy that holds nothing while nothing comes. io.Copy between TCP connections uses splice(2) and holds a pipe, that is two
+// file descriptors, for each direction; ten thousand terminals, which are silent most of the time, have better use for them.
+func forward(to, from net.Conn) error {
+	s, ok := from.(syscall.Conn)
+	if !ok {
+		_, err := io.Copy(to, from)
+		return err
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return err
+	}
+	for {
+		var buffer *[16 << 10]byte
+		var n int
+		var failed error
+		err := raw.Read(func(fd uintptr) (done bool) {
+			buffer = buffers.Get().(*[16 << 10]byte)
+			for {
+				n, failed = syscall.Read(int(fd), buffer[:])
+				if failed != syscall.EINTR {
+					break
+				}
+			}
+			if failed == syscall.EAGAIN {
+				buffers.Put(buffer)
+				return false
+			}
+			return true
+		})
+		if err != nil { // closed, or lingered for too long
+			return err
+		}
+		if failed == nil && n > 0 {
+			_, failed = to.Write(buffer[:n])
+		}
+		buffers.Put(buffer)
+		if failed != nil || n == 0 {
+			return failed
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -249,6 +250,59 @@ func TestSplice(t *testing.T) {
 				t.Errorf("broker: %v", err)
 			}
 		})
+	}
+}
+
+// TestIdle: a spliced connection that is silent costs its two sockets and no other file descriptor.
+func TestIdle(t *testing.T) {
+	broker, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	d := start(t, func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", broker.Addr().String())
+	})
+	hello := clientHello(t, &tls.Config{ServerName: terminals, NextProtos: []string{"mqtt"}})
+	open := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	const connections = 40
+	before := open()
+	for range connections {
+		c, err := net.Dial("tcp", d.listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write(hello); err != nil {
+			t.Fatal(err)
+		}
+		b, err := broker.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		for from, to := range map[net.Conn]net.Conn{c: b, b: c} { // once each way, so that both directions run
+			if _, err := from.Write(hello); err != nil {
+				t.Fatal(err)
+			}
+			n := len(hello)
+			if to == b {
+				n *= 2
+			}
+			if _, err := io.ReadFull(to, make([]byte, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// All four ends are in this process.
+	if got := open() - before; got > 4*connections {
+		t.Errorf("%d connections hold %d file descriptors, want %d", connections, got, 4*connections)
 	}
 }
 
