@@ -125,7 +125,11 @@ func (m *Monitor) settleLocked() {
 			m.since[c] = now
 			changed = true
 			entry := protocol.Explain(c)
-			m.c.Log.Warn("condition", "code", c, "what", entry.Sentence, "next", entry.Next)
+			level := slog.LevelWarn
+			if entry.Who == protocol.Nobody {
+				level = slog.LevelInfo
+			}
+			m.c.Log.Log(context.Background(), level, "condition", "code", c, "what", entry.Sentence, "next", entry.Next)
 		}
 	}
 	if changed {

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"vindu/device/agent"
+	"vindu/device/clock"
+	"vindu/device/identity"
+	"vindu/device/state"
+	"vindu/protocol"
+	"vindu/provisioning"
+)
+
+// enrol exchanges a voucher for a certificate. What was cut off is simply run again.
+func enrol(ctx context.Context, cfg agent.Config, voucherFile string, in io.Reader, out io.Writer, log *slog.Logger) (err error) {
+	voucher, err := readVoucher(voucherFile, in)
+	if err != nil {
+		return err
+	}
+	dir, err := state.Open(cfg.State)
+	if err != nil {
+		return fmt.Errorf("enrol: %w", err)
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	now := clock.New(dir, clock.Built(), log)
+	keys, err := identity.FileKeystore(dir)
+	if err != nil {
+		return fmt.Errorf("enrol: %w", err)
+	}
+	id, err := identity.Open(dir, keys, now.Now)
+	if id == nil {
+		return fmt.Errorf("enrol: %w", err)
+	}
+	if err != nil {
+		log.Warn("what an earlier enrolment left cannot be used and is replaced", "error", err)
+	}
+	client := &provisioning.Client{Signer: id.Signer(), Now: now.Now}
+	began := time.Now()
+	grant, err := client.Enrol(ctx, voucher)
+	if err != nil {
+		return fmt.Errorf("enrol: %w", err)
+	}
+	if err := id.Keep(identity.Grant(*grant)); err != nil {
+		return fmt.Errorf("enrol: keep the certificate: %w; run the same command again", err)
+	}
+	if err := now.Observe(grant.Settings.At.Time(), time.Since(began)); err != nil {
+		log.Warn("the clinic's time was not stored", "error", err)
+	}
+	fmt.Fprintf(out, "set up: terminal %s of %s for %s\n", id.Key().Code(), grant.Settings.Organisation, grant.Settings.Home)
+	return nil
+}
+
+func readVoucher(file string, in io.Reader) (*protocol.Voucher, error) {
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, fmt.Errorf("read voucher: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, protocol.MaxVoucher+1))
+	if err != nil {
+		return nil, fmt.Errorf("read voucher: %w", err)
+	}
+	v, err := protocol.ParseVoucher(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("read voucher from %s: %w; copy all of the text that the clinic gave out", file, err)
+	}
+	return v, nil
+}
+
+// clinic renews certificates by package provisioning.
+type clinic struct{ *provisioning.Client }
+
+// Renew implements identity.Clinic.
+func (c clinic) Renew(ctx context.Context, g *identity.Grant) ([]*x509.Certificate, error) {
+	return c.Client.Renew(ctx, (*provisioning.Grant)(g))
+}
+
+// Settings implements identity.Clinic.
+func (c clinic) Settings(ctx context.Context, g *identity.Grant) (*protocol.Settings, time.Duration, error) {
+	return c.Client.Settings(ctx, (*provisioning.Grant)(g))
+}

@@ -1,0 +1,127 @@
+// Command vindu-agent is the program of a terminal in a patient's home.
+//
+//	vindu-agent run -config FILE                        be the terminal
+//	vindu-agent enrol -config FILE -voucher-file FILE   set it up with a voucher of the clinic; FILE - reads it from standard input
+//	vindu-agent config                                  print a configuration file with every key and its default
+//	vindu-agent version                                 print the version
+//
+// Every failure is one line on standard error that says what, where and what to do, and an exit status: 1 for a failure, 2 for
+// wrong usage. run logs to standard error and says "ready" once the clinic is reached.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"vindu/device/agent"
+	"vindu/protocol"
+)
+
+// version is the release that this source will become.
+const version = "0.1.0"
+
+var errUsage = errors.New("usage")
+
+const usage = `usage:
+  vindu-agent run -config FILE                        be the terminal
+  vindu-agent enrol -config FILE -voucher-file FILE   set the terminal up; FILE - is standard input
+  vindu-agent config                                  print a configuration with every key and its default
+  vindu-agent version                                 print the version
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := command(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "vindu-agent: %v\n", err)
+		if errors.Is(err, errUsage) {
+			fmt.Fprint(os.Stderr, usage)
+			os.Exit(2)
+		}
+		if code := protocol.CodeOf(err); code != protocol.Unknown {
+			entry := protocol.Explain(code)
+			fmt.Fprintf(os.Stderr, "vindu-agent: %s: %s %s\n", code, entry.Sentence, entry.Next)
+		}
+		os.Exit(1)
+	}
+}
+
+func command(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) error {
+	if len(args) == 0 {
+		return fmt.Errorf("%w: a command is missing", errUsage)
+	}
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	file := flags.String("config", "/etc/vindu/agent.toml", "")
+	voucher := ""
+	if args[0] == "enrol" {
+		flags.StringVar(&voucher, "voucher-file", "", "")
+	}
+	if err := flags.Parse(args[1:]); err != nil {
+		return fmt.Errorf("%w: %s: %w", errUsage, args[0], err)
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("%w: %s: unexpected %q", errUsage, args[0], flags.Arg(0))
+	}
+	switch args[0] {
+	case "run":
+		cfg, err := agent.LoadConfig(*file)
+		if err != nil {
+			return err
+		}
+		return run(ctx, cfg, logger(cfg.Log, errOut))
+	case "enrol":
+		if voucher == "" {
+			return fmt.Errorf("%w: enrol: -voucher-file is missing", errUsage)
+		}
+		cfg, err := agent.LoadConfig(*file)
+		if err != nil {
+			return err
+		}
+		return enrol(ctx, cfg, voucher, in, out, logger(cfg.Log, errOut))
+	case "config":
+		_, err := io.WriteString(out, agent.Example)
+		return err
+	case "version":
+		_, err := fmt.Fprintln(out, software())
+		return err
+	case "help", "-h", "-help", "--help":
+		_, err := io.WriteString(out, usage)
+		return err
+	}
+	return fmt.Errorf("%w: unknown command %q", errUsage, args[0])
+}
+
+// software names this program and its version, as presence, health and answers carry it.
+func software() string {
+	name := "vindu-agent " + version
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+				name += "+" + s.Value[:12]
+			}
+		}
+	}
+	return name
+}
+
+func logger(cfg agent.Log, w io.Writer) *slog.Logger {
+	var level slog.LevelVar
+	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
+		level.Set(slog.LevelInfo) // the configuration was checked
+	}
+	options := &slog.HandlerOptions{Level: &level}
+	if cfg.Format == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}

@@ -1,0 +1,463 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"image"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/net/proxy"
+
+	"vindu/device/agent"
+	"vindu/device/call"
+	"vindu/device/identity"
+	"vindu/media/camera"
+	"vindu/media/peer"
+	"vindu/media/session"
+	"vindu/media/sound"
+	"vindu/protocol"
+)
+
+const (
+	// sessionClose is below the limit after which package call gives a device up.
+	sessionClose = 2500 * time.Millisecond
+	// farClosedGrace is how long the caller's signed end may take after its connection was closed.
+	farClosedGrace = 2 * time.Second
+	// A device that does not open is tried again after a doubling time within these, so that the ledger is not filled with attempts.
+	retryFirst, retryLast = 2 * time.Second, time.Minute
+)
+
+// media makes package session serve package call.
+type media struct {
+	cfg     agent.Config
+	devices *devices
+	screen  pictures
+	far     *tap
+	id      *identity.Identity
+	log     *slog.Logger
+}
+
+// Prepare implements call.Media.
+func (m *media) Prepare(ctx context.Context, offer call.Offer) (call.Session, error) {
+	sdp := peer.SDP(offer.SDP)
+	fingerprint, err := peer.OfferFingerprint(sdp)
+	if err != nil || protocol.Fingerprint(fingerprint) != offer.Remote {
+		return nil, &call.MediaError{Code: protocol.AuthFingerprint, Err: errors.Join(errors.New("the offer's certificate is not the proven one"), err)}
+	}
+	s := &mediaSession{m: m, offer: offer, events: make(chan call.MediaEvent, 64), done: make(chan struct{}), cameraKind: "none", soundKind: "none"}
+	factory := session.NewFactory(session.Config{
+		Width: m.cfg.Picture.Width, Height: m.cfg.Picture.Height, FPS: float64(m.cfg.Picture.FPS), MaxBitrate: m.cfg.Picture.Bitrate,
+		IncludeLoopback: m.cfg.Network.Loopback, TURNDialer: relayDialer{m.id}, CloseLimit: sessionClose,
+	}, session.Devices{OpenCamera: s.openCamera, OpenSound: s.openSound, Screen: m.screen}, m.log)
+	servers := make([]peer.ICEServer, 0, len(offer.ICE))
+	for _, i := range offer.ICE {
+		servers = append(servers, peer.ICEServer{URLs: i.URLs, Username: i.Username, Credential: string(i.Credential)})
+	}
+	s.inner, err = factory.Prepare(ctx, session.Offer{SDP: sdp, ICEServers: servers, RelayOnly: offer.RelayOnly})
+	if err != nil {
+		return nil, &call.MediaError{Code: protocol.MediaFailed, Err: err}
+	}
+	s.own, s.stop = context.WithCancel(context.Background())
+	go s.serve()
+	return s, nil
+}
+
+// mediaSession is a session.Session as package call sees it. serve owns its goroutines, which end with Close.
+type mediaSession struct {
+	m      *media
+	offer  call.Offer
+	inner  *session.Session
+	events chan call.MediaEvent
+	own    context.Context // of the session's whole life; ended by stop
+	stop   context.CancelFunc
+	done   chan struct{} // closed when serve has ended
+
+	mu         sync.Mutex
+	cameraKind string
+	soundKind  string
+	holds      []protocol.Code // conditions that were said
+	camera     retry
+	sound      retry
+	realCamera bool // a real one was open in this call
+}
+
+// SDP implements call.Session.
+func (s *mediaSession) SDP() protocol.SDP { return protocol.SDP(s.inner.AnswerSDP()) }
+
+// Key implements call.Session.
+func (s *mediaSession) Key() protocol.Fingerprint { return s.inner.Fingerprint() }
+
+// Events implements call.Session.
+func (s *mediaSession) Events() <-chan call.MediaEvent { return s.events }
+
+// AddCandidate implements call.Session.
+func (s *mediaSession) AddCandidate(c protocol.Candidate) error {
+	return s.inner.AddCandidate(string(c.Line), c.Mid, int(c.MLine))
+}
+
+// Open implements call.Session.
+func (s *mediaSession) Open(ctx context.Context) error { return s.inner.Open(ctx) }
+
+// Close implements call.Session. Whether camera and microphone are closed the ledger knows; a connection that hangs is no danger.
+func (s *mediaSession) Close(ctx context.Context) error {
+	closed := s.inner.Close(ctx)
+	if closed.Err != nil {
+		s.m.log.Warn("session did not close cleanly", "call", s.offer.Call, "error", closed.Err)
+	}
+	s.stop()
+	s.m.screen.Far(nil)
+	s.m.screen.Self(nil)
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// serve runs the session and translates its events.
+func (s *mediaSession) serve() {
+	defer close(s.done)
+	defer close(s.events)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := s.inner.Run(s.own); err != nil {
+			s.m.log.Info("connection ended", "call", s.offer.Call, "error", err)
+		}
+	}()
+	for {
+		select {
+		case e := <-s.inner.Events():
+			s.translate(e)
+		case <-s.own.Done():
+			<-ended
+			return
+		}
+	}
+}
+
+// say tells package call, unless the session is over.
+func (s *mediaSession) say(ev call.MediaEvent) {
+	select {
+	case s.events <- ev:
+	case <-s.own.Done():
+	}
+}
+
+func (s *mediaSession) translate(e session.Event) {
+	switch e.Kind {
+	case session.LocalCandidate:
+		s.say(call.MediaEvent{Kind: call.MediaCandidate, Candidate: protocol.Candidate{
+			Line: protocol.CandidateLine(e.Candidate.Candidate), Mid: e.Candidate.Mid, MLine: uint16(max(e.Candidate.MLine, 0)),
+		}})
+	case session.EndOfCandidates:
+		s.say(call.MediaEvent{Kind: call.MediaCandidate})
+	case session.Connected, session.Resumed:
+		s.say(call.MediaEvent{Kind: call.MediaConnected})
+	case session.Interrupted:
+		s.say(call.MediaEvent{Kind: call.MediaDisconnected})
+	case session.FarVideo:
+		s.say(call.MediaEvent{Kind: call.MediaSeen})
+	case session.CameraOpened:
+		s.clear(isCamera)
+		if s.kind(&s.cameraKind) == "synthetic" {
+			s.hold(protocol.CaptureTestPicture)
+		}
+	case session.CameraLost:
+		s.clear(isCamera)
+		s.hold(cameraCode(e.Err))
+	case session.SoundOpened:
+		s.clear(isSound)
+		if s.kind(&s.soundKind) == "synthetic" {
+			s.hold(protocol.CaptureTestSound)
+		}
+	case session.SoundLost:
+		s.clear(isSound)
+		s.hold(soundCode(e.Err))
+	case session.Failed:
+		s.failed(e)
+	case session.PathFound, session.FarSound, session.Sending:
+	}
+}
+
+// failed reports the end of the connection. The caller's page closes its connection when it hangs up, and its signed end comes another
+// way: it is given a moment, so that the record says who ended the call.
+func (s *mediaSession) failed(e session.Event) {
+	s.m.log.Info("media failed", "call", s.offer.Call, "stage", string(e.Stage), "error", e.Err)
+	code := failureCode(e.Stage, e.Err)
+	if errors.Is(e.Err, peer.ErrFarClosed) {
+		s.say(call.MediaEvent{Kind: call.MediaDisconnected})
+		select {
+		case <-time.After(farClosedGrace):
+		case <-s.own.Done():
+			return
+		}
+		code = protocol.EndPageClosed
+	}
+	s.say(call.MediaEvent{Kind: call.MediaFailed, Code: code})
+}
+
+func failureCode(stage peer.Stage, err error) protocol.Code {
+	switch {
+	case errors.Is(err, peer.ErrSilent):
+		return protocol.ICELost
+	case errors.Is(err, peer.ErrCertificate):
+		return protocol.AuthFingerprint
+	case stage == peer.StageICE:
+		return protocol.ICEFailed
+	case stage == peer.StageDTLS:
+		return protocol.DTLSFailed
+	}
+	return protocol.MediaFailed
+}
+
+func isCamera(c protocol.Code) bool {
+	return slices.Contains([]protocol.Code{
+		protocol.CaptureNoCamera, protocol.CaptureCameraBusy, protocol.CaptureCameraFormat, protocol.CaptureCameraGone,
+		protocol.CaptureCameraStuck, protocol.CaptureTestPicture,
+	}, c)
+}
+
+func isSound(c protocol.Code) bool {
+	return slices.Contains([]protocol.Code{protocol.CaptureNoMicrophone, protocol.CaptureSoundBusy, protocol.CaptureSoundGone, protocol.CaptureTestSound}, c)
+}
+
+func (s *mediaSession) kind(k *string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return *k
+}
+
+// hold says that a condition holds.
+func (s *mediaSession) hold(c protocol.Code) {
+	s.mu.Lock()
+	s.holds = append(s.holds, c)
+	s.mu.Unlock()
+	s.say(call.MediaEvent{Kind: call.MediaCondition, Code: c, On: true})
+}
+
+// clear says that those conditions no longer hold.
+func (s *mediaSession) clear(which func(protocol.Code) bool) {
+	s.mu.Lock()
+	gone := slices.Clone(s.holds)
+	s.holds = slices.DeleteFunc(s.holds, which)
+	s.mu.Unlock()
+	for _, c := range gone {
+		if which(c) {
+			s.say(call.MediaEvent{Kind: call.MediaCondition, Code: c})
+		}
+	}
+}
+
+// retry spaces attempts to open a device that does not open. For one goroutine.
+type retry struct {
+	wait  time.Duration
+	after time.Time
+	err   error
+}
+
+// early returns the last attempt's error while it is too early for another.
+func (r *retry) early() error {
+	if r.err != nil && time.Now().Before(r.after) {
+		return r.err
+	}
+	return nil
+}
+
+func (r *retry) failed(err error) error {
+	r.wait = min(max(2*r.wait, retryFirst), retryLast)
+	r.after, r.err = time.Now().Add(r.wait-retryFirst/2), err
+	return err
+}
+
+func (r *retry) worked() { *r = retry{} }
+
+// recorded asks the ledger for leave to open a device.
+func (s *mediaSession) recorded(d call.Device) error {
+	err := s.offer.Ledger.Opening(d)
+	if me, ok := errors.AsType[*call.MediaError](err); ok {
+		// What cannot be recorded does not happen: neither does this call.
+		s.say(call.MediaEvent{Kind: call.MediaFailed, Code: me.Code})
+	}
+	return err
+}
+
+// openCamera implements session.Devices.OpenCamera.
+func (s *mediaSession) openCamera(ctx context.Context) (session.Camera, error) {
+	kind := s.m.devices.camera().Kind
+	if kind == "none" {
+		return nil, camera.ErrNotFound
+	}
+	if err := s.camera.early(); err != nil {
+		return nil, err
+	}
+	if err := s.recorded(call.Camera); err != nil {
+		return nil, s.camera.failed(err)
+	}
+	cfg := camera.Config{Device: s.m.cfg.Devices.Camera, Width: s.m.cfg.Picture.Width, Height: s.m.cfg.Picture.Height, FPS: s.m.cfg.Picture.FPS}
+	var source camera.Source
+	var err error
+	if kind == "v4l2" {
+		source, err = camera.Open(ctx, cfg)
+	}
+	s.mu.Lock()
+	real := s.realCamera
+	s.mu.Unlock()
+	if source == nil && s.m.cfg.Devices.TestPicture && !real && ctx.Err() == nil {
+		if err != nil {
+			s.m.log.Warn("the camera cannot be used, a test picture is sent", "error", err)
+		}
+		source, err, kind = camera.TestPicture(cfg), nil, "synthetic"
+	}
+	if err != nil {
+		s.offer.Ledger.Closed(call.Camera)
+		return nil, s.camera.failed(err)
+	}
+	s.camera.worked()
+	info := source.Info()
+	s.m.log.Info("camera open", "call", s.offer.Call, "kind", kind, "name", info.Name, "format", info.Format, "width", info.Width, "height", info.Height, "fps", info.FPS)
+	s.mu.Lock()
+	s.cameraKind, s.realCamera = kind, s.realCamera || kind == "v4l2"
+	s.mu.Unlock()
+	return &openCamera{openDevice[camera.Source]{Source: source, ledger: s.offer.Ledger, device: call.Camera}}, nil
+}
+
+// openSound implements session.Devices.OpenSound.
+func (s *mediaSession) openSound(ctx context.Context) (session.Sound, error) {
+	microphone, speaker, _, _ := s.m.devices.sound()
+	if microphone.Kind == "none" && speaker.Kind == "none" {
+		return nil, sound.ErrNotFound
+	}
+	if err := s.sound.early(); err != nil {
+		return nil, err
+	}
+	captures := microphone.Kind != "none"
+	if captures {
+		if err := s.recorded(call.Microphone); err != nil {
+			return nil, s.sound.failed(err)
+		}
+	}
+	kind := "alsa"
+	var device sound.Device
+	var err error
+	if microphone.Kind == "synthetic" {
+		kind, device = "synthetic", sound.TestSound(nil)
+	} else if device, err = sound.Open(ctx, s.m.devices.soundConfig()); err != nil && s.m.cfg.Devices.TestSound && ctx.Err() == nil {
+		s.m.log.Warn("the sound card cannot be used, generated sound is sent", "error", err)
+		kind, device, err = "synthetic", sound.TestSound(nil), nil
+	}
+	if err != nil {
+		if captures {
+			s.offer.Ledger.Closed(call.Microphone)
+		}
+		return nil, s.sound.failed(err)
+	}
+	s.sound.worked()
+	info := device.Info()
+	s.m.log.Info("sound open", "call", s.offer.Call, "kind", kind, "capture", info.CaptureName, "playback", info.PlaybackName, "linked", info.Linked)
+	s.mu.Lock()
+	s.soundKind = kind
+	s.mu.Unlock()
+	open := &openSound{openDevice: openDevice[sound.Device]{Source: device}, far: s.m.far}
+	if captures {
+		open.ledger, open.device = s.offer.Ledger, call.Microphone
+	}
+	return open, nil
+}
+
+// closer is what a device has to have to be on the ledger.
+type closer interface{ Close() error }
+
+// openDevice tells the ledger when it was closed. If closing fails it does not: then nobody may believe that it is closed.
+type openDevice[T closer] struct {
+	Source T
+	ledger call.Ledger // nil: this device is not on it
+	device call.Device
+	once   sync.Once
+	err    error
+}
+
+// Close closes the device.
+func (d *openDevice[T]) Close() error {
+	d.once.Do(func() {
+		if d.err = d.Source.Close(); d.err == nil && d.ledger != nil {
+			d.ledger.Closed(d.device)
+		}
+	})
+	return d.err
+}
+
+// openCamera is a camera on the ledger.
+type openCamera struct{ openDevice[camera.Source] }
+
+// Read implements session.Camera.
+func (o *openCamera) Read() (image.Image, func(), error) { return o.Source.Read() }
+
+// openSound lets the preview listen to what is played.
+type openSound struct {
+	openDevice[sound.Device]
+	far *tap
+}
+
+// Read implements session.Sound.
+func (o *openSound) Read(frame []int16) error { return o.Source.Read(frame) }
+
+// Write implements session.Sound.
+func (o *openSound) Write(frame []int16) error {
+	o.far.hear(frame)
+	return o.Source.Write(frame)
+}
+
+// Report implements call.Session.
+func (s *mediaSession) Report() call.Report {
+	st := s.inner.Stats()
+	c := st.Connection
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := call.Report{
+		Crypto:    protocol.Crypto{Suite: c.Suite, SRTP: c.SRTPProfile, Local: c.Fingerprint, Remote: c.FarFingerprint},
+		LocalPath: c.LocalKind, RemotePath: c.RemoteKind, Camera: s.cameraKind, Sound: s.soundKind,
+		Quality: protocol.Quality{
+			RTT: ms(c.RTT), Jitter: ms(c.AudioIn.Jitter), PacketsLost: c.VideoIn.Lost + c.AudioIn.Lost,
+			PacketsReceived: c.VideoIn.Packets + c.AudioIn.Packets, FramesSent: st.Near.Encoded, FramesDecoded: st.Far.Frames,
+			Freezes: st.Far.Freezes, Concealed: st.Sound.Concealed * 10, BytesSent: c.VideoOut.Bytes + c.AudioOut.Bytes,
+			BytesReceived: c.VideoIn.Bytes + c.AudioIn.Bytes,
+		},
+	}
+	for _, t := range []call.Stage{
+		{Name: "ice", At: st.Times.Path}, {Name: "dtls", At: st.Times.Connected}, {Name: "camera", At: st.Times.CameraOpen},
+		{Name: "sound", At: st.Times.SoundOpen}, {Name: "sending", At: st.Times.Sending}, {Name: "heard", At: st.Times.FarSound},
+	} {
+		if !t.At.IsZero() {
+			r.Stages = append(r.Stages, t)
+		}
+	}
+	return r
+}
+
+func ms(d time.Duration) uint64 { return uint64(max(d, 0).Milliseconds()) }
+
+// relayDialer connects to the clinic's relay by TLS on the clinic's own port: the server is verified like the clinic itself, and told apart
+// by ALPN (RFC 7443).
+type relayDialer struct{ id *identity.Identity }
+
+var _ proxy.Dialer = relayDialer{}
+
+// Dial implements proxy.Dialer.
+func (d relayDialer) Dial(network, address string) (net.Conn, error) {
+	cfg := d.id.TLS(protocol.ALPNTURN)
+	if cfg == nil {
+		return nil, errors.New("dial relay: the terminal is not set up")
+	}
+	conn, err := (&tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second}, Config: cfg}).Dial(network, address)
+	if err != nil {
+		return nil, fmt.Errorf("dial relay: %w", err)
+	}
+	return conn, nil
+}

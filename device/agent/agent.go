@@ -1,0 +1,461 @@
+// Package agent puts a terminal together and keeps it running: state, identity, clock and outbox, the link to the clinic, calls,
+// the screen and health. Devices and enrolment come from outside, as Parts, so that nothing here knows how they work.
+//
+// An Agent that is not set up yet shows the terminal's code, holds no lock, and becomes a terminal by itself as soon as an
+// enrolment is in its state folder. While the clinic cannot be reached it keeps trying and says so.
+//
+// When Run's context ends, a running call is ended first, then its end and record are given a moment to reach the clinic, then
+// the rest stops. If a device does not close Run returns call.ErrDeviceStuck at once: the process must exit.
+package agent
+
+import (
+	"context"
+	"crypto"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"vindu/device/call"
+	"vindu/device/clock"
+	"vindu/device/health"
+	"vindu/device/identity"
+	"vindu/device/link"
+	"vindu/device/outbox"
+	"vindu/device/policy"
+	"vindu/device/screen"
+	"vindu/device/state"
+	"vindu/protocol"
+)
+
+const (
+	goodbye       = time.Second     // for the last events to reach the clinic
+	enrolmentPoll = 2 * time.Second // how often a terminal that is not set up looks whether it is
+	callsFile     = "calls"
+	grantFile     = "identity/clinic.pem"
+)
+
+// Parts are what an Agent is made of besides itself.
+type Parts struct {
+	Software string
+	Display  screen.Display
+	// HasScreen tells whether a person can see Display.
+	HasScreen func() bool
+	// Devices tells which devices there are. It opens none.
+	Devices func() health.Devices
+	// Media makes the media of calls; id verifies connections to the clinic's relay.
+	Media func(id *identity.Identity) call.Media
+	Bell  call.Bell // nil: silent
+	// Clinic renews certificates.
+	Clinic func(signer crypto.Signer, now func() time.Time) identity.Clinic
+	// Services run beside the agent as long as it does. If one returns before its context ends, the agent ends.
+	Services []func(ctx context.Context) error
+	// Shown is told every scene; it must not block. nil: nobody.
+	Shown func(screen.Scene)
+	// Fields are added to the line that says that the terminal is ready: keys and values as slog takes them.
+	Fields []any
+}
+
+// Agent is a terminal's program. Its methods may be called from any goroutine.
+type Agent struct {
+	cfg     Config
+	parts   Parts
+	log     *slog.Logger
+	policy  policy.Policy
+	screen  *screen.Screen
+	started time.Time
+
+	mu        sync.Mutex
+	situation situation
+	now       func() time.Time
+	hangUp    func()
+}
+
+// New makes an Agent. It opens nothing but what Parts has open.
+func New(cfg Config, parts Parts, log *slog.Logger) (*Agent, error) {
+	lang, err := screen.LoadLanguage(cfg.Language)
+	if err != nil {
+		return nil, err
+	}
+	quiet, err := policy.ParseHours(cfg.Quiet.From, cfg.Quiet.To)
+	if err != nil {
+		return nil, fmt.Errorf("quiet hours: %w", err)
+	}
+	a := &Agent{cfg: cfg, parts: parts, log: log, started: time.Now(), now: time.Now}
+	a.policy = policy.Policy{
+		Screen: parts.HasScreen, Ring: time.Duration(cfg.Call.Ring), SeeFirst: time.Duration(cfg.Call.SeeFirst),
+		Longest: time.Duration(cfg.Call.Longest), Quiet: quiet,
+	}
+	if a.screen, err = screen.New(parts.Display, lang, a.time, log); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// time is the terminal's best knowledge of the time, in its zone.
+func (a *Agent) time() time.Time {
+	a.mu.Lock()
+	now := a.now
+	a.mu.Unlock()
+	return now().Local()
+}
+
+// HangUp ends the running call, or says no to a ringing one. It does nothing else.
+func (a *Agent) HangUp() {
+	a.mu.Lock()
+	f := a.hangUp
+	a.mu.Unlock()
+	if f != nil {
+		f()
+	}
+}
+
+// change changes the situation and shows what follows from it.
+func (a *Agent) change(f func(*situation)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f(&a.situation)
+	scene := a.situation.scene()
+	a.screen.Show(scene)
+	if a.parts.Shown != nil {
+		a.parts.Shown(scene)
+	}
+}
+
+// Run is the terminal, until ctx ends; then it returns nil.
+func (a *Agent) Run(ctx context.Context) error {
+	// Screen and services outlive calls: they show that a call has ended.
+	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
+	around, stopAround := context.WithCancel(failed)
+	defer stopAround()
+	group.Go(func() error { return a.screen.Run(around) })
+	for _, service := range a.parts.Services {
+		group.Go(func() error {
+			if err := service(around); err != nil {
+				return err
+			}
+			if around.Err() == nil {
+				return errors.New("a service ended by itself")
+			}
+			return nil
+		})
+	}
+	a.change(func(*situation) {})
+
+	inner, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(failed, stop)()
+	err := a.run(inner)
+	if errors.Is(err, call.ErrDeviceStuck) {
+		return err
+	}
+	stopAround()
+	return errors.Join(err, group.Wait())
+}
+
+// run waits until the terminal is set up, and then is one.
+func (a *Agent) run(ctx context.Context) error {
+	for {
+		h, err := openHome(a.cfg.State, a.log)
+		if err != nil {
+			return err
+		}
+		if h.id.Grant() != nil {
+			return errors.Join(a.terminal(ctx, h), h.close())
+		}
+		conditions := []protocol.Code{protocol.IdentityNone}
+		if h.problem != nil {
+			conditions = []protocol.Code{protocol.CodeOf(h.problem)}
+			a.log.Error("the terminal's identity cannot be used", "error", h.problem)
+		}
+		a.change(func(s *situation) {
+			s.started, s.enrolled, s.code, s.conditions = true, false, h.id.Key().Code(), conditions
+		})
+		a.log.Info("not set up: enrol this terminal with a voucher of the clinic", "terminal", h.id.Key().Code(), "state", a.cfg.State)
+		if err := h.close(); err != nil {
+			return err
+		}
+		if err := a.waitForEnrolment(ctx); err != nil {
+			return nil // only ctx ends the wait
+		}
+	}
+}
+
+// waitForEnrolment returns nil when an enrolment is in the state folder that was not there before.
+func (a *Agent) waitForEnrolment(ctx context.Context) error {
+	path := filepath.Join(a.cfg.State, grantFile)
+	before, _ := os.Stat(path)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(enrolmentPoll + rand.N(enrolmentPoll/4)):
+		}
+		now, err := os.Stat(path)
+		if err != nil || (before != nil && os.SameFile(before, now)) {
+			continue
+		}
+		// Whoever enrols still holds the lock for a moment.
+		d, err := state.Open(a.cfg.State)
+		if err != nil {
+			continue
+		}
+		return d.Close()
+	}
+}
+
+// home is what the state folder holds, opened.
+type home struct {
+	dir     *state.Dir
+	clock   *clock.Clock
+	id      *identity.Identity
+	problem error // with the identity
+}
+
+func openHome(path string, log *slog.Logger) (*home, error) {
+	dir, err := state.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	h := &home{dir: dir, clock: clock.New(dir, clock.Built(), log)}
+	keys, err := identity.FileKeystore(dir)
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	h.id, err = identity.Open(dir, keys, h.clock.Now)
+	if h.id == nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	h.problem = err
+	return h, nil
+}
+
+func (h *home) close() error { return h.dir.Close() }
+
+// terminal is a terminal that is set up, until ctx ends.
+func (a *Agent) terminal(ctx context.Context, h *home) error {
+	a.mu.Lock()
+	a.now = h.clock.Now
+	a.mu.Unlock()
+	log := a.log
+	grant := h.id.Grant()
+
+	events, err := outbox.Open(h.dir, outbox.DefaultLimit, h.clock.Now, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := events.Close(); err != nil {
+			log.Error("outbox not closed", "error", err)
+		}
+	}()
+
+	prover, err := call.NewAuthorityProver(grant.Settings.Authorities)
+	if err != nil {
+		return fmt.Errorf("settings of the clinic: %w", err)
+	}
+	t := &terminal{a: a, id: h.id, clock: h.clock, outbox: events}
+	t.policy = a.policy
+	t.policy.Enrolled = func() bool { return h.id.Grant() != nil }
+	t.renewer = identity.NewRenewer(h.id, a.parts.Clinic(h.id.Signer(), h.clock.Now), log)
+	t.renewer.Observe = h.clock.Observe
+	t.renewer.Renewed = t.renewed
+	t.link = link.New(link.Config{
+		Address: grant.Address, TLS: func() *tls.Config { return h.id.TLS(protocol.ALPNMQTT) }, Terminal: h.id.Key(),
+		Software: a.parts.Software, Now: h.clock.Now, Outbox: events,
+	}, link.Handlers{Call: t.callMessage, Command: t.command, State: t.linkState}, log)
+	t.health = health.New(health.Config{
+		Software: a.parts.Software, KeyGrade: h.id.Grade(), Devices: a.parts.Devices, Counters: t.counters, Checks: t.checks,
+		Publish: t.link.SetHealth, Now: h.clock.Now, Log: log,
+	})
+	t.calls, err = call.New(call.Config{
+		Self: h.id.Key(), Signer: h.id.Signer(), Software: a.parts.Software, Prover: prover, Policy: &t.policy, Media: a.parts.Media(h.id),
+		Sender: t.link, Outbox: events, View: t, Bell: a.parts.Bell, Store: callStore{h.dir}, Now: h.clock.Now, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	// Whether it is ready is known when the link has come up, or has failed.
+	a.change(func(s *situation) { *s = situation{enrolled: true, code: h.id.Key().Code()} })
+	a.mu.Lock()
+	a.hangUp = t.calls.HangUp
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		a.hangUp = nil
+		a.mu.Unlock()
+	}()
+	return t.run(ctx)
+}
+
+// terminal is an agent that is set up.
+type terminal struct {
+	a       *Agent
+	id      *identity.Identity
+	clock   *clock.Clock
+	outbox  *outbox.Outbox
+	link    *link.Link
+	calls   *call.Runner
+	renewer *identity.Renewer
+	health  *health.Monitor
+	policy  policy.Policy
+	ready   sync.Once
+
+	mu        sync.Mutex
+	inCall    bool
+	reconnect bool // once no call runs
+}
+
+// run runs the parts. Calls stop first and the link last, so that the end of a call gets through.
+func (t *terminal) run(ctx context.Context) error {
+	rest, stopRest := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopRest()
+	group, rest := errgroup.WithContext(rest)
+	group.Go(func() error { return t.link.Run(rest) })
+	group.Go(func() error { return t.health.Run(rest) })
+	group.Go(func() error { return t.renewer.Run(rest) })
+	t.health.Watch(func(codes []protocol.Code) { t.a.change(func(s *situation) { s.conditions = codes }) })
+
+	calls, stopCalls := context.WithCancel(ctx)
+	defer stopCalls()
+	defer context.AfterFunc(rest, stopCalls)()
+	err := t.calls.Run(calls)
+	if errors.Is(err, call.ErrDeviceStuck) {
+		return err
+	}
+	t.flush(rest)
+	stopRest()
+	return errors.Join(err, group.Wait())
+}
+
+// flush gives the last events a moment to reach the clinic.
+func (t *terminal) flush(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, goodbye)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for t.link.Up() && t.outbox.Status().Pending > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Show implements call.View.
+func (t *terminal) Show(s call.Status) {
+	inCall := s.Scene == call.SceneRinging || s.Scene == call.SceneInCall
+	t.mu.Lock()
+	t.inCall = inCall
+	reconnect := t.reconnect && !inCall
+	if reconnect {
+		t.reconnect = false
+	}
+	t.mu.Unlock()
+	if reconnect {
+		t.link.Reconnect()
+	}
+	t.a.change(func(x *situation) { x.call = s })
+	t.health.SetInCall(inCall)
+	if s.Scene == call.SceneInCall {
+		t.health.Set("call", s.Conditions...)
+	} else {
+		t.health.Set("call")
+	}
+}
+
+// renewed connects anew with the new certificate, but not in a call: that would look like a lost link.
+func (t *terminal) renewed() {
+	t.mu.Lock()
+	t.reconnect = t.inCall
+	now := !t.inCall
+	t.mu.Unlock()
+	if now {
+		t.link.Reconnect()
+	}
+}
+
+func (t *terminal) callMessage(m *protocol.CallIn) {
+	if !t.calls.Deliver(m) {
+		t.a.log.Warn("call message dropped: too many wait", "call", m.Call, "kind", m.Kind)
+	}
+}
+
+func (t *terminal) command(c *protocol.Command) {
+	switch c.Kind {
+	case protocol.CommandReport:
+		t.health.Report()
+	case protocol.CommandRenew:
+		t.renewer.RenewNow()
+	}
+}
+
+func (t *terminal) linkState(s link.State) {
+	t.calls.LinkUp(s.Up)
+	switch {
+	case s.Up:
+		t.health.Set("link")
+	case s.Cause != "":
+		t.health.Set("link", s.Cause)
+	default:
+		return
+	}
+	t.a.change(func(x *situation) { x.started = true })
+	if s.Up {
+		t.ready.Do(func() {
+			d := t.a.parts.Devices()
+			t.a.log.Info("ready", append([]any{
+				"terminal", t.id.Key().Code(), "after", time.Since(t.a.started).Round(time.Millisecond).String(), "software", t.a.parts.Software,
+				"camera", d.Camera.Kind, "microphone", d.Microphone.Kind, "speaker", d.Speaker.Kind, "screen", d.Screen.Kind,
+			}, t.a.parts.Fields...)...)
+		})
+	}
+}
+
+func (t *terminal) counters() health.Counters {
+	box, wire := t.outbox.Status(), t.link.Counters()
+	return health.Counters{Pending: box.Pending, Dropped: box.Dropped, Malformed: wire.Malformed}
+}
+
+// checks are the conditions that can be seen by looking.
+func (t *terminal) checks() []protocol.Code {
+	var codes []protocol.Code
+	if c := t.id.Condition(); c != "" {
+		codes = append(codes, c)
+	}
+	if t.clock.Off() {
+		codes = append(codes, protocol.TimeOff)
+	}
+	box := t.outbox.Status()
+	if len(box.Rebuilt) > 0 {
+		codes = append(codes, protocol.StorageDamaged)
+	}
+	if box.Waiting > 0 {
+		codes = append(codes, protocol.StorageFull)
+	}
+	return codes
+}
+
+// callStore keeps what package call has to remember.
+type callStore struct{ dir *state.Dir }
+
+// Load implements call.Store.
+func (s callStore) Load() ([]byte, error) {
+	b, err := s.dir.Read(callsFile, 64<<10)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// Save implements call.Store.
+func (s callStore) Save(b []byte) error { return s.dir.Write(callsFile, b) }

@@ -1,0 +1,55 @@
+package agent
+
+import (
+	"slices"
+
+	"vindu/device/call"
+	"vindu/device/screen"
+	"vindu/protocol"
+)
+
+// situation is all that decides what is on the screen.
+type situation struct {
+	started    bool // it is known whether the terminal is set up
+	enrolled   bool
+	code       string
+	call       call.Status
+	conditions []protocol.Code
+}
+
+// Conditions in a call by which camera or microphone are not open.
+var (
+	noCamera = []protocol.Code{
+		protocol.CaptureNoCamera, protocol.CaptureCameraBusy, protocol.CaptureCameraFormat, protocol.CaptureCameraGone, protocol.CaptureCameraStuck,
+	}
+	noMicrophone = []protocol.Code{protocol.CaptureNoMicrophone, protocol.CaptureSoundBusy, protocol.CaptureSoundGone}
+)
+
+// scene says what a person sees. A call comes before everything else.
+func (s *situation) scene() screen.Scene {
+	none := func(codes []protocol.Code) bool {
+		return !slices.ContainsFunc(s.call.Conditions, func(c protocol.Code) bool { return slices.Contains(codes, c) })
+	}
+	switch s.call.Scene {
+	case call.SceneRinging:
+		return screen.Scene{Kind: screen.Ringing, Parties: s.call.Parties, Errand: s.call.Errand, AnswersAt: s.call.AnswersAt}
+	case call.SceneInCall:
+		return screen.Scene{
+			Kind: screen.InCall, Parties: s.call.Parties, Camera: none(noCamera), Microphone: none(noMicrophone), Faults: s.call.Conditions,
+		}
+	case call.SceneEnded:
+		scene := screen.Scene{Kind: screen.Ended, SaidNo: s.call.Reason == protocol.AnswerDeclined}
+		if protocol.Explain(s.call.Reason).Who != protocol.Nobody {
+			scene.Faults = []protocol.Code{s.call.Reason}
+		}
+		return scene
+	case call.SceneReady:
+	}
+	switch {
+	case !s.started:
+		return screen.Scene{Kind: screen.Starting}
+	case !s.enrolled:
+		return screen.Scene{Kind: screen.NotSetUp, Code: s.code, Faults: s.conditions}
+	}
+	return screen.Scene{Kind: screen.Ready, Faults: s.conditions}
+}
