@@ -196,6 +196,7 @@ func (s *Server) hangUp(w http.ResponseWriter, r *http.Request, v visitor) {
 		err = s.o.Calls.HangUp(r.Context(), v.person.ID, id, body.Reason)
 	}
 	s.answer(w, r, err)
+	s.poke(v.person.ID)
 }
 
 func (s *Server) report(w http.ResponseWriter, r *http.Request, v visitor) {

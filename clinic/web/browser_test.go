@@ -80,6 +80,7 @@ type tab struct {
 
 	mu       sync.Mutex
 	problems []string
+	forgiven []string
 }
 
 // newTab opens one with cookies of its own. before is run in every document before its scripts; what the console says in earnest, and every
@@ -115,6 +116,9 @@ func openTab(t testing.TB, parent context.Context, fresh bool, before ...string)
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for _, p := range b.problems {
+			if containsAny(p, b.forgiven) {
+				continue
+			}
 			t.Errorf("the browser complains: %s", p)
 		}
 	})
@@ -143,17 +147,11 @@ func openTab(t testing.TB, parent context.Context, fresh bool, before ...string)
 	return b
 }
 
-// forgive takes back complaints that a test has provoked: those that contain one of texts.
+// forgive lets complaints pass that contain one of texts, because the test provokes them.
 func (b *tab) forgive(texts ...string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var rest []string
-	for _, p := range b.problems {
-		if !containsAny(p, texts) {
-			rest = append(rest, p)
-		}
-	}
-	b.problems = rest
+	b.forgiven = append(b.forgiven, texts...)
 }
 
 func containsAny(s string, texts []string) bool {
@@ -182,11 +180,19 @@ func eval[T any](b *tab, expression string) T {
 	return v
 }
 
-// until waits until an expression is true.
+// until waits until an expression is true, also across navigations.
 func (b *tab) until(expression string) {
 	b.t.Helper()
-	_, err := chromedp.Run(b.ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingTimeout(patience), chromedp.WithPollingInterval(20*time.Millisecond)))
-	if err != nil {
+	deadline := time.Now().Add(patience)
+	for {
+		left := time.Until(deadline)
+		_, err := chromedp.Run(b.ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingTimeout(left), chromedp.WithPollingInterval(20*time.Millisecond)))
+		if err == nil {
+			return
+		}
+		if left > 0 && b.ctx.Err() == nil && containsAny(err.Error(), []string{"Cannot find context", "context was destroyed", "navigated"}) {
+			continue // the document was exchanged meanwhile
+		}
 		text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string](`document.body.innerText`))
 		b.t.Fatalf("waiting for %s: %v\nThe page says:\n%s", expression, err, text)
 	}

@@ -208,7 +208,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visitor) {
 			}
 			out.send("call", strconv.FormatUint(u.Seq, 10), viewUpdate(u))
 			if u.Kind == calls.KindEnd {
-				due = slices.Clone(afterwards)
+				s.poke(v.person.ID)
 			}
 		case <-changed:
 			homes, version, changed = s.board.since(version)

@@ -1,11 +1,19 @@
 package web
 
 import (
+	"flag"
+	"fmt"
+	"os"
+
 	"context"
 	"crypto/ecdsa"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +39,7 @@ type clinic struct {
 	audit    *webtest.Audit
 	person   string
 	home     register.Home
+	down     atomic.Bool       // the server answers nothing but errors
 	key      *ecdsa.PrivateKey // of the home's terminal
 }
 
@@ -63,7 +72,13 @@ func newClinic(t testing.TB) *clinic {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- c.web.Run(ctx) }()
-	c.server = httptest.NewServer(c.web)
+	c.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c.down.Load() {
+			http.Error(w, "", http.StatusBadGateway)
+			return
+		}
+		c.web.ServeHTTP(w, r)
+	}))
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -132,10 +147,80 @@ func receive[T any](t testing.TB, from <-chan T) T {
 	}
 }
 
-func TestShots(t *testing.T) {
+// A call as it should be: proven, seen first, then seeing; both hang up; the record has all of it.
+func TestCall(t *testing.T) {
 	c := newClinic(t)
 	b := c.open()
+	b.says("No call is running")
 	b.button("Ring")
-	c.placed()
-	b.says("Calling")
+	f := newTerminal(t, c, c.placed())
+	b.says("Calling Home 17")
+	f.ring()
+	b.says("Ringing")
+	receive(t, f.connected)
+	receive(t, f.seen) // the home sees the caller while it rings
+	if f.sounds.Load() != 0 {
+		t.Error("the caller's microphone was sent before the call was answered")
+	}
+	if eval[bool](b, `document.getElementById("far").srcObject !== null`) {
+		t.Error("the home is shown before it has answered")
+	}
+	f.answer()
+	b.says("In call with Home 17, Storgata")
+	receive(t, f.heard)
+	b.until(`document.getElementById("far").videoWidth === 640`)
+	b.until(`(() => { const v = document.getElementById("far"), c = document.createElement("canvas"); c.width = 8; c.height = 8;
+		const g = c.getContext("2d"); g.drawImage(v, 0, 0, 40, 40, 0, 0, 8, 8); const d = g.getImageData(4, 4, 1, 1).data;
+		return Math.abs(d[0] - 214) < 16 && Math.abs(d[1] - 200) < 16 && Math.abs(d[2] - 178) < 16 })()`)
+	b.until(`document.getElementById("verified").checkVisibility() && document.getElementById("verified").textContent === "Verified: Home 17, Storgata · key " + document.querySelector("[data-home]").dataset.code`)
+	b.until(`document.getElementById("party").innerText.includes("Anne Berg, nurse, Solvik clinic") && document.getElementById("party").innerText.includes("Home 17")`)
+	b.shot("talking")
+
+	b.button("Hang up")
+	b.says("The call has ended: The caller hung up.")
+	if got := receive(t, c.calls.HungUp); got.Reason != protocol.EndCallerHungUp || got.Call != f.call.ID {
+		t.Errorf("hung up %+v", got)
+	}
+	half := receive(t, c.calls.Reported)
+	var stages []string
+	for _, s := range half.Stages {
+		stages = append(stages, s.Stage)
+	}
+	for _, want := range []string{"invited", "ringing", "connected", "answered", "picture", "ended"} {
+		if !slices.Contains(stages, want) {
+			t.Errorf("the record has stages %v, not %s", stages, want)
+		}
+	}
+	if half.Outcome != protocol.EndCallerHungUp || half.CameraOpen == 0 || half.CameraClosed < half.CameraOpen || half.MicClosed == 0 || half.Duration == 0 {
+		t.Errorf("record %+v", half)
+	}
+	if !strings.Contains(half.Crypto.SRTP, "GCM") || half.LocalPath == "" || half.Quality.FramesDecoded == 0 {
+		t.Errorf("record: %+v %s %+v", half.Crypto, half.LocalPath, half.Quality)
+	}
+	b.until(`document.getElementById("self").srcObject === null && document.getElementById("far").srcObject === null`)
+	b.until(`document.querySelector("#recent-calls a")?.textContent === "Home 17, Storgata"`)
+	t.Log(half.Stages, half.Quality)
+}
+
+// shots is a folder to which screenshots are written, if it is named.
+var shots = flag.String("shots", "", "write screenshots of pages to this folder")
+
+// shot takes pictures of the page, as wide as a phone and as a desk.
+func (b *tab) shot(name string) {
+	b.t.Helper()
+	if *shots == "" {
+		return
+	}
+	for width, height := range map[int64]int64{390: 844, 1440: 900} {
+		b.do(chromedp.EmulateViewport(width, height))
+		for kind, action := range map[string]chromedp.Action[[]byte]{"": chromedp.CaptureScreenshot(), "-full": chromedp.FullScreenshot(100)} {
+			picture, err := chromedp.Run(b.ctx, action)
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(*shots, fmt.Sprintf("%s-%d%s.png", name, width, kind)), picture, 0o600); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+	}
 }

@@ -59,32 +59,32 @@ func (w words) record(r calls.Record) recordView {
 	f := protocol.Explain(r.Outcome)
 	v := recordView{Line: w.recent(r, time.Now())}
 	who := r.Person.Party
-	v.Facts = []fact{
-		{w["record.began"], w.full(r.Began), false},
-		{w["record.caller"], fmt.Sprintf("%s, %s, %s", who.Name, who.Role, who.Organisation), false},
-		{w["record.home"], r.HomeLabel, false},
-		{w["record.terminal"], r.Terminal.Code(), true},
-		{w["record.number"], r.Call.String(), true},
-	}
+	full := fmt.Sprintf("%s, %s, %s", who.Name, who.Role, who.Organisation)
+	add := func(key, value string, mono bool) { v.Facts = append(v.Facts, fact{w[key], value, mono}) }
+	add("record.began", w.full(r.Began), false)
 	if r.Outcome != "" {
 		v.Who, v.Next = w["record.who."+string(f.Who)], f.Next
 		if !r.EndedAt.IsZero() {
-			v.Facts = append(v.Facts, fact{w["record.ended"], w.full(r.EndedAt), false})
+			add("record.ended", w.full(r.EndedAt), false)
 		}
-		n := names{"home": r.HomeLabel, "began": w.full(r.Began), "who": who.Name + ", " + who.Role + ", " + who.Organisation, "sentence": v.Line.Sentence}
+		n := names{"home": r.HomeLabel, "began": w.full(r.Began), "who": full, "sentence": v.Line.Sentence}
 		key := "record.journal.failed"
 		if d := talking(r); d > 0 {
 			n["duration"] = spell(d)
 			key = "record.journal.talked"
-			v.Facts = append(v.Facts, fact{w["record.duration"], spell(d), false})
+			add("record.duration", spell(d), false)
 		}
 		v.Journal = w.say(key, n)
 	}
+	add("record.caller", full, false)
+	add("record.home", r.HomeLabel, false)
+	add("record.terminal", r.Terminal.Code(), true)
+	add("record.number", r.Call.String(), true)
 	signed := w["record.signed_end.no"]
 	if len(r.TerminalEnd) > 0 {
 		signed = w["record.signed_end.yes"]
 	}
-	v.Facts = append(v.Facts, fact{w["record.signed_end"], signed, false})
+	add("record.signed_end", signed, false)
 	v.Halves = []halfView{w.half("record.half.caller", r.CallerHalf), w.half("record.half.terminal", r.TerminalHalf)}
 	return v
 }

@@ -43,8 +43,17 @@
   async function hangUp(call, reason) {
     await post(`/api/calls/${call}/hang-up`, { reason }, true);
   }
+  var again = [2e3, 5e3, 15e3, 3e4];
   async function record(call, half) {
-    await post(`/api/calls/${call}/record`, half, true);
+    for (const pause of [...again, 0]) {
+      try {
+        await post(`/api/calls/${call}/record`, half, true);
+        return;
+      } catch (cause) {
+        if (pause === 0 || cause instanceof Refused && cause.status >= 400 && cause.status < 500) throw cause;
+      }
+      await new Promise((resolve) => setTimeout(resolve, pause * (0.5 + Math.random() / 2)));
+    }
   }
   function beacon(call, what, body) {
     navigator.sendBeacon(`/api/calls/${call}/${what}`, new Blob([JSON.stringify(body)], { type: "application/json" }));
@@ -191,7 +200,7 @@
     }
   }
   function proven(s, decision, code, sdp) {
-    if (!running(s) || s.phase === "asking") return [s, []];
+    if (!running(s) || s.call === "") return [s, []];
     const known = s.media !== "unknown";
     const connect = s.phase === "calling" ? [{ do: "connect", sdp }] : [];
     switch (decision) {
@@ -581,6 +590,7 @@
     hangUp = get("hang-up");
     mute = get("mute");
     camera = get("camera");
+    controls = get("controls");
     root = get("call");
     title = get("call-title");
     status = get("status");
@@ -602,14 +612,14 @@
       document.body.dataset["call"] = live ? "on" : "off";
       this.put(this.title, s.phase === "idle" ? this.words.say("call.title") : this.words.say("call.title.with", { home: called.label }));
       this.put(this.status, this.sentence(s, called));
-      this.put(this.next, s.phase === "ended" ? this.words.explain(s.outcome).next : "");
+      this.put(this.next, s.phase === "ended" ? this.words.explain(s.outcome).next : s.phase === "ringing" ? this.words.say("call.next.ringing") : "");
       this.put(this.verified, this.words.say("call.verified", { home: called.label, code: called.code }));
       this.verified.hidden = !(live && proven2);
       this.party.hidden = !live;
       this.put(this.roster, called.label);
       this.placeholder.hidden = s.phase === "talking" && this.far.srcObject !== null;
       this.put(this.placeholder, this.words.say(`call.picture.${s.phase}`, { home: called.label }));
-      for (const b of [this.hangUp, this.mute, this.camera]) b.hidden = !live;
+      this.controls.hidden = !live;
       if (live) {
         this.put(this.receipt, "");
         this.root.dataset["outcome"] = "";
@@ -657,7 +667,7 @@
       this.homeNotes.replaceChildren(...h ? notes(h) : []);
     }
     closed(camera) {
-      const at = new Date(camera).toLocaleTimeString(document.documentElement.lang);
+      const at = new Date(camera).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23" });
       this.put(this.receipt, camera ? this.words.say("call.receipt", { time: at }) : this.words.say("call.receipt.never"));
     }
     sentence(s, called) {
@@ -984,6 +994,7 @@
     remotePath = "";
     camera = 0;
     microphone = 0;
+    end = 0;
     timer = 0;
     // stage notes the first time that a stage is reached.
     stage(stage) {
@@ -995,9 +1006,15 @@
     }
     // follow reads the statistics now and then, so that there is a last reading even when the page is torn down.
     follow(stats) {
-      const read = () => void stats().then((r) => this.read(r), () => void 0);
+      const read = () => void this.last(stats());
       read();
       this.timer = window.setInterval(read, every);
+    }
+    async last(stats) {
+      try {
+        this.read(await stats);
+      } catch {
+      }
     }
     read(report) {
       const all = [];
@@ -1029,11 +1046,13 @@
       }
       q.frames_sent = sum(all.filter((s) => s.type === "outbound-rtp"), "framesSent") || q.frames_sent;
     }
-    // finish returns the half. Camera and microphone are closed by now.
-    finish(outcome) {
+    // closed notes that camera and microphone were closed, and with them the call.
+    closed() {
       window.clearInterval(this.timer);
       this.stage("ended");
-      const now = Date.now();
+      this.end = Date.now();
+    }
+    half(outcome) {
       const after = (stage) => this.stages.find((s) => s.stage === stage)?.after;
       const answered = after("answered");
       return {
@@ -1050,9 +1069,9 @@
         sound: this.microphone ? "browser" : "none",
         quality: this.quality,
         camera_open: this.camera,
-        camera_closed: this.camera && now,
+        camera_closed: this.camera && this.end,
         microphone_open: this.microphone,
-        microphone_closed: this.microphone && now
+        microphone_closed: this.microphone && this.end
       };
     }
   };
@@ -1141,6 +1160,7 @@
         if (e.persisted) location.reload();
       });
       document.addEventListener("visibilitychange", () => this.seen());
+      document.addEventListener("click", (e) => this.follow(e), true);
       this.stream.open();
       void this.refresh();
       window.setInterval(() => void this.refresh(), refreshICE);
@@ -1195,6 +1215,7 @@
         peer,
         recorder: new Recorder(),
         sdp: "",
+        over: false,
         proofs: Promise.resolve(),
         noPicture: 0,
         key: this.keys.get(this.state.home)
@@ -1274,7 +1295,10 @@
     async post(a) {
       try {
         const offer = await a.peer.begin({
-          connected: () => this.handle({ type: "connected", attempt: a.number }),
+          connected: () => {
+            a.recorder.follow(() => a.peer.stats());
+            this.handle({ type: "connected", attempt: a.number });
+          },
           failed: (code) => this.failed(a, code),
           weak: (weak) => this.panel.weak(weak)
         });
@@ -1284,7 +1308,6 @@
         if (!key) throw new Error("the home has no terminal");
         a.expected = { key, call: started2.call, invitation: fromBase64(started2.invitation) };
         a.peer.named(started2.call);
-        a.recorder.follow(() => a.peer.stats());
         this.handle({ type: "started", attempt: a.number, call: started2.call });
       } catch (cause) {
         this.handle({ type: "notStarted", attempt: a.number, code: cause instanceof Refused && cause.code ? cause.code : "browser.failed" });
@@ -1293,7 +1316,7 @@
     async openMedia(a) {
       try {
         const own2 = await open2();
-        if (a.half || a.number !== this.state.attempt || !running(this.state)) {
+        if (a.over || a.number !== this.state.attempt || !running(this.state)) {
           own2.stream.getTracks().forEach((t) => t.stop());
           return;
         }
@@ -1328,7 +1351,7 @@
       far.srcObject = a.peer.remote;
       far.play().catch(() => void 0);
       const seen = () => {
-        if (a.half) return;
+        if (a.over) return;
         a.recorder.stage("picture");
         window.clearTimeout(a.noPicture);
         this.panel.noPicture(false);
@@ -1350,13 +1373,20 @@
       this.panel.own(null, false);
       this.panel.far.srcObject = null;
       window.clearTimeout(a.noPicture);
-      const half = a.half = a.recorder.finish(this.state.outcome);
+      a.over = true;
+      a.recorder.closed();
       const call = a.expected?.call;
-      a.peer.close();
-      if (!call) return;
-      if (this.leaving) beacon(call, "record", half);
-      else record(call, half).catch(() => void 0);
-      if (!this.leaving) void this.refresh();
+      if (this.leaving) {
+        if (call) beacon(call, "record", a.recorder.half(this.state.outcome));
+        a.peer.close();
+        return;
+      }
+      const outcome = this.state.outcome;
+      void a.recorder.last(a.peer.stats()).then(() => {
+        a.peer.close();
+        if (call) record(call, a.recorder.half(outcome)).catch(() => void 0);
+        if (!running(this.state)) void this.refresh();
+      });
     }
     toggle(what) {
       this[what] = !this[what];
@@ -1366,6 +1396,13 @@
     apply(a) {
       a.own?.stream.getAudioTracks().forEach((t) => t.enabled = !this.muted);
       a.own?.stream.getVideoTracks().forEach((t) => t.enabled = !this.cameraOff);
+    }
+    // follow opens links beside a running call, which leaving the page would end.
+    follow(e) {
+      const link = e.target instanceof Element ? e.target.closest("a[href^='/']") : null;
+      if (!link) return;
+      if (running(this.state)) link.target = "_blank";
+      else link.removeAttribute("target");
     }
     leave() {
       this.leaving = true;

@@ -63,8 +63,19 @@ export async function hangUp(call: string, reason: string): Promise<void> {
 	await post(`/api/calls/${call}/hang-up`, { reason }, true);
 }
 
+const again = [2_000, 5_000, 15_000, 30_000];
+
+// record sends the browser's half of the record, and again if the clinic is not there just now.
 export async function record(call: string, half: unknown): Promise<void> {
-	await post(`/api/calls/${call}/record`, half, true);
+	for (const pause of [...again, 0]) {
+		try {
+			await post(`/api/calls/${call}/record`, half, true);
+			return;
+		} catch (cause) {
+			if (pause === 0 || (cause instanceof Refused && cause.status >= 400 && cause.status < 500)) throw cause;
+		}
+		await new Promise((resolve) => setTimeout(resolve, pause * (0.5 + Math.random() / 2)));
+	}
 }
 
 // beacon sends what the page still has to say while it is being closed.

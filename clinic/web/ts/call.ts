@@ -172,7 +172,7 @@ function update(s: State, u: Update): Step {
 }
 
 function proven(s: State, decision: string, code: Code, sdp: string): Step {
-	if (!running(s) || s.phase === "asking") return [s, []];
+	if (!running(s) || s.call === "") return [s, []];
 	const known = s.media !== "unknown";
 	const connect: Effect[] = s.phase === "calling" ? [{ do: "connect", sdp }] : [];
 	switch (decision) {

@@ -10,7 +10,7 @@ import * as media from "./media";
 import { Called, Panel } from "./panel";
 import { Peer } from "./peer";
 import { Expected, proveAnswer, proveEnd, Unproven } from "./proof";
-import { Half, Recorder } from "./record";
+import { Recorder } from "./record";
 import { Words } from "./words";
 
 // Attempt is what belongs to one ring and is thrown away with it.
@@ -25,7 +25,7 @@ interface Attempt {
 	certificate?: Uint8Array;
 	own?: media.Own;
 	proofs: Promise<void>; // answers are proven in the order in which they came
-	half?: Half;
+	over: boolean;
 	noPicture: number;
 }
 
@@ -81,6 +81,7 @@ class Page {
 			if (e.persisted) location.reload(); // what was kept of the page is out of date
 		});
 		document.addEventListener("visibilitychange", () => this.seen());
+		document.addEventListener("click", (e) => this.follow(e), true);
 		this.stream.open();
 		void this.refresh();
 		window.setInterval(() => void this.refresh(), refreshICE);
@@ -138,7 +139,7 @@ class Page {
 		const peer = this.warm ?? this.newPeer();
 		this.warm = undefined;
 		this.attempt = {
-			number: this.state.attempt, home: this.state.home, peer, recorder: new Recorder(), sdp: "", proofs: Promise.resolve(), noPicture: 0,
+			number: this.state.attempt, home: this.state.home, peer, recorder: new Recorder(), sdp: "", over: false, proofs: Promise.resolve(), noPicture: 0,
 			key: this.keys.get(this.state.home),
 		};
 	}
@@ -222,7 +223,10 @@ class Page {
 	private async post(a: Attempt): Promise<void> {
 		try {
 			const offer = await a.peer.begin({
-				connected: () => this.handle({ type: "connected", attempt: a.number }),
+				connected: () => {
+					a.recorder.follow(() => a.peer.stats());
+					this.handle({ type: "connected", attempt: a.number });
+				},
 				failed: (code) => this.failed(a, code),
 				weak: (weak) => this.panel.weak(weak),
 			});
@@ -232,7 +236,6 @@ class Page {
 			if (!key) throw new Error("the home has no terminal");
 			a.expected = { key, call: started.call, invitation: fromBase64(started.invitation) };
 			a.peer.named(started.call);
-			a.recorder.follow(() => a.peer.stats());
 			this.handle({ type: "started", attempt: a.number, call: started.call });
 		} catch (cause) {
 			this.handle({ type: "notStarted", attempt: a.number, code: cause instanceof api.Refused && cause.code ? cause.code : "browser.failed" });
@@ -242,7 +245,7 @@ class Page {
 	private async openMedia(a: Attempt): Promise<void> {
 		try {
 			const own = await media.open();
-			if (a.half || a.number !== this.state.attempt || !running(this.state)) {
+			if (a.over || a.number !== this.state.attempt || !running(this.state)) {
 				own.stream.getTracks().forEach((t) => t.stop());
 				return;
 			}
@@ -279,7 +282,7 @@ class Page {
 		far.srcObject = a.peer.remote;
 		far.play().catch(() => undefined); // it plays as soon as the first picture is there
 		const seen = (): void => {
-			if (a.half) return;
+			if (a.over) return;
 			a.recorder.stage("picture");
 			window.clearTimeout(a.noPicture);
 			this.panel.noPicture(false);
@@ -304,13 +307,20 @@ class Page {
 		this.panel.own(null, false);
 		this.panel.far.srcObject = null;
 		window.clearTimeout(a.noPicture);
-		const half = (a.half = a.recorder.finish(this.state.outcome));
+		a.over = true;
+		a.recorder.closed();
 		const call = a.expected?.call;
-		a.peer.close();
-		if (!call) return;
-		if (this.leaving) api.beacon(call, "record", half);
-		else api.record(call, half).catch(() => undefined); // the clinic's own record says what is missing
-		if (!this.leaving) void this.refresh();
+		if (this.leaving) {
+			if (call) api.beacon(call, "record", a.recorder.half(this.state.outcome));
+			a.peer.close();
+			return;
+		}
+		const outcome = this.state.outcome;
+		void a.recorder.last(a.peer.stats()).then(() => {
+			a.peer.close();
+			if (call) api.record(call, a.recorder.half(outcome)).catch(() => undefined); // the clinic's own record says what is missing
+			if (!running(this.state)) void this.refresh();
+		});
 	}
 
 	private toggle(what: "muted" | "cameraOff"): void {
@@ -322,6 +332,14 @@ class Page {
 	private apply(a: Attempt): void {
 		a.own?.stream.getAudioTracks().forEach((t) => (t.enabled = !this.muted));
 		a.own?.stream.getVideoTracks().forEach((t) => (t.enabled = !this.cameraOff));
+	}
+
+	// follow opens links beside a running call, which leaving the page would end.
+	private follow(e: MouseEvent): void {
+		const link = e.target instanceof Element ? e.target.closest<HTMLAnchorElement>("a[href^='/']") : null;
+		if (!link) return;
+		if (running(this.state)) link.target = "_blank";
+		else link.removeAttribute("target");
 	}
 
 	private leave(): void {

@@ -22,6 +22,7 @@ export class Panel {
 	readonly hangUp = get<HTMLButtonElement>("hang-up");
 	readonly mute = get<HTMLButtonElement>("mute");
 	readonly camera = get<HTMLButtonElement>("camera");
+	private readonly controls = get("controls");
 	private readonly root = get("call");
 	private readonly title = get("call-title");
 	private readonly status = get("status");
@@ -46,14 +47,14 @@ export class Panel {
 		document.body.dataset["call"] = live ? "on" : "off";
 		this.put(this.title, s.phase === "idle" ? this.words.say("call.title") : this.words.say("call.title.with", { home: called.label }));
 		this.put(this.status, this.sentence(s, called));
-		this.put(this.next, s.phase === "ended" ? this.words.explain(s.outcome).next : "");
+		this.put(this.next, s.phase === "ended" ? this.words.explain(s.outcome).next : s.phase === "ringing" ? this.words.say("call.next.ringing") : "");
 		this.put(this.verified, this.words.say("call.verified", { home: called.label, code: called.code }));
 		this.verified.hidden = !(live && proven);
 		this.party.hidden = !live;
 		this.put(this.roster, called.label);
 		this.placeholder.hidden = s.phase === "talking" && this.far.srcObject !== null;
 		this.put(this.placeholder, this.words.say(`call.picture.${s.phase}`, { home: called.label }));
-		for (const b of [this.hangUp, this.mute, this.camera]) b.hidden = !live;
+		this.controls.hidden = !live;
 		if (live) {
 			this.put(this.receipt, "");
 			this.root.dataset["outcome"] = "";
@@ -109,7 +110,7 @@ export class Panel {
 	}
 
 	closed(camera: number): void {
-		const at = new Date(camera).toLocaleTimeString(document.documentElement.lang);
+		const at = new Date(camera).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23" });
 		this.put(this.receipt, camera ? this.words.say("call.receipt", { time: at }) : this.words.say("call.receipt.never"));
 	}
 

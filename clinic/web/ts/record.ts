@@ -54,6 +54,7 @@ export class Recorder {
 	private remotePath = "";
 	private camera = 0;
 	private microphone = 0;
+	private end = 0;
 	private timer = 0;
 
 	// stage notes the first time that a stage is reached.
@@ -68,9 +69,17 @@ export class Recorder {
 
 	// follow reads the statistics now and then, so that there is a last reading even when the page is torn down.
 	follow(stats: () => Promise<RTCStatsReport>): void {
-		const read = (): void => void stats().then((r) => this.read(r), () => undefined);
+		const read = (): void => void this.last(stats());
 		read();
 		this.timer = window.setInterval(read, every);
+	}
+
+	async last(stats: Promise<RTCStatsReport>): Promise<void> {
+		try {
+			this.read(await stats);
+		} catch {
+			// The reading before it stands.
+		}
 	}
 
 	read(report: RTCStatsReport): void {
@@ -104,11 +113,14 @@ export class Recorder {
 		q.frames_sent = sum(all.filter((s) => s.type === "outbound-rtp"), "framesSent") || q.frames_sent;
 	}
 
-	// finish returns the half. Camera and microphone are closed by now.
-	finish(outcome: Code): Half {
+	// closed notes that camera and microphone were closed, and with them the call.
+	closed(): void {
 		window.clearInterval(this.timer);
 		this.stage("ended");
-		const now = Date.now();
+		this.end = Date.now();
+	}
+
+	half(outcome: Code): Half {
 		const after = (stage: string): number | undefined => this.stages.find((s) => s.stage === stage)?.after;
 		const answered = after("answered");
 		return {
@@ -119,8 +131,8 @@ export class Recorder {
 			local_path: this.localPath, remote_path: this.remotePath,
 			camera: this.camera ? "browser" : "none", sound: this.microphone ? "browser" : "none",
 			quality: this.quality,
-			camera_open: this.camera, camera_closed: this.camera && now,
-			microphone_open: this.microphone, microphone_closed: this.microphone && now,
+			camera_open: this.camera, camera_closed: this.camera && this.end,
+			microphone_open: this.microphone, microphone_closed: this.microphone && this.end,
 		};
 	}
 }

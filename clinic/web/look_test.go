@@ -1,0 +1,158 @@
+package web
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"vindu/clinic/calls"
+	"vindu/clinic/web/webtest"
+	"vindu/protocol"
+)
+
+// contrast measures every visible text against what is behind it (WCAG 2.2, 1.4.3) and every control's size (2.5.8).
+const contrast = `(() => {
+	const rgb = (c) => (c.match(/[\d.]+/g) ?? []).map(Number);
+	const lum = (c) => { const [r, g, b] = rgb(c).map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4 }); return 0.2126 * r + 0.7152 * g + 0.0722 * b };
+	const behind = (e) => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if ((rgb(c)[3] ?? 1) > 0.99) return c; } return "rgb(255, 255, 255)" };
+	const bad = [];
+	const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+	while (walk.nextNode()) {
+		const e = walk.currentNode.parentElement;
+		if (!walk.currentNode.textContent.trim() || !e.checkVisibility() || e.closest("script,template,noscript,.visually-hidden")) continue;
+		const front = lum(getComputedStyle(e).color), back = lum(behind(e));
+		const ratio = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
+		if (ratio < 4.5) bad.push(ratio.toFixed(1) + ": " + walk.currentNode.textContent.trim().slice(0, 40));
+	}
+	for (const e of document.querySelectorAll("button, input, summary")) {
+		const r = e.getBoundingClientRect();
+		if (e.checkVisibility() && r.width > 0 && r.height < 24 && !e.closest("label")) bad.push("too small: " + e.textContent.trim());
+		if (e.tagName === "BUTTON" && e.checkVisibility() && !e.textContent.trim()) bad.push("a button without a name");
+	}
+	if (document.documentElement.scrollWidth > innerWidth) bad.push("wider than the window: " + document.documentElement.scrollWidth);
+	if (document.querySelectorAll("h1").length !== 1) bad.push("not one h1");
+	const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
+	if (new Set(ids).size !== ids.length) bad.push("an id twice");
+	for (const e of document.querySelectorAll("[aria-labelledby],[aria-describedby]"))
+		for (const id of ((e.getAttribute("aria-labelledby") ?? "") + " " + (e.getAttribute("aria-describedby") ?? "")).trim().split(" "))
+			if (!document.getElementById(id)) bad.push("refers to nothing: " + id);
+	return bad;
+})()`
+
+func (b *tab) look(what string) {
+	b.t.Helper()
+	for _, width := range []int64{390, 1440} {
+		b.do(chromedp.EmulateViewport(width, 900))
+		if bad := eval[[]string](b, contrast); len(bad) > 0 {
+			b.t.Errorf("%s at %d px:\n%s", what, width, strings.Join(bad, "\n"))
+		}
+	}
+	b.shot(what)
+}
+
+// The pages can be read, at phone and at desk width, in all of their states.
+func TestLook(t *testing.T) {
+	c := newClinic(t)
+	now := time.Now()
+	add := func(label string, change func(*protocol.Health, *bool)) {
+		h := c.register.AddHome(label, webtest.NewKey())
+		s := online(h.Terminal)
+		change(s.Health, &s.Online)
+		c.fleet.Set(s)
+	}
+	add("Home 18, Kirkeveien", func(h *protocol.Health, _ *bool) {
+		h.Camera.Kind, h.Microphone.Kind, h.Screen.Kind = "synthetic", "synthetic", "memory"
+	})
+	add("Home 21, Havnegata", func(h *protocol.Health, _ *bool) {
+		h.Camera.Kind = "none"
+		h.Conditions = []protocol.Condition{{Code: protocol.TimeOff}}
+	})
+	add("Home 22, Fjellveien", func(h *protocol.Health, _ *bool) { h.InCall = true })
+	add("Home 34, Solbakken sykehjem, avdeling for rehabilitering", func(_ *protocol.Health, online *bool) { *online = false })
+	c.register.AddHome("Home 40, Myrvegen", nil)
+	person := calls.Person{ID: c.person, Party: protocol.Party{Name: "Anne Berg", Role: "nurse", Organisation: "Solvik clinic"}}
+	half := func(by protocol.Side) *protocol.CallRecord {
+		at := protocol.At(now.Add(-time.Hour))
+		r := &protocol.CallRecord{
+			Version: 1, By: by, Began: at, Outcome: protocol.EndCallerHungUp, Duration: 754_000,
+			Stages: []protocol.StageTime{{Stage: "invited", After: 31}, {Stage: "ringing", After: 84}, {Stage: "connected", After: 190}, {Stage: "answered", After: 8110}, {Stage: "picture", After: 8190}, {Stage: "ended", After: 762_110}},
+			Crypto: protocol.Crypto{Suite: "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", SRTP: "AEAD_AES_256_GCM"}, LocalPath: "host", RemotePath: "prflx",
+			Camera: "browser", Sound: "browser", Quality: protocol.Quality{RTT: 24, PacketsLost: 12, PacketsReceived: 41_220, FramesDecoded: 18_850, FramesSent: 18_702, Freezes: 1, Concealed: 40},
+			CameraOpen: at, CameraClosed: at + 762_110, MicOpen: at, MicClosed: at + 762_110,
+		}
+		if by == protocol.SideTerminal {
+			r.Camera, r.Sound = "synthetic", "alsa"
+		}
+		return r
+	}
+	good := calls.Record{
+		Call: protocol.NewCallID(), Person: person, Home: c.home.ID, HomeLabel: c.home.Label, Terminal: c.home.Terminal, Began: now.Add(-time.Hour), RangAt: now.Add(-time.Hour),
+		TalkingAt: now.Add(-time.Hour), EndedAt: now.Add(-time.Hour + 754*time.Second), Outcome: protocol.EndCallerHungUp, Sentence: "The caller hung up.",
+		TerminalEnd: []byte{1}, TerminalHalf: half(protocol.SideTerminal), CallerHalf: half(protocol.SideCaller),
+	}
+	c.calls.AddRecord(good)
+	bad := good
+	bad.Call, bad.Began, bad.Outcome, bad.Sentence = protocol.NewCallID(), now.Add(-26*time.Hour), protocol.SignalOffline, protocol.Explain(protocol.SignalOffline).Sentence
+	bad.TalkingAt, bad.TerminalEnd, bad.TerminalHalf, bad.CallerHalf, bad.HomeLabel = time.Time{}, nil, nil, nil, "Home 34, Solbakken sykehjem, avdeling for rehabilitering"
+	c.calls.AddRecord(bad)
+	alarm := bad
+	alarm.Call, alarm.Outcome, alarm.Sentence, alarm.HomeLabel = protocol.NewCallID(), protocol.ProofAnswer, protocol.Explain(protocol.ProofAnswer).Sentence, c.home.Label
+	c.calls.AddRecord(alarm)
+
+	b := newTab(t)
+	navigate(b, c.server.URL)
+	b.look("sign-in")
+	navigate(b, c.link())
+	b.until(`document.body.dataset.ready === "yes"`)
+	b.until(`document.querySelectorAll("#recent-calls li").length === 3`)
+	b.look("homes")
+	b.button("Ring")
+	f := newTerminal(t, c, c.placed())
+	b.says("Calling")
+	b.look("calling")
+	f.ring()
+	b.says("Ringing")
+	b.look("ringing")
+	f.answer()
+	b.says("In call with")
+	b.until(`document.getElementById("far").videoWidth > 0`)
+	b.look("in-call")
+	if animated := eval[int](b, `document.getAnimations().length`); animated != 0 {
+		t.Errorf("%d animations in a call", animated)
+	}
+	f.check(f.call.End(protocol.EndPatientHungUp, c.key))
+	b.says("The call has ended")
+	b.until(`document.getElementById("receipt").textContent`)
+	b.look("call-ended")
+	navigate(b, c.server.URL+"/calls/"+good.Call.String())
+	b.look("record")
+	navigate(b, c.server.URL+"/calls/"+bad.Call.String())
+	b.look("record-offline")
+	navigate(b, c.server.URL+"/nowhere")
+	b.look("not-found")
+	b.forgive("404 (Not Found)")
+}
+
+// Whoever asks for less motion gets none.
+func TestReducedMotion(t *testing.T) {
+	c := newClinic(t)
+	b := c.open()
+	motion := func(value string) int {
+		if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-reduced-motion", Value: value}}}); err != nil {
+			t.Fatal(err)
+		}
+		return eval[int](b, `document.getAnimations().filter(a => a.effect.getComputedTiming().iterations === Infinity).length`)
+	}
+	b.button("Ring")
+	c.placed()
+	b.says("Calling")
+	if n := motion("no-preference"); n == 0 {
+		t.Error("nothing moves while it rings: has this test lost its object?")
+	}
+	if n := motion("reduce"); n != 0 {
+		t.Errorf("%d things move", n)
+	}
+}
