@@ -44,7 +44,7 @@ func (r *Register) IssueVoucher(ctx context.Context, who, home string, life time
 			v.ID[:], hash[:], h.ID, who, now.UnixMilli(), v.Expires.UnixMilli()); err != nil {
 			return err
 		}
-		return r.audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.VoucherIssued, Subject: voucherSubject(v.ID), Detail: map[string]string{"home": h.ID}})
+		return r.audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.VoucherIssued, Subject: voucherSubject(v.ID), Detail: map[string]string{"home": h.ID, "label": h.Label}})
 	})
 	if err != nil {
 		return Voucher{}, fmt.Errorf("issue voucher: %w", err)
@@ -76,11 +76,27 @@ func (r *Register) Enrol(ctx context.Context, id protocol.Nonce, secret []byte, 
 	if err == nil {
 		return certificate, nil
 	}
-	if home != "" && protocol.CodeOf(err) != protocol.Unknown { // whoever it was knew the voucher (R18)
-		err = errors.Join(err, r.audit.Append(ctx, audit.Entry{Who: voucherSubject(id), What: audit.EnrolmentRefused, Subject: request.Hash.Name(),
-			Detail: map[string]string{"code": string(protocol.CodeOf(err)), "home": home}}))
+	if code := protocol.CodeOf(err); home != "" && code != protocol.Unknown { // whoever it was knew the voucher (R18)
+		err = errors.Join(err, r.noteRefusal(ctx, id, home, request.Hash, code))
 	}
 	return nil, err
+}
+
+// maxNoted bounds the audit entries that one voucher can cause: who has a used one can present it for ever.
+const maxNoted = 20
+
+func (r *Register) noteRefusal(ctx context.Context, id protocol.Nonce, home string, key protocol.KeyHash, code protocol.Code) error {
+	return r.store.Write(ctx, func(tx *sql.Tx) error {
+		var refused int
+		if err := tx.QueryRowContext(ctx, "UPDATE vouchers SET refused = refused + 1 WHERE id = ? RETURNING refused", id[:]).Scan(&refused); err != nil {
+			return fmt.Errorf("note refused voucher: %w", err)
+		}
+		if refused > maxNoted {
+			return nil
+		}
+		return r.audit.AppendTx(ctx, tx, audit.Entry{Who: voucherSubject(id), What: audit.EnrolmentRefused, Subject: key.Name(),
+			Detail: map[string]string{"code": string(code), "home": home}})
+	})
 }
 
 // mayEnrol decides. It sets home once the voucher's secret was proven.

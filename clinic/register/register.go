@@ -64,6 +64,7 @@ var steps = []string{
 		id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, organisation TEXT NOT NULL, created INTEGER NOT NULL,
 		UNIQUE (name, role, organisation)
 	) STRICT`,
+	`ALTER TABLE vouchers ADD COLUMN refused INTEGER NOT NULL DEFAULT 0`, // times that it was presented and refused
 }
 
 // Home is where a terminal stands.

@@ -244,6 +244,23 @@ func TestEnrolAgain(t *testing.T) {
 	mustEnrol(t, c, v, newRequest(t))
 }
 
+// TestRefusalsAreBounded: who has a used voucher cannot fill the audit log.
+func TestRefusalsAreBounded(t *testing.T) {
+	c := open(t)
+	v := c.voucher(t, "a")
+	mustEnrol(t, c, v, newRequest(t))
+	before := len(c.audited(t))
+	other := newRequest(t)
+	for range maxNoted + 5 {
+		if _, err := c.enrol(t.Context(), v, other); protocol.CodeOf(err) != protocol.IdentityVoucherUsed {
+			t.Fatal(err)
+		}
+	}
+	if got := len(c.audited(t)) - before; got != maxNoted {
+		t.Errorf("%d audit entries, want %d", got, maxNoted)
+	}
+}
+
 func TestRacers(t *testing.T) {
 	c := open(t)
 	v := c.voucher(t, "a")
