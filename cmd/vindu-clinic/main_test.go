@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -32,7 +33,15 @@ import (
 	"vindu/provisioning"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// child is set in the environment of a process of its own that is this program.
+const child = "VINDU_CLINIC_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(child) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // do runs a command to its end.
 func do(t *testing.T, args ...string) (code int, stdout, stderr string) {
@@ -113,27 +122,8 @@ func (s *serving) front() string { return s.ready["front"].(string) }
 // runs in terminals.
 func TestTerminal(t *testing.T) {
 	s := start(t, newClinic(t))
-	code, stdout, stderr := do(t, "voucher", "-dir", s.dir, "-home", "Home 17, Storgata")
-	if code != 0 || strings.Count(stdout, "\n") != 1 {
-		t.Fatalf("exit %d, %q, %q", code, stdout, stderr)
-	}
-	v, err := protocol.ParseVoucher(stdout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if v.Address != "127.0.0.1:443" || v.ServerName != "terminals.vindu.invalid" {
-		t.Errorf("voucher for %s, %s", v.Address, v.ServerName)
-	}
-	v.Address = s.front()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := &provisioning.Client{Signer: key, Now: time.Now}
-	grant, err := client.Enrol(t.Context(), v)
-	if err != nil {
-		t.Fatal(err)
-	}
+	client, grant := letIn(t, s.dir, s.front())
+	key := client.Signer
 	if grant.Settings.Home != "Home 17, Storgata" || grant.Settings.Organisation != "Fjordbyen kommune" || len(grant.Settings.Authorities) != 1 {
 		t.Errorf("settings = %+v", grant.Settings)
 	}
@@ -157,7 +147,7 @@ func TestTerminal(t *testing.T) {
 	for _, c := range renewed {
 		own.Certificate = append(own.Certificate, c.Raw)
 	}
-	hash, err := protocol.HashKey(&key.PublicKey)
+	hash, err := protocol.HashKey(key.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,14 +189,71 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
-// TestRestart: a second start finds everything again.
-func TestRestart(t *testing.T) {
-	dir := newClinic(t)
-	s := start(t, dir)
-	if code := s.stop(); code != 0 {
-		t.Fatalf("exit %d", code)
+// letIn lets a new terminal in.
+func letIn(t *testing.T, dir, front string) (*provisioning.Client, *provisioning.Grant) {
+	t.Helper()
+	v, err := protocol.ParseVoucher(must(t, "voucher", "-dir", dir, "-home", "Home 17, Storgata"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	start(t, dir)
+	v.Address = front
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &provisioning.Client{Signer: key, Now: time.Now}
+	grant, err := client.Enrol(t.Context(), v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, grant
+}
+
+// TestKilled: a server that is killed the instant it has let a terminal in still knows it, and neither it nor its keys need the root's key.
+func TestKilled(t *testing.T) {
+	dir := newClinic(t)
+	if err := os.Remove(filepath.Join(dir, folderAuthority, "root.key")); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "serve", "-config", filepath.Join(dir, config.FileName))
+	cmd.Env = append(os.Environ(), child+"=1")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	front := ""
+	for lines := bufio.NewScanner(stderr); front == "" && lines.Scan(); {
+		var fields struct{ Msg, Front string }
+		if err := json.Unmarshal(lines.Bytes(), &fields); err != nil {
+			t.Errorf("log: %s", lines.Text())
+		}
+		front = fields.Front
+	}
+	client, grant := letIn(t, dir, front)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait() // it was killed
+
+	s := start(t, dir)
+	grant.Address = s.front()
+	if _, err := client.Renew(t.Context(), grant); err != nil {
+		t.Error(err)
+	}
+	c, err := open(t.Context(), filepath.Join(dir, config.FileName), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	if err := c.audit.Verify(t.Context(), nil, nil); err != nil {
+		t.Error(err)
+	}
+	if code := s.stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
 }
 
 func TestCannotServe(t *testing.T) {
@@ -345,6 +392,24 @@ func TestUsage(t *testing.T) {
 				t.Errorf("exit %d, printed %q", code, stdout)
 			}
 		})
+	}
+}
+
+func TestVoucher(t *testing.T) {
+	dir := newClinic(t)
+	code, stdout, stderr := do(t, "voucher", "-dir", dir, "-home", "Home 17, Storgata", "-life", "10m", "-by", "Kari")
+	if code != 0 || strings.Count(stdout, "\n") != 1 || !strings.Contains(stderr, "Home 17, Storgata") {
+		t.Fatalf("exit %d, %q, %q", code, stdout, stderr)
+	}
+	v, err := protocol.ParseVoucher(stdout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Address != "127.0.0.1:443" || v.ServerName != "terminals.vindu.invalid" {
+		t.Errorf("voucher for %s, %s", v.Address, v.ServerName)
+	}
+	if left := time.Until(v.Expires.Time()); left <= 9*time.Minute || left > 10*time.Minute {
+		t.Errorf("good for %v", left)
 	}
 }
 
