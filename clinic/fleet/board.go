@@ -23,7 +23,8 @@ type board struct {
 type entry struct {
 	State
 	session protocol.Nonce // of the connection that is open, zero if not known
-	dirty   bool           // differs from what is stored
+	dirty   bool           // differs from what is stored, in more than that it was heard since
+	saved   time.Time      // Heard when it was last taken to be stored
 	audited time.Time      // when a refused message was last written to the audit log
 }
 
@@ -58,7 +59,7 @@ func (b *board) heard(key protocol.KeyHash, now time.Time) {
 }
 
 func (b *board) hear(e *entry, now time.Time) {
-	e.Heard, e.dirty = now, true
+	e.Heard = now
 	b.set(e, true, now)
 }
 
@@ -77,8 +78,7 @@ func (b *board) presence(key protocol.KeyHash, p *protocol.Presence, retained bo
 			e.Online = false // it was away in between, unnoticed
 		}
 		e.session = p.Session
-		e.Heard, e.dirty = now, true
-		b.set(e, true, now)
+		b.hear(e, now)
 	case p.Online: // retained: so it was when the broker last heard of it
 		if !e.Online {
 			e.session = p.Session
@@ -102,11 +102,12 @@ func (b *board) health(key protocol.KeyHash, h *protocol.Health, retained bool, 
 		return
 	}
 	changed := e.Health == nil || !sameToPeople(e.Health, h)
-	e.Health, e.Software, e.dirty = h, h.Software, true
+	e.Health, e.Software = h, h.Software
 	if !retained {
 		b.hear(e, now)
 	}
 	if changed {
+		e.dirty = true
 		b.notify(key)
 	}
 }
@@ -173,14 +174,14 @@ func (b *board) states(now time.Time) map[protocol.KeyHash]State {
 	return states
 }
 
-// takeDirty returns what differs from the store, and takes it as stored.
+// takeDirty returns what differs from the store, and takes it as stored. That terminals were heard is stored once in heardInterval.
 func (b *board) takeDirty() []State {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var dirty []State
 	for _, e := range b.terminals {
-		if e.dirty {
-			e.dirty = false
+		if e.dirty || e.Heard.Sub(e.saved) >= heardInterval {
+			e.dirty, e.saved = false, e.Heard
 			dirty = append(dirty, e.State)
 		}
 	}
@@ -202,7 +203,7 @@ func (b *board) load(states []State) {
 	defer b.mu.Unlock()
 	for _, s := range states {
 		s.Online, s.Since = false, s.Heard
-		b.terminals[s.Terminal] = &entry{State: s}
+		b.terminals[s.Terminal] = &entry{State: s, saved: s.Heard}
 	}
 }
 

@@ -198,3 +198,25 @@ func TestRefusedIsAuditedAtABoundedRate(t *testing.T) {
 		t.Errorf("audited %d times in 150 s", audited)
 	}
 }
+
+// What people see is stored soon, that a terminal lives once a minute.
+func TestStoredAtABoundedRate(t *testing.T) {
+	b := newBoard()
+	b.presence(terminal, presence(true, first), false, start)
+	stored := 0
+	for after := time.Duration(0); after < 5*time.Minute; after += saveInterval {
+		b.health(terminal, report(start.Add(after), func(h *protocol.Health) { h.Uptime = uint64(after) }), false, start.Add(after))
+		dirty := b.takeDirty()
+		stored += len(dirty)
+		if after == time.Minute {
+			b.redirty(dirty) // the store failed: once more
+		}
+	}
+	if stored != 6 {
+		t.Errorf("stored %d times in 5 minutes, want 6", stored)
+	}
+	b.presence(terminal, presence(false, first), false, start.Add(5*time.Minute))
+	if len(b.takeDirty()) != 1 || len(b.takeDirty()) != 0 {
+		t.Error("that it went is not stored, or twice")
+	}
+}

@@ -49,7 +49,8 @@ func (f *Fleet) connect(ctx context.Context) {
 // session connects once and returns when the connection is over.
 func (f *Fleet) session(ctx context.Context) error {
 	lost := make(chan error, 1)
-	options, err := f.options()
+	var conn net.Conn
+	options, err := f.options(func(c net.Conn) { conn = c })
 	if err != nil {
 		return err
 	}
@@ -57,6 +58,9 @@ func (f *Fleet) session(ctx context.Context) error {
 	client := mqtt.NewClient(options)
 	defer client.Disconnect(farewell)
 	if err := await(ctx, client.Connect(), connectTimeout); err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	f.unbroken.Add(1)
@@ -82,7 +86,9 @@ func (f *Fleet) setClient(c mqtt.Client) {
 	f.board.changed()
 }
 
-func (f *Fleet) options() (*mqtt.ClientOptions, error) {
+// options are those of one connection. opened is told of the network connection, which has a deadline until the broker has accepted the
+// session: the client library would wait for that for ever.
+func (f *Fleet) options(opened func(net.Conn)) (*mqtt.ClientOptions, error) {
 	certificate, err := f.config.Certificate()
 	if err != nil {
 		return nil, fmt.Errorf("certificate of the clinic: %w", err)
@@ -107,7 +113,15 @@ func (f *Fleet) options() (*mqtt.ClientOptions, error) {
 		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
 			defer cancel()
-			return dialer.DialContext(ctx, "tcp", address)
+			c, err := dialer.DialContext(ctx, "tcp", address)
+			if err != nil {
+				return nil, err
+			}
+			if err := c.SetDeadline(time.Now().Add(connectTimeout)); err != nil {
+				return nil, errors.Join(err, c.Close())
+			}
+			opened(c)
+			return c, nil
 		}), nil
 }
 

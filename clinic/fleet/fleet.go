@@ -23,6 +23,7 @@ import (
 const (
 	silenceCheck  = 5 * time.Second  // how often silent terminals are looked for
 	saveInterval  = 10 * time.Second // how often states are stored
+	heardInterval = time.Minute      // how exactly it is stored when a terminal was last heard
 	auditInterval = time.Minute      // at most one entry per terminal for refused messages in this time
 	sendTimeout   = 5 * time.Second
 

@@ -49,6 +49,27 @@ func NewAuthority(t testing.TB) *Authority {
 	return &Authority{key, certify(t, template, template, key.Public(), key)}
 }
 
+// Export returns key and certificate in DER, for a test's second process.
+func (a *Authority) Export(t testing.TB) (key, certificate []byte) {
+	t.Helper()
+	key, err := x509.MarshalECPrivateKey(a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, a.certificate.Raw
+}
+
+// ImportAuthority is the inverse of Export.
+func ImportAuthority(t testing.TB, key, certificate []byte) *Authority {
+	t.Helper()
+	k, keyErr := x509.ParseECPrivateKey(key)
+	c, err := x509.ParseCertificate(certificate)
+	if err := errors.Join(keyErr, err); err != nil {
+		t.Fatal(err)
+	}
+	return &Authority{k, c}
+}
+
 // Pool holds the authority's certificate.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
@@ -145,6 +166,7 @@ type Broker struct {
 
 	mu       sync.Mutex
 	admitted map[protocol.KeyHash]bool
+	open     bool
 	refusals []broker.Refusal
 	stop     func()
 }
@@ -170,7 +192,7 @@ func StartIn(t testing.TB, dir string, a *Authority, clinic *Identity, log *slog
 		Admit: func(key protocol.KeyHash, _ *x509.Certificate) error {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			if !b.admitted[key] {
+			if !b.admitted[key] && !b.open {
 				return ErrNotAdmitted
 			}
 			return nil
@@ -216,6 +238,13 @@ func (b *Broker) Admit(key protocol.KeyHash) {
 	b.admitted[key] = true
 }
 
+// AdmitAll lets everybody in whose certificate is of the authority.
+func (b *Broker) AdmitAll() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open = true
+}
+
 // Revoke does not let a terminal in any more, and closes its connections.
 func (b *Broker) Revoke(key protocol.KeyHash) {
 	b.mu.Lock()
@@ -241,8 +270,12 @@ func (b *Broker) Terminal(t testing.TB) *Identity {
 
 // Options returns a client's options to connect as i; tests change them to do what they must not.
 func (b *Broker) Options(i *Identity) *mqtt.ClientOptions {
-	config := i.ClientTLS(b.Authority)
-	address := b.Addr().String()
+	return Options(b.Addr().String(), b.Authority, i)
+}
+
+// Options returns a client's options to connect to a broker of authority a as i.
+func Options(address string, a *Authority, i *Identity) *mqtt.ClientOptions {
+	config := i.ClientTLS(a)
 	o := mqtt.NewClientOptions().AddBroker("tls://" + address).SetClientID(i.Hash.Name()).
 		SetAutoReconnect(false).SetConnectRetry(false).SetCleanSession(true).SetOrderMatters(true).
 		SetProtocolVersion(4).SetConnectTimeout(Patience).SetWriteTimeout(Patience).SetKeepAlive(30 * time.Second)
