@@ -179,6 +179,7 @@ func (s *Service) tell(c *call, reason protocol.Code, now time.Time) {
 
 func (s *Service) finish(c *call, outcome protocol.Code, now time.Time) {
 	c.ended = now
+	close(c.over)
 	s.update(c, Update{Kind: KindEnd, End: c.terminalEnd, Code: outcome})
 	s.log.Info("call over", "call", c.id, "code", outcome)
 	if s.stopped {

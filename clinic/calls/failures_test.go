@@ -173,6 +173,27 @@ func TestFailures(t *testing.T) {
 			w.told(t, s, protocol.AuthRevoked)
 			w.ended(t, s.Call, protocol.AuthRevoked)
 		},
+		"revoked, and proves its end": func(t *testing.T, w *world) {
+			first, second := w.talk(t), w.talk(t)
+			began := time.Now()
+			revoked := make(chan struct{})
+			go func() { w.Revoke(w.terminal); close(revoked) }()
+			synctest.Wait()
+			for range 2 {
+				if m := <-w.link.sent; m.Kind != protocol.KindHangUp {
+					t.Errorf("sent %s", m.Kind)
+				}
+			}
+			for _, s := range []Started{first, second} {
+				w.end(t, s, protocol.AuthRevoked)
+				if u := w.ended(t, s.Call, protocol.AuthRevoked); u.End == nil {
+					t.Error("no proof of the end")
+				}
+			}
+			if <-revoked; time.Since(began) != 0 {
+				t.Errorf("waited %v although all was proven", time.Since(began))
+			}
+		},
 		"server stops": func(t *testing.T, w *world) {
 			s := w.talk(t)
 			w.stop()

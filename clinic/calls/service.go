@@ -23,6 +23,7 @@ const (
 	terminalGrace  = 5 * time.Second  // for a terminal to come back
 	pageGrace      = 6 * time.Second  // for a page to come back
 	endTimeout     = 3 * time.Second  // for the terminal to prove its end
+	revokeTimeout  = time.Second      // the same, for a terminal that is about to be cut off
 	replay         = 60 * time.Second // how long the updates of an ended call can be had by a page that comes back
 	invitationLife = time.Minute
 	tick           = 250 * time.Millisecond // how exactly these times are kept
@@ -99,6 +100,7 @@ type call struct {
 	key                         protocol.Fingerprint
 	answer                      protocol.Hash // of the ringing answer: the later one has to name the same
 	terminalEnd                 []byte
+	over                        chan struct{} // closed when it has ended
 
 	fromCaller, fromTerminal int // candidates
 	updates                  []Update
@@ -238,7 +240,7 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 	}
 	c := &call{
 		course: course{state: Calling}, id: rec.Call, person: r.Person, page: r.Page, terminal: home.Terminal, spki: home.SPKI,
-		invitation: protocol.HashOf(signed), began: now,
+		invitation: protocol.HashOf(signed), began: now, over: make(chan struct{}),
 	}
 	if err := s.room(r.Person.ID); err != nil {
 		return Started{}, fmt.Errorf("start call: %w", err)
@@ -410,16 +412,31 @@ func (s *Service) Record(ctx context.Context, person string, id protocol.CallID)
 	return s.records.get(ctx, person, id)
 }
 
-// Revoke ends the calls of a terminal that lost its right to have any.
+// Revoke ends the calls of a terminal that lost its right to have any. It returns when the terminal has proven that they are over, or has
+// had revokeTimeout for it: its connection may be closed then.
 func (s *Service) Revoke(terminal protocol.KeyHash) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	var ending []*call
 	for _, c := range s.calls {
-		if c.terminal == terminal {
-			// It is not asked to prove its end: its connection is closed at the same time.
+		if c.terminal == terminal && c.state != Ended {
 			s.apply(c, hangUp, protocol.AuthRevoked, nil)
-			s.apply(c, endWaited, protocol.AuthRevoked, nil)
+			ending = append(ending, c)
 		}
+	}
+	s.mu.Unlock()
+	timer := time.NewTimer(revokeTimeout)
+	defer timer.Stop()
+	for _, c := range ending {
+		select {
+		case <-c.over:
+		case <-timer.C:
+			timer.Reset(0) // for the others too
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range ending {
+		s.apply(c, endWaited, protocol.AuthRevoked, nil)
 	}
 }
 

@@ -290,6 +290,7 @@ func TestRevokedInCall(t *testing.T) {
 	_, updates, _ := c.ring(t, d, "17")
 	c.Revoke(d.Hash)
 	c.broker.Revoke(d.Hash)
+	d.hear(protocol.KindHangUp) // before it was cut off
 	if u := next(t, updates, KindEnd, Ended); u.Code != protocol.AuthRevoked {
 		t.Errorf("update %+v", u)
 	}
