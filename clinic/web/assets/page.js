@@ -721,12 +721,14 @@
       this.made = this.pc.createOffer();
       this.made.catch(() => void 0);
     }
-    // begin starts gathering and returns the offer without waiting for it.
-    async begin(watcher) {
+    // offer is ready, or nearly, since the connection was made.
+    async offer() {
+      return (await this.made).sdp ?? "";
+    }
+    // begin starts to gather candidates.
+    begin(watcher) {
       this.watcher = watcher;
-      const offer = await this.made;
-      void this.pc.setLocalDescription(offer).catch(() => this.watcher?.failed("browser.failed"));
-      return offer.sdp ?? "";
+      this.made.then((offer) => this.pc.setLocalDescription(offer)).catch(() => this.watcher?.failed("browser.failed"));
     }
     // named tells which call this is; candidates may go out from here on.
     named(call) {
@@ -741,7 +743,7 @@
       this.accepted = true;
       const waiting = this.fromTerminal;
       this.fromTerminal = [];
-      for (const c of waiting) await this.add(c);
+      for (const c of waiting) void this.add(c);
     }
     async candidate(c) {
       const init = { candidate: c.line, sdpMid: c.mid, sdpMLineIndex: c.mline };
@@ -1294,7 +1296,10 @@
     }
     async post(a) {
       try {
-        const offer = await a.peer.begin({
+        const offer = await a.peer.offer();
+        const terminal = row(a.home)?.dataset["terminal"] ?? "";
+        const starting = start({ home: a.home, terminal, page: this.id, offer, relay_only: this.relayOnly.checked });
+        a.peer.begin({
           connected: () => {
             a.recorder.follow(() => a.peer.stats());
             this.handle({ type: "connected", attempt: a.number });
@@ -1302,8 +1307,7 @@
           failed: (code) => this.failed(a, code),
           weak: (weak) => this.panel.weak(weak)
         });
-        const terminal = row(a.home)?.dataset["terminal"] ?? "";
-        const started2 = await start({ home: a.home, terminal, page: this.id, offer, relay_only: this.relayOnly.checked });
+        const started2 = await starting;
         const key = await a.key;
         if (!key) throw new Error("the home has no terminal");
         a.expected = { key, call: started2.call, invitation: fromBase64(started2.invitation) };

@@ -222,7 +222,10 @@ class Page {
 
 	private async post(a: Attempt): Promise<void> {
 		try {
-			const offer = await a.peer.begin({
+			const offer = await a.peer.offer();
+			const terminal = row(a.home)?.dataset["terminal"] ?? "";
+			const starting = api.start({ home: a.home, terminal, page: this.id, offer, relay_only: this.relayOnly.checked });
+			a.peer.begin({
 				connected: () => {
 					a.recorder.follow(() => a.peer.stats());
 					this.handle({ type: "connected", attempt: a.number });
@@ -230,8 +233,7 @@ class Page {
 				failed: (code) => this.failed(a, code),
 				weak: (weak) => this.panel.weak(weak),
 			});
-			const terminal = row(a.home)?.dataset["terminal"] ?? "";
-			const started = await api.start({ home: a.home, terminal, page: this.id, offer, relay_only: this.relayOnly.checked });
+			const started = await starting;
 			const key = await a.key;
 			if (!key) throw new Error("the home has no terminal");
 			a.expected = { key, call: started.call, invitation: fromBase64(started.invitation) };

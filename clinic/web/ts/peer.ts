@@ -52,15 +52,18 @@ export class Peer {
 		this.pc.onicecandidate = (e) => this.found(e.candidate);
 		this.pc.onconnectionstatechange = () => void this.changed();
 		this.made = this.pc.createOffer();
-		this.made.catch(() => undefined); // reported by begin
+		this.made.catch(() => undefined); // reported by offer and begin
 	}
 
-	// begin starts gathering and returns the offer without waiting for it.
-	async begin(watcher: Watcher): Promise<string> {
+	// offer is ready, or nearly, since the connection was made.
+	async offer(): Promise<string> {
+		return (await this.made).sdp ?? "";
+	}
+
+	// begin starts to gather candidates.
+	begin(watcher: Watcher): void {
 		this.watcher = watcher;
-		const offer = await this.made;
-		void this.pc.setLocalDescription(offer).catch(() => this.watcher?.failed("browser.failed"));
-		return offer.sdp ?? "";
+		this.made.then((offer) => this.pc.setLocalDescription(offer)).catch(() => this.watcher?.failed("browser.failed"));
 	}
 
 	// named tells which call this is; candidates may go out from here on.
@@ -77,7 +80,7 @@ export class Peer {
 		this.accepted = true;
 		const waiting = this.fromTerminal;
 		this.fromTerminal = [];
-		for (const c of waiting) await this.add(c);
+		for (const c of waiting) void this.add(c);
 	}
 
 	async candidate(c: api.Candidate): Promise<void> {
