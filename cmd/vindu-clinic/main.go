@@ -129,18 +129,20 @@ func (c *call) by() *string {
 	return c.flags.String("by", who, "who does this, for the audit log")
 }
 
+// release is the version of this program, as vindu-agent has its own.
+const release = "0.1.0"
+
 // software names this build.
 func software() string {
-	version := "unknown"
-	if b, ok := debug.ReadBuildInfo(); ok {
-		version = b.Main.Version
-		for _, s := range b.Settings {
-			if s.Key == "vcs.revision" && len(s.Value) >= 12 && (version == "(devel)" || version == "") {
-				version = s.Value[:12]
+	name := "vindu-clinic " + release
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+				name += "+" + s.Value[:12]
 			}
 		}
 	}
-	return "vindu-clinic " + version
+	return name
 }
 
 func version(_ context.Context, c *call) error {
