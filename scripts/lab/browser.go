@@ -37,7 +37,7 @@ type Browser struct {
 	console []string
 }
 
-// NewBrowser starts a browser with flags beyond the usual, which the test's end ends. It ends the test on failure.
+// NewBrowser starts a browser in a network, nil for this machine's own, with flags beyond the usual, which the test's end ends. It ends the test on failure.
 func NewBrowser(t testing.TB, network *Net, flags ...string) *Browser {
 	t.Helper()
 	directory := t.TempDir()

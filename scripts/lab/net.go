@@ -125,8 +125,11 @@ func (n *Net) Command(ctx context.Context, name string, arguments ...string) *ex
 	return command
 }
 
-// Enter changes a command that was made elsewhere so that it runs in the network.
+// Enter changes a command that was made elsewhere so that it runs in the network. A nil network is this machine's own.
 func (n *Net) Enter(command *exec.Cmd) {
+	if n == nil {
+		return
+	}
 	inside := n.Command(context.Background(), command.Path, command.Args[1:]...)
 	command.Path, command.Args, command.Err = inside.Path, inside.Args, inside.Err
 	if command.SysProcAttr == nil {

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"fmt"
+	"image"
+	_ "image/jpeg"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"vindu/scripts/lab"
+)
+
+// A person: a browser at the clinician's page, or one at the terminal's screen.
+type person struct {
+	*lab.Browser
+	t    *testing.T
+	name string
+}
+
+func newPerson(t *testing.T, name string) *person {
+	return &person{lab.NewBrowser(t, nil), t, name}
+}
+
+func (p *person) open(address string) {
+	p.t.Helper()
+	if err := p.Do(30*time.Second, chromedp.Navigate(address)); err != nil {
+		p.t.Fatalf("%s opens a page: %v", p.name, err)
+	}
+}
+
+// click presses the button of that name, as soon as it can be pressed.
+func (p *person) click(button string) {
+	p.t.Helper()
+	find := fmt.Sprintf("[...document.querySelectorAll('button')].find(b => b.innerText.trim() === %q && !b.disabled && b.checkVisibility())", button)
+	if err := p.WaitFor(20*time.Second, find); err != nil {
+		p.fail("wants to press %s: %v", button, err)
+	}
+	if err := p.Do(10*time.Second, chromedp.Evaluate[chromedp.Void](find+".click()")); err != nil {
+		p.fail("presses %s: %v", button, err)
+	}
+}
+
+const statusText = "document.querySelector('[role=status]').innerText.trim()"
+
+// reads waits until the status holds all of the words.
+func (p *person) reads(limit time.Duration, words ...string) string {
+	p.t.Helper()
+	var conditions []string
+	for _, w := range words {
+		conditions = append(conditions, fmt.Sprintf("%s.includes(%q)", statusText, w))
+	}
+	err := p.WaitFor(limit, strings.Join(conditions, " && "))
+	text, readErr := lab.Evaluate[string](p.Browser, 5*time.Second, statusText)
+	if err != nil {
+		p.fail("reads %q, not %q (%v, %v)", text, words, err, readErr)
+	}
+	return text
+}
+
+// fail ends the test and keeps a picture of what the person saw.
+func (p *person) fail(format string, args ...any) {
+	p.t.Helper()
+	dir := filepath.Join(projectRoot(p.t), "artefacts", "demo")
+	path := filepath.Join(dir, strings.NewReplacer("/", "-", " ", "-").Replace(p.t.Name()+"-"+p.name)+".png")
+	if err := os.MkdirAll(dir, 0o755); err == nil {
+		err = p.Screenshot(path)
+		p.t.Logf("what the %s saw: %s (%v)", p.name, path, err)
+	}
+	p.t.Fatalf("the %s %s", p.name, fmt.Sprintf(format, args...))
+}
+
+// screen returns the terminal's screen as it is now.
+func screen(t *testing.T, terminal string) image.Image {
+	t.Helper()
+	r, err := http.Get(strings.TrimSuffix(terminal, "/") + "/screen")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if r.StatusCode != http.StatusOK {
+		t.Fatalf("the terminal's screen: %s", r.Status)
+	}
+	img, _, err := image.Decode(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// seesCaller waits until the terminal's screen shows the caller's camera.
+func seesCaller(t *testing.T, terminal string) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-time.After(200 * time.Millisecond) {
+		if _, err = lab.FindCaller(screen(t, terminal)); err == nil {
+			return
+		}
+	}
+	t.Fatalf("the terminal's screen does not show the caller: %v", err)
+}
+
+// The demo as a person walks through it, from a folder that does not exist to the second start.
+func TestDemo(t *testing.T) {
+	top := t
+	program := buildDemo(t)
+	dir := filepath.Join(t.TempDir(), "state")
+	d := startDemo(t, program, dir, "1s")
+	clinician, terminal := newPerson(t, "clinician"), newPerson(t, "terminal")
+	terminal.open(d.terminal)
+	terminal.reads(20*time.Second, "Ready")
+	clinician.open(d.clinician)
+	clinician.reads(20*time.Second, "No call")
+
+	step := func(name string, f func(t *testing.T)) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			clinician.t, terminal.t = t, t
+			f(t)
+		})
+		clinician.t, terminal.t = t, t
+		if t.Failed() {
+			t.FailNow() // the next step begins where this one should have ended
+		}
+	}
+	calls := 0
+	ring := func() {
+		t.Helper()
+		calls++
+		clinician.click("Ring")
+		terminal.reads(20*time.Second, "Ringing", "Anne Berg", "nurse")
+		clinician.reads(30*time.Second, "In call", "Home 17", "verified")
+		terminal.reads(20*time.Second, "In a call with Anne Berg", "camera on")
+		if err := clinician.WaitForFarEnd(30 * time.Second); err != nil {
+			clinician.fail("sees nothing of the terminal: %v", err)
+		}
+	}
+	hungUp := func(why string) {
+		t.Helper()
+		clinician.reads(10*time.Second, "ended", why)
+		terminal.reads(10*time.Second, "ended", "camera is off")
+	}
+
+	step("a call is seen and heard on both sides", func(t *testing.T) {
+		ring()
+		end, err := clinician.Watch()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seesCaller(t, d.terminal)
+		rate, err := clinician.movement(5 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		watched, err := end()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rate < 5 {
+			t.Errorf("the terminal's picture moves %.1f times a second", rate)
+		}
+		if loud := rms(watched.Sound); loud < 200 {
+			t.Errorf("the terminal's sound is as good as silent: %.0f of 32767", loud)
+		}
+		stats, err := clinician.Stats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cipher := stats["transport.srtpCipher"]; !strings.HasPrefix(cipher, "AEAD_AES_") {
+			t.Errorf("SRTP by %q", cipher)
+		}
+		clinician.click("Hang up")
+		hungUp("caller hung up")
+	})
+
+	step("the record of the call is on the page", func(t *testing.T) {
+		clinician.open(recordOf(t, clinician))
+		for _, words := range []string{"The caller hung up.", "Anne Berg", "Home 17, Storgata", "AEAD_AES_", "held by the clinic", "generated test signal"} {
+			if err := clinician.WaitFor(15*time.Second, fmt.Sprintf("document.body.innerText.includes(%q)", words)); err != nil {
+				clinician.fail("does not find %q in the record", words)
+			}
+		}
+		clinician.open(pages(d.clinician))
+	})
+
+	step("the terminal hangs up", func(t *testing.T) {
+		ring()
+		terminal.click("Hang up")
+		hungUp("ended at the terminal")
+	})
+
+	step("through the relay alone", func(t *testing.T) {
+		if err := clinician.Do(10*time.Second, chromedp.Evaluate[chromedp.Void]("document.querySelector('details.options').open = true; document.querySelector('#relay-only').click()")); err != nil {
+			t.Fatal(err)
+		}
+		ring()
+		seesCaller(t, d.terminal)
+		clinician.click("Hang up")
+		hungUp("caller hung up")
+		clinician.open(recordOf(t, clinician))
+		if err := clinician.WaitFor(15*time.Second, "document.body.innerText.includes('relay – relay')"); err != nil {
+			clinician.fail("does not read in the record that the path was relayed")
+		}
+		clinician.open(pages(d.clinician))
+	})
+
+	step("the terminal dies in a call", func(t *testing.T) {
+		ring()
+		d.kill(t, "vindu-agent")
+		clinician.reads(10*time.Second, "ended", "The terminal restarted during a call")
+		terminal.reads(30*time.Second, "Ready")
+	})
+
+	code := func() string {
+		t.Helper()
+		text, err := lab.Evaluate[string](clinician.Browser, 10*time.Second, "document.querySelector('[data-code]').dataset.code")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	step("a second start finds its state", func(t *testing.T) {
+		clinician.open(pages(d.clinician))
+		before := code()
+		d.stop(t)
+		d = startDemo(top, program, dir, "0s")
+		terminal.open(d.terminal)
+		terminal.reads(20*time.Second, "Ready")
+		clinician.open(d.clinician)
+		if after := code(); after != before {
+			t.Errorf("the terminal was %s and is %s", before, after)
+		}
+		if n, err := lab.Evaluate[int](clinician.Browser, 10*time.Second, "document.querySelectorAll('#recent-calls li').length"); err != nil || n != calls {
+			t.Errorf("%d earlier calls on the page, not %d (%v)", n, calls, err)
+		}
+		clinician.click("Ring")
+		clinician.reads(20*time.Second, "In call", "verified")
+		clinician.click("Hang up")
+		hungUp("caller hung up")
+	})
+
+	step("the sign-in link works once", func(t *testing.T) {
+		stranger := newPerson(t, "stranger")
+		stranger.open(d.clinician)
+		if signedIn, err := lab.Evaluate[bool](stranger.Browser, 10*time.Second, "Boolean(document.querySelector('button.ring'))"); err != nil || signedIn {
+			t.Errorf("a used link let somebody in (%v)", err)
+		}
+	})
+	d.stop(t)
+}
+
+// pages returns the address of the clinician's page without the link that signs in.
+func pages(link string) string { return link[:strings.Index(link, "/enter/")+1] }
+
+// recordOf returns the address of the newest call's record.
+func recordOf(t *testing.T, p *person) string {
+	t.Helper()
+	if err := p.WaitFor(15*time.Second, "!document.querySelector('#recent-calls .sentence').innerText.includes('running')"); err != nil {
+		p.fail("does not see that the call is recorded")
+	}
+	address, err := lab.Evaluate[string](p.Browser, 10*time.Second, "document.querySelector('#recent-calls a').href")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
+}

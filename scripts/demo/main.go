@@ -1,0 +1,75 @@
+// Command demo shows vindu on one machine: a clinic, a terminal that is set up by the same enrolment as a real one, and two
+// addresses to open. make demo runs it.
+//
+// DEMO_DIR is the folder of its state (.demo), DEMO_RING how long the terminal rings (5s), DEMO_LANGUAGE what it speaks (en, nb
+// or nn). Ctrl-C stops everything; the next start finds its state again.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"vindu/scripts/stack"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func env(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}
+
+func run(ctx context.Context) error {
+	ring, err := time.ParseDuration(env("DEMO_RING", "5s"))
+	if err != nil || ring < 0 || ring > 2*time.Minute {
+		return fmt.Errorf("DEMO_RING=%q has to be a duration between 0s and 2m, such as 5s", os.Getenv("DEMO_RING"))
+	}
+	language := env("DEMO_LANGUAGE", "en")
+	if !slices.Contains([]string{"en", "nb", "nn"}, language) {
+		return fmt.Errorf("DEMO_LANGUAGE=%q has to be en, nb or nn", language)
+	}
+	dir := env("DEMO_DIR", ".demo")
+	bin := filepath.Join(dir, "bin")
+	if err := os.MkdirAll(bin, 0o700); err != nil {
+		return fmt.Errorf("make the demo's folder: %w", err)
+	}
+	fmt.Println("building …")
+	if err := stack.Build(ctx, ".", bin); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	s, err := stack.New(stack.Options{Dir: dir, Bin: bin, Ring: ring, Language: language, Says: os.Stdout})
+	if err != nil {
+		return err
+	}
+	err = s.Run(ctx, func(context.Context) error {
+		fmt.Printf("\nstate and logs: %s\n", s.Dir)
+		fmt.Printf("clinician: %s\n", s.Clinician)
+		fmt.Printf("terminal: %s\n", s.Terminal)
+		fmt.Println("\nOpen both, click Ring beside the home. The clinician's address signs in once; Ctrl-C stops everything.")
+		return nil
+	})
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		fmt.Println("\nstopped; the next start finds its state again")
+		return nil
+	}
+	return err
+}

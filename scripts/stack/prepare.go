@@ -1,0 +1,99 @@
+package stack
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"vindu/clinic/config"
+	"vindu/device/agent"
+)
+
+func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+
+// prepareClinic makes the clinic, or finds the one of the last start and tells it today's ports.
+func (s *Stack) prepareClinic(ctx context.Context) error {
+	pages := fmt.Sprintf("localhost:%d", s.ports.Pages)
+	if _, err := os.Stat(s.clinicConfig()); errors.Is(err, fs.ErrNotExist) {
+		_, err := s.output(ctx, nil, "vindu-clinic", "init", "-dir", s.clinicDir(), "-organisation", Organisation,
+			"-address", loopback(s.ports.Front), "-plain", pages, "-relay", loopback(s.ports.Relay), "-log", "json")
+		return err
+	}
+	c, err := config.Load(s.clinicConfig())
+	if err != nil {
+		return err
+	}
+	c.State = "."
+	c.Terminals.Address, c.Front.Listen = loopback(s.ports.Front), loopback(s.ports.Front)
+	c.Web.Plain, c.Relay.Listen = pages, loopback(s.ports.Relay)
+	text, err := c.Render()
+	if err != nil {
+		return err
+	}
+	return replace(s.clinicConfig(), text)
+}
+
+// replace writes a file so that a reader sees the old or the new one.
+func replace(path string, text []byte) error {
+	temporary := path + ".new"
+	if err := os.WriteFile(temporary, text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}
+
+// writeAgentConfig writes the terminal's configuration anew: it is derived from the options.
+func (s *Stack) writeAgentConfig() error {
+	settings := map[string]string{
+		"language":             quote(s.Language),
+		"state":                quote(filepath.Join(s.agentDir(), "state")),
+		"log.format":           quote("json"),
+		"devices.test_picture": "true",
+		"devices.test_sound":   "true",
+		"devices.display":      quote("memory"),
+		"call.ring":            quote(s.Ring.String()),
+		"network.loopback":     "true",
+		"preview.listen":       quote(fmt.Sprintf("localhost:%d", s.ports.Preview)),
+	}
+	for k, v := range s.Agent {
+		settings[k] = v
+	}
+	keys := make([]string, 0, len(settings))
+	for k := range settings {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	var text bytes.Buffer
+	fmt.Fprintln(&text, "# Written by the demo at each start.")
+	for _, k := range keys {
+		fmt.Fprintf(&text, "%s = %s\n", k, settings[k])
+	}
+	if _, err := agent.ParseConfig(text.Bytes()); err != nil {
+		return fmt.Errorf("the terminal's configuration: %w", err)
+	}
+	if err := os.MkdirAll(s.agentDir(), 0o700); err != nil {
+		return err
+	}
+	return replace(s.agentConfig(), text.Bytes())
+}
+
+func quote(v string) string { return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(v) + `"` }
+
+// enrol sets the terminal up with a voucher, unless an earlier start did.
+func (s *Stack) enrol(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join(s.agentDir(), "state", "identity", "clinic.pem")); err == nil {
+		return nil
+	}
+	voucher, err := s.output(ctx, nil, "vindu-clinic", "voucher", "-dir", s.clinicDir(), "-home", Home)
+	if err != nil {
+		return err
+	}
+	_, err = s.output(ctx, bytes.NewReader(voucher), "vindu-agent", "enrol", "-config", s.agentConfig(), "-voucher-file", "-")
+	return err
+}

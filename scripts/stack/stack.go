@@ -1,0 +1,212 @@
+// Package stack runs a clinic and a terminal on this machine, through the programs and the enrolment that real ones use.
+//
+// It is behind the demo, its test and the benchmarks. Everything listens on loopback. State lives in one folder: a second start
+// with the same folder finds it again. Programs that die are started again, as a supervisor would.
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Names of the demo's people and places. No patient has a name anywhere (R39).
+const (
+	Organisation = "Fjordbyen kommune"
+	Home         = "Home 17, Storgata"
+	Person       = "Anne Berg"
+	Role         = "nurse"
+)
+
+// Options say what to run.
+type Options struct {
+	Dir  string // state; made if missing
+	Bin  string // folder of vindu-clinic and vindu-agent
+	Ring time.Duration
+	// Language of the terminal: nb, nn or en.
+	Language string
+	// Says gets a line when something happens that a person should know. It may be called from several goroutines.
+	Says io.Writer
+	// Agent changes the terminal's configuration, key by key: section.key = value, as TOML writes it.
+	Agent map[string]string
+}
+
+// Stack is a clinic and a terminal that run.
+type Stack struct {
+	Options
+	Clinician string // one-time address of the clinician's page
+	Terminal  string // address of the terminal's screen
+
+	clinic, agent *process
+	ports         ports
+}
+
+// ClinicPID and AgentPID return the process ids, 0 while a program is not running.
+func (s *Stack) ClinicPID() int { return s.clinic.pid() }
+func (s *Stack) AgentPID() int  { return s.agent.pid() }
+
+// Build compiles the programs into bin. root is the project's folder.
+func Build(ctx context.Context, root, bin string) error {
+	for _, c := range [][]string{
+		{"go", "build", "-o", bin + "/", "./cmd/vindu-clinic"},
+		{"go", "build", "-tags", "preview", "-o", bin + "/", "./cmd/vindu-agent"},
+	} {
+		cmd := exec.CommandContext(ctx, c[0], c[1:]...)
+		cmd.Dir = root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", strings.Join(c, " "), err, out)
+		}
+	}
+	return nil
+}
+
+// New returns a stack that is not running yet.
+func New(o Options) (*Stack, error) {
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	bin, err := filepath.Abs(o.Bin)
+	if err != nil {
+		return nil, err
+	}
+	o.Dir, o.Bin = dir, bin
+	if o.Says == nil {
+		o.Says = io.Discard
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the demo's folder: %w", err)
+	}
+	return &Stack{Options: o}, nil
+}
+
+// Run starts everything, calls ready once when both are, and runs until ctx ends or something fails for good. It stops
+// the terminal before the clinic.
+func (s *Stack) Run(ctx context.Context, ready func(ctx context.Context) error) error {
+	unlock, err := lock(filepath.Join(s.Dir, "lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if s.ports, err = choosePorts(filepath.Join(s.Dir, "ports.json")); err != nil {
+		return err
+	}
+	if err := s.prepareClinic(ctx); err != nil {
+		return err
+	}
+	if err := s.writeAgentConfig(); err != nil {
+		return err
+	}
+	s.clinic = newProcess("the clinic", filepath.Join(s.Dir, "log", "clinic.log"), s.Says, s.bin("vindu-clinic"), "serve", "-config", s.clinicConfig())
+	s.agent = newProcess("the terminal", filepath.Join(s.Dir, "log", "terminal.log"), s.Says, s.bin("vindu-agent"), "run", "-config", s.agentConfig())
+
+	group, ctx := errgroup.WithContext(ctx)
+	// The clinic outlives the terminal, so that the terminal can say goodbye.
+	clinicCtx, stopClinic := context.WithCancel(context.WithoutCancel(ctx))
+	agentCtx, stopAgent := context.WithCancel(ctx)
+	defer stopAgent()
+	agentDone := make(chan struct{})
+	group.Go(func() error {
+		err := s.clinic.run(clinicCtx)
+		if err != nil {
+			stopAgent()
+		}
+		return err
+	})
+	group.Go(func() error {
+		defer stopClinic()
+		defer close(agentDone)
+		startCtx, cancel := context.WithTimeoutCause(agentCtx, time.Minute, errors.New("it took more than a minute"))
+		defer cancel()
+		if _, err := s.clinic.waitReady(startCtx); err != nil {
+			return err
+		}
+		if err := s.enrol(startCtx); err != nil {
+			return err
+		}
+		return s.agent.run(agentCtx)
+	})
+	group.Go(func() error {
+		startCtx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("it took more than two minutes"))
+		defer cancel()
+		select {
+		case f := <-s.agent.ready:
+			if a, ok := f["preview"].(string); ok {
+				s.Terminal = a
+			}
+		case <-agentDone:
+			return nil // its own error says why
+		case <-startCtx.Done():
+			return fmt.Errorf("%s: not ready: %w (its log: %s)", s.agent.name, context.Cause(startCtx), s.agent.log)
+		}
+		link, err := s.SignInLink(startCtx)
+		if err != nil {
+			return err
+		}
+		s.Clinician = link
+		return ready(ctx)
+	})
+	return group.Wait()
+}
+
+func (s *Stack) bin(name string) string { return filepath.Join(s.Bin, name) }
+
+func (s *Stack) clinicDir() string    { return filepath.Join(s.Dir, "clinic") }
+func (s *Stack) clinicConfig() string { return filepath.Join(s.clinicDir(), "clinic.toml") }
+func (s *Stack) agentDir() string     { return filepath.Join(s.Dir, "terminal") }
+func (s *Stack) agentConfig() string  { return filepath.Join(s.agentDir(), "agent.toml") }
+
+// SignInLink has the clinic make a one-time address by which Person signs in.
+func (s *Stack) SignInLink(ctx context.Context) (string, error) {
+	out, err := s.output(ctx, nil, "vindu-clinic", "sign-in-link", "-dir", s.clinicDir(), "-person", Person, "-role", Role)
+	return strings.TrimSpace(string(out)), err
+}
+
+// output runs one of our programs to its end.
+func (s *Stack) output(ctx context.Context, in io.Reader, name string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, s.bin(name), args...)
+	cmd.Stdin = in
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w\n%s", name, args[0], err, errs.String())
+	}
+	return out, nil
+}
+
+// ports are where the stack listens; they are kept so that a second start finds the same addresses.
+type ports struct {
+	Front   int `json:"front"`   // terminals: MQTT, enrolment, relay over TLS
+	Pages   int `json:"pages"`   // the clinician's browser
+	Relay   int `json:"relay"`   // TURN, UDP
+	Preview int `json:"preview"` // the terminal's screen
+}
+
+func free(port int) bool {
+	for _, host := range []string{"127.0.0.1", "[::1]"} {
+		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", host, port))
+		if err != nil {
+			if host == "[::1]" && !strings.Contains(err.Error(), "in use") {
+				continue // no IPv6 here
+			}
+			return false
+		}
+		l.Close()
+	}
+	u, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return false
+	}
+	u.Close()
+	return true
+}
