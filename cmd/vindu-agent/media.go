@@ -192,7 +192,6 @@ func (s *mediaSession) failed(e session.Event) {
 	s.m.log.Info("media failed", "call", s.offer.Call, "stage", string(e.Stage), "error", e.Err)
 	code := failureCode(e.Stage, e.Err)
 	if errors.Is(e.Err, peer.ErrFarClosed) {
-		s.say(call.MediaEvent{Kind: call.MediaDisconnected})
 		select {
 		case <-time.After(farClosedGrace):
 		case <-s.own.Done():

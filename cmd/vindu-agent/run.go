@@ -4,16 +4,23 @@ import (
 	"context"
 	"crypto"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"vindu/device/agent"
 	"vindu/device/call"
 	"vindu/device/identity"
+	scene "vindu/device/screen"
 	"vindu/provisioning"
 )
 
+// gcPercent lets the heap grow by less than Go's 100 % before it is collected: most of it are pictures that stay, and the media
+// path does not allocate.
+const gcPercent = 40
+
 // run is the terminal, until ctx ends.
 func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
+	debug.SetGCPercent(gcPercent)
 	screen, err := openScreen(ctx, cfg.Devices, log)
 	if err != nil {
 		return err
@@ -29,7 +36,8 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	services := []func(context.Context) error{screen.run}
+	rest := newResting()
+	services := []func(context.Context) error{screen.run, rest.run}
 	var fields []any
 	if page != nil {
 		services = append(services, page.run)
@@ -43,7 +51,11 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 		Clinic: func(signer crypto.Signer, now func() time.Time) identity.Clinic {
 			return clinic{&provisioning.Client{Signer: signer, Now: now}}
 		},
-		Services: services, Shown: page.show, Fields: fields,
+		Services: services, Fields: fields,
+		Shown: func(s scene.Scene) {
+			page.show(s)
+			rest.show(s)
+		},
 	}, log)
 	if err != nil {
 		return err
@@ -54,4 +66,40 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 		log.Info("stopped")
 	}
 	return err
+}
+
+// resting gives memory back to the system when the terminal has come to rest after its start or a call.
+type resting struct {
+	now  chan struct{}
+	kind scene.Kind // of the scene before; only for show, which has one caller at a time
+}
+
+func newResting() *resting { return &resting{now: make(chan struct{}, 1)} }
+
+// show notices that the terminal came to rest. It does not block.
+func (r *resting) show(s scene.Scene) {
+	if s.Kind == scene.Ready && r.kind != scene.Ready {
+		select {
+		case r.now <- struct{}{}:
+		default:
+		}
+	}
+	r.kind = s.Kind
+}
+
+func (r *resting) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.now:
+		}
+		// Not in the moment in which a start or an end has other things to do.
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(2 * time.Second):
+		}
+		giveBack()
+	}
 }

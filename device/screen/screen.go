@@ -20,6 +20,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Display is where scenes go. media/display implements it.
@@ -69,6 +71,10 @@ func (s *Screen) Show(scene Scene) {
 
 // Run paints until ctx ends, then returns nil, or until the display fails.
 func (s *Screen) Run(ctx context.Context) error {
+	if err := s.paint.mapImage(); err != nil {
+		return err
+	}
+	defer s.paint.unmap()
 	for {
 		s.mu.Lock()
 		scene := s.scene
@@ -79,6 +85,7 @@ func (s *Screen) Run(ctx context.Context) error {
 			if err := s.display.SetScene(img, l.far, l.self, dirty...); err != nil {
 				return fmt.Errorf("show scene: %w", err)
 			}
+			s.paint.release()
 		}
 		var tick <-chan time.Time
 		if d := next(scene, now); d > 0 {
@@ -108,12 +115,33 @@ func next(s Scene, now time.Time) time.Duration {
 	return 0
 }
 
-// painter keeps the image and what is on it. For one goroutine.
+// painter paints into an image that it keeps, but whose content it needs only until it was shown: release gives its memory
+// back between paintings, which are a minute apart at rest. For one goroutine.
 type painter struct {
-	c   *composer
-	img *image.RGBA
-	on  layout
-	any bool
+	c      *composer
+	img    *image.RGBA
+	on     layout
+	any    bool
+	mapped []byte // img's memory; nil if it is the garbage collector's
+}
+
+// mapImage moves the image out of the garbage collector's memory, which keeps room for twice what is in use.
+func (p *painter) mapImage() error {
+	mapped, err := unix.Mmap(-1, 0, 4*p.img.Rect.Dx()*p.img.Rect.Dy(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return fmt.Errorf("memory for the screen's picture: %w", err)
+	}
+	p.mapped, p.img.Pix, p.any = mapped, mapped, false
+	return nil
+}
+
+func (p *painter) release() {
+	_ = unix.Madvise(p.mapped, unix.MADV_DONTNEED) // or it stays in use: no harm
+}
+
+func (p *painter) unmap() {
+	p.img.Pix = nil
+	_ = unix.Munmap(p.mapped)
 }
 
 func newPainter(lang *Language, w, h int) (*painter, error) {
@@ -141,7 +169,7 @@ func (p *painter) paint(s Scene, now time.Time) (*image.RGBA, layout, []image.Re
 		old := was.elements[i]
 		if old.key != e.key || old.rect != e.rect {
 			fillRect(p.img, old.rect, ground)
-			dirty = append(dirty, old.rect.Union(e.rect))
+			dirty = append(dirty, old.rect, e.rect)
 		}
 	}
 	for i, e := range l.elements {

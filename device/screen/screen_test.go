@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"image/draw"
 	"image/png"
 	"log/slog"
 	"math"
@@ -245,7 +246,8 @@ func TestContrast(t *testing.T) {
 	}
 }
 
-// TestPartialPaint compares a painter that goes from scene to scene with one that begins anew.
+// TestPartialPaint compares a painter that goes from scene to scene, and forgets the image between them, with one that begins anew: on the
+// display, which takes over what is dirty, both look the same.
 func TestPartialPaint(t *testing.T) {
 	lang := load(t, "nb")
 	p, err := newPainter(lang, 1280, 720)
@@ -254,25 +256,21 @@ func TestPartialPaint(t *testing.T) {
 	}
 	all := scenes()
 	at := noon
+	shown := image.NewRGBA(p.img.Rect)
 	step := func(name string, s Scene, full bool) {
 		t.Helper()
-		before := image.NewRGBA(p.img.Rect)
-		copy(before.Pix, p.img.Pix)
 		img, _, dirty := p.paint(s, at)
+		for _, r := range dirty {
+			draw.Draw(shown, r, img, r.Min, draw.Src)
+		}
+		clear(img.Pix)
 		fresh, err := newPainter(lang, 1280, 720)
 		if err != nil {
 			t.Fatal(err)
 		}
 		want, _, _ := fresh.paint(s, at)
-		if !bytes.Equal(img.Pix, want.Pix) {
-			t.Errorf("%s: painting what changed is not the same as painting all", name)
-		}
-		for y := range 720 {
-			for x := range 1280 {
-				if img.RGBAAt(x, y) != before.RGBAAt(x, y) && !inAny(image.Pt(x, y), dirty) {
-					t.Fatalf("%s: (%d, %d) changed outside %v", name, x, y, dirty)
-				}
-			}
+		if !bytes.Equal(shown.Pix, want.Pix) {
+			t.Errorf("%s: showing what changed is not the same as showing all", name)
 		}
 		if !full && len(dirty) > 0 && dirty[0] == img.Rect {
 			t.Errorf("%s: all was painted", name)
@@ -294,15 +292,6 @@ func TestPartialPaint(t *testing.T) {
 	if _, _, dirty := p.paint(all["in-call-fault"], at); len(dirty) != 0 {
 		t.Errorf("nothing changed, painted %v", dirty)
 	}
-}
-
-func inAny(p image.Point, rects []image.Rectangle) bool {
-	for _, r := range rects {
-		if p.In(r) {
-			return true
-		}
-	}
-	return false
 }
 
 func TestDays(t *testing.T) {
