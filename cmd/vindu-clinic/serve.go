@@ -245,6 +245,7 @@ func (s *server) revoked(key protocol.KeyHash) {
 const (
 	headerTimeout   = 5 * time.Second
 	readTimeout     = 15 * time.Second
+	writeTimeout    = 30 * time.Second // else who does not read holds a handler, and over HTTP/2 hundreds, for ever; event streams set their own
 	idleTimeout     = 2 * time.Minute
 	maxHeader       = 16 << 10
 	shutdownTimeout = 3 * time.Second
@@ -253,8 +254,8 @@ const (
 // serveHTTP serves handler on l until ctx ends, over TLS if there is a configuration for it.
 func serveHTTP(ctx context.Context, handler http.Handler, l net.Listener, config *tls.Config, log *slog.Logger) error {
 	h := &http.Server{
-		Handler: handler, TLSConfig: config, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // strangers' broken handshakes
+		Handler: handler, TLSConfig: config, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // strangers' broken handshakes
 	}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
