@@ -11,10 +11,12 @@
 //	anything else                        Browsers
 //
 // A connection has HelloTimeout to send its ClientHello, of at most maxHello bytes. Connections that have not, and connections in
-// all, are bounded (Limits), also per address; what is beyond a bound is closed at once.
+// all, are bounded (Limits), also per address; what is beyond a bound is closed at once. Only where those that have not are too
+// many in all, the oldest makes room: whoever means it has spoken within a round trip, who only holds places has not.
 package frontdoor
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -46,10 +48,11 @@ type Limits struct {
 	HalfOpen           int // connections whose ClientHello has not come
 	HalfOpenPerAddress int // of them, from one IPv4 address or one IPv6 /64
 	Open               int // connections in all
+	OpenPerAddress     int // of them, from one IPv4 address or one IPv6 /64
 }
 
-// DefaultLimits let ten thousand terminals come back at once through a handful of routers.
-var DefaultLimits = Limits{HalfOpen: 2048, HalfOpenPerAddress: 512, Open: 32768}
+// DefaultLimits let ten thousand terminals come back at once through a handful of routers, and leave others half of the door.
+var DefaultLimits = Limits{HalfOpen: 2048, HalfOpenPerAddress: 512, Open: 32768, OpenPerAddress: 16384}
 
 // Config says where connections go.
 type Config struct {
@@ -65,18 +68,19 @@ type Door struct {
 	log                        *slog.Logger
 	terminals, browsers, relay *outlet
 
-	mu         sync.Mutex
-	open       map[net.Conn]struct{} // all that the door, or one behind it, still holds
-	halfOpen   int
-	byAddress  map[netip.Prefix]int // of halfOpen
-	turnedAway int
-	complained map[string]time.Time // by message
+	mu            sync.Mutex
+	open          map[net.Conn]netip.Prefix // all that the door, or one behind it, still holds
+	openByAddress map[netip.Prefix]int
+	halfOpen      list.List            // of waiting, the oldest first
+	byAddress     map[netip.Prefix]int // of halfOpen
+	turnedAway    int
+	complained    map[string]time.Time // by message
 }
 
 // New makes a door on a TCP listener, which Run closes.
 func New(l net.Listener, c Config, log *slog.Logger) *Door {
 	return &Door{
-		listener: l, config: c, log: log, open: map[net.Conn]struct{}{}, byAddress: map[netip.Prefix]int{}, complained: map[string]time.Time{},
+		listener: l, config: c, log: log, open: map[net.Conn]netip.Prefix{}, openByAddress: map[netip.Prefix]int{}, byAddress: map[netip.Prefix]int{}, complained: map[string]time.Time{},
 		terminals: newOutlet(l.Addr()), browsers: newOutlet(l.Addr()), relay: newOutlet(l.Addr()),
 	}
 }
@@ -109,8 +113,8 @@ func (d *Door) Run(ctx context.Context) error {
 		c, err := d.listener.Accept()
 		if err == nil {
 			pause = shortest
-			if address, ok := d.admit(c); ok {
-				wg.Go(func() { d.serve(ctx, c, address) })
+			if place := d.admit(c); place != nil {
+				wg.Go(func() { d.serve(ctx, c, place) })
 			} else {
 				c.Close()
 			}
@@ -132,22 +136,48 @@ func (d *Door) Run(ctx context.Context) error {
 	}
 }
 
-// admit counts c in, or says that it is one too many.
-func (d *Door) admit(c net.Conn) (netip.Prefix, bool) {
+// waiting is a connection whose ClientHello has not come.
+type waiting struct {
+	c       net.Conn
+	address netip.Prefix
+	left    bool
+}
+
+// admit counts c in, or returns nil: it is one too many.
+func (d *Door) admit(c net.Conn) *list.Element {
 	address := addressOf(c)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l := d.config.Limits
-	if d.halfOpen >= l.HalfOpen || d.byAddress[address] >= l.HalfOpenPerAddress || len(d.open) >= l.Open {
+	if d.byAddress[address] >= l.HalfOpenPerAddress || len(d.open) >= l.Open || d.openByAddress[address] >= l.OpenPerAddress {
 		d.turnedAway++
 		d.complain("connections turned away: more than the front door's limits at once", "turned_away", d.turnedAway,
-			"half_open", d.halfOpen, "open", len(d.open))
-		return address, false
+			"half_open", d.halfOpen.Len(), "open", len(d.open))
+		return nil
 	}
-	d.open[c] = struct{}{}
-	d.halfOpen++
+	if d.halfOpen.Len() >= l.HalfOpen {
+		d.leave(d.halfOpen.Front()).c.Close()
+		d.turnedAway++
+		d.complain("silent connections closed to make room: more than the front door's limits at once", "turned_away", d.turnedAway,
+			"half_open", d.halfOpen.Len(), "open", len(d.open))
+	}
+	d.open[c] = address
+	d.openByAddress[address]++
 	d.byAddress[address]++
-	return address, true
+	return d.halfOpen.PushBack(&waiting{c: c, address: address})
+}
+
+// leave takes a place away from the waiting, once. The caller holds mu.
+func (d *Door) leave(place *list.Element) *waiting {
+	w := d.halfOpen.Remove(place).(*waiting)
+	if w.left {
+		return w
+	}
+	w.left = true
+	if d.byAddress[w.address]--; d.byAddress[w.address] == 0 {
+		delete(d.byAddress, w.address)
+	}
+	return w
 }
 
 // complain logs a message that strangers can provoke, once in complainEvery. The caller holds mu.
@@ -174,23 +204,27 @@ func addressOf(c net.Conn) netip.Prefix {
 	return p
 }
 
-// spoken notes that c's ClientHello came, or never will.
-func (d *Door) spoken(address netip.Prefix) {
+// spoken notes that a ClientHello came, or never will.
+func (d *Door) spoken(place *list.Element) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.halfOpen--
-	if d.byAddress[address]--; d.byAddress[address] == 0 {
-		delete(d.byAddress, address)
-	}
+	d.leave(place)
 }
 
 func (d *Door) forget(c net.Conn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	address, held := d.open[c]
+	if !held {
+		return
+	}
 	delete(d.open, c)
+	if d.openByAddress[address]--; d.openByAddress[address] == 0 {
+		delete(d.openByAddress, address)
+	}
 }
 
-func (d *Door) serve(ctx context.Context, c net.Conn, address netip.Prefix) {
+func (d *Door) serve(ctx context.Context, c net.Conn, place *list.Element) {
 	close := sync.OnceValue(func() error {
 		d.forget(c)
 		return c.Close()
@@ -198,7 +232,7 @@ func (d *Door) serve(ctx context.Context, c net.Conn, address netip.Prefix) {
 	stop := context.AfterFunc(ctx, func() { close() })
 	defer stop()
 	hello, head, err := readHello(c)
-	d.spoken(address)
+	d.spoken(place)
 	if err != nil {
 		d.log.Debug("connection without a usable ClientHello", "bytes", len(head), "error", err)
 		close()

@@ -54,8 +54,8 @@ func run(t *testing.T, d *Door) (stop func()) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if len(d.byAddress) != 0 || d.halfOpen != 0 {
-			t.Errorf("%d half-open connections, %d addresses left", d.halfOpen, len(d.byAddress))
+		if len(d.byAddress) != 0 || d.halfOpen.Len() != 0 {
+			t.Errorf("%d half-open connections, %d addresses left", d.halfOpen.Len(), len(d.byAddress))
 		}
 	})
 	t.Cleanup(stop)
@@ -443,10 +443,56 @@ func TestNobodyAccepts(t *testing.T) {
 	})
 }
 
+// TestFlood: who opens connections and says nothing holds no place against others who come later, nor can one address that
+// does speak have all places.
+func TestFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		d := New(p, Config{TerminalsName: terminals, Broker: noBroker, Limits: Limits{HalfOpen: 4, HalfOpenPerAddress: 3, Open: 9, OpenPerAddress: 6}}, slog.New(slog.DiscardHandler))
+		run(t, d)
+		hello := clientHello(t, &tls.Config{ServerName: terminals})
+		enters := func(addr string) bool {
+			c := p.dial(addr)
+			if _, err := c.Write(hello); err != nil {
+				return false
+			}
+			s, err := d.Terminals().Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.Close() })
+			return true
+		}
+		var silent []net.Conn
+		for _, addr := range []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.2:1", "192.0.2.2:2"} {
+			silent = append(silent, p.dial(addr))
+		}
+		synctest.Wait()
+		if !enters("192.0.2.3:1") {
+			t.Error("turned away while others held places without a word")
+		}
+		synctest.Wait()
+		if err := silent[0].SetReadDeadline(time.Now()); err == nil {
+			if _, err := silent[0].Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+				t.Errorf("the oldest silent connection: %v", err)
+			}
+		}
+		<-time.After(2 * HelloTimeout) // the silent ones are gone
+		for i := range 6 {
+			if got, want := enters("192.0.2.3:2"), i < 5; got != want {
+				t.Errorf("connection %d of one address: entered = %v", i+2, got)
+			}
+		}
+		if !enters("192.0.2.4:1") {
+			t.Error("one address holds all places")
+		}
+	})
+}
+
 func TestLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipes()
-		d := New(p, Config{TerminalsName: terminals, Broker: noBroker, Limits: Limits{HalfOpen: 5, HalfOpenPerAddress: 2, Open: 7}}, slog.New(slog.DiscardHandler))
+		d := New(p, Config{TerminalsName: terminals, Broker: noBroker, Limits: Limits{HalfOpen: 5, HalfOpenPerAddress: 2, Open: 7, OpenPerAddress: 7}}, slog.New(slog.DiscardHandler))
 		stop := run(t, d)
 		dial := func(addr string) (c net.Conn, turnedAway bool) {
 			c = p.dial(addr)
@@ -468,7 +514,7 @@ func TestLimits(t *testing.T) {
 			{"IPv6", "[2001:db8::1]:1", false},
 			{"same /64", "[2001:db8::2]:1", false},
 			{"same /64 again", "[2001:db8::ffff:3]:1", true},
-			{"sixth in all", "192.0.2.7:3", true},
+			{"sixth in all", "192.0.2.7:3", false},
 		} {
 			if _, got := dial(tc.addr); got != tc.turnedAway {
 				t.Errorf("%s: turned away = %v", tc.name, got)
