@@ -52,6 +52,7 @@ func NewBrowser(t testing.TB, network *Net, flags ...string) *Browser {
 		chromedp.DisableGPU,
 		chromedp.WindowSize(1440, 900),
 		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("lang", "en-US"),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("ignore-certificate-errors", true), // the clinic's certificate is of its own making
 		chromedp.Flag("autoplay-policy", "no-user-gesture-required"),

@@ -187,7 +187,7 @@ type CallerOnScreen struct {
 func FindCaller(screen image.Image) (CallerOnScreen, error) {
 	const around = 40 // wide enough for a picture of the wrong colour to be found, and refused
 	bounds := screen.Bounds()
-	at := func(x, y int) color.RGBA { return color.RGBAModel.Convert(screen.At(x, y)).(color.RGBA) }
+	at := func(x, y int) color.RGBA { return rgba(screen.At(x, y)) }
 	box := func(of color.RGBA) (image.Rectangle, []color.RGBA) {
 		// Rows and columns in which the colour is rare are text or blur.
 		columns, rows := make([]int, bounds.Dx()), make([]int, bounds.Dy())
@@ -246,3 +246,5 @@ func extent(counts []int) (from, to int) {
 	}
 	return from, to
 }
+
+func rgba(c color.Color) color.RGBA { return color.RGBAModel.Convert(c).(color.RGBA) }

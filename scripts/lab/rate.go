@@ -43,20 +43,30 @@ func Moving(at []time.Duration, position []int) []time.Duration {
 	return moved
 }
 
-// BarFrames looks at each frame's bars: when it was shown, and where they were. It is an error if a frame has not the
-// bars that it should have, or not this size.
-func (w Watched) BarFrames(width, height int) (at []time.Duration, phase []int, err error) {
+// barFrames are the frames of the bars among those that were watched.
+type barFrames struct {
+	at    []time.Duration // of the good ones
+	phase []int           // and where their bars were
+	bad   int
+	err   error // what was wrong with the first bad one
+}
+
+// Bars looks at each frame: the good ones are of this size and have the bars that they should have.
+func (w Watched) Bars(width, height int) (frames barFrames) {
 	for _, frame := range w.Frames {
-		if frame.Width != width || frame.Height != height {
-			return nil, nil, fmt.Errorf("after %s the picture is %d×%d, not %d×%d", frame.At, frame.Width, frame.Height, width, height)
-		}
 		bars, err := ReadBars(frame.Row)
-		if err != nil {
-			return nil, nil, fmt.Errorf("after %s: %w", frame.At, err)
+		if frame.Width != width || frame.Height != height {
+			err = fmt.Errorf("the picture is %d×%d, not %d×%d", frame.Width, frame.Height, width, height)
 		}
-		at, phase = append(at, frame.At), append(phase, bars.Phase)
+		if err != nil {
+			if frames.bad++; frames.err == nil {
+				frames.err = fmt.Errorf("after %s: %w", frame.At, err)
+			}
+			continue
+		}
+		frames.at, frames.phase = append(frames.at, frame.At), append(frames.phase, bars.Phase)
 	}
-	return at, phase, nil
+	return frames
 }
 
 // distinct counts different values.

@@ -261,7 +261,7 @@ func writeAtomically(name string, a *archive) error {
 
 // output runs a program of the host in a directory and returns what it printed. Its error shows all that it said.
 func output(ctx context.Context, directory, name string, arguments ...string) (string, error) {
-	if strings.Contains(name, "/") {
+	if strings.Contains(name, "/") && !filepath.IsAbs(name) {
 		name = filepath.Join(directory, name)
 	}
 	command := exec.CommandContext(ctx, name, arguments...)

@@ -1,0 +1,493 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"image"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"vindu/device/screen"
+	"vindu/protocol"
+	"vindu/scripts/lab/control"
+)
+
+// agentConfig is the terminal's, with what the lab's devices are called. A terminal in a home has the defaults.
+const agentConfig = `state = "/var/lib/vindu"
+language = "en"
+[devices]
+camera = "/dev/video0"
+microphone = "` + TerminalMicrophone + `"
+speaker = "` + TerminalSpeaker + `"
+display = "/dev/dri/card0"
+[call]
+ring = "4s"
+[picture]
+width = 320
+height = 240
+fps = 15
+`
+
+const (
+	agentLog = "/tmp/agent.log"
+
+	measured  = 30 * time.Second
+	window    = 5 * time.Second
+	leastRate = 10 // pictures a second, over all that is measured, shown by the browser and painted by the terminal
+	leastEach = 8  // in each window, shown by the browser
+	tries     = 4  // of a measurement, on a host that has no time for it
+)
+
+// capturing are the devices that may be open in a proven call only: camera and microphones, and not the speaker. The
+// loop's far side, into which the test speaks and at which it listens, is the room and not the terminal.
+var capturing = []string{"/dev/video*", "/dev/snd/pcmC0D1c", "/dev/snd/pcmC1*c"}
+
+// TestCall is the promise that the call works, on what ships: the agent cross-compiled as for a terminal, set up by a
+// voucher, its camera, sound card and screen the kernel's own, called by a real browser through the real clinic. What
+// is asserted is what can be seen and heard at either end.
+func TestCall(t *testing.T) {
+	program, err := Build(t.Context(), "./cmd/vindu-agent", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest := Boot(t, Options{
+		Programs: map[string][]byte{"/usr/bin/vindu-agent": program},
+		Files:    map[string][]byte{"/etc/vindu/agent.toml": []byte(agentConfig)},
+	})
+	clinic := StartClinic(t, guest)
+	if err := guest.SetCamera(t.Context(), control.CameraControl{Device: "/dev/video0", ID: VividHorizontal, Value: VividMovesLeftFast}); err != nil {
+		t.Fatal(err)
+	}
+	startAgent(t, guest, clinic)
+	noCapture(t, guest, "before the call")
+	quiet, err := guest.Speak(t.Context(), Beeps(TerminalTone, 300))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	browser := NewBrowser(t, guest.Net)
+	signIn(t, clinic, browser)
+	screenshot(t, guest, browser, "page-1-homes.png")
+	press(t, browser, "Ring")
+	guest.Log("rung")
+	if err := browser.WaitFor(20*time.Second, status("Ringing")); err != nil {
+		t.Fatal(err)
+	}
+	guest.Log("ringing, terminal proven")
+	noCapture(t, guest, "while it rings")
+	screendump(t, guest, "screen-2-ringing.png")
+	screenshot(t, guest, browser, "page-2-ringing.png")
+	if err := browser.WaitForFarEnd(30 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	guest.Log("the page shows the terminal's picture")
+	if err := browser.WaitFor(10*time.Second, status("In call")); err != nil {
+		t.Error(err)
+	}
+	caller := seeCaller(t, guest)
+	seeName(t, guest)
+	screenshot(t, guest, browser, "page-3-call.png")
+
+	measureCall(t, guest, browser, caller)
+	stats, err := browser.Stats()
+	if err != nil {
+		t.Error(err)
+	}
+	if !strings.HasPrefix(stats["transport.srtpCipher"], "AEAD_AES_") {
+		t.Errorf("the call is encrypted by %q", stats["transport.srtpCipher"])
+	}
+	guest.Log("the browser's statistics: %v", stats)
+
+	press(t, browser, "Hang up")
+	guest.Log("hung up")
+	if err := browser.WaitFor(15*time.Second, `(e => !e.hidden && e.textContent.includes("were closed at"))(document.querySelector("#receipt"))`); err != nil {
+		t.Error(err)
+	}
+	guest.Log("the page shows the terminal's signed end")
+	noCapture(t, guest, "after the call")
+	if err := browser.WaitFor(time.Second, status("The call has ended")); err != nil {
+		t.Error(err)
+	}
+	if err := quiet(); err != nil {
+		t.Error(err)
+	}
+	if found, err := FindCaller(screendump(t, guest, "screen-4-ended.png")); err == nil {
+		t.Errorf("after the call the caller's picture is still on the screen, at %v", found.Where)
+	}
+	screenshot(t, guest, browser, "page-4-ended.png")
+	readRecord(t, guest, browser)
+}
+
+// startAgent sets the terminal up by a voucher and waits until it says that it is ready. Its log is kept.
+func startAgent(t *testing.T, guest *Guest, clinic *Clinic) {
+	t.Helper()
+	voucher, err := clinic.Voucher(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = guest.Exec(t.Context(), control.Command{
+		Args:  []string{"/usr/bin/vindu-agent", "enrol", "-config", "/etc/vindu/agent.toml", "-voucher-file", "-"},
+		Stdin: []byte(voucher),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest.Log("terminal enrolled")
+	pid, err := guest.Start(t.Context(), control.Command{
+		Args: []string{"/usr/bin/vindu-agent", "run", "-config", "/etc/vindu/agent.toml"}, Log: agentLog,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		result, err := guest.Signal(ctx, control.Signal{PID: pid, Signal: int(syscall.SIGTERM), Wait: 15 * time.Second})
+		if err != nil {
+			t.Errorf("stop the agent: %v", err)
+		} else if result.Code != 0 {
+			t.Errorf("the agent ended with %s", result.State)
+		}
+		guest.Log("agent ended: %s, %s of processor time, %d MB at most", result.State, result.User+result.System, result.MaxRSS>>20)
+		keepAgentLog(ctx, t, guest)
+	})
+	err = guest.Until(t.Context(), 30*time.Second, func() error {
+		log, err := guest.ReadFile(t.Context(), agentLog)
+		if err == nil && !strings.Contains(string(log), `"msg":"ready"`) {
+			err = fmt.Errorf("the agent is not ready: %s", log)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest.Log("terminal ready")
+}
+
+// keepAgentLog keeps the log, in which nothing may be an error: an error is what a person has to act on.
+func keepAgentLog(ctx context.Context, t *testing.T, guest *Guest) {
+	log, err := guest.ReadFile(ctx, agentLog)
+	if err != nil {
+		t.Errorf("read the agent's log: %v", err)
+		return
+	}
+	if err := os.WriteFile(filepath.Join(guest.Artefacts, "agent.log"), log, 0o644); err != nil {
+		t.Error(err)
+	}
+	for line := range strings.Lines(string(log)) {
+		var entry struct{ Level string }
+		if json.Unmarshal([]byte(line), &entry) != nil || entry.Level == "ERROR" {
+			t.Errorf("the agent said: %s", line)
+		}
+	}
+}
+
+// signIn opens the clinician's page and waits until the home can be called.
+func signIn(t *testing.T, clinic *Clinic, browser *Browser) {
+	t.Helper()
+	link, err := clinic.SignInLink(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := browser.Do(30*time.Second, chromedp.Navigate(link)); err != nil {
+		t.Fatal(err)
+	}
+	if err := browser.WaitFor(20*time.Second, button("Ring")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// button is an expression for a button that can be seen and pressed, by its name.
+func button(name string) string {
+	return fmt.Sprintf(`[...document.querySelectorAll("button")].find(b => b.textContent.trim() === %q && !b.disabled && b.checkVisibility())`, name)
+}
+
+func press(t *testing.T, browser *Browser, name string) {
+	t.Helper()
+	if _, err := Evaluate[bool](browser, 10*time.Second, "("+button(name)+".click(), true)"); err != nil {
+		t.Fatalf("press %q: %v", name, err)
+	}
+}
+
+// status is an expression: the page says this about the call.
+func status(words string) string {
+	return fmt.Sprintf(`document.querySelector('[role="status"]').textContent.includes(%q)`, words)
+}
+
+func noCapture(t *testing.T, guest *Guest, when string) {
+	t.Helper()
+	holders, err := guest.Holders(t.Context(), capturing...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, holder := range holders {
+		t.Errorf("%s %s holds %s", when, holder.Command, holder.Path)
+	}
+}
+
+func screendump(t *testing.T, guest *Guest, name string) image.Image {
+	t.Helper()
+	picture, err := guest.Screendump(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest.Keep(name, picture)
+	return picture
+}
+
+func screenshot(t *testing.T, guest *Guest, browser *Browser, name string) {
+	t.Helper()
+	if err := browser.Screenshot(filepath.Join(guest.Artefacts, name)); err != nil {
+		t.Error(err)
+	}
+}
+
+// seeCaller waits until the terminal's screen shows the caller's picture.
+func seeCaller(t *testing.T, guest *Guest) CallerOnScreen {
+	t.Helper()
+	var found CallerOnScreen
+	err := guest.Until(t.Context(), 10*time.Second, func() error {
+		picture, err := guest.Screendump(t.Context())
+		if err == nil {
+			found, err = FindCaller(picture)
+		}
+		return err
+	})
+	picture := screendump(t, guest, "screen-3-call.png")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size := picture.Bounds(); found.Where.Dx()*found.Where.Dy()*4 < size.Dx()*size.Dy() {
+		t.Errorf("the caller's picture is only %v of a screen of %v", found.Where.Size(), size.Size())
+	}
+	guest.Log("the terminal shows the caller's picture at %v", found.Where)
+	return found
+}
+
+// seeName compares the words on the terminal's screen, pixel by pixel, with what the terminal draws for this caller;
+// and with what it draws for another, from which they must differ.
+func seeName(t *testing.T, guest *Guest) {
+	t.Helper()
+	shown := screendump(t, guest, "screen-3-name.png")
+	self := protocol.Party{Name: Person, Role: Role, Organisation: Organisation}
+	other := protocol.Party{Name: "Ola Nordmann", Role: Role, Organisation: Organisation}
+	wrong := wordsDiffer(t, guest, shown, self)
+	control := wordsDiffer(t, guest, shown, other)
+	guest.Log("words on the screen: %.2f %% of the pixels differ from %s's, %.2f %% from %s's", wrong, self.Name, control, other.Name)
+	if wrong > 0.1 {
+		t.Errorf("%.2f %% of the screen beside the pictures is not what the terminal draws for %s", wrong, self.Name)
+	}
+	if control < 5*max(wrong, 0.02) {
+		t.Errorf("the words on the screen could as well be %s's (%.2f %%)", other.Name, control)
+	}
+}
+
+// wordsDiffer is how many pixels, in per cent of those that no picture covers, differ from the scene of a call with a caller.
+func wordsDiffer(t *testing.T, guest *Guest, shown image.Image, caller protocol.Party) float64 {
+	t.Helper()
+	language, err := screen.LoadLanguage("en")
+	if err != nil {
+		t.Fatal(err)
+	}
+	paper := &paper{size: shown.Bounds().Size(), drawn: make(chan struct{})}
+	s, err := screen.New(paper, language, time.Now, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Show(screen.Scene{Kind: screen.InCall, Parties: []protocol.Party{caller}, Camera: true, Microphone: true})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	<-paper.drawn
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	guest.Keep("expected-"+strings.Fields(caller.Name)[0]+".png", paper.image)
+	differ, all := 0, 0
+	for y := range paper.size.Y {
+		for x := range paper.size.X {
+			if at := image.Pt(x, y); at.In(paper.far) || at.In(paper.self) {
+				continue
+			}
+			all++
+			if distance(rgba(shown.At(x, y)), paper.image.RGBAAt(x, y)) > Tolerance {
+				differ++
+			}
+		}
+	}
+	return 100 * float64(differ) / float64(all)
+}
+
+// paper is a display that keeps the first scene.
+type paper struct {
+	size      image.Point
+	image     *image.RGBA
+	far, self image.Rectangle
+	drawn     chan struct{}
+}
+
+func (p *paper) Size() (w, h int) { return p.size.X, p.size.Y }
+
+func (p *paper) SetScene(img *image.RGBA, far, self image.Rectangle, _ ...image.Rectangle) error {
+	if p.image == nil {
+		p.image, p.far, p.self = image.NewRGBA(img.Rect), far, self
+		copy(p.image.Pix, img.Pix)
+		close(p.drawn)
+	}
+	return nil
+}
+
+// measurement is what was seen and heard at both ends at the same time.
+type measurement struct {
+	idle, guestCores float64 // cores
+	shown, moved     Rate    // pictures of the bars that the browser showed, and those that differed from the one before
+	painted          Rate    // pictures of the caller that the terminal painted
+	bad              int     // pictures in which the bars were not as they should be
+	bars             error   // what was wrong with the first of them
+	positions        int     // of the bars
+	browser, room    Heard
+}
+
+func (m measurement) String() string {
+	return fmt.Sprintf("idle %.2f cores, guest %.2f cores; browser showed %v (%v moved, %d positions, %d bad: %v); terminal painted %v; browser heard %v; room heard %v",
+		m.idle, m.guestCores, m.shown, m.moved, m.positions, m.bad, m.bars, m.painted, m.browser, m.room)
+}
+
+// measureCall measures until the host had time for it, and judges.
+func measureCall(t *testing.T, guest *Guest, browser *Browser, caller CallerOnScreen) {
+	t.Helper()
+	for try := 1; ; try++ {
+		m := measure(t, guest, browser, caller)
+		guest.Log("measurement %d: %v", try, m)
+		t.Logf("measurement %d: %v", try, m)
+		if m.idle < LeastIdle {
+			if try == tries {
+				t.Errorf("%d measurements are invalid: the host had less than %.1f cores to spare. Run the lab on a host with nothing else to do.", tries, LeastIdle)
+				return
+			}
+			continue
+		}
+		if m.moved.Mean < leastRate || m.moved.Worst < leastEach {
+			t.Errorf("the browser showed %v new pictures of the bars, want %d and %d in each %s; %d others (%v)", m.moved, leastRate, leastEach, window, m.bad, m.bars)
+		}
+		if m.painted.Mean < leastRate {
+			t.Errorf("the terminal painted %v pictures of the caller, want %d", m.painted, leastRate)
+		}
+		if !m.browser.Beeped() {
+			t.Errorf("the browser, of the tone in the terminal's room: %v", m.browser)
+		}
+		if !m.room.Beeped() {
+			t.Errorf("the terminal's room, of the caller's tone: %v", m.room)
+		}
+		return
+	}
+}
+
+func measure(t *testing.T, guest *Guest, browser *Browser, caller CallerOnScreen) measurement {
+	t.Helper()
+	var m measurement
+	end, err := browser.Watch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, guestBefore := cpu(t, guest)
+	room := make(chan error, 1)
+	var roomSound []int16
+	go func() {
+		var err error
+		roomSound, err = guest.Hear(t.Context(), 8*time.Second)
+		room <- err
+	}()
+	at, square, err := guest.WatchCaller(t.Context(), caller, measured)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, guestAfter := cpu(t, guest)
+	watched, err := end()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-room; err != nil {
+		t.Fatal(err)
+	}
+	m.idle = after.IdleSince(before)
+	m.guestCores = (guestAfter - guestBefore).Seconds() / measured.Seconds()
+	m.painted = RateOf(Moving(at, square), measured, window)
+	bars := watched.Bars(320, 240)
+	m.bad, m.bars, m.positions = bars.bad, bars.err, distinct(bars.phase)
+	m.shown, m.moved = RateOf(bars.at, measured, window), RateOf(Moving(bars.at, bars.phase), measured, window)
+	m.browser, m.room = Listen(watched.Sound, SampleRate, TerminalTone), Listen(roomSound, SampleRate, CallerTone)
+	for name, sound := range map[string][]int16{"browser-heard.wav": watched.Sound, "room-heard.wav": roomSound} {
+		if err := os.WriteFile(filepath.Join(guest.Artefacts, name), EncodeWAV(sound), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	return m
+}
+
+func cpu(t *testing.T, guest *Guest) (CPU, time.Duration) {
+	t.Helper()
+	host, err := ReadCPU()
+	if err != nil {
+		t.Fatal(err)
+	}
+	used, err := guest.CPUTime()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host, used
+}
+
+// readRecord opens the call's record and waits until both halves are in it.
+func readRecord(t *testing.T, guest *Guest, browser *Browser) {
+	t.Helper()
+	address, err := Evaluate[string](browser, 10*time.Second, `document.querySelector("#recent-calls a").href`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text string
+	err = guest.Until(t.Context(), 20*time.Second, func() error {
+		if err := browser.Do(20*time.Second, chromedp.Navigate(address)); err != nil {
+			return err
+		}
+		var err error
+		text, err = Evaluate[string](browser, 10*time.Second, "document.body.innerText")
+		if err == nil && strings.Contains(text, "has not arrived") {
+			err = fmt.Errorf("half of the record has not arrived:\n%s", text)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest.Log("the call's record:\n%s", text)
+	screenshot(t, guest, browser, "page-5-record.png")
+	for _, words := range []string{
+		Home, Person + ", " + Role + ", " + Organisation, "Nobody has to do anything", "held by the clinic", "Video consultation with " + Home,
+	} {
+		if !strings.Contains(text, words) {
+			t.Errorf("the record does not say %q:\n%s", words, text)
+		}
+	}
+	// Both sides tell of every stage, of the encryption, and of when camera and microphone were open.
+	for words, least := range map[string]int{
+		"Terminal proven, ringing": 2, "Answered": 2, "Picture and sound connected": 2, "First picture shown": 1, "AEAD_AES_": 2, "open ": 4,
+	} {
+		if n := strings.Count(text, words); n < least {
+			t.Errorf("the record says %q %d times, want %d:\n%s", words, n, least, text)
+		}
+	}
+	if strings.Contains(text, "never open") {
+		t.Errorf("the record says that a device was never open:\n%s", text)
+	}
+}
