@@ -41,12 +41,14 @@ type boundedConn struct {
 	head []byte // header of the current packet that was not read yet
 	left int    // bytes of the current packet after head
 
+	lost chan error // gets the first error; the library keeps some to itself
+
 	mu  sync.Mutex
 	err error // the first that ended reading or writing
 }
 
 func newBoundedConn(conn net.Conn, silence time.Duration, tooLarge func()) *boundedConn {
-	c := &boundedConn{Conn: conn, silence: silence, tooLarge: tooLarge}
+	c := &boundedConn{Conn: conn, silence: silence, tooLarge: tooLarge, lost: make(chan error, 1)}
 	c.in = bufio.NewReaderSize(alive{c}, 4096)
 	return c
 }
@@ -155,6 +157,7 @@ func (c *boundedConn) failed(err error) error {
 	defer c.mu.Unlock()
 	if c.err == nil {
 		c.err = err
+		c.lost <- err // the only one: it never blocks
 	}
 	return err
 }

@@ -67,7 +67,9 @@ func (l *Link) connection(ctx context.Context, calls chan<- *protocol.CallIn, co
 		return fmt.Errorf("encode presence: %w", err)
 	}
 
-	in := make(chan incoming, queueIn)
+	in := make(chan incoming)
+	ended := make(chan struct{})
+	defer close(ended)
 	lost := make(chan error, 1)
 	options := mqtt.NewClientOptions().
 		SetClientID(l.cfg.Terminal.Name()).
@@ -83,9 +85,8 @@ func (l *Link) connection(ctx context.Context, calls chan<- *protocol.CallIn, co
 		SetBinaryWill(protocol.OutTopic(l.cfg.Terminal, protocol.OutPresence), gone, 0, true).
 		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
 			select {
-			case in <- incoming{m.Topic(), m.Payload()}:
-			default:
-				l.overrun.Add(1)
+			case in <- incoming{m.Topic(), m.Payload()}: // the session is never busy for longer than a write takes
+			case <-ended:
 			}
 		}).
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost <- err }).
@@ -248,8 +249,10 @@ func (r *running) run(ctx context.Context, in <-chan incoming, lost <-chan error
 		case <-repeat.C:
 			err = r.publish(protocol.OutPresence, true, r.here)
 			repeat.Reset(r.repeatIn())
-		case lostErr := <-lost:
-			err = because(because(errGone, lostErr), r.conn.cause())
+		case cause := <-r.conn.lost:
+			err = because(errGone, cause)
+		case cause := <-lost: // no answer to a ping
+			err = because(because(errGone, cause), r.conn.cause())
 		case <-r.hurry:
 			err = errHurry
 		case <-ctx.Done():

@@ -36,13 +36,20 @@ type Clinic struct {
 	t      testing.TB
 	now    func() time.Time
 	key    *ecdsa.PrivateKey
-	serial atomic.Int64
+	serial *atomic.Int64
+}
+
+// At returns the same clinic going by another time.
+func (c *Clinic) At(now func() time.Time) *Clinic {
+	other := *c
+	other.now = now
+	return &other
 }
 
 // New returns a clinic that goes by now.
 func New(t testing.TB, now func() time.Time) *Clinic {
 	t.Helper()
-	c := &Clinic{t: t, now: now, Authority: newKey(t)}
+	c := &Clinic{t: t, now: now, Authority: newKey(t), serial: new(atomic.Int64)}
 	rootKey := newKey(t)
 	from, until := now().Add(-time.Hour), now().AddDate(20, 0, 0)
 	root := &x509.Certificate{Subject: pkix.Name{CommonName: "Root"}, NotBefore: from, NotAfter: until,

@@ -1,0 +1,528 @@
+package link_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/nats-io/nats-server/v2/server"
+
+	"vindu/device/identity"
+	"vindu/device/identity/identitytest"
+	"vindu/device/link"
+	"vindu/device/outbox"
+	"vindu/protocol"
+)
+
+// The tests here run against a real broker, embedded NATS with MQTT over mutual TLS, through a line that can be cut.
+
+// soon bounds what has to happen without anybody's help. It is not what is measured, only when a test gives up.
+const soon = 30 * time.Second
+
+// startBroker starts NATS and returns its address.
+func startBroker(t *testing.T, config *tls.Config, auth server.Authentication) string {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{
+		ServerName: "test", DontListen: true, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
+		CustomClientAuthentication: auth,
+		MQTT:                       server.MQTTOpts{Host: "127.0.0.1", Port: -1, TLSConfig: config, TLSTimeout: 10, AuthTimeout: 10},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if !s.ReadyForConnections(soon) {
+		t.Fatal("the broker does not start")
+	}
+	v, err := s.Varz(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(v.MQTT.Port))
+}
+
+// line is the network between terminal and broker.
+type line struct {
+	to string
+
+	mu    sync.Mutex
+	conns []net.Conn
+	down  bool
+}
+
+// dial connects through the line.
+func (l *line) dial(ctx context.Context) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.down {
+		return nil, errors.New("the line is down")
+	}
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", l.to)
+	if err == nil {
+		l.conns = append(l.conns, c)
+	}
+	return c, err
+}
+
+// cut breaks every connection as a lost network does: without a word.
+func (l *line) cut(down bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = down
+	for _, c := range l.conns {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // a reset, so that neither end is told politely
+		}
+		c.Close()
+	}
+	l.conns = nil
+}
+
+// message is what the clinic heard.
+type message struct {
+	channel  string
+	payload  []byte
+	retained bool
+}
+
+// station is the clinic as a client of the broker.
+type station struct {
+	t        *testing.T
+	client   mqtt.Client
+	terminal protocol.KeyHash
+	heard    chan message
+}
+
+func connectStation(t *testing.T, address string, clinic *identitytest.Clinic, terminal protocol.KeyHash) *station {
+	t.Helper()
+	s := &station{t: t, terminal: terminal, heard: make(chan message, 1000)}
+	options := mqtt.NewClientOptions().AddBroker("tls://" + address).SetClientID("clinic").SetAutoReconnect(false).
+		SetTLSConfig(clinic.Enrolled(address).TLS(protocol.ALPNMQTT))
+	s.client = mqtt.NewClient(options)
+	s.done(s.client.Connect())
+	s.done(s.client.Subscribe(protocol.AllOut, 0, func(_ mqtt.Client, m mqtt.Message) {
+		_, channel, err := protocol.ParseOutTopic(m.Topic())
+		if err != nil {
+			t.Errorf("heard on %s: %v", m.Topic(), err)
+			return
+		}
+		s.heard <- message{channel, m.Payload(), m.Retained()}
+	}))
+	t.Cleanup(func() { s.client.Disconnect(250) })
+	return s
+}
+
+func (s *station) done(token mqtt.Token) {
+	s.t.Helper()
+	if !token.WaitTimeout(soon) || token.Error() != nil {
+		s.t.Fatal("clinic:", token.Error())
+	}
+}
+
+func (s *station) say(channel string, payload []byte) {
+	s.t.Helper()
+	s.done(s.client.Publish(protocol.InTopic(s.terminal, channel), 0, false, payload))
+}
+
+// hear returns the next message on a channel and forgets those before it on others.
+func (s *station) hear(channel string) message {
+	s.t.Helper()
+	deadline := time.After(soon)
+	for {
+		select {
+		case m := <-s.heard:
+			if m.channel == channel {
+				return m
+			}
+		case <-deadline:
+			s.t.Fatalf("nothing heard on %s", channel)
+		}
+	}
+}
+
+func (s *station) hearPresence() protocol.Presence {
+	s.t.Helper()
+	var p protocol.Presence
+	if err := protocol.Decode(s.hear(protocol.OutPresence).payload, &p); err != nil {
+		s.t.Fatal(err)
+	}
+	return p
+}
+
+// connected is a link to a real broker.
+type connected struct {
+	*link.Link
+	*station
+	line     *line
+	terminal *identity.Identity
+	outbox   *outbox.Outbox
+	calls    chan *protocol.CallIn
+	commands chan *protocol.Command
+	stop     func()
+}
+
+func connect(t *testing.T, change func(*link.Config, *link.Handlers)) *connected {
+	t.Helper()
+	clinic := identitytest.New(t, time.Now)
+	broker := startBroker(t, clinic.Server(protocol.ALPNMQTT), nil)
+	c := &connected{terminal: clinic.Enrolled(broker), outbox: openOutbox(t), line: &line{to: broker},
+		calls: make(chan *protocol.CallIn, 100), commands: make(chan *protocol.Command, 100)}
+	c.station = connectStation(t, broker, clinic, c.terminal.Key())
+	cfg := link.Config{Address: broker, TLS: func() *tls.Config { return c.terminal.TLS(protocol.ALPNMQTT) }, Terminal: c.terminal.Key(),
+		Software: "test", Now: time.Now, Outbox: c.outbox, Dial: c.line.dial, BackoffLo: 10 * time.Millisecond, BackoffHi: 50 * time.Millisecond}
+	handlers := link.Handlers{Call: func(m *protocol.CallIn) { c.calls <- m }, Command: func(m *protocol.Command) { c.commands <- m }}
+	if change != nil {
+		change(&cfg, &handlers)
+	}
+	c.Link = link.New(cfg, handlers, quiet)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	c.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	t.Cleanup(c.stop)
+	return c
+}
+
+func hangUp(call byte) *protocol.CallIn {
+	return &protocol.CallIn{Version: 1, Call: protocol.CallID{call}, Kind: protocol.KindHangUp, HangUp: &protocol.HangUp{End: []byte{1}}}
+}
+
+func encoded[M interface {
+	*protocol.CallIn | *protocol.Command | *protocol.Ack | *protocol.Notice
+}](t *testing.T, m M) []byte {
+	t.Helper()
+	var b []byte
+	var err error
+	switch m := any(m).(type) {
+	case *protocol.CallIn:
+		b, err = protocol.Encode(m)
+	case *protocol.Command:
+		b, err = protocol.Encode(m)
+	case *protocol.Ack:
+		b, err = protocol.Encode(m)
+	case *protocol.Notice:
+		b, err = protocol.Encode(m)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func get[M any](t *testing.T, from <-chan M) M {
+	t.Helper()
+	select {
+	case m := <-from:
+		return m
+	case <-time.After(soon):
+		t.Fatal("nothing came")
+		panic("unreachable")
+	}
+}
+
+func TestRealBroker(t *testing.T) {
+	c := connect(t, nil)
+	first := c.hearPresence()
+	if !first.Online || first.Software != "test" {
+		t.Errorf("presence %+v", first)
+	}
+	if err := c.SetHealth(health(t, 7)); err != nil {
+		t.Fatal(err)
+	}
+	var h protocol.Health
+	if err := protocol.Decode(c.hear(protocol.OutHealth).payload, &h); err != nil || h.Uptime != 7 {
+		t.Errorf("health %+v, %v", h, err)
+	}
+	if err := c.PublishCall(t.Context(), candidate()); err != nil {
+		t.Error(err)
+	}
+	c.hear(protocol.OutCall)
+	for i := range byte(50) {
+		c.say(protocol.InCall, encoded(t, hangUp(i+1)))
+	}
+	for i := range byte(50) {
+		if m := get(t, c.calls); m.Call[0] != i+1 {
+			t.Fatalf("call message %d came as number %d", m.Call[0], i+1)
+		}
+	}
+	c.say(protocol.InCommand, encoded(t, &protocol.Command{Version: 1, Kind: protocol.CommandReport}))
+	if m := get(t, c.commands); m.Kind != protocol.CommandReport {
+		t.Errorf("command %+v", m)
+	}
+
+	// A connection that breaks: the will clears presence, the link comes back by itself with another session and the last health.
+	c.line.cut(false)
+	var gone, again protocol.Presence
+	for gone = c.hearPresence(); gone.Online; gone = c.hearPresence() {
+		again = gone // the broker may take the new connection in before it publishes the will of the old one
+	}
+	if gone.Session != first.Session {
+		t.Errorf("the will is of session %x, the connection was %x", gone.Session, first.Session)
+	}
+	for !again.Online {
+		again = c.hearPresence()
+	}
+	if again.Session == first.Session {
+		t.Error("the session did not change")
+	}
+	c.stop()
+	var last protocol.Presence
+	for last = c.hearPresence(); last.Online; last = c.hearPresence() {
+	}
+	if last.Session != again.Session {
+		t.Errorf("goodbye is of session %x, the connection was %x", last.Session, again.Session)
+	}
+	if c.Up() {
+		t.Error("up after the end")
+	}
+}
+
+// TestBadMessages: what the clinic says wrongly is refused and counted, and the connection survives.
+func TestBadMessages(t *testing.T) {
+	c := connect(t, nil)
+	c.hearPresence()
+	bad := []struct {
+		name, channel string
+		payload       []byte
+	}{
+		{"empty", protocol.InCall, nil},
+		{"noise", protocol.InCall, []byte("hello")},
+		{"as large as may be", protocol.InCall, make([]byte, protocol.MaxMessage)},
+		{"too large", protocol.InCall, make([]byte, protocol.MaxMessage+1)},
+		{"far too large", protocol.InCall, make([]byte, 900<<10)},
+		{"ack that is none", protocol.InAck, []byte{0xa0}},
+		{"unknown command", protocol.InCommand, []byte{0xa2, 1, 1, 2, 0x64, 'b', 'o', 'o', 'm'}},
+		{"unknown channel", "gossip", []byte{1}},
+		{"command as a call", protocol.InCall, encoded(t, &protocol.Command{Version: 1, Kind: protocol.CommandReport})},
+		{"another version", protocol.InAck, []byte{0xa3, 1, 2, 2, 0x50, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 3, 1}},
+	}
+	for _, b := range bad {
+		c.say(b.channel, b.payload)
+	}
+	c.say(protocol.InCall, encoded(t, hangUp(9)))
+	if m := get(t, c.calls); m.Call[0] != 9 {
+		t.Errorf("got %+v", m)
+	}
+	if n := c.Counters(); n.Malformed != uint64(len(bad)) || n.Connections != 1 || n.Overrun != 0 {
+		t.Errorf("counted %+v, want %d malformed on one connection", n, len(bad))
+	}
+	if len(c.calls) != 0 || len(c.commands) != 0 {
+		t.Errorf("%d calls and %d commands came through", len(c.calls), len(c.commands))
+	}
+}
+
+// TestOverrun: a handler that does not keep up costs messages, which are counted, and nothing else.
+func TestOverrun(t *testing.T) {
+	release := make(chan struct{})
+	var handled atomic.Int64
+	c := connect(t, func(_ *link.Config, h *link.Handlers) {
+		h.Call = func(*protocol.CallIn) {
+			<-release
+			handled.Add(1)
+		}
+	})
+	t.Cleanup(sync.OnceFunc(func() { close(release) }))
+	c.hearPresence()
+	const said = 500
+	for i := range said {
+		c.say(protocol.InCall, encoded(t, hangUp(byte(i%200)+1)))
+	}
+	c.say(protocol.InCommand, encoded(t, &protocol.Command{Version: 1, Kind: protocol.CommandReport}))
+	get(t, c.commands)
+	if n := c.Counters(); n.Overrun < said-100 || n.Overrun > said-64 || n.Connections != 1 || n.Malformed != 0 {
+		t.Errorf("counted %+v", n)
+	}
+	if err := c.PublishCall(t.Context(), candidate()); err != nil {
+		t.Error(err)
+	}
+	for range said { // let go of all that were not dropped
+		select {
+		case release <- struct{}{}:
+		case <-time.After(10 * time.Millisecond):
+		}
+		if uint64(handled.Load())+c.Counters().Overrun == said {
+			return
+		}
+	}
+	t.Errorf("%d handled, %+v", handled.Load(), c.Counters())
+}
+
+// TestNothingLostNothingDoubled sends events over a line that is cut at random, to a clinic that loses
+// acknowledgements and hears some messages twice. In the end it has committed each event once, in order.
+func TestNothingLostNothingDoubled(t *testing.T) {
+	c := connect(t, func(cfg *link.Config, _ *link.Handlers) { cfg.Resend = 20 * time.Millisecond })
+	const events = 60
+	random := rand.New(rand.NewPCG(1, 2))
+	type id struct {
+		epoch protocol.Nonce
+		seq   uint64
+	}
+	committed := map[id]protocol.Time{}
+	var order []protocol.Time
+	var again int
+	go func() {
+		for i := range events {
+			b, err := protocol.Encode(&protocol.Notice{Version: 1, Code: protocol.AuthReplayed, At: protocol.Time(i + 1)})
+			if err != nil {
+				t.Error(err)
+			}
+			if err := c.outbox.Append(protocol.EventNotice, b); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for c.outbox.Status().Pending > 0 || len(order) < events {
+		var e protocol.Event
+		if err := protocol.Decode(c.hear(protocol.OutEvent).payload, &e); err != nil {
+			t.Fatal(err)
+		}
+		body, err := e.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := body.(*protocol.Notice).At
+		if had, seen := committed[id{e.Epoch, e.Seq}]; seen {
+			again++
+			if had != at {
+				t.Fatalf("event %d changed", e.Seq)
+			}
+		} else {
+			committed[id{e.Epoch, e.Seq}] = at
+			order = append(order, at)
+		}
+		switch random.IntN(6) {
+		case 0: // the acknowledgement is lost
+			continue
+		case 1:
+			c.line.cut(false)
+			continue
+		case 2: // it comes twice
+			c.say(protocol.InAck, encoded(t, &protocol.Ack{Version: 1, Epoch: e.Epoch, Seq: e.Seq}))
+		}
+		c.say(protocol.InAck, encoded(t, &protocol.Ack{Version: 1, Epoch: e.Epoch, Seq: e.Seq}))
+		if e.Seq == events {
+			for give := time.After(soon); c.outbox.Status().Pending > 0; {
+				select {
+				case m := <-c.heard: // sent again because the acknowledgement was lost with the connection
+					if m.channel == protocol.OutEvent {
+						c.say(protocol.InAck, encoded(t, &protocol.Ack{Version: 1, Epoch: e.Epoch, Seq: e.Seq}))
+					}
+				case <-time.After(10 * time.Millisecond):
+				case <-give:
+					t.Fatal("the last event stays in the outbox")
+				}
+			}
+		}
+	}
+	for i, at := range order {
+		if at != protocol.Time(i+1) {
+			t.Fatalf("event %d was committed as number %d", at, i+1)
+		}
+	}
+	if n := c.Counters(); len(committed) != events || again == 0 || n.Connections < 3 {
+		t.Errorf("%d events, %d came again, %+v", len(committed), again, n)
+	}
+	t.Logf("%d came again, %d connections", again, c.Counters().Connections)
+}
+
+// deny refuses every client, as a broker does that knows the certificate is revoked.
+type deny struct{ asked atomic.Int64 }
+
+func (d *deny) Check(server.ClientAuthentication) bool { d.asked.Add(1); return false }
+
+// TestCauses: why the clinic cannot be reached is said by its code.
+func TestCauses(t *testing.T) {
+	clinic, foreign := identitytest.New(t, time.Now), identitytest.New(t, time.Now)
+	broker := startBroker(t, clinic.Server(protocol.ALPNMQTT), nil)
+	denying := startBroker(t, clinic.Server(protocol.ALPNMQTT), new(deny))
+	elsewhere := startBroker(t, foreign.Server(protocol.ALPNMQTT), nil)
+	inTwoMonths := func() time.Time { return time.Now().AddDate(0, 2, 0) }
+	later := startBroker(t, clinic.At(inTwoMonths).Server(protocol.ALPNMQTT), nil)
+	noALPN := startBroker(t, clinic.Server(), nil)
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			conn, err := mute.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
+			conn.Close()
+		}
+	}()
+	defer mute.Close()
+	own := clinic.Enrolled(broker)
+	year := 365 * 24 * time.Hour
+	for _, c := range []struct {
+		name    string
+		address string
+		tls     func() *tls.Config
+		want    protocol.Code
+	}{
+		{"nothing listens", closed.Addr().String(), func() *tls.Config { return own.TLS("mqtt") }, protocol.LinkUnreachable},
+		{"something else listens", mute.Addr().String(), func() *tls.Config { return own.TLS("mqtt") }, protocol.LinkUnreachable},
+		{"no MQTT there", noALPN, func() *tls.Config { return own.TLS("mqtt") }, protocol.LinkUnreachable},
+		{"another clinic's server", elsewhere, func() *tls.Config { return own.TLS("mqtt") }, protocol.IdentityPin},
+		{"another clinic's certificate", broker, func() *tls.Config { return clientOf(foreign.Enrolled(broker), own) }, protocol.IdentityOtherClinic},
+		{"expired certificate", later, func() *tls.Config {
+			config := own.TLS("mqtt")
+			config.Time = inTwoMonths
+			return config
+		}, protocol.IdentityExpired},
+		{"clock in the past", broker, func() *tls.Config {
+			config := own.TLS("mqtt")
+			config.Time = func() time.Time { return time.Now().Add(-20 * year) }
+			return config
+		}, protocol.TimeOff},
+		{"revoked", denying, func() *tls.Config { return own.TLS("mqtt") }, protocol.LinkRefused},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			states := make(chan link.State, 100)
+			l := link.New(link.Config{Address: c.address, TLS: c.tls, Terminal: own.Key(), Software: "test", Now: time.Now, Outbox: openOutbox(t)},
+				link.Handlers{State: func(s link.State) { states <- s }}, quiet)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- l.Run(ctx) }()
+			if s := get(t, states); s.Up || s.Cause != c.want || s.Err == nil {
+				t.Errorf("got %+v, want %q", s, c.want)
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		})
+	}
+}
+
+// clientOf trusts what own trusts and shows the other's certificate.
+func clientOf(other, own *identity.Identity) *tls.Config {
+	config := other.TLS("mqtt")
+	config.RootCAs = own.TLS().RootCAs
+	return config
+}
