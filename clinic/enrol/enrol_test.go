@@ -263,7 +263,7 @@ func TestEnrollRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fresh, used, unknown := c.voucher(t), c.voucher(t), register.Voucher{ID: protocol.NewNonce(), Secret: make([]byte, 32)}
+	used, fresh, unknown := c.voucher(t), c.voucher(t), register.Voucher{ID: protocol.NewNonce(), Secret: make([]byte, 32)}
 	cloned := newKey(t)
 	certificates(t, do(t, c.client(t, nil), http.MethodPost, c.url+protocol.PathEnroll, &used, typeRequest, csr(t, cloned)))
 	for _, tc := range []struct {

@@ -56,8 +56,13 @@ func voucherSubject(id protocol.Nonce) string { return fmt.Sprintf("voucher %x",
 
 // Enrol lets the terminal whose request this is in, by the right of a voucher, and returns its certificate. It happens
 // whole or not at all. A refusal carries a code: protocol.IdentityVoucher (not known, or the secret is wrong),
-// IdentityVoucherOld, IdentityVoucherUsed, IdentityClone (the key is or was another enrolment's), or LinkRefused with ErrRevoked.
+// IdentityVoucherOld (expired, or issued before
+// one that was used for the home), IdentityVoucherUsed, IdentityClone (the key is or was another enrolment's), or LinkRefused with ErrRevoked.
 func (r *Register) Enrol(ctx context.Context, id protocol.Nonce, secret []byte, request *authority.Request, issue Issue) (*x509.Certificate, error) {
+	// Strangers without a voucher do not get as far as the one writer that all share.
+	if _, err := proven(ctx, r.store.Read(), id, secret); err != nil {
+		return nil, err
+	}
 	var certificate *x509.Certificate
 	var home string
 	err := r.store.Write(ctx, func(tx *sql.Tx) (err error) {
@@ -99,36 +104,55 @@ func (r *Register) noteRefusal(ctx context.Context, id protocol.Nonce, home stri
 	})
 }
 
-// mayEnrol decides. It sets home once the voucher's secret was proven.
-func (r *Register) mayEnrol(ctx context.Context, tx *sql.Tx, id protocol.Nonce, secret []byte, key protocol.KeyHash, home *string) (again bool, err error) {
-	var hash, usedKey []byte
-	var of string
-	var expires int64
-	err = tx.QueryRowContext(ctx, "SELECT hash, home, expires, used_key FROM vouchers WHERE id = ?", id[:]).Scan(&hash, &of, &expires, &usedKey)
+// voucher is what is stored of one.
+type voucher struct {
+	home    string
+	expires int64
+	usedKey []byte // nil if it was not used
+	late    bool   // a later one for the same home was used: whoever finds this one must not push that terminal out
+}
+
+// proven returns the voucher whose secret this is.
+func proven(ctx context.Context, q queryer, id protocol.Nonce, secret []byte) (v voucher, err error) {
+	var hash []byte
+	err = q.QueryRowContext(ctx, `SELECT hash, home, expires, used_key, EXISTS (
+			SELECT 1 FROM vouchers AS later WHERE later.home = v.home AND later.created > v.created AND later.used IS NOT NULL
+		) FROM vouchers AS v WHERE id = ?`, id[:]).Scan(&hash, &v.home, &v.expires, &v.usedKey, &v.late)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return false, fmt.Errorf("read voucher: %w", err)
+		return voucher{}, fmt.Errorf("read voucher: %w", err)
 	}
 	presented := sha256.Sum256(secret)
 	if subtle.ConstantTimeCompare(presented[:], hash) != 1 { // also when there is no such voucher
-		return false, refuse(protocol.IdentityVoucher, "the voucher is not known")
+		return voucher{}, refuse(protocol.IdentityVoucher, "the voucher is not known")
 	}
-	*home = of
+	return v, nil
+}
+
+// mayEnrol decides. It sets home once the voucher's secret was proven.
+func (r *Register) mayEnrol(ctx context.Context, tx *sql.Tx, id protocol.Nonce, secret []byte, key protocol.KeyHash, home *string) (again bool, err error) {
+	v, err := proven(ctx, tx, id, secret)
+	if err != nil {
+		return false, err
+	}
+	*home = v.home
 	terminal, err := byTerminal(ctx, tx, key)
 	known := err == nil
 	if !known && !errors.Is(err, ErrNotFound) {
 		return false, err
 	}
 	switch {
-	case usedKey != nil && string(usedKey) != string(key[:]):
+	case v.usedKey != nil && string(v.usedKey) != string(key[:]):
 		return false, refuse(protocol.IdentityVoucherUsed, "the voucher was used for another key")
-	case usedKey != nil && !terminal.Revoked.IsZero():
+	case v.usedKey != nil && !terminal.Revoked.IsZero():
 		return false, revokedError(key)
-	case usedKey != nil:
+	case v.usedKey != nil:
 		return true, nil // its reply was lost; the voucher's time is not asked again, the key is already in
-	case r.now().UnixMilli() >= expires:
+	case r.now().UnixMilli() >= v.expires:
 		return false, refuse(protocol.IdentityVoucherOld, "the voucher has expired")
 	case known:
 		return false, refuse(protocol.IdentityClone, "the key was enrolled before")
+	case v.late:
+		return false, refuse(protocol.IdentityVoucherOld, "a later voucher for the home was used")
 	}
 	return false, nil
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -188,6 +189,12 @@ func TestEnrolRefused(t *testing.T) {
 			mustEnrol(t, c, c.voucher(t, "a"), newRequest(t))
 			return c.voucher(t, "a"), r
 		}},
+		"older than the one that was used for the home": {protocol.IdentityVoucherOld, true, func(t *testing.T, c *clinic) (Voucher, *authority.Request) {
+			lost := c.voucher(t, "a")
+			c.clock = c.clock.Add(time.Minute)
+			mustEnrol(t, c, c.voucher(t, "a"), newRequest(t))
+			return lost, newRequest(t)
+		}},
 		"again after it was revoked": {protocol.LinkRefused, true, func(t *testing.T, c *clinic) (Voucher, *authority.Request) {
 			r, v := newRequest(t), c.voucher(t, "a")
 			mustEnrol(t, c, v, r)
@@ -258,6 +265,22 @@ func TestRefusalsAreBounded(t *testing.T) {
 	}
 	if got := len(c.audited(t)) - before; got != maxNoted {
 		t.Errorf("%d audit entries, want %d", got, maxNoted)
+	}
+}
+
+// TestStrangersDoNotWrite: who has no voucher is refused without a turn at the database's one writer.
+func TestStrangersDoNotWrite(t *testing.T) {
+	c := open(t)
+	v := c.voucher(t, "a")
+	v.Secret[0] ^= 1
+	err := c.store.Write(t.Context(), func(*sql.Tx) error {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := c.enrol(ctx, v, newRequest(t))
+		return err
+	})
+	if protocol.CodeOf(err) != protocol.IdentityVoucher {
+		t.Errorf("while another writes: %v", err)
 	}
 }
 
