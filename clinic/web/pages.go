@@ -134,8 +134,21 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request) {
 		s.broken(w, r, err)
 		return
 	}
+	s.leaveBefore(r)
 	setCookie(w, r, session, expires)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+// leaveBefore ends the session that the browser had until now: nobody could any more, and it may be another person's.
+func (s *Server) leaveBefore(r *http.Request) {
+	cookie, err := r.Cookie(cookieName(r))
+	if err != nil {
+		return
+	}
+	if err := s.o.Sessions.leave(r.Context(), cookie.Value); err != nil {
+		s.o.Log.Error("former session cannot be ended; it ends by its time", "error", err)
+	}
+	s.dismiss(cookie.Value)
 }
 
 func (s *Server) leave(w http.ResponseWriter, r *http.Request) {

@@ -99,6 +99,16 @@ func (s *Sessions) enter(ctx context.Context, token string) (session string, exp
 	session, hash := newToken()
 	now := s.now()
 	expires = now.Add(SessionLife)
+	// Strangers who try tokens do not get as far as the one writer that all share.
+	var usable int
+	err = s.store.Read().QueryRowContext(ctx, "SELECT count(*) FROM web_links WHERE hash = ? AND used IS NULL AND expires > ?",
+		hashToken(token), now.UnixMilli()).Scan(&usable)
+	if err == nil && usable == 0 {
+		err = ErrLink
+	}
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("sign in: %w", err)
+	}
 	err = s.store.Write(ctx, func(tx *sql.Tx) error {
 		var person string
 		err := tx.QueryRowContext(ctx, "UPDATE web_links SET used = ?1 WHERE hash = ?2 AND used IS NULL AND expires > ?1 RETURNING person",

@@ -3,6 +3,7 @@ package web
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"io"
@@ -123,6 +124,39 @@ func TestSignIn(t *testing.T) {
 	}
 	if got, want := c.audit.What(), []string{audit.SignInLinkIssued, audit.PersonSignedIn, audit.PersonSignedOut}; !slices.Equal(got, want) {
 		t.Errorf("audit %v, want %v", got, want)
+	}
+}
+
+// Who signs in anew leaves no session behind that nobody can end.
+func TestSignInAgain(t *testing.T) {
+	c := newClinic(t)
+	former, _, err := c.sessions.enter(t.Context(), strings.TrimPrefix(c.link(), c.server.URL+"/enter/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := c.client()
+	if status, _, _ := c.request(client, http.MethodGet, c.link(), "", map[string]string{"Cookie": "vindu=" + former}); status != http.StatusOK {
+		t.Fatalf("second link: %d", status)
+	}
+	if status, _, _ := c.get(client, "/api/session"); status != http.StatusNoContent {
+		t.Errorf("the new session: %d", status)
+	}
+	if _, _, err := c.sessions.person(t.Context(), former); !errors.Is(err, errNoSession) {
+		t.Errorf("the former session goes on: %v", err)
+	}
+}
+
+// Who tries tokens is refused without a turn at the database's one writer.
+func TestStrangersDoNotWrite(t *testing.T) {
+	c := newClinic(t)
+	err := c.sessions.store.Write(t.Context(), func(*sql.Tx) error {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, _, err := c.sessions.enter(ctx, "unknown")
+		return err
+	})
+	if !errors.Is(err, ErrLink) {
+		t.Errorf("while another writes: %v", err)
 	}
 }
 
