@@ -23,6 +23,9 @@ func open(t *testing.T, disk *statetest.Disk) *state.Dir {
 	return dir
 }
 
+// longAgo is when software was built whose system clock is plausible in a bubble.
+var longAgo = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // In a synctest bubble the system's clock begins at midnight of 2000-01-01: a terminal without a clock battery.
 func TestFloor(t *testing.T) {
 	built := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
@@ -84,12 +87,12 @@ func TestOffset(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				clock := New(open(t, statetest.New()), time.Unix(0, 0), quiet)
+				clock := New(open(t, statetest.New()), longAgo, quiet)
 				if _, known := clock.Offset(); known || clock.Off() {
 					t.Error("an offset before the clinic was heard")
 				}
 				before := clock.Now()
-				if err := clock.Observe(time.Now().Add(c.ahead-time.Second), 2*time.Second); err != nil {
+				if err := clock.Observe(time.Now().Add(c.ahead-time.Second), 2*time.Second); err != nil { // the middle of the round trip
 					t.Fatal(err)
 				}
 				time.Sleep(time.Hour) // allowed: of the bubble
@@ -97,10 +100,7 @@ func TestOffset(t *testing.T) {
 					t.Errorf("offset %v %v, off %v; want %v, off %v", got, known, clock.Off(), c.ahead, c.off)
 				}
 				// The clinic moves the clock forward, never back.
-				want := before.Add(time.Hour)
-				if ahead := c.ahead - time.Second; ahead > 0 {
-					want = want.Add(ahead)
-				}
+				want := before.Add(time.Hour + max(c.ahead, 0))
 				if got := clock.Now(); !got.Equal(want) {
 					t.Errorf("now %v, want %v", got, want)
 				}
@@ -113,7 +113,7 @@ func TestOffset(t *testing.T) {
 func TestWear(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := statetest.New()
-		clock := New(open(t, disk), time.Unix(0, 0), quiet)
+		clock := New(open(t, disk), longAgo, quiet)
 		writes := func() int { return disk.Steps() }
 		if err := clock.Observe(time.Now(), 0); err != nil {
 			t.Fatal(err)
@@ -138,7 +138,7 @@ func TestWear(t *testing.T) {
 func TestDiskFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := statetest.New()
-		clock := New(open(t, disk), time.Unix(0, 0), quiet)
+		clock := New(open(t, disk), time.Now().Add(time.Minute), quiet) // the system's clock was never set
 		disk.Fail("write", syscall.ENOSPC)
 		told := time.Now().Add(time.Hour)
 		if err := clock.Observe(told, 0); !errors.Is(err, syscall.ENOSPC) {
@@ -151,10 +151,66 @@ func TestDiskFull(t *testing.T) {
 		if err := clock.Observe(told, 0); err != nil {
 			t.Error(err)
 		}
-		if got := New(open(t, disk.After(statetest.Everything)), time.Unix(0, 0), quiet).Now(); !got.Equal(told) {
+		if got := New(open(t, disk.After(statetest.Everything)), longAgo, quiet).Now(); !got.Equal(told) {
 			t.Errorf("after a restart: %v", got)
 		}
 	})
+}
+
+// TestClinicWrong: a clinic whose own clock is wrong for a while does not lock its terminals out.
+func TestClinicWrong(t *testing.T) {
+	const year, day = 365 * 24 * time.Hour, 24 * time.Hour
+	for _, c := range []struct {
+		name   string
+		built  time.Time
+		ahead  time.Duration // what the clinic tells, of ours
+		every  time.Duration
+		times  int
+		follow bool // at once after that
+		keep   bool // after a restart
+		refuse bool
+	}{
+		{"a year ahead, once", longAgo, year, time.Hour, 1, false, false, false},
+		{"a year ahead, for five hours", longAgo, year, time.Hour, 5, false, false, false},
+		{"a year ahead, for seven hours", longAgo, year, time.Hour, 8, true, true, false},
+		{"a year ahead, our clock was never set", longAgo.Add(2 * year), 2 * year, time.Hour, 1, true, true, false},
+		{"ten days ahead, once", longAgo, 10 * day, time.Hour, 1, true, false, false},
+		{"a minute ahead", longAgo, time.Minute, time.Hour, 1, true, true, false},
+		{"a thousand years ahead", longAgo, 290 * year, time.Hour, 8, false, false, true},
+		{"a year behind", longAgo, -year, time.Hour, 8, false, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				disk := statetest.New()
+				clock := New(open(t, disk), c.built, quiet)
+				follows := func(clock *Clock) bool { return clock.Now().Sub(time.Now()) == c.ahead && c.ahead > 0 }
+				for i := range c.times {
+					if i > 0 {
+						time.Sleep(c.every) // allowed: of the bubble
+					}
+					if err := clock.Observe(time.Now().Add(c.ahead), 0); errors.Is(err, ErrImplausible) != c.refuse {
+						t.Fatal(err)
+					}
+				}
+				if got := follows(clock); got != c.follow {
+					t.Errorf("now is %v ahead, want to follow: %v", clock.Now().Sub(time.Now()), c.follow)
+				}
+				restarted := New(open(t, disk.After(statetest.Everything)), longAgo, quiet)
+				if got := follows(restarted); got != c.keep {
+					t.Errorf("after a restart now is %v ahead, want to keep: %v", restarted.Now().Sub(time.Now()), c.keep)
+				}
+				if c.keep {
+					return
+				}
+				if err := clock.Observe(time.Now(), 0); err != nil {
+					t.Fatal(err)
+				}
+				if clock.Off() || !clock.Now().Equal(time.Now()) {
+					t.Errorf("not healed when the clinic is right again: %v", clock.Now())
+				}
+			})
+		})
+	}
 }
 
 func TestBuilt(t *testing.T) {

@@ -21,9 +21,9 @@ type Clinic interface {
 
 // When a renewal happens, and how often the clinic's time is asked for.
 const (
-	renewAfter   = 2.0 / 3  // of the certificate's life: day 20 of 30
-	renewSpread  = 1.0 / 15 // of its life, at random on top: two days of 30, so that a fleet set up in one day does not renew in one minute
-	refreshEvery = 12 * time.Hour
+	renewAfter   = 2.0 / 3   // of the certificate's life: day 20 of 30
+	renewSpread  = 1.0 / 15  // of its life, at random on top: two days of 30, so that a fleet set up in one day does not renew in one minute
+	refreshEvery = time.Hour // for the clock: a wrong one is healed within the hour
 	retryFirst   = 10 * time.Second
 	retryMost    = time.Hour
 )
@@ -102,7 +102,7 @@ func (r *Renewer) Run(ctx context.Context) error {
 
 // rest returns how long nothing is due.
 func (r *Renewer) rest(spread float64, refreshed time.Time) time.Duration {
-	wait := refreshEvery - time.Since(refreshed)
+	wait := refreshEvery*9/10 + rand.N(refreshEvery/5) - time.Since(refreshed) // spread, as terminals that started together ask together
 	if c := r.Identity.Certificate(); c != nil {
 		wait = min(wait, RenewAt(c, spread).Sub(r.Identity.now()))
 	}
@@ -127,7 +127,7 @@ func (r *Renewer) work(ctx context.Context, g *Grant, spread float64, asked bool
 			return nil
 		}
 	}
-	if !refreshed.IsZero() && time.Since(*refreshed) < refreshEvery {
+	if !refreshed.IsZero() && time.Since(*refreshed) < refreshEvery*9/10 {
 		return nil
 	}
 	settings, took, err := r.Clinic.Settings(ctx, g)
