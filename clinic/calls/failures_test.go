@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -360,6 +362,33 @@ func (w *world) start2(t *testing.T) Started {
 		<-w.link.sent
 	}
 	return w.start(t)
+}
+
+// TestBoundsAtOnce: who rings often enough at the same instant has no more calls than who rings one by one.
+func TestBoundsAtOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		var started, refused atomic.Int64
+		var group sync.WaitGroup
+		for range 8 * maxPerPerson {
+			group.Go(func() {
+				switch _, err := w.Start(context.Background(), request()); {
+				case err == nil:
+					started.Add(1)
+				case errors.Is(err, ErrTooMany):
+					refused.Add(1)
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		if started.Load() != maxPerPerson {
+			t.Errorf("%d calls at once, at most %d", started.Load(), maxPerPerson)
+		}
+		if len(w.begun) != 0 {
+			t.Errorf("%v still begun", w.begun)
+		}
+	})
 }
 
 func TestBounds(t *testing.T) {

@@ -81,6 +81,7 @@ type Service struct {
 	stopped bool // out and endings are, or are about to be, closed
 	seq     uint64
 	calls   map[protocol.CallID]*call
+	begun   map[string]int // by person: calls that have room, and are in calls once their record is made
 	subs    map[*subscription]struct{}
 }
 
@@ -129,7 +130,7 @@ func New(records *Records, link Link, homes Register, a Authority, relay Relay, 
 		out: make(chan outgoing, outQueue), endings: make(chan finishedCall, maxCalls),
 		// Ascending also over a restart, so that a page that comes back misses nothing.
 		seq:   uint64(time.Now().UnixMicro()),
-		calls: make(map[protocol.CallID]*call), subs: make(map[*subscription]struct{}),
+		calls: make(map[protocol.CallID]*call), begun: make(map[string]int), subs: make(map[*subscription]struct{}),
 	}
 }
 
@@ -246,6 +247,7 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 		return Started{}, fmt.Errorf("start call: %w", err)
 	}
 	if err := s.records.begin(ctx, rec); err != nil {
+		s.makeRoom(r.Person.ID)
 		return Started{}, fmt.Errorf("start call: its record could not be made: %w", err)
 	}
 	s.add(c)
@@ -275,14 +277,17 @@ func (s *Service) fail(ctx context.Context, rec *Record, code protocol.Code, cau
 	return &Failure{Call: rec.Call, Code: code, Err: cause}
 }
 
-// room says whether a person may have one more call.
+// room says whether a person may have one more call. If so it is taken, until add or makeRoom.
 func (s *Service) room(person string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
 		return ErrStopped
 	}
-	running, own := 0, 0
+	running, own := 0, s.begun[person]
+	for _, n := range s.begun {
+		running += n
+	}
 	for _, c := range s.calls {
 		if c.state == Ended {
 			continue
@@ -295,12 +300,26 @@ func (s *Service) room(person string) error {
 	if running >= maxCalls || own >= maxPerPerson {
 		return fmt.Errorf("calls that run: %w", ErrTooMany)
 	}
+	s.begun[person]++
 	return nil
+}
+
+func (s *Service) makeRoom(person string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unbegin(person)
+}
+
+func (s *Service) unbegin(person string) {
+	if s.begun[person]--; s.begun[person] == 0 {
+		delete(s.begun, person)
+	}
 }
 
 func (s *Service) add(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.unbegin(c.person.ID)
 	s.calls[c.id] = c
 	s.lookForPage(c, c.began)
 	if s.stopped {
