@@ -23,8 +23,7 @@ var (
 // memory is what has to survive a restart: which invitations were used, and which call runs. It is one document, so that
 // accepting an invitation costs one write.
 type memory struct {
-	store  Store
-	before protocol.Time // invitations issued earlier may have been used: what was known of them is lost
+	store Store
 
 	mu  sync.Mutex
 	doc memoryDoc
@@ -34,6 +33,8 @@ type memoryDoc struct {
 	Version uint           `cbor:"1,keyasint"`
 	Used    []usedNonce    `cbor:"2,keyasint"`
 	Running *runningMarker `cbor:"3,keyasint,omitempty"`
+	// Before: invitations issued earlier may have been used, what was known of them is lost. Kept, since the next start knows as little.
+	Before protocol.Time `cbor:"4,keyasint,omitempty"`
 }
 
 type usedNonce struct {
@@ -63,8 +64,7 @@ func loadMemory(store Store, now time.Time) (*memory, error) {
 		err = decodeMemory(b, &m.doc)
 	}
 	if err != nil {
-		m.doc = memoryDoc{Version: 1}
-		m.before = protocol.At(now.Add(Skew)) // as far ahead as a caller's clock may be
+		m.doc = memoryDoc{Version: 1, Before: protocol.At(now.Add(Skew))} // as far ahead as a caller's clock may be
 		return m, fmt.Errorf("memory of calls: %w", err)
 	}
 	return m, nil
@@ -87,7 +87,7 @@ func (m *memory) use(inv *protocol.Invitation, hash protocol.Hash, began, now ti
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.doc.Used = slices.DeleteFunc(m.doc.Used, func(u usedNonce) bool { return u.Until.Time().Before(now.Add(-Skew)) })
-	if inv.Issued < m.before {
+	if inv.Issued < m.doc.Before {
 		return protocol.AuthReplayed, fmt.Errorf("issued before the memory of calls was lost: %w", errReplayed)
 	}
 	if slices.ContainsFunc(m.doc.Used, func(u usedNonce) bool { return u.Nonce == inv.Nonce }) {

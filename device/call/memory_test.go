@@ -51,6 +51,34 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// TestLostMemoryStaysLost: an invitation that may have been used before the memory was lost is refused as long as it would hold,
+// also after another start, when the memory is whole again.
+func TestLostMemoryStaysLost(t *testing.T) {
+	now := time.Now().Truncate(time.Millisecond)
+	invitation := func(issued time.Time) *protocol.Invitation {
+		return &protocol.Invitation{Nonce: protocol.NewNonce(), Issued: protocol.At(issued), Expires: protocol.At(issued.Add(protocol.MaxInvitationLife))}
+	}
+	doc := &document{b: []byte("damaged")}
+	m, err := loadMemory(doc, now)
+	if err == nil {
+		t.Fatal("not noticed")
+	}
+	old := invitation(now.Add(-time.Second))
+	if code, _ := m.use(old, protocol.Hash{}, now, now); code != protocol.AuthReplayed {
+		t.Errorf("right after the loss: %q", code)
+	}
+	now = now.Add(Skew + time.Second)
+	if code, err := m.use(invitation(now), protocol.Hash{}, now, now); code != "" {
+		t.Fatalf("a new one: %s: %v", code, err)
+	}
+	if m, err = loadMemory(doc, now); err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := m.use(old, protocol.Hash{}, now, now); code != protocol.AuthReplayed {
+		t.Errorf("after another start: %q", code)
+	}
+}
+
 func FuzzMemory(f *testing.F) {
 	full, err := cbor.Marshal(memoryDoc{Version: 1, Used: []usedNonce{{protocol.Nonce{1}, 5}}, Running: &runningMarker{
 		Call: protocol.CallID{1}, Began: 4, Open: []Device{Camera}, Reason: protocol.PowerRestarted,
