@@ -168,7 +168,6 @@ type recentView struct {
 	Call     string `json:"call"`
 	Began    string `json:"began"` // RFC 3339
 	When     string `json:"when"`
-	Who      string `json:"who"`
 	Home     string `json:"home"`
 	Sentence string `json:"sentence"`
 	Duration string `json:"duration"`
@@ -177,7 +176,7 @@ type recentView struct {
 
 func (w words) recent(r calls.Record, now time.Time) recentView {
 	v := recentView{
-		Call: r.Call.String(), Began: r.Began.UTC().Format(time.RFC3339), When: w.when(r.Began, now), Who: r.Person.Party.Name,
+		Call: r.Call.String(), Began: r.Began.UTC().Format(time.RFC3339), When: w.when(r.Began, now),
 		Home: r.HomeLabel, Sentence: r.Sentence, Kind: kindOf(r.Outcome),
 	}
 	if r.Outcome == "" {

@@ -287,6 +287,16 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// What a home is called is text and nothing else.
+func TestLabelsAreText(t *testing.T) {
+	c := newClinic(t)
+	c.register.AddHome(`<script>alert(1)</script>"><b>`, webtest.NewKey())
+	_, body, _ := c.get(c.signedIn(), "/")
+	if strings.Contains(body, "<script>alert") || strings.Contains(body, `"><b>`) || !strings.Contains(body, "&lt;script&gt;alert(1)") {
+		t.Error("a label is not escaped")
+	}
+}
+
 // Calls are shown to, and ended by, nobody but the one who made them.
 func TestOthersCalls(t *testing.T) {
 	c := newClinic(t)

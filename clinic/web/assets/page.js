@@ -516,7 +516,6 @@
     const link = slot(li, "home");
     link.href = `/calls/${c.call}`;
     put(link, c.home);
-    put(slot(li, "who"), c.who);
     put(slot(li, "sentence"), c.sentence);
     put(slot(li, "duration"), c.duration);
     return li;

@@ -18,7 +18,6 @@ export interface Recent {
 	readonly call: string;
 	readonly began: string;
 	readonly when: string;
-	readonly who: string;
 	readonly home: string;
 	readonly sentence: string;
 	readonly duration: string;

@@ -66,7 +66,6 @@ function recent(c: Recent): HTMLElement {
 	const link = slot(li, "home") as HTMLAnchorElement;
 	link.href = `/calls/${c.call}`;
 	put(link, c.home);
-	put(slot(li, "who"), c.who);
 	put(slot(li, "sentence"), c.sentence);
 	put(slot(li, "duration"), c.duration);
 	return li;
