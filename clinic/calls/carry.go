@@ -100,6 +100,9 @@ func (s *Service) reported(terminal protocol.KeyHash, half *protocol.CallRecord,
 	defer s.mu.Unlock()
 	switch {
 	case half != nil:
+		if l, ok := s.lost[half.Call]; ok && l.terminal == terminal {
+			delete(s.lost, half.Call)
+		}
 		if c := s.calls[half.Call]; c != nil && c.terminal == terminal && half.By == protocol.SideTerminal {
 			s.apply(c, terminalReports, half.Outcome, nil)
 		}
@@ -169,11 +172,57 @@ func (s *Service) tell(c *call, reason protocol.Code, now time.Time) {
 	if s.stopped {
 		return
 	}
-	message := &protocol.CallIn{Version: protocol.Version, Call: c.id, Kind: protocol.KindHangUp, HangUp: &protocol.HangUp{End: signed}}
+	s.hangUp(c.id, c.terminal, signed)
+}
+
+// hangUp has a signed end sent. s.mu is held.
+func (s *Service) hangUp(call protocol.CallID, terminal protocol.KeyHash, signed []byte) {
+	message := &protocol.CallIn{Version: protocol.Version, Call: call, Kind: protocol.KindHangUp, HangUp: &protocol.HangUp{End: signed}}
 	select {
-	case s.out <- outgoing{c.terminal, message}:
+	case s.out <- outgoing{terminal, message}:
 	default:
-		s.log.Error("too many messages wait; the terminal finds out by itself that its call is over", "call", c.id)
+		s.log.Error("too many messages wait; the terminal finds out by itself that its call is over", "call", call)
+	}
+}
+
+// takeInterrupted has both ends told that a call did not survive the server: the page when it comes back, the terminal by remind.
+// s.mu is held.
+func (s *Service) takeInterrupted(now time.Time) {
+	s.lostEnd = now.Add(remindFor)
+	for _, l := range s.records.interrupted {
+		c := &call{
+			course: course{state: Ended}, id: l.id, person: Person{ID: l.person}, terminal: l.terminal, invitation: l.invitation, ended: now,
+		}
+		s.calls[l.id] = c
+		s.update(c, Update{Kind: KindEnd, Code: protocol.SignalLostClinic})
+		if l.invitation != (protocol.Hash{}) {
+			s.lost[l.id] = l
+		}
+	}
+}
+
+// remind tells terminals that a call did not survive the server. s.mu is held.
+func (s *Service) remind(up bool, now time.Time) {
+	if len(s.lost) == 0 || !up || now.Before(s.lostDue) {
+		return
+	}
+	s.lostDue = now.Add(remindEvery)
+	if now.After(s.lostEnd) {
+		clear(s.lost)
+	}
+	for id, c := range s.lost {
+		if !s.link.State(c.terminal).Online {
+			continue
+		}
+		signed, err := s.authority.SignEnd(&protocol.End{
+			Version: protocol.Version, Call: id, Terminal: c.terminal, Invitation: c.invitation, By: protocol.SideCaller,
+			Reason: protocol.SignalLostClinic, At: protocol.At(now),
+		})
+		if err != nil {
+			s.log.Error("end could not be signed; the terminal finds out by itself", "call", id, "error", err)
+			continue
+		}
+		s.hangUp(id, c.terminal, signed)
 	}
 }
 
@@ -281,6 +330,7 @@ func (s *Service) keepTimes(now time.Time) {
 	up := s.link.Up()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.remind(up, now)
 	for id, c := range s.calls {
 		if c.state == Ended {
 			if now.Sub(c.ended) >= replay {

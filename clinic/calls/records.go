@@ -32,6 +32,7 @@ var steps = []string{
 	`CREATE INDEX calls_person ON calls (person, began)`,
 	`CREATE INDEX calls_home ON calls (home, began)`,
 	`CREATE INDEX calls_running ON calls (call) WHERE ended = 0`,
+	`ALTER TABLE calls ADD COLUMN invitation BLOB`, // SHA-256 of the signed protocol.Invitation; NULL if none was sent
 }
 
 // Auditor is the part of the audit log that is written to.
@@ -44,6 +45,8 @@ type Records struct {
 	store *store.Store
 	audit Auditor
 	log   *slog.Logger
+	// interrupted are the calls that were running when the server last stopped.
+	interrupted []interrupted
 
 	mu     sync.Mutex
 	listen func(terminal protocol.KeyHash, half *protocol.CallRecord, end *protocol.EndReceipt) // the Service's
@@ -65,28 +68,39 @@ func openRecords(ctx context.Context, s *store.Store, auditor Auditor, log *slog
 	return r, nil
 }
 
+// interrupted is a call that was running when the server stopped, and of which the terminal may not know yet that it is over.
+type interrupted struct {
+	id         protocol.CallID
+	person     string
+	terminal   protocol.KeyHash
+	invitation protocol.Hash
+}
+
 func (r *Records) closeInterrupted(ctx context.Context) error {
 	return r.store.Write(ctx, func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, "SELECT call, person FROM calls WHERE ended = 0")
+		r.interrupted = nil // Write may call this again
+		rows, err := tx.QueryContext(ctx, "SELECT call, person, terminal, invitation FROM calls WHERE ended = 0")
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
-		interrupted := make(map[protocol.CallID]string)
 		for rows.Next() {
-			var id []byte
-			var person string
-			if err := rows.Scan(&id, &person); err != nil {
+			var c interrupted
+			var id, terminal, invitation []byte
+			if err := rows.Scan(&id, &c.person, &terminal, &invitation); err != nil {
 				return err
 			}
-			interrupted[protocol.CallID(id)] = person
+			copy(c.id[:], id)
+			copy(c.terminal[:], terminal)
+			copy(c.invitation[:], invitation)
+			r.interrupted = append(r.interrupted, c)
 		}
 		if err := rows.Err(); err != nil {
 			return err
 		}
-		for id, person := range interrupted {
-			r.log.Warn("call was running when the server stopped", "call", id)
-			if err := r.end(ctx, tx, id, person, ending{at: time.Now(), outcome: protocol.SignalLostClinic}); err != nil {
+		for _, c := range r.interrupted {
+			r.log.Warn("call was running when the server stopped", "call", c.id)
+			if err := r.end(ctx, tx, c.id, c.person, ending{at: time.Now(), outcome: protocol.SignalLostClinic}); err != nil {
 				return err
 			}
 		}
@@ -94,13 +108,13 @@ func (r *Records) closeInterrupted(ctx context.Context) error {
 	})
 }
 
-// begin commits a new call's record.
-func (r *Records) begin(ctx context.Context, rec *Record) error {
+// begin commits a new call's record. invitation is nil if none is sent.
+func (r *Records) begin(ctx context.Context, rec *Record, invitation []byte) error {
 	return r.store.Write(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO calls (call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only, began)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		if _, err := tx.ExecContext(ctx, `INSERT INTO calls (call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only, began, invitation)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			rec.Call[:], rec.Person.ID, rec.Person.Party.Name, rec.Person.Party.Role, rec.Person.Party.Organisation,
-			rec.Home, rec.HomeLabel, rec.Terminal[:], nonNil(rec.SPKI), rec.Errand, rec.RelayOnly, int64(protocol.At(rec.Began))); err != nil {
+			rec.Home, rec.HomeLabel, rec.Terminal[:], nonNil(rec.SPKI), rec.Errand, rec.RelayOnly, int64(protocol.At(rec.Began)), invitation); err != nil {
 			return err
 		}
 		return r.audit.AppendTx(ctx, tx, audit.Entry{

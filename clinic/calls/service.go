@@ -28,7 +28,9 @@ const (
 	invitationLife = time.Minute
 	tick           = 250 * time.Millisecond // how exactly these times are kept
 	storeTimeout   = 10 * time.Second
-	farewell       = 2 * time.Second // to tell terminals when the server stops
+	farewell       = 2 * time.Second  // to tell terminals when the server stops
+	remindFor      = 20 * time.Second // how long terminals are told that a call did not survive the server
+	remindEvery    = time.Second
 )
 
 // Bounds.
@@ -83,6 +85,10 @@ type Service struct {
 	calls   map[protocol.CallID]*call
 	begun   map[string]int // by person: calls that have room, and are in calls once their record is made
 	subs    map[*subscription]struct{}
+	// lost are calls that did not survive the server's last stop. Their terminals are told until they report or remindFor is over: what
+	// the broker remembers of a terminal's presence may be older than its connection.
+	lost             map[protocol.CallID]interrupted
+	lostEnd, lostDue time.Time
 }
 
 // call is one that runs, or ended not longer ago than replay.
@@ -131,6 +137,7 @@ func New(records *Records, link Link, homes Register, a Authority, relay Relay, 
 		// Ascending also over a restart, so that a page that comes back misses nothing.
 		seq:   uint64(time.Now().UnixMicro()),
 		calls: make(map[protocol.CallID]*call), begun: make(map[string]int), subs: make(map[*subscription]struct{}),
+		lost: make(map[protocol.CallID]interrupted),
 	}
 }
 
@@ -138,6 +145,9 @@ func New(records *Records, link Link, homes Register, a Authority, relay Relay, 
 func (s *Service) Run(ctx context.Context) error {
 	s.records.setListener(s.reported)
 	defer s.records.setListener(nil)
+	s.mu.Lock()
+	s.takeInterrupted(time.Now())
+	s.mu.Unlock()
 	// What is on its way when the server stops is still done.
 	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -246,7 +256,7 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 	if err := s.room(r.Person.ID); err != nil {
 		return Started{}, fmt.Errorf("start call: %w", err)
 	}
-	if err := s.records.begin(ctx, rec); err != nil {
+	if err := s.records.begin(ctx, rec, c.invitation[:]); err != nil {
 		s.makeRoom(r.Person.ID)
 		return Started{}, fmt.Errorf("start call: its record could not be made: %w", err)
 	}
@@ -266,7 +276,7 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 
 // fail puts a call on the record that could not even be tried.
 func (s *Service) fail(ctx context.Context, rec *Record, code protocol.Code, cause error) error {
-	err := s.records.begin(ctx, rec)
+	err := s.records.begin(ctx, rec, nil)
 	if err == nil {
 		err = s.records.finish(ctx, rec.Call, rec.Person.ID, ending{at: time.Now(), outcome: code})
 	}

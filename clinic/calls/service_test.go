@@ -531,12 +531,23 @@ func TestServerDies(t *testing.T) {
 		defer again.store.Close()
 		defer again.stop()
 		again.recorded(t, s.Call, protocol.SignalLostClinic)
+		again.ended(t, s.Call, protocol.SignalLostClinic) // the page, as soon as it is back
+		// The terminal, which may not even know yet that the server was away, is told until it says that it knows.
+		pass(2 * tick)
+		again.told(t, s, protocol.SignalLostClinic)
+		pass(remindEvery + tick)
+		again.told(t, s, protocol.SignalLostClinic)
 		again.report(t, &protocol.EndReceipt{Version: protocol.Version, Call: s.Call, End: w.signedEnd(t, s, protocol.SignalLostClinic, key)})
 		again.report(t, &protocol.CallRecord{Version: protocol.Version, Call: s.Call, By: protocol.SideTerminal, Began: 5, Outcome: protocol.SignalLostClinic})
 		rec := again.recorded(t, s.Call, protocol.SignalLostClinic)
 		if rec.TerminalEnd == nil || rec.TerminalHalf == nil {
 			t.Errorf("record %+v", rec)
 		}
+		for len(again.link.sent) > 0 {
+			<-again.link.sent
+		}
+		pass(3 * remindEvery)
+		again.untold(t)
 	})
 }
 
