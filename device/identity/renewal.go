@@ -26,6 +26,7 @@ const (
 	refreshEvery = time.Hour // for the clock: a wrong one is healed within the hour
 	retryFirst   = 10 * time.Second
 	retryMost    = time.Hour
+	askedEvery   = time.Minute // a command to renew is not signed: repeated, it must not wear the storage out or keep the link restarting
 )
 
 // Renewer keeps the certificate fresh, and the clock compared with the clinic's.
@@ -67,6 +68,7 @@ func (r *Renewer) Run(ctx context.Context) error {
 	var refreshed time.Time // by the monotonic clock
 	failures := 0
 	asked := false
+	var obeyed time.Time // when that was last done at once
 	for {
 		changed := r.Identity.Changed()
 		wait := refreshEvery
@@ -91,7 +93,12 @@ func (r *Renewer) Run(ctx context.Context) error {
 		case <-timer.C:
 		case <-changed:
 		case <-r.now:
-			asked = true
+			timer.Reset(askedEvery - time.Since(obeyed))
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+			asked, obeyed = true, time.Now()
 		case <-ctx.Done():
 			timer.Stop()
 			return nil

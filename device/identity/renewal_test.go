@@ -170,6 +170,30 @@ func TestRenewNow(t *testing.T) {
 	})
 }
 
+// TestRenewOverAndOver: the command to renew is not signed, and whoever repeats it gets no renewal for each.
+func TestRenewOverAndOver(t *testing.T) {
+	renewing(t, true, func(t *testing.T, r *identity.Renewer, c *clinicLine) {
+		for _, down := range []bool{false, true} {
+			c.down.Store(down)
+			before := c.tries.Load()
+			for range 600 {
+				r.RenewNow()
+				pass(time.Second)
+			}
+			if n := c.tries.Load() - before; n > 11 {
+				t.Errorf("clinic down %v: %d tries in ten minutes", down, n)
+			}
+		}
+		c.down.Store(false)
+		before := len(c.renewals.all())
+		r.RenewNow()
+		pass(2 * time.Minute)
+		if len(c.renewals.all()) == before {
+			t.Error("not renewed within two minutes")
+		}
+	})
+}
+
 // TestEnrolledLater: Run waits for enrolment, and begins at once.
 func TestEnrolledLater(t *testing.T) {
 	renewing(t, false, func(t *testing.T, _ *identity.Renewer, c *clinicLine) {
