@@ -15,6 +15,10 @@ import (
 // maxNonces bounds how many invitations are remembered: at most this many calls within the life of an invitation.
 const maxNonces = 512
 
+// remembered is for how long beyond its time an invitation is remembered where there is room: the terminal's clock may be set ahead and
+// back again by who owns the network, and what was forgotten in between would be new.
+const remembered = 24 * time.Hour
+
 var (
 	errReplayed = errors.New("the invitation was used before")
 	errTooMany  = errors.New("too many invitations within two minutes")
@@ -86,7 +90,10 @@ func decodeMemory(b []byte, doc *memoryDoc) error {
 func (m *memory) use(inv *protocol.Invitation, hash protocol.Hash, began, now time.Time) (protocol.Code, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.doc.Used = slices.DeleteFunc(m.doc.Used, func(u usedNonce) bool { return u.Until.Time().Before(now.Add(-Skew)) })
+	m.forget(now.Add(-remembered))
+	if len(m.doc.Used) >= maxNonces {
+		m.forget(now.Add(-Skew))
+	}
 	if inv.Issued < m.doc.Before {
 		return protocol.AuthReplayed, fmt.Errorf("issued before the memory of calls was lost: %w", errReplayed)
 	}
@@ -104,6 +111,11 @@ func (m *memory) use(inv *protocol.Invitation, hash protocol.Hash, began, now ti
 		return protocol.StorageFull, err
 	}
 	return "", nil
+}
+
+// forget drops what ended before until. m.mu is held.
+func (m *memory) forget(until time.Time) {
+	m.doc.Used = slices.DeleteFunc(m.doc.Used, func(u usedNonce) bool { return u.Until.Time().Before(until) })
 }
 
 // opening notes on disk that a device is about to be opened.

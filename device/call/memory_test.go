@@ -51,6 +51,36 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// TestClockAheadAndBack: an invitation counts once also if the clock went ahead, another call came, and the clock went back.
+func TestClockAheadAndBack(t *testing.T) {
+	now := time.Now().Truncate(time.Millisecond)
+	m, err := loadMemory(&document{}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	use := func(inv *protocol.Invitation, at time.Time) protocol.Code {
+		code, _ := m.use(inv, protocol.Hash{}, at, at)
+		return code
+	}
+	invitation := func(issued time.Time) *protocol.Invitation {
+		return &protocol.Invitation{Nonce: protocol.NewNonce(), Issued: protocol.At(issued), Expires: protocol.At(issued.Add(time.Minute))}
+	}
+	first := invitation(now)
+	if code := use(first, now); code != "" {
+		t.Fatal(code)
+	}
+	if code := use(invitation(now.Add(10*time.Second)), now.Add(2*time.Minute+5*time.Second)); code != "" {
+		t.Fatal(code)
+	}
+	if code := use(first, now.Add(20*time.Second)); code != protocol.AuthReplayed {
+		t.Errorf("a second time: %q", code)
+	}
+	now = now.Add(remembered + time.Hour)
+	if code := use(invitation(now), now); code != "" || len(m.doc.Used) != 1 {
+		t.Errorf("a day later %d are remembered, code %q", len(m.doc.Used), code)
+	}
+}
+
 // TestLostMemoryStaysLost: an invitation that may have been used before the memory was lost is refused as long as it would hold,
 // also after another start, when the memory is whole again.
 func TestLostMemoryStaysLost(t *testing.T) {
