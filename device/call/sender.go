@@ -32,6 +32,7 @@ type sender struct {
 type outgoing struct {
 	m     *protocol.CallOut
 	until time.Time
+	tried bool // and said so
 }
 
 func newSender(to Sender, log *slog.Logger) *sender {
@@ -54,7 +55,7 @@ func (s *sender) send(m *protocol.CallOut) {
 		s.log.Warn("call message dropped: too many wait", "call", s.queue[drop].m.Call, "kind", s.queue[drop].m.Kind)
 		s.queue = append(s.queue[:drop], s.queue[drop+1:]...)
 	}
-	s.queue = append(s.queue, outgoing{m, time.Now().Add(messageLife)})
+	s.queue = append(s.queue, outgoing{m: m, until: time.Now().Add(messageLife)})
 	s.mu.Unlock()
 	s.poke()
 }
@@ -100,7 +101,9 @@ func (s *sender) flush(ctx context.Context) bool {
 		cancel()
 		if err != nil {
 			if !errors.Is(err, protocol.ErrTooLarge) && !errors.Is(err, protocol.ErrMalformed) {
-				s.log.Info("call message not sent yet", "call", o.m.Call, "kind", o.m.Kind, "error", err)
+				if !o.tried {
+					s.log.Info("call message not sent yet", "call", o.m.Call, "kind", o.m.Kind, "error", err)
+				}
 				return true
 			}
 			s.log.Error("call message dropped", "call", o.m.Call, "kind", o.m.Kind, "error", err)
@@ -115,6 +118,7 @@ func (s *sender) first() (outgoing, bool) {
 	now := time.Now()
 	for len(s.queue) > 0 {
 		if o := s.queue[0]; now.Before(o.until) {
+			s.queue[0].tried = true
 			return o, true
 		}
 		s.log.Warn("call message dropped: too old", "call", s.queue[0].m.Call, "kind", s.queue[0].m.Kind)
