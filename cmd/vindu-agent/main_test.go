@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"vindu/device/agent"
+	"vindu/device/state"
+	"vindu/media/sound"
+	"vindu/protocol"
+)
+
+func TestCommands(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good := write("good.toml", "state = \"state\"\n")
+	bad := write("bad.toml", "state = \"state\"\n[call]\nrign = \"5s\"\n")
+	preview := write("preview.toml", "state = \"state\"\n[devices]\ndisplay = \"memory\"\n[preview]\nlisten = \"192.0.2.1:80\"\n")
+	for _, test := range []struct {
+		name  string
+		args  []string
+		in    string
+		usage bool
+		says  []string
+	}{
+		{"nothing", nil, "", true, []string{"command"}},
+		{"unknown command", []string{"fly"}, "", true, []string{"fly"}},
+		{"unknown flag", []string{"run", "-fast"}, "", true, []string{"fast"}},
+		{"too many words", []string{"run", "now"}, "", true, []string{"now"}},
+		{"a flag of another command", []string{"run", "-voucher-file", "x"}, "", true, []string{"voucher-file"}},
+		{"no configuration", []string{"run", "-config", filepath.Join(dir, "none")}, "", false, []string{"none", "vindu-agent config"}},
+		{"bad configuration", []string{"run", "-config", bad}, "", false, []string{bad, "line 3", "call.rign"}},
+		{"preview elsewhere than on loopback", []string{"run", "-config", preview}, "", false, []string{"preview.listen"}},
+		{"enrol without a voucher", []string{"enrol", "-config", good}, "", true, []string{"voucher-file"}},
+		{"enrol with a voucher that is not there", []string{"enrol", "-config", good, "-voucher-file", filepath.Join(dir, "none")}, "", false, []string{"none"}},
+		{"enrol with half a voucher", []string{"enrol", "-config", good, "-voucher-file", "-"}, "vindu-voucher-1.AAAA", false, []string{"voucher", "all of the text"}},
+		{"enrol with a flood", []string{"enrol", "-config", good, "-voucher-file", "-"}, strings.Repeat("x", 1<<20), false, []string{"voucher"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out, errOut bytes.Buffer
+			err := command(t.Context(), test.args, strings.NewReader(test.in), &out, &errOut)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if errors.Is(err, errUsage) != test.usage {
+				t.Errorf("wrong usage: %v, want %v", !test.usage, test.usage)
+			}
+			for _, s := range test.says {
+				if !strings.Contains(err.Error(), s) {
+					t.Errorf("%q does not say %q", err, s)
+				}
+			}
+			if out.Len() > 0 {
+				t.Errorf("printed %q", out.String())
+			}
+		})
+	}
+	if _, err := os.Stat(filepath.Join(dir, "state")); err == nil {
+		t.Error("a command that failed left a state folder")
+	}
+}
+
+func TestPrints(t *testing.T) {
+	for _, test := range []struct{ command, says string }{{"config", "[devices]"}, {"version", "vindu-agent " + version}, {"help", "usage"}} {
+		var out bytes.Buffer
+		if err := command(t.Context(), []string{test.command}, nil, &out, nil); err != nil || !strings.Contains(out.String(), test.says) {
+			t.Errorf("%s: %v, %q", test.command, err, out.String())
+		}
+	}
+	// What "config" prints is a configuration.
+	if _, err := agent.ParseConfig([]byte(agent.Example)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEnrolWhileAnotherHoldsTheState(t *testing.T) {
+	cfg := agent.Default()
+	cfg.State = t.TempDir()
+	dir, err := state.Open(cfg.State)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	v := &protocol.Voucher{
+		Version: protocol.Version, ID: protocol.NewNonce(), Secret: make([]byte, 32), Address: "127.0.0.1:1", ServerName: "x", Root: []byte{1}, Expires: 1,
+	}
+	text, err := v.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	err = enrol(t.Context(), cfg, "-", strings.NewReader(string(text)), &log, slog.New(slog.NewTextHandler(&log, nil)))
+	if !errors.Is(err, state.ErrLocked) {
+		t.Errorf("got %v", err)
+	}
+	if strings.Contains(log.String(), string(text)) {
+		t.Error("the voucher is in the log")
+	}
+}
+
+// TestChime: the bell is heard, never startling, and has no clicks at its seams.
+func TestChime(t *testing.T) {
+	frame := make([]int16, sound.FrameSamples)
+	var last, loudest, steepest int
+	for n := range 1200 { // twelve seconds
+		chime(frame, n)
+		for _, v := range frame {
+			loudest, steepest = max(loudest, int(v), -int(v)), max(steepest, int(v)-last, last-int(v))
+			last = int(v)
+		}
+		if n == 299 && (loudest < 1000 || loudest > 5000) {
+			t.Errorf("the first chime peaks at %d", loudest)
+		}
+	}
+	if loudest > 12000 || steepest > 2000 {
+		t.Errorf("peak %d, steepest step %d", loudest, steepest)
+	}
+}

@@ -1,0 +1,303 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+	"go.uber.org/goleak"
+
+	"vindu/device/agent"
+	"vindu/device/call"
+	"vindu/media/camera"
+	"vindu/media/display"
+	"vindu/media/peer"
+	"vindu/media/peer/peertest"
+	"vindu/media/sound"
+	"vindu/protocol"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// ledger remembers what it was told, and may say no.
+type ledger struct {
+	mu      sync.Mutex
+	entries []string
+	no      error
+}
+
+func (l *ledger) Opening(d call.Device) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.no != nil {
+		return l.no
+	}
+	l.entries = append(l.entries, "open "+string(d))
+	return nil
+}
+
+func (l *ledger) Closed(d call.Device) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entries = append(l.entries, "close "+string(d))
+}
+
+// sorted returns the entries; camera and microphone open side by side.
+func (l *ledger) sorted() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(slices.Values(l.entries))
+}
+
+// fixture is the terminal's real media with test picture and test sound, and a caller.
+type fixture struct {
+	t       *testing.T
+	media   *media
+	ledger  *ledger
+	caller  *peertest.Caller
+	session call.Session
+	seen    chan call.MediaEvent
+}
+
+func newFixture(t *testing.T) *fixture {
+	cfg := agent.Default()
+	// Names that no machine has, so that the test is the same on every machine.
+	cfg.Devices.Camera, cfg.Devices.TestPicture = "/dev/vindu-test-no-camera", true
+	cfg.Devices.Microphone, cfg.Devices.Speaker, cfg.Devices.TestSound = "vindu-test-no-card", "vindu-test-no-card", true
+	cfg.Picture = agent.Picture{Width: 320, Height: 240, FPS: 15, Bitrate: 500_000}
+	cfg.Network.Loopback = true
+	screen := display.New(display.NewMemory(320, 240))
+	return &fixture{
+		t: t, ledger: &ledger{}, seen: make(chan call.MediaEvent, 100),
+		media: &media{cfg: cfg, devices: &devices{cfg: cfg.Devices}, screen: pictures{screen}, far: &tap{}, log: slog.New(slog.DiscardHandler)},
+	}
+}
+
+// prepare makes the call as far as the answer.
+func (f *fixture) prepare() {
+	f.t.Helper()
+	caller, offer, err := peertest.New(peertest.Options{})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.caller = caller
+	f.t.Cleanup(func() { _ = caller.Close() })
+	fingerprint, err := peer.OfferFingerprint(peer.SDP(offer))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.session, err = f.media.Prepare(f.t.Context(), call.Offer{Call: protocol.NewCallID(), SDP: protocol.SDP(offer), Remote: fingerprint, Ledger: f.ledger})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = f.session.Close(context.Background()) })
+}
+
+// connect exchanges candidates until the session ends.
+func (f *fixture) connect() {
+	f.t.Helper()
+	if err := f.caller.Answer(string(f.session.SDP())); err != nil {
+		f.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	f.t.Cleanup(func() { _ = f.session.Close(context.Background()); <-done })
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case ev, ok := <-f.session.Events():
+				if !ok {
+					return
+				}
+				if ev.Kind == call.MediaCandidate {
+					_ = f.caller.AddCandidate(string(ev.Candidate.Line))
+					continue
+				}
+				f.seen <- ev
+			case c := <-f.caller.Candidates:
+				_ = f.session.AddCandidate(candidate(c))
+			}
+		}
+	}()
+}
+
+func candidate(c webrtc.ICECandidateInit) protocol.Candidate {
+	out := protocol.Candidate{Line: protocol.CandidateLine(c.Candidate)}
+	if c.SDPMid != nil {
+		out.Mid = *c.SDPMid
+	}
+	if c.SDPMLineIndex != nil {
+		out.MLine = *c.SDPMLineIndex
+	}
+	return out
+}
+
+// await waits for an event.
+func (f *fixture) await(what string, wanted func(call.MediaEvent) bool) {
+	f.t.Helper()
+	for {
+		select {
+		case ev := <-f.seen:
+			if wanted(ev) {
+				return
+			}
+		case <-time.After(time.Minute):
+			f.t.Fatalf("no %s in a minute", what)
+		}
+	}
+}
+
+func kind(k call.MediaEventKind) func(call.MediaEvent) bool {
+	return func(ev call.MediaEvent) bool { return ev.Kind == k }
+}
+
+// TestSessionKeepsTheContract runs the real media through a call and asks for what package call relies on.
+func TestSessionKeepsTheContract(t *testing.T) {
+	f := newFixture(t)
+	f.prepare()
+	f.connect()
+	f.await("connection", kind(call.MediaConnected))
+	f.await("picture of the caller", kind(call.MediaSeen))
+	if got := f.ledger.sorted(); len(got) != 0 {
+		t.Fatalf("opened before the answer: %v", got)
+	}
+	if err := f.session.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.ledger.sorted(); !slices.Equal(got, []string{"open camera", "open microphone"}) {
+		t.Errorf("the ledger after Open: %v", got)
+	}
+	want := map[protocol.Code]bool{protocol.CaptureTestPicture: true, protocol.CaptureTestSound: true}
+	f.await("word that picture and sound are not real", func(ev call.MediaEvent) bool {
+		if ev.Kind == call.MediaCondition && ev.On {
+			delete(want, ev.Code)
+		}
+		return len(want) == 0
+	})
+	if err := f.session.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.ledger.sorted(); !slices.Equal(got, []string{"close camera", "close microphone", "open camera", "open microphone"}) {
+		t.Errorf("the ledger after Close: %v", got)
+	}
+	r := f.session.Report()
+	if r.Camera != "synthetic" || r.Sound != "synthetic" || r.LocalPath != "host" || r.Crypto.SRTP != "AEAD_AES_256_GCM" || r.Crypto.Suite == "" ||
+		r.Crypto.Local != f.session.Key() || r.Quality.FramesDecoded == 0 {
+		t.Errorf("report: %+v", r)
+	}
+	var names []string
+	for _, s := range r.Stages {
+		names = append(names, s.Name)
+	}
+	for _, s := range []string{"ice", "dtls", "camera", "sound"} {
+		if !slices.Contains(names, s) {
+			t.Errorf("stage %s is missing in %v", s, names)
+		}
+	}
+	if err := f.session.Open(t.Context()); err == nil {
+		t.Error("Open after Close")
+	}
+}
+
+// What the ledger does not record does not happen, and ends the call.
+func TestLedgerSaysNo(t *testing.T) {
+	f := newFixture(t)
+	f.ledger.no = &call.MediaError{Code: protocol.StorageFull, Err: errors.New("no space left")}
+	f.prepare()
+	f.connect()
+	f.await("connection", kind(call.MediaConnected))
+	if err := f.session.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.await("end for want of a record", func(ev call.MediaEvent) bool { return ev.Kind == call.MediaFailed && ev.Code == protocol.StorageFull })
+	if r := f.session.Report(); r.Camera != "none" || r.Sound != "none" {
+		t.Errorf("opened %s and %s", r.Camera, r.Sound)
+	}
+}
+
+// A caller whose page hangs up has its signed end on the way; if it does not come, the call ends nevertheless.
+func TestCallerCloses(t *testing.T) {
+	f := newFixture(t)
+	f.prepare()
+	f.connect()
+	f.await("picture of the caller", kind(call.MediaSeen))
+	if err := f.caller.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.await("end", func(ev call.MediaEvent) bool { return ev.Kind == call.MediaFailed && ev.Code == protocol.EndPageClosed })
+}
+
+func TestPrepareRefusesAnotherCertificate(t *testing.T) {
+	f := newFixture(t)
+	caller, offer, err := peertest.New(peertest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer caller.Close()
+	_, err = f.media.Prepare(t.Context(), call.Offer{SDP: protocol.SDP(offer), Remote: protocol.Fingerprint{1}, Ledger: f.ledger})
+	if me, ok := errors.AsType[*call.MediaError](err); !ok || me.Code != protocol.AuthFingerprint {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCodes(t *testing.T) {
+	for err, want := range map[error]protocol.Code{
+		camera.ErrNotFound: protocol.CaptureNoCamera, camera.ErrBusy: protocol.CaptureCameraBusy, camera.ErrUnsupported: protocol.CaptureCameraFormat,
+		camera.ErrGone: protocol.CaptureCameraGone, camera.ErrTimeout: protocol.CaptureCameraStuck,
+	} {
+		if got := cameraCode(err); got != want {
+			t.Errorf("%v: %s, want %s", err, got, want)
+		}
+	}
+	for err, want := range map[error]protocol.Code{
+		sound.ErrNotFound: protocol.CaptureNoMicrophone, sound.ErrBusy: protocol.CaptureSoundBusy, sound.ErrGone: protocol.CaptureSoundGone,
+	} {
+		if got := soundCode(err); got != want {
+			t.Errorf("%v: %s, want %s", err, got, want)
+		}
+	}
+	for _, test := range []struct {
+		stage peer.Stage
+		err   error
+		want  protocol.Code
+	}{
+		{peer.StageICE, peer.ErrNoPath, protocol.ICEFailed},
+		{peer.StageMedia, peer.ErrSilent, protocol.ICELost},
+		{peer.StageDTLS, peer.ErrCertificate, protocol.AuthFingerprint},
+		{peer.StageDTLS, peer.ErrProfile, protocol.DTLSFailed},
+		{peer.StageMedia, errors.New("other"), protocol.MediaFailed},
+	} {
+		if got := failureCode(test.stage, test.err); got != test.want {
+			t.Errorf("%s %v: %s, want %s", test.stage, test.err, got, test.want)
+		}
+	}
+}
+
+// TestRetry: a device that does not open is not tried, and so not written down, every two seconds for ever.
+func TestRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r retry
+		busy := errors.New("busy")
+		tries := 0
+		for range 300 { // ten minutes of asking every 2 s
+			if r.early() == nil {
+				tries++
+				_ = r.failed(busy)
+			}
+			<-time.After(2 * time.Second)
+		}
+		if tries < 10 || tries > 20 {
+			t.Errorf("tried %d times in ten minutes", tries)
+		}
+		r.worked()
+		if r.early() != nil {
+			t.Error("a device that worked is not tried at once")
+		}
+	})
+}
