@@ -20,7 +20,7 @@ type event struct {
 func TestDelivery(t *testing.T) {
 	kinds := []string{protocol.EventOpening, protocol.EventNotice, protocol.EventEnd, protocol.EventCall}
 	rapid.Check(t, func(r *rapid.T) {
-		b := newBox(t)
+		b := newBox(t, true)
 		defer b.close()
 		committed := map[event]string{} // at the clinic
 		var appended []string

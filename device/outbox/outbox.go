@@ -12,7 +12,7 @@
 // Bounds: the events together have at most the limit given to Open. When a new one does not fit, the oldest notice
 // is dropped, and only when there are none, the oldest event; both are counted and told to the clinic in health. The space is
 // reserved when the database is made, so that a full disk cannot cost an event; where that fails, up to 256 events
-// wait in memory until they can be written.
+// wait in memory until they can be written, notices the first to be dropped there too.
 package outbox
 
 import (
@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,7 +39,7 @@ const (
 	fileName     = "outbox.db"
 )
 
-// ErrFull is wrapped when neither disk nor memory has room for an event.
+// ErrFull is wrapped when there is no room for an event where it has to be.
 var ErrFull = errors.New("outbox is full")
 
 var (
@@ -104,26 +105,45 @@ func (o *Outbox) reportDamage(d *state.Damage) {
 		"set_aside", d.SetAside, "error", d.Cause, "code", protocol.StorageDamaged)
 }
 
+// load reads what is in the database. It writes only to a new one, so that a full disk keeps no agent from starting.
 func (o *Outbox) load(db *bbolt.DB) error {
-	return db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketEvents, bucketNotices} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
+	o.sent = 0
+	ready := false
+	err := db.View(func(tx *bbolt.Tx) error {
+		meta, events := tx.Bucket(bucketMeta), tx.Bucket(bucketEvents)
+		if meta == nil || events == nil || tx.Bucket(bucketNotices) == nil {
+			return nil
 		}
-		o.size, o.pending, o.sent = 0, 0, 0
-		c := tx.Bucket(bucketEvents).Cursor()
+		epoch := meta.Get(keyEpoch)
+		if ready = len(epoch) == len(o.epoch) && number(meta, keyNext) > 0; !ready {
+			return nil
+		}
+		copy(o.epoch[:], epoch)
+		o.size, o.pending, o.dropped = 0, 0, number(meta, keyDropped)
+		c := events.Cursor()
 		for k, v := c.First(); k != nil; k, v = c.Next() {
 			o.size += sizeOf(v)
 			o.pending++
 		}
-		meta := tx.Bucket(bucketMeta)
-		o.dropped = number(meta, keyDropped)
-		if epoch := meta.Get(keyEpoch); len(epoch) == len(o.epoch) && number(meta, keyNext) > 0 {
-			copy(o.epoch[:], epoch)
-			return nil
+		return nil
+	})
+	if err != nil || ready {
+		return err
+	}
+	// New, or not ours in some way: events of an epoch that is not known cannot be told apart from others.
+	o.epoch, o.size, o.pending, o.dropped = protocol.NewNonce(), 0, 0, 0
+	return db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketMeta, bucketEvents, bucketNotices} {
+			if tx.Bucket(name) != nil {
+				if err := tx.DeleteBucket(name); err != nil {
+					return err
+				}
+			}
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
 		}
-		o.epoch = protocol.NewNonce()
+		meta := tx.Bucket(bucketMeta)
 		return errors.Join(meta.Put(keyEpoch, o.epoch[:]), putNumber(meta, keyNext, 1))
 	})
 }
@@ -181,7 +201,7 @@ func (o *Outbox) Status() Status {
 // Append adds an event: body is the canonical encoding of kind's message. When it returns nil the event is on the disk, or
 // waits in memory because the disk refused it, which Status tells. What opens a camera or a microphone is never
 // left to memory: then it is an error, so that an opening that is not on record does not happen. It takes as long as a write to
-// the disk, so do not call it where milliseconds count. The error wraps ErrFull when there is no room anywhere.
+// the disk, so do not call it where milliseconds count. The error wraps ErrFull.
 func (o *Outbox) Append(kind string, body []byte) error {
 	e := protocol.Event{Version: protocol.Version, At: protocol.At(o.now()), Kind: kind, Body: body}
 	message, err := e.Open()
@@ -199,18 +219,26 @@ func (o *Outbox) Append(kind string, body []byte) error {
 	}
 	e.Body = bytes.Clone(body)
 	o.spill = append(o.spill, e)
-	err = o.flush()
-	switch full := len(o.spill) > maxSpill; {
-	case err == nil:
-		return nil
-	case full:
-		err = fmt.Errorf("%w: %w", ErrFull, err)
-	case opening == nil || !opening.Open:
-		o.log.Error("event cannot be written and waits in memory", "kind", kind, "waiting", len(o.spill), "error", err, "code", protocol.CodeOf(err))
+	if err = o.flush(); err == nil {
 		return nil
 	}
-	o.spill = o.spill[:len(o.spill)-1]
-	return fmt.Errorf("append %s to outbox: %w", kind, err)
+	if opening != nil && opening.Open || len(o.spill) > maxSpill && !o.spillDrop() {
+		o.spill = o.spill[:len(o.spill)-1]
+		return fmt.Errorf("append %s to outbox: %w: %w", kind, ErrFull, err)
+	}
+	o.log.Error("event cannot be written and waits in memory", "kind", kind, "waiting", len(o.spill), "error", err, "code", protocol.CodeOf(err))
+	return nil
+}
+
+// spillDrop drops the oldest notice that waits in memory, if there is one.
+func (o *Outbox) spillDrop() bool {
+	i := slices.IndexFunc(o.spill, func(e protocol.Event) bool { return e.Kind == protocol.EventNotice })
+	if i < 0 {
+		return false
+	}
+	o.spill = slices.Delete(o.spill, i, i+1)
+	o.dropped++
+	return true
 }
 
 // notify wakes who waits for Added.
