@@ -80,8 +80,9 @@ const (
 	DefaultMaxAllocations = 4000
 	maxPerUser            = 16 // a browser allocates for each of its addresses and each URL
 	maxConnections        = 4000
-	greeting              = 15 * time.Second // in which a new connection has to say something
-	idle                  = 11 * time.Minute // beyond the life of an allocation that is not refreshed
+	maxPerAddress         = maxConnections / 4 // of one IPv4 address or IPv6 /64: to say something now and then needs no credentials
+	greeting              = 15 * time.Second   // in which a new connection has to say something
+	idle                  = 11 * time.Minute   // beyond the life of an allocation that is not refreshed
 )
 
 // Relay is a TURN server. Run owns it; the other methods are safe for concurrent use.

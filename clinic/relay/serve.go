@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -40,11 +41,12 @@ type listener struct {
 	net.Listener
 	mu     sync.Mutex
 	open   map[*conn]struct{}
+	from   map[netip.Addr]int // of open
 	closed bool
 }
 
 func newListener(l net.Listener) *listener {
-	return &listener{Listener: l, open: make(map[*conn]struct{})}
+	return &listener{Listener: l, open: make(map[*conn]struct{}), from: make(map[netip.Addr]int)}
 }
 
 // Accept returns the next connection. Those that are too many are closed.
@@ -64,12 +66,39 @@ func (l *listener) Accept() (net.Conn, error) {
 func (l *listener) add(c net.Conn) *conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || len(l.open) >= maxConnections {
+	from := addressOf(c)
+	if l.closed || len(l.open) >= maxConnections || l.from[from] >= maxPerAddress {
 		return nil
 	}
-	w := &conn{Conn: c, owner: l, patience: greeting}
+	w := &conn{Conn: c, owner: l, from: from, patience: greeting}
 	l.open[w] = struct{}{}
+	l.from[from]++
 	return w
+}
+
+// addressOf returns an IPv4 address, or the first of an IPv6 /64.
+func addressOf(c net.Conn) netip.Addr {
+	a, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	from := a.Addr().Unmap().WithZone("")
+	if from.Is6() {
+		return netip.PrefixFrom(from, 64).Masked().Addr()
+	}
+	return from
+}
+
+func (l *listener) forget(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, open := l.open[c]; !open {
+		return
+	}
+	delete(l.open, c)
+	if l.from[c.from]--; l.from[c.from] == 0 {
+		delete(l.from, c.from)
+	}
 }
 
 func (l *listener) closeAll() {
@@ -89,6 +118,7 @@ func (l *listener) closeAll() {
 type conn struct {
 	net.Conn
 	owner    *listener
+	from     netip.Addr
 	patience time.Duration // only Read touches it, and there is one reader
 }
 
@@ -114,9 +144,7 @@ func (c *conn) Write(b []byte) (int, error) {
 }
 
 func (c *conn) Close() error {
-	c.owner.mu.Lock()
-	delete(c.owner.open, c)
-	c.owner.mu.Unlock()
+	c.owner.forget(c)
 	return c.Conn.Close()
 }
 
