@@ -240,7 +240,7 @@ func (f *Fleet) receive(topic string, payload []byte, retained bool) {
 		if err = protocol.Decode(payload, e); err == nil {
 			err = storable(e)
 		}
-		if err == nil {
+		if err == nil && !retained { // a retained one says nothing about now, and an honest terminal retains none
 			f.board.heard(key, now)
 			f.enqueue(work{terminal: key, event: e, unbroken: f.unbroken.Load()})
 		}

@@ -528,6 +528,21 @@ func TestBrokerRestarts(t *testing.T) {
 	x.until(t, "online", func() bool { return x.State(d.Hash).Online })
 }
 
+// TestRetainedSaysNothingOfNow: what the broker kept of a terminal that is away does not make it look as if it were there.
+func TestRetainedSaysNothingOfNow(t *testing.T) {
+	f, err := New(t.Context(), Config{Store: openStore(t, filepath.Join(t.TempDir(), "clinic.db")), Audit: &journal{}}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal := protocol.KeyHash{7}
+	f.receive(protocol.OutTopic(terminal, protocol.OutEvent), encode(t, event(t, protocol.NewNonce(), 1)), true)
+	f.receive(protocol.OutTopic(terminal, protocol.OutCall), encode(t, &protocol.CallOut{
+		Version: protocol.Version, Call: protocol.NewCallID(), Kind: protocol.KindRefusal, Refusal: protocol.AuthExpired}), true)
+	if s := f.State(terminal); s.Online || len(f.work) != 0 || len(f.messages) != 0 {
+		t.Errorf("state %+v, %d events and %d call messages wait", s, len(f.work), len(f.messages))
+	}
+}
+
 // What does not fit in a queue is counted; events that were lost so are not passed over by an acknowledgement.
 func TestFullQueues(t *testing.T) {
 	f, err := New(context.Background(), Config{Store: openStore(t, filepath.Join(t.TempDir(), "clinic.db"))}, quiet)
