@@ -247,7 +247,8 @@ func (r *running) run(ctx context.Context, in <-chan incoming, lost <-chan error
 		case <-resend.C:
 			err = r.drive(resend, true)
 		case <-repeat.C:
-			err = r.publish(protocol.OutPresence, true, r.here)
+			// Not retained: the broker has it, and need not write it to its disk again for each of thousands.
+			err = r.publish(protocol.OutPresence, false, r.here)
 			repeat.Reset(r.repeatIn())
 		case cause := <-r.conn.lost:
 			err = because(errGone, cause)

@@ -55,8 +55,9 @@ func TestComesUp(t *testing.T) {
 			t.Errorf("health was said %d times", len(said))
 		}
 		pass(10 * time.Minute)
-		if n := len(r.broker.of(r.terminal.Key(), protocol.OutPresence)); n < 24 || n > 34 {
-			t.Errorf("presence was said %d times in ten minutes", n)
+		said = r.broker.of(r.terminal.Key(), protocol.OutPresence)
+		if n := len(said); n < 24 || n > 34 || said[n-1].Retain {
+			t.Errorf("presence was said %d times in ten minutes, the last time retained: %v", n, said[n-1].Retain)
 		}
 		if len(r.told()) != 1 || r.Counters().Connections != 1 || len(r.broker.attempts()) != 1 {
 			t.Errorf("states %+v, attempts %v", r.told(), r.broker.attempts())
