@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"golang.org/x/time/rate"
 
 	"vindu/protocol"
 )
@@ -26,6 +27,7 @@ const (
 	maxPending       = 16 << 20 // bytes that may wait for one connection before it is closed as too slow
 	maxStore         = 1 << 30
 	maxMemory        = 64 << 20
+	complaints       = 1  // per second in the log, after the first 50
 	maxSubscriptions = 64 // of one connection; the server's own clients need some of them
 )
 
@@ -146,7 +148,7 @@ func (b *NATS) start(ctx context.Context) (*server.Server, <-chan error, error) 
 		return nil, nil, err
 	}
 	failed := make(chan error, 1)
-	s.SetLoggerV2(&logger{log: b.log, fatal: failed}, false, false, false)
+	s.SetLoggerV2(newLogger(b.log, failed), false, false, false)
 	b.mu.Lock()
 	b.server = s
 	b.mu.Unlock()
@@ -287,10 +289,24 @@ func permissions(key protocol.KeyHash, clinic bool) *server.Permissions {
 	}
 }
 
-// logger passes the server's log on. What the server calls an error is mostly a peer's doing and needs nobody to act.
+// logger passes the server's log on. What the server calls an error is mostly a peer's doing and needs nobody to act; each broken
+// handshake is one, so that strangers could fill the disk with them. What is beyond complaints per second is for debugging alone.
 type logger struct {
 	log   *slog.Logger
 	fatal chan<- error
+	limit *rate.Limiter
+}
+
+func newLogger(log *slog.Logger, fatal chan<- error) *logger {
+	return &logger{log, fatal, rate.NewLimiter(complaints, 50*complaints)}
+}
+
+func (l *logger) complain(format string, v []any) {
+	level := slog.LevelWarn
+	if !l.limit.Allow() {
+		level = slog.LevelDebug
+	}
+	l.line(level, format, v)
 }
 
 func (l *logger) line(level slog.Level, format string, v []any) {
@@ -298,8 +314,8 @@ func (l *logger) line(level slog.Level, format string, v []any) {
 }
 
 func (l *logger) Noticef(format string, v ...any) { l.line(slog.LevelDebug, format, v) }
-func (l *logger) Warnf(format string, v ...any)   { l.line(slog.LevelWarn, format, v) }
-func (l *logger) Errorf(format string, v ...any)  { l.line(slog.LevelWarn, format, v) }
+func (l *logger) Warnf(format string, v ...any)   { l.complain(format, v) }
+func (l *logger) Errorf(format string, v ...any)  { l.complain(format, v) }
 func (l *logger) Debugf(format string, v ...any)  { l.line(slog.LevelDebug, format, v) }
 func (l *logger) Tracef(format string, v ...any)  { l.line(slog.LevelDebug, format, v) }
 

@@ -115,7 +115,11 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", "30")
 		known = &refusal{http.StatusServiceUnavailable, protocol.LinkClinicFailed, err}
 	} else {
-		s.Log.Warn("terminal refused", "path", r.URL.Path, "remote", r.RemoteAddr, "code", known.code, "cause", known.cause)
+		level := slog.LevelWarn
+		if known.code == protocol.LinkTooMany {
+			level = slog.LevelDebug // of them there can be as many as somebody likes
+		}
+		s.Log.Log(r.Context(), level, "terminal refused", "path", r.URL.Path, "remote", r.RemoteAddr, "code", known.code, "cause", known.cause)
 	}
 	f := protocol.Explain(known.code)
 	w.Header().Set(protocol.FailureHeader, string(f.Code))

@@ -447,6 +447,9 @@ func TestTooMany(t *testing.T) {
 	if got := do(t, client, http.MethodGet, c.url+protocol.PathCACerts, nil, "", nil); got.status != 429 || got.code != protocol.LinkTooMany || got.header.Get("Retry-After") == "" {
 		t.Errorf("status %d, code %s", got.status, got.code)
 	}
+	if strings.Contains(c.log.String(), string(protocol.LinkTooMany)) {
+		t.Error("who asks too often fills the log too")
+	}
 	now = now.Add(time.Second)
 	for i := range perSecond + 1 {
 		if got := do(t, client, http.MethodGet, c.url+protocol.PathCACerts, nil, "", nil); (got.status == 200) != (i < perSecond) {
