@@ -289,8 +289,11 @@ func (s *mediaSession) recorded(d call.Device) error {
 
 // openCamera implements session.Devices.OpenCamera.
 func (s *mediaSession) openCamera(ctx context.Context) (session.Camera, error) {
+	s.mu.Lock()
+	real := s.realCamera
+	s.mu.Unlock()
 	kind := s.m.devices.camera().Kind
-	if kind == "none" {
+	if kind == "none" || (kind == "synthetic" && real) { // a camera that was pulled out comes back; nothing else takes its place
 		return nil, camera.ErrNotFound
 	}
 	if err := s.camera.early(); err != nil {
@@ -305,9 +308,6 @@ func (s *mediaSession) openCamera(ctx context.Context) (session.Camera, error) {
 	if kind == "v4l2" {
 		source, err = camera.Open(ctx, cfg)
 	}
-	s.mu.Lock()
-	real := s.realCamera
-	s.mu.Unlock()
 	if source == nil && s.m.cfg.Devices.TestPicture && !real && ctx.Err() == nil {
 		if err != nil {
 			s.m.log.Warn("the camera cannot be used, a test picture is sent", "error", err)

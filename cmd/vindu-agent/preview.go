@@ -27,7 +27,6 @@ import (
 	"vindu/device/agent"
 	"vindu/device/screen"
 	"vindu/media/display"
-	"vindu/protocol"
 )
 
 // preview shows a terminal that has no screen of its own in a browser on the same machine, for demonstrations: its picture, its state in
@@ -390,7 +389,7 @@ func words(s screen.Scene) string {
 	case screen.NotSetUp:
 		return "Not set up. The code of this terminal is " + s.Code + "."
 	case screen.Ready:
-		if slices.Contains(s.Faults, protocol.LinkUnreachable) || slices.Contains(s.Faults, protocol.LinkRefused) {
+		if s.Offline {
 			return "No connection to the clinic; trying again"
 		}
 		return "Ready"

@@ -161,7 +161,7 @@ func TestWords(t *testing.T) {
 	anne := []protocol.Party{{Name: "Anne Berg", Role: "nurse"}}
 	for want, s := range map[string]screen.Scene{
 		"Starting": {}, "Ready": {Kind: screen.Ready},
-		"No connection to the clinic; trying again":                  {Kind: screen.Ready, Faults: []protocol.Code{protocol.LinkUnreachable}},
+		"No connection to the clinic; trying again":                  {Kind: screen.Ready, Offline: true, Faults: []protocol.Code{protocol.IdentityPin}},
 		"Not set up. The code of this terminal is ABCD.":             {Kind: screen.NotSetUp, Code: "ABCD"},
 		"Ringing: Anne Berg, nurse":                                  {Kind: screen.Ringing, Parties: anne},
 		"In a call with Anne Berg, nurse, camera on":                 {Kind: screen.InCall, Parties: anne, Camera: true, Microphone: true},

@@ -409,7 +409,7 @@ func (t *terminal) linkState(s link.State) {
 	default:
 		return
 	}
-	t.a.change(func(x *situation) { x.started = true })
+	t.a.change(func(x *situation) { x.started, x.online = true, s.Up })
 	if s.Up {
 		t.ready.Do(func() {
 			d := t.a.parts.Devices()

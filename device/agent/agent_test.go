@@ -45,8 +45,8 @@ func TestScene(t *testing.T) {
 	}{
 		{"at the start", situation{}, screen.Scene{}},
 		{"not set up", situation{started: true, code: "ABCD", conditions: []protocol.Code{protocol.IdentityNone}}, screen.Scene{Kind: screen.NotSetUp, Code: "ABCD", Faults: []protocol.Code{protocol.IdentityNone}}},
-		{"ready", situation{started: true, enrolled: true}, screen.Scene{Kind: screen.Ready}},
-		{"offline", situation{started: true, enrolled: true, conditions: down}, screen.Scene{Kind: screen.Ready, Faults: down}},
+		{"ready", situation{started: true, enrolled: true, online: true}, screen.Scene{Kind: screen.Ready}},
+		{"offline", situation{started: true, enrolled: true, conditions: down}, screen.Scene{Kind: screen.Ready, Offline: true, Faults: down}},
 		{
 			"ringing", situation{started: true, enrolled: true, conditions: down, call: call.Status{Scene: call.SceneRinging, Parties: anne, Errand: "why", AnswersAt: at}},
 			screen.Scene{Kind: screen.Ringing, Parties: anne, Errand: "why", AnswersAt: at},

@@ -12,6 +12,7 @@ import (
 type situation struct {
 	started    bool // it is known whether the terminal is set up
 	enrolled   bool
+	online     bool // the link is up
 	code       string
 	call       call.Status
 	conditions []protocol.Code
@@ -51,5 +52,5 @@ func (s *situation) scene() screen.Scene {
 	case !s.enrolled:
 		return screen.Scene{Kind: screen.NotSetUp, Code: s.code, Faults: s.conditions}
 	}
-	return screen.Scene{Kind: screen.Ready, Faults: s.conditions}
+	return screen.Scene{Kind: screen.Ready, Offline: !s.online, Faults: s.conditions}
 }

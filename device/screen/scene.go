@@ -33,6 +33,7 @@ type Scene struct {
 	Camera     bool             // InCall: it is on
 	Microphone bool             // InCall: it is on
 	SaidNo     bool             // Ended: the person at the terminal said no
+	Offline    bool             // Ready: the clinic cannot be reached, so nobody can call
 	Faults     []protocol.Code  // for a helper; the first that fits is shown
 }
 
@@ -184,13 +185,8 @@ func (c *composer) bottomLine(l *layout, s Scene) {
 	size := c.em(3.2)
 	area.Min.Y = area.Max.Y - lineHeight(size)
 	word, colour := "", calm
-	if s.Kind == Ready {
+	if s.Kind == Ready && !s.Offline {
 		word = c.lang.Text.Ready
-		for _, f := range s.Faults {
-			if f == protocol.LinkUnreachable || f == protocol.LinkRefused {
-				word = "" // nobody can call: that is not "ready"
-			}
-		}
 	}
 	split := area.Min.X
 	if word != "" {

@@ -47,7 +47,7 @@ func scenes() map[string]Scene {
 		"starting":      {},
 		"not-set-up":    {Kind: NotSetUp, Code: "ABCD-EFGH-IJKL-MNOP", Faults: []protocol.Code{protocol.IdentityNone}},
 		"ready":         {Kind: Ready},
-		"ready-offline": {Kind: Ready, Faults: []protocol.Code{protocol.LinkUnreachable}},
+		"ready-offline": {Kind: Ready, Offline: true, Faults: []protocol.Code{protocol.LinkUnreachable}},
 		"ready-test":    {Kind: Ready, Faults: []protocol.Code{protocol.CaptureTestPicture}},
 		"ringing":       {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", AnswersAt: noon.Add(5 * time.Second)},
 		"ringing-now":   {Kind: Ringing, Parties: []protocol.Party{anne}},
