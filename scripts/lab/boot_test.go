@@ -145,6 +145,9 @@ func TestDevicesKeepTheirContracts(t *testing.T) {
 			}
 		}
 	}
+	if len(programs) != 3 {
+		t.Errorf("of camera, sound and display only %v have tests for the lab", sortedKeys(programs))
+	}
 	files := map[string][]byte{}
 	for name, program := range programs {
 		files["/contracts/"+name] = program
