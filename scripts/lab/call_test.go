@@ -97,6 +97,7 @@ func TestCall(t *testing.T) {
 	screenshot(t, guest, browser, "page-3-call.png")
 
 	measureCall(t, guest, browser, caller)
+	seeCallerMove(t, guest, caller)
 	stats, err := browser.Stats()
 	if err != nil {
 		t.Error(err)
@@ -272,6 +273,21 @@ func seeCaller(t *testing.T, guest *Guest) CallerOnScreen {
 	return found
 }
 
+// seeCallerMove proves with screendumps what was measured in the guest: what leaves the machine is a moving picture.
+func seeCallerMove(t *testing.T, guest *Guest, before CallerOnScreen) {
+	t.Helper()
+	err := guest.Until(t.Context(), 5*time.Second, func() error {
+		now, err := FindCaller(screendump(t, guest, "screen-3-later.png"))
+		if err == nil && now.Square == before.Square {
+			err = fmt.Errorf("the light square stays at %d", now.Square)
+		}
+		return err
+	})
+	if err != nil {
+		t.Errorf("the caller's picture on the terminal's screen: %v", err)
+	}
+}
+
 // seeName compares the words on the terminal's screen, pixel by pixel, with what the terminal draws for this caller;
 // and with what it draws for another, from which they must differ.
 func seeName(t *testing.T, guest *Guest) {
@@ -408,7 +424,7 @@ func measure(t *testing.T, guest *Guest, browser *Browser, caller CallerOnScreen
 		roomSound, err = guest.Hear(t.Context(), 8*time.Second)
 		room <- err
 	}()
-	at, square, err := guest.WatchCaller(t.Context(), caller, measured)
+	at, frames, err := guest.WatchCaller(t.Context(), caller, measured)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -422,7 +438,7 @@ func measure(t *testing.T, guest *Guest, browser *Browser, caller CallerOnScreen
 	}
 	m.idle = after.IdleSince(before)
 	m.guestCores = (guestAfter - guestBefore).Seconds() / measured.Seconds()
-	m.painted = RateOf(Moving(at, square), measured, window)
+	m.painted = RateOf(Moving(at, frames), measured, window)
 	bars := watched.Bars(320, 240)
 	m.bad, m.bars, m.positions = bars.bad, bars.err, distinct(bars.phase)
 	m.shown, m.moved = RateOf(bars.at, measured, window), RateOf(Moving(bars.at, bars.phase), measured, window)

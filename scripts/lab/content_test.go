@@ -84,6 +84,12 @@ func TestFindCaller(t *testing.T) {
 	if want := image.Rect(240, 60, 1040, 660); found.Where != want {
 		t.Errorf("found at %v, want %v", found.Where, want)
 	}
+	for frame := range callerFrames {
+		seen, err := FindCaller(callerScreen(frame, as))
+		if err != nil || seen.Frame(seen.Where.Min.Y+seen.Square) != frame {
+			t.Errorf("frame %d was taken for %d, %v", frame, seen.Frame(seen.Where.Min.Y+seen.Square), err)
+		}
+	}
 	later, err := FindCaller(callerScreen(15, as))
 	if err != nil || later.Square <= found.Square {
 		t.Errorf("the square went from %d to %d, %v", found.Square, later.Square, err)
@@ -191,17 +197,5 @@ func TestRate(t *testing.T) {
 	moved := Moving([]time.Duration{0, 1, 2, 3}, []int{5, 5, 6, 5})
 	if !slices.Equal(moved, []time.Duration{2, 3}) {
 		t.Errorf("moved at %v", moved)
-	}
-}
-
-func TestPPM(t *testing.T) {
-	picture, err := parsePPM([]byte("P6\n2 1\n255\n\x01\x02\x03\n\x05\x06"))
-	if err != nil || picture.at(1, 0) != (color.RGBA{10, 5, 6, 255}) {
-		t.Errorf("%v, %v", picture, err)
-	}
-	for _, broken := range []string{"", "P6\n2 1\n255\n\x01", "P5\n1 1\n255\n\x01\x02\x03", "P6\n-1 -1\n255\n\x01\x02\x03"} {
-		if picture, err := parsePPM([]byte(broken)); err == nil {
-			t.Errorf("%q was taken for %v", broken, picture)
-		}
 	}
 }

@@ -183,6 +183,14 @@ type CallerOnScreen struct {
 	Square      int // the height of the light square's middle, in pixels below the top of Where
 }
 
+// Frame is which of the caller's pictures it is, by where its light square's middle is on the screen. A screen that is
+// read while it is painted shows a square between two places: it counts as one of the two.
+func (c CallerOnScreen) Frame(middle int) int {
+	const size, way = callerWidth / 8, callerHeight - callerWidth/8
+	at := float64(middle-c.Where.Min.Y)/float64(c.Where.Dy())*callerHeight - size/2
+	return int(math.Round(at / way * callerFrames))
+}
+
 // FindCaller looks for the caller's picture on a screen. Its error says what is missing.
 func FindCaller(screen image.Image) (CallerOnScreen, error) {
 	const around = 40 // wide enough for a picture of the wrong colour to be found, and refused
