@@ -15,9 +15,6 @@ import (
 	"github.com/pion/dtls/v3/pkg/protocol/handshake"
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
-	"github.com/pion/interceptor/pkg/cc"
-	"github.com/pion/interceptor/pkg/gcc"
-	"github.com/pion/interceptor/pkg/nack"
 	"github.com/pion/interceptor/pkg/report"
 	"github.com/pion/interceptor/pkg/twcc"
 	"github.com/pion/sdp/v3"
@@ -65,7 +62,7 @@ type hello struct {
 	profile extension.SRTPProtectionProfile
 }
 
-// engine makes the pieces of pion that a connection is built from. The estimator is set once the connection is made.
+// engine makes the pieces of pion that a connection is built from.
 func (p *Peer) engine(cfg Config) (*webrtc.API, error) {
 	media := &webrtc.MediaEngine{}
 	for _, c := range []struct {
@@ -98,30 +95,10 @@ func (p *Peer) engine(cfg Config) (*webrtc.API, error) {
 }
 
 // interceptors are chained so that a packet that leaves passes the last one first: it is kept for retransmission,
-// numbered, and noted by the bandwidth estimator, retransmissions too.
+// then numbered and noted for the bandwidth estimate, retransmissions too.
 func (p *Peer) interceptors(cfg Config) (*interceptor.Registry, error) {
-	estimate, err := cc.NewInterceptor(func() (cc.BandwidthEstimator, error) {
-		return gcc.NewSendSideBWE(
-			gcc.SendSideBWEInitialBitrate(cfg.StartBitrate),
-			gcc.SendSideBWEMinBitrate(cfg.MinBitrate),
-			gcc.SendSideBWEMaxBitrate(cfg.MaxBitrate),
-			gcc.SendSideBWEPacer(gcc.NewNoOpPacer()), // videoSender paces
-			gcc.WithLoggerFactory(&p.quiet),
-		)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make bandwidth estimator: %w", err)
-	}
-	estimate.OnNewPeerConnection(func(_ string, e cc.BandwidthEstimator) { p.estimator = e })
-
-	number, err := twcc.NewHeaderExtensionInterceptor()
-	if err != nil {
-		return nil, fmt.Errorf("make packet numbering: %w", err)
-	}
-	resend, err := nack.NewResponderInterceptor(nack.ResponderSize(512), nack.WithResponderLoggerFactory(&p.quiet))
-	if err != nil {
-		return nil, fmt.Errorf("make retransmitter: %w", err)
-	}
+	p.bandwidth = newBandwidth(cfg.StartBitrate, cfg.MinBitrate, cfg.MaxBitrate)
+	p.resender = &resender{rtt: p.rtt, target: p.bandwidth.target}
 	receiver, err := report.NewReceiverInterceptor(report.WithReceiverLoggerFactory(&p.quiet))
 	if err != nil {
 		return nil, fmt.Errorf("make receiver reports: %w", err)
@@ -135,7 +112,7 @@ func (p *Peer) interceptors(cfg Config) (*interceptor.Registry, error) {
 		return nil, fmt.Errorf("make transport feedback: %w", err)
 	}
 	r := &interceptor.Registry{}
-	for _, f := range []interceptor.Factory{estimate, number, resend, receiver, sender, feedback} {
+	for _, f := range []interceptor.Factory{p.bandwidth, p.resender, receiver, sender, feedback} {
 		r.Add(f)
 	}
 	return r, nil

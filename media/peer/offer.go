@@ -85,7 +85,10 @@ func fingerprint(desc *sdp.SessionDescription) (sum [32]byte, err error) {
 		return sum, fmt.Errorf("%w: it is %d bytes long", ErrFingerprint, len(parts))
 	}
 	for i, p := range parts {
-		if n, err := hex.Decode(sum[i:i+1], []byte(p)); err != nil || n != 1 || len(p) != 2 {
+		if len(p) != 2 {
+			return sum, fmt.Errorf("%w: it is not in hexadecimal", ErrFingerprint)
+		}
+		if _, err := hex.Decode(sum[i:i+1], []byte(p)); err != nil {
 			return sum, fmt.Errorf("%w: it is not in hexadecimal", ErrFingerprint)
 		}
 	}

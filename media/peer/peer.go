@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pion/interceptor/pkg/cc"
 	"github.com/pion/webrtc/v4"
 	"golang.org/x/net/proxy"
 )
@@ -63,7 +62,8 @@ type Peer struct {
 
 	answer      SDP
 	fingerprint [32]byte
-	estimator   cc.BandwidthEstimator
+	bandwidth   *bandwidth
+	resender    *resender
 
 	alive context.Context // until Close; for pion's callbacks, which get no context
 	end   context.CancelFunc
@@ -121,7 +121,7 @@ func Accept(ctx context.Context, cfg Config, o SDP, sink Sink) (*Peer, error) {
 		audioOffset: randomUint32(),
 	}
 	p.quiet.known = make(chan struct{})
-	p.keys.wake = make(chan time.Duration, 1)
+	p.keys.wake = make(chan time.Duration, 2)
 	p.videoType.Store(payloadVP8)
 	p.audioType.Store(payloadOpus)
 	p.alive, p.end = context.WithCancel(context.WithoutCancel(ctx))

@@ -100,7 +100,7 @@ func (p *Peer) readVideo(t *webrtc.TrackRemote) {
 			}
 			continue
 		}
-		flowing := asm.flowing
+		flowing, useless := asm.flowing, asm.dropped
 		for {
 			f, ok := asm.pull(now)
 			if !ok {
@@ -112,7 +112,7 @@ func (p *Peer) readVideo(t *webrtc.TrackRemote) {
 			p.videoIn.frame(f.Keyframe)
 			p.sink.Video(f)
 		}
-		if flowing && !asm.flowing {
+		if !asm.flowing && (flowing || asm.dropped != useless) {
 			p.wantKeyframe(0)
 		}
 		if seqs := asm.nacks(now); len(seqs) > 0 {
@@ -184,17 +184,27 @@ func (p *Peer) readAudio(t *webrtc.TrackRemote) {
 
 // keyframes is the state of asking the far end for a keyframe.
 type keyframes struct {
-	wake   chan time.Duration
-	got    atomic.Uint64
-	asked  atomic.Uint64
-	wanted atomic.Bool
+	wake  chan time.Duration
+	asked atomic.Uint64
+	state atomic.Int32 // none, patient, wanted
 }
+
+const (
+	none    = iota // flowing
+	patient        // one should come by itself
+	wanted         // being asked for
+)
 
 // RequestKeyframe asks the far end for a keyframe, again and again until one comes. Any goroutine.
 func (p *Peer) RequestKeyframe() { p.wantKeyframe(0) }
 
+// wantKeyframe asks at once, or after patience.
 func (p *Peer) wantKeyframe(patience time.Duration) {
-	if p.keys.wanted.Swap(true) {
+	if patience > 0 {
+		if !p.keys.state.CompareAndSwap(none, patient) {
+			return
+		}
+	} else if p.keys.state.Swap(wanted) == wanted {
 		return
 	}
 	select {
@@ -203,10 +213,7 @@ func (p *Peer) wantKeyframe(patience time.Duration) {
 	}
 }
 
-func (p *Peer) gotKeyframe() {
-	p.keys.got.Add(1)
-	p.keys.wanted.Store(false)
-}
+func (p *Peer) gotKeyframe() { p.keys.state.Store(none) }
 
 // askKeyframes sends PLIs for as long as a keyframe is wanted, less and less often.
 func (p *Peer) askKeyframes(ctx context.Context) {
@@ -225,7 +232,7 @@ func (p *Peer) askKeyframes(ctx context.Context) {
 			}
 		case <-timer.C:
 		}
-		if !p.keys.wanted.Load() {
+		if p.keys.state.Load() == none {
 			continue
 		}
 		if ssrc := p.videoSSRC.Load(); ssrc != 0 {

@@ -24,7 +24,7 @@ const (
 	// at once.
 	paceFactor = 2.5
 	paceBurst  = 12 * 1200
-	firstBurst = 40_000
+	firstBurst = 24_000
 	paceQueue  = 512 // packets
 )
 

@@ -26,13 +26,16 @@ type Stats struct {
 	VideoIn, AudioIn   StreamStats
 	VideoOut, AudioOut StreamStats
 
-	TargetBitrate     int // bit/s, of the bandwidth estimate, now
-	EstimatedLoss     float64
-	KeyframesAsked    uint64 // by us
-	KeyframesWanted   uint64 // by the far end
-	NacksSent         uint64 // packets asked for
-	NacksHeard        uint64 // messages
-	FramesNotQueued   uint64 // by WriteVideo
+	TargetBitrate     int           // bit/s, of the bandwidth estimate, now
+	Loss              float64       // share of all packets lost on the way out, 0…1, in the last second
+	Queue             time.Duration // that packets wait on the way out, now
+	Arriving          int           // bit/s that reach the far end, now
+	KeyframesAsked    uint64        // by us
+	KeyframesWanted   uint64        // by the far end
+	NacksSent         uint64        // packets asked for
+	NacksHeard        uint64        // messages
+	Resent, NotResent uint64        // packets sent again; asked for, but not sent because of a limit
+	FramesNotQueued   uint64        // by WriteVideo
 	CandidatesRefused uint64
 	EventsDropped     uint64
 	LibraryWarnings   int // of pion; their text is not kept
@@ -126,7 +129,7 @@ func (p *Peer) measure() {
 func (p *Peer) ice() *webrtc.ICETransport { return p.pc.SCTP().Transport().ICETransport() }
 
 // TargetBitrate is the bandwidth estimate in bit/s, for everything that is sent.
-func (p *Peer) TargetBitrate() int { return p.estimator.GetTargetBitrate() }
+func (p *Peer) TargetBitrate() int { return p.bandwidth.target() }
 
 // LossNow is the share of our video packets that the far end last reported lost, 0…1, and of audio.
 func (p *Peer) LossNow() (video, audio float64) {
@@ -146,7 +149,7 @@ func (p *Peer) Stats() Stats {
 		AudioIn:        p.audioIn.stats(48000),
 		RTT:            p.rtt(),
 
-		TargetBitrate:     p.estimator.GetTargetBitrate(),
+		TargetBitrate:     p.bandwidth.target(),
 		KeyframesAsked:    p.keys.asked.Load(),
 		KeyframesWanted:   p.plis.Load(),
 		NacksSent:         p.nacksSent.Load(),
@@ -156,14 +159,13 @@ func (p *Peer) Stats() Stats {
 		EventsDropped:     p.eventsDropped.Load(),
 		LibraryWarnings:   p.quiet.count(),
 	}
+	s.Resent, s.NotResent = p.resender.counts()
 	s.Suite, s.SRTPProfile = p.hello.names()
 	s.VideoOut.Packets, s.VideoOut.Bytes = p.video.track.counts()
 	s.AudioOut.Packets, s.AudioOut.Bytes = p.audio.counts()
 	p.videoReported.fill(&s.VideoOut, 90000)
 	p.audioReported.fill(&s.AudioOut, 48000)
-	if loss, ok := p.estimator.GetStats()["averageLoss"].(float64); ok {
-		s.EstimatedLoss = loss
-	}
+	s.Loss, s.Queue, s.Arriving = p.bandwidth.state()
 	if pair := p.pair.Load(); pair != nil {
 		s.LocalKind, s.RemoteKind = pair.Local.Typ.String(), pair.Remote.Typ.String()
 		s.Protocol = p.protocol(pair)

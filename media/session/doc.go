@@ -73,7 +73,7 @@ type Devices struct {
 type Config struct {
 	Width, Height int     // of the picture that is sent at best. 640×480
 	FPS           float64 // at most. 30
-	// Bit/s of all that is sent. 800,000, 80,000, 1,500,000
+	// Bit/s of all that is sent. 500,000, 80,000, 1,500,000
 	StartBitrate, MinBitrate, MaxBitrate int
 	MaxVideoIn                           int // what the caller is asked to send at most. 1,500,000; negative asks for nothing
 	AudioBitrate                         int // 32,000
@@ -101,7 +101,7 @@ func (c Config) defaults() Config {
 	if c.FPS <= 0 {
 		c.FPS = 30
 	}
-	set(&c.StartBitrate, 800_000)
+	set(&c.StartBitrate, 500_000)
 	set(&c.MinBitrate, 80_000)
 	set(&c.MaxBitrate, 1_500_000)
 	set(&c.MaxVideoIn, 1_500_000)

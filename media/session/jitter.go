@@ -21,8 +21,10 @@ const (
 	transitWindow = 5 * time.Second
 	// After so many frames of nothing, playing stops until there is a reserve again.
 	maxConceal = 12
-	// More than this over the target for a second is played off.
-	tooMuch = 30 * time.Millisecond
+	// More than this over the target for half a second is played off, a fifth faster.
+	tooMuch      = 30 * time.Millisecond
+	watchFrames  = 50
+	squeezeEvery = 5
 )
 
 // jitter puts the far end's sound in order and gives it out in steps of 10 ms. Delay follows the network's jitter; what is missing
@@ -53,8 +55,9 @@ type jitter struct {
 	peak               float64 // samples
 
 	concealed int // frames in a row
-	low       int // least level, samples, in this second
-	lowEnds   int // frames until the second is over
+	low       int // least level, samples, in these watchFrames
+	lowEnds   int // frames until they are over
+	shrinking bool
 
 	stats SoundStats
 }
@@ -179,7 +182,7 @@ func (j *jitter) pull(out []int16) {
 			return
 		}
 		j.playing, j.concealed = true, 0
-		j.low, j.lowEnds = level, 100
+		j.low, j.lowEnds, j.shrinking = level, watchFrames, false
 		// Whatever is before the first packet is not missing.
 		for !j.ring[j.next%jitterSlots].full && after(j.highest, j.next) {
 			j.next++
@@ -187,10 +190,13 @@ func (j *jitter) pull(out []int16) {
 	}
 	j.low = min(j.low, level)
 	if j.lowEnds--; j.lowEnds <= 0 {
-		if j.low > target+int(tooMuch.Seconds()*codec.SampleRate) {
+		j.shrinking = j.low > target+int(tooMuch.Seconds()*codec.SampleRate)
+		j.low, j.lowEnds = level, watchFrames
+	}
+	if j.shrinking && j.lowEnds%squeezeEvery == 0 {
+		if j.shrinking = level > target+frameSamples; j.shrinking {
 			j.squeeze()
 		}
-		j.low, j.lowEnds = level, 100
 	}
 	if j.to-j.from < frameSamples {
 		j.decode()
@@ -220,6 +226,9 @@ func (j *jitter) decode() {
 			}
 			j.dur = s.dur
 			j.to += n
+		case after(j.highest, j.next) && j.level() < j.target() && j.concealed < maxConceal:
+			// One is missing, but less waits than should: it may only be late. Its time is filled, and the reserve grows.
+			j.to += j.conceal(room[:frameSamples])
 		case after(j.highest, j.next): // one is missing, later ones are there
 			s := &j.ring[(j.next+1)%jitterSlots]
 			j.next++

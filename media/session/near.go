@@ -174,6 +174,12 @@ func (s *Session) runEncoder(ctx context.Context) {
 		return
 	}
 	defer e.close()
+	// A picture that comes before the connection waits in the slot until a newer one does, and leaves at once.
+	select {
+	case <-ctx.Done():
+		return
+	case <-s.secure:
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -265,9 +271,6 @@ func (e *encoder) govern(now time.Time) {
 // send codes p and sends it.
 func (e *encoder) send(p picture) error {
 	s := e.s
-	if !s.connected() {
-		return nil
-	}
 	e.govern(p.at)
 	// Pictures come with jitter, so that one is taken that is early by up to a third of the interval.
 	interval := time.Duration(float64(time.Second) / e.want.fps)
@@ -342,10 +345,4 @@ func (e *encoder) fit(img *image.YCbCr) (*image.YCbCr, error) {
 		e.scaled = yuv.New(out.X, out.Y)
 	}
 	return e.scaled, yuv.Scale(e.scaled, img, yuv.Box)
-}
-
-func (s *Session) connected() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.times.Connected.IsZero()
 }

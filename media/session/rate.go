@@ -34,7 +34,7 @@ const (
 	climbRoom  = 1.25 // a rung is climbed when there is this much more than it needs
 	climbAfter = 4 * time.Second
 	fallAfter  = 400 * time.Millisecond
-	growth     = 0.08 // of the encoder's target, each second; the estimate itself swings more
+	growth     = 0.20 // of the encoder's target, each second
 	slack      = 0.04 // changes smaller than this are not worth telling the encoder
 )
 

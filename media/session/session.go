@@ -34,6 +34,7 @@ type Session struct {
 	state   state
 	times   Times
 	opened  chan struct{} // closed by Open
+	secure  chan struct{} // closed when media can flow
 	running bool
 
 	stop        context.CancelFunc // of Run, the first time
@@ -97,6 +98,7 @@ func (f *Factory) Prepare(ctx context.Context, o Offer) (*Session, error) {
 		cfg: f.cfg, dev: f.dev, log: f.log,
 		events:      make(chan Event, eventBuffer),
 		opened:      make(chan struct{}),
+		secure:      make(chan struct{}),
 		devicesDone: make(chan struct{}),
 		ended:       make(chan struct{}),
 		camera:      device{tried: make(chan struct{})},
@@ -238,8 +240,10 @@ func (s *Session) translate(e peer.Event) {
 		s.stage(&s.times.Path)
 	case peer.Secure:
 		out.Kind = Connected
-		s.stage(&s.times.Connected)
 		s.keys.Store(true)
+		if s.stage(&s.times.Connected) {
+			close(s.secure)
+		}
 	case peer.Interrupted:
 		out.Kind = Interrupted
 	case peer.Resumed:

@@ -228,7 +228,9 @@ func newCall(t *testing.T, o options) *call {
 	}
 	o.cfg.IncludeLoopback = true
 	o.cfg.Interfaces = func(name string) bool { return name == "lo" }
-	o.cfg.Width, o.cfg.Height, o.cfg.FPS = 320, 240, 15
+	if o.cfg.Width == 0 {
+		o.cfg.Width, o.cfg.Height, o.cfg.FPS = 320, 240, 15
+	}
 	if o.cfg.RetryEvery == 0 {
 		o.cfg.RetryEvery = 100 * time.Millisecond
 	}
@@ -308,7 +310,7 @@ func (c *call) eventually(what string, cond func() bool) {
 	c.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(20 * time.Second)
+	limit := time.After(60 * time.Second)
 	for !cond() {
 		select {
 		case <-tick.C:

@@ -109,7 +109,9 @@ func (s *Session) listen(ctx context.Context, dev Sound) error {
 			return err
 		}
 		s.near.soundFrames.Add(2)
-		if !s.connected() {
+		select {
+		case <-s.secure:
+		default:
 			continue
 		}
 		if err := s.peer.WriteAudio(packet, ts); err != nil && ctx.Err() == nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/pion/interceptor"
 	"github.com/pion/logging"
 	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
 	"github.com/pion/rtp/codecs"
 	"github.com/pion/webrtc/v4"
 	"github.com/pion/webrtc/v4/pkg/media"
@@ -35,6 +36,10 @@ type Options struct {
 	Profiles []dtls.SRTPProtectionProfile
 	// Turn is used for relayed candidates only.
 	Turn *webrtc.ICEServer
+	// RTXFirst sends the first packets of the picture by RTX only, as a browser does that probes with retransmissions.
+	RTXFirst int
+	// Line is the only way to the near end.
+	Line *Line
 }
 
 // Caller is the far end.
@@ -78,6 +83,9 @@ func New(opt Options) (*Caller, string, error) {
 		return nil, "", fmt.Errorf("register codecs: %w", err)
 	}
 	r := &interceptor.Registry{}
+	if opt.RTXFirst > 0 {
+		r.Add(rtxFirst(opt.RTXFirst))
+	}
 	if err := webrtc.RegisterDefaultInterceptors(m, r); err != nil {
 		return nil, "", fmt.Errorf("register interceptors: %w", err)
 	}
@@ -85,6 +93,11 @@ func New(opt Options) (*Caller, string, error) {
 	lf.DefaultLogLevel = logging.LogLevelDisabled
 	s := webrtc.SettingEngine{LoggerFactory: lf}
 	s.SetIncludeLoopbackCandidate(true)
+	// As a browser, it takes the first pair that works.
+	s.SetHostAcceptanceMinWait(0)
+	s.SetSrflxAcceptanceMinWait(0)
+	s.SetPrflxAcceptanceMinWait(0)
+	s.SetRelayAcceptanceMinWait(0)
 	s.SetInterfaceFilter(func(name string) bool { return name == "lo" })
 	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	if opt.Profiles != nil {
@@ -104,9 +117,14 @@ func New(opt Options) (*Caller, string, error) {
 	c.stop = cancel
 
 	pc.OnICECandidate(func(i *webrtc.ICECandidate) {
-		if i != nil {
-			c.Candidates <- i.ToJSON()
+		if i == nil {
+			return
 		}
+		j := i.ToJSON()
+		if opt.Line != nil {
+			j.Candidate = opt.Line.Far(j.Candidate)
+		}
+		c.Candidates <- j
 	})
 	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
 		if s == webrtc.PeerConnectionStateConnected {
@@ -256,6 +274,7 @@ func (c *Caller) watch(t *webrtc.TrackRemote) {
 	defer d.Close()
 	var frame []byte
 	var head codecs.VP8Packet
+	var asked time.Time
 	for {
 		p, _, err := t.ReadRTP()
 		if err != nil {
@@ -276,7 +295,14 @@ func (c *Caller) watch(t *webrtc.TrackRemote) {
 			c.keyframes.Add(1)
 		}
 		img, err := d.Decode(frame)
-		if err != nil || img == nil {
+		if err != nil {
+			if now := time.Now(); now.Sub(asked) > 500*time.Millisecond {
+				asked = now
+				_ = c.pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: uint32(t.SSRC())}})
+			}
+			continue
+		}
+		if img == nil {
 			continue
 		}
 		size := img.Rect.Size()
@@ -318,6 +344,9 @@ func (c *Caller) hear(t *webrtc.TrackRemote) {
 
 // Answer takes the answer.
 func (c *Caller) Answer(sdp string) error {
+	if c.opt.Line != nil {
+		sdp = Strip(sdp)
+	}
 	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: sdp}); err != nil {
 		return fmt.Errorf("set answer: %w", err)
 	}
@@ -326,6 +355,9 @@ func (c *Caller) Answer(sdp string) error {
 
 // AddCandidate takes a candidate of the near end's.
 func (c *Caller) AddCandidate(candidate string) error {
+	if c.opt.Line != nil {
+		candidate = c.opt.Line.Near(candidate)
+	}
 	return c.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: candidate})
 }
 
@@ -386,6 +418,35 @@ func (c *Caller) Close() error {
 	err := c.pc.GracefulClose()
 	c.wg.Wait()
 	return err
+}
+
+// rtxFirst makes RTX packets (RFC 4588 §4) of the first packets of a stream.
+type rtxFirst int
+
+func (r rtxFirst) NewInterceptor(string) (interceptor.Interceptor, error) {
+	return &rtxFirstInterceptor{left: int(r)}, nil
+}
+
+type rtxFirstInterceptor struct {
+	interceptor.NoOp
+	left int
+	seq  uint16
+}
+
+func (r *rtxFirstInterceptor) BindLocalStream(info *interceptor.StreamInfo, w interceptor.RTPWriter) interceptor.RTPWriter {
+	if info.SSRCRetransmission == 0 {
+		return w
+	}
+	return interceptor.RTPWriterFunc(func(h *rtp.Header, payload []byte, a interceptor.Attributes) (int, error) {
+		if r.left == 0 || h.SSRC != info.SSRC {
+			return w.Write(h, payload, a)
+		}
+		r.left--
+		r.seq++
+		again := h.Clone()
+		again.SSRC, again.PayloadType, again.SequenceNumber = info.SSRCRetransmission, info.PayloadTypeRetransmission, r.seq
+		return w.Write(&again, append([]byte{byte(h.SequenceNumber >> 8), byte(h.SequenceNumber)}, payload...), a)
+	})
 }
 
 // Picture returns a picture of one colour.

@@ -1,0 +1,387 @@
+package peer
+
+import (
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"github.com/pion/interceptor"
+	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
+	"github.com/pion/sdp/v3"
+)
+
+// The bandwidth estimate is made here, from transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01), and not by pion's GCC: that
+// one goes by the gradient of delays, which a busy processor at either end bends as much as a full line does. On a machine
+// under load it fell to a tenth of a line that was empty. What tells a full line from a busy processor is the delay that
+// even the quickest packet of a quarter second had: a queue delays all packets, a processor some.
+const (
+	sentRing = 4096 // packets remembered; feedback comes every 50 to 250 ms
+
+	delayWindow = 250 * time.Millisecond // over which the quickest packet counts
+	baseWindow  = 15 * time.Second       // the least delay of this window and the one before is that of an empty line
+	rateWindow  = 500 * time.Millisecond
+	rateStep    = 50 * time.Millisecond
+	rateSteps   = int(rateWindow / rateStep)
+	lossWindow  = time.Second
+
+	queueHigh  = 60 * time.Millisecond // more is a queue of our making, if it stands
+	queueLow   = 25 * time.Millisecond // less is an empty line
+	queueMax   = 400 * time.Millisecond
+	standing   = 300 * time.Millisecond // a keyframe's queue is gone by then
+	settle     = 500 * time.Millisecond // after a decrease, besides a round trip
+	backOff    = 0.85                   // of what arrived
+	lossBad    = 0.10
+	lossGood   = 0.03
+	fastGrowth = 0.30 // per second, while the line's limit is not known
+	slowGrowth = 0.06 // per second, near it
+	// The estimate grows only as far as it is used.
+	useRoom = 1.25
+	useSlop = 50_000
+)
+
+// sample is one packet of a feedback.
+type sample struct {
+	sent    time.Duration // our clock
+	arrived time.Duration // the far end's clock; meaningless if lost
+	size    int
+	lost    bool
+}
+
+// controller is the estimate. It is pure: times are what it is told.
+type controller struct {
+	target, least, most float64
+
+	base      [2]time.Duration // least delay, this window and the one before
+	baseEnds  time.Duration
+	started   bool
+	window    time.Duration // least delay in this delayWindow
+	windowEnd time.Duration // far end's clock
+	windowN   int
+	queue     time.Duration // of the last whole window
+	since     time.Duration // since when queue is high; our clock
+	high      bool
+
+	steps  [rateSteps]int // bytes that arrived
+	step   int64          // number of the newest step
+	latest time.Duration
+	first  time.Duration
+
+	total, lost    int
+	lossAt         time.Duration
+	loss           float64
+	rtt            time.Duration
+	ceiling        float64 // what arrived when the line was full
+	lastUpdate     time.Duration
+	lastDecrease   time.Duration
+	decreased      bool
+	futile         int           // decreases in a row that did not shorten the queue
+	queueBefore    time.Duration // at the last decrease
+	threshold      time.Duration // queueHigh, or more where others keep the queue long
+	peak           float64       // most that arrived lately
+	peakAt, lostAt time.Duration
+}
+
+func newController(start, least, most int) *controller {
+	return &controller{target: float64(start), least: float64(least), most: float64(most), threshold: queueHigh}
+}
+
+const never = time.Duration(1<<63 - 1)
+
+// note takes one packet. Packets of one feedback come in the order of sending.
+func (c *controller) note(s sample) {
+	c.total++
+	if s.lost {
+		c.lost++
+		return
+	}
+	d := s.arrived - s.sent
+	if !c.started {
+		c.started = true
+		c.base = [2]time.Duration{d, never}
+		c.baseEnds = s.arrived + baseWindow
+		c.window, c.windowEnd = d, s.arrived+delayWindow
+		c.latest, c.first = s.arrived, s.arrived
+		c.step = int64(s.arrived / rateStep)
+	}
+	if s.arrived >= c.baseEnds {
+		c.base = [2]time.Duration{d, c.base[0]}
+		c.baseEnds = s.arrived + baseWindow
+	}
+	c.base[0] = min(c.base[0], d)
+	if s.arrived >= c.windowEnd && c.windowN > 0 {
+		c.queue = c.window - min(c.base[0], c.base[1])
+		c.window, c.windowEnd, c.windowN = d, s.arrived+delayWindow, 0
+	}
+	c.window = min(c.window, d)
+	c.windowN++
+	for at := int64(s.arrived / rateStep); c.step < at; {
+		if at-c.step > int64(rateSteps) {
+			c.step = at - int64(rateSteps)
+		}
+		c.step++
+		c.steps[c.step%int64(rateSteps)] = 0
+	}
+	if at := int64(s.arrived / rateStep); at > c.step-int64(rateSteps) && at >= 0 {
+		c.steps[at%int64(rateSteps)] += s.size
+	}
+	c.latest = max(c.latest, s.arrived)
+}
+
+// arriving is the rate at which packets arrive, bit/s.
+func (c *controller) arriving() float64 {
+	sum := 0
+	for _, n := range c.steps {
+		sum += n
+	}
+	// The newest step is not over yet.
+	span := rateWindow - rateStep + c.latest%rateStep
+	span = max(min(span, c.latest-c.first), rateStep)
+	return float64(sum*8) / span.Seconds()
+}
+
+// update ends a feedback that came at now, with the round-trip time as far as it is known.
+func (c *controller) update(now, rtt time.Duration) {
+	if rtt > 0 {
+		c.rtt = rtt
+	}
+	dt := min(now-c.lastUpdate, time.Second)
+	c.lastUpdate = now
+	if !c.started {
+		return
+	}
+	if now-c.lossAt >= lossWindow {
+		if c.total > 0 {
+			c.loss = float64(c.lost) / float64(c.total)
+		}
+		c.total, c.lost, c.lossAt = 0, 0, now
+	}
+	rate := c.arriving()
+	if rate > c.peak || now-c.peakAt > 2*time.Second {
+		c.peak, c.peakAt = rate, now
+	}
+	c.watch(now)
+	settled := !c.decreased || now-c.lastDecrease >= c.rtt+settle
+	switch {
+	case c.high && now-c.since >= standing && settled:
+		c.decrease(now, min(c.target, rate*backOff))
+		c.ceiling = rate
+	case c.loss > lossBad && now-c.lostAt >= lossWindow && settled:
+		c.lostAt = now
+		c.decrease(now, c.target*(1-0.5*c.loss))
+	case c.queue < queueLow && c.loss < lossGood:
+		c.futile = 0
+		c.threshold = max(queueHigh, time.Duration(float64(c.threshold)*(1-0.1*dt.Seconds())))
+		c.grow(dt)
+	}
+	c.target = min(max(c.target, c.least), c.most)
+}
+
+// watch follows whether a queue stands.
+func (c *controller) watch(now time.Duration) {
+	high := c.queue > c.threshold
+	if high && !c.high {
+		c.since = now
+	}
+	c.high = high
+}
+
+func (c *controller) decrease(now time.Duration, to float64) {
+	// Where the queue does not shorten though we send less, it is not ours: others fill the line, and it would be
+	// theirs alone before long.
+	if c.decreased && now-c.lastDecrease < 3*time.Second && c.queue > c.queueBefore*7/10 {
+		if c.futile++; c.futile >= 3 {
+			c.threshold = min(c.queue*13/10, queueMax)
+			c.futile = 0
+		}
+	} else {
+		c.futile = 0
+	}
+	c.queueBefore = c.queue
+	c.target = min(c.target, to)
+	c.lastDecrease, c.decreased = now, true
+	c.since = now
+}
+
+func (c *controller) grow(dt time.Duration) {
+	limit := c.peak*useRoom + useSlop
+	if c.target >= limit {
+		return
+	}
+	rate := fastGrowth
+	if c.ceiling > 0 {
+		switch {
+		case c.target > 1.2*c.ceiling:
+			c.ceiling = 0 // the line has become wider
+		case c.target > 0.8*c.ceiling:
+			rate = slowGrowth
+		}
+	}
+	c.target = min(c.target*(1+rate*dt.Seconds()), limit)
+}
+
+// bandwidth numbers what is sent and makes the estimate from the far end's feedback. It is an interceptor of pion's.
+type bandwidth struct {
+	interceptor.NoOp
+	epoch time.Time
+
+	mu     sync.Mutex
+	next   uint16
+	sent   [sentRing]sentPacket
+	c      *controller
+	ref    int64 // the last feedback's reference time, unwrapped
+	refSet bool
+	reps   uint64
+}
+
+type sentPacket struct {
+	at    time.Duration
+	size  int32
+	seq   uint16
+	state uint8 // 0 unknown, 1 on its way, 2 reported lost, 3 arrived
+}
+
+func newBandwidth(start, least, most int) *bandwidth {
+	return &bandwidth{epoch: time.Now(), c: newController(start, least, most)}
+}
+
+// NewInterceptor makes it its own factory: there is one for each connection.
+func (b *bandwidth) NewInterceptor(string) (interceptor.Interceptor, error) { return b, nil }
+
+// numbers holds each sequence number as it is on the wire, so that none has to be made.
+var numbers = sync.OnceValue(func() []byte {
+	out := make([]byte, 0, 2<<16)
+	for i := range 1 << 16 {
+		out = binary.BigEndian.AppendUint16(out, uint16(i))
+	}
+	return out
+})
+
+func (b *bandwidth) BindLocalStream(info *interceptor.StreamInfo, w interceptor.RTPWriter) interceptor.RTPWriter {
+	id := 0
+	for _, e := range info.RTPHeaderExtensions {
+		if e.URI == sdp.TransportCCURI {
+			id = e.ID
+		}
+	}
+	if id == 0 || id > 14 {
+		return w
+	}
+	table := numbers()
+	return interceptor.RTPWriterFunc(func(h *rtp.Header, payload []byte, a interceptor.Attributes) (int, error) {
+		size := 12 + 8 + len(payload) + 16 // header, extension, tag
+		b.mu.Lock()
+		seq := b.next
+		b.next++
+		b.sent[seq%sentRing] = sentPacket{at: time.Since(b.epoch), size: int32(size), seq: seq, state: 1}
+		b.mu.Unlock()
+		if err := h.SetExtension(uint8(id), table[2*int(seq):2*int(seq)+2]); err != nil {
+			return 0, err
+		}
+		return w.Write(h, payload, a)
+	})
+}
+
+func (b *bandwidth) BindRTCPReader(r interceptor.RTCPReader) interceptor.RTCPReader {
+	return interceptor.RTCPReaderFunc(func(in []byte, a interceptor.Attributes) (int, interceptor.Attributes, error) {
+		n, a, err := r.Read(in, a)
+		if err != nil {
+			return n, a, err
+		}
+		if a == nil {
+			a = make(interceptor.Attributes)
+		}
+		packets, err := a.GetRTCPPackets(in[:n])
+		if err != nil {
+			return n, a, err
+		}
+		for _, p := range packets {
+			if f, ok := p.(*rtcp.TransportLayerCC); ok {
+				b.feedback(f, time.Since(b.epoch))
+			}
+		}
+		return n, a, nil
+	})
+}
+
+// feedback takes one report.
+func (b *bandwidth) feedback(f *rtcp.TransportLayerCC, now time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reps++
+	ref := int64(f.ReferenceTime & 0xffffff)
+	if b.refSet {
+		ref = b.ref + ((ref-b.ref+1<<23)&0xffffff - 1<<23) // the nearest
+	}
+	b.ref, b.refSet = ref, true
+	at := time.Duration(ref) * 64 * time.Millisecond
+	seq, left, deltas := f.BaseSequenceNumber, int(f.PacketStatusCount), f.RecvDeltas
+	var newest time.Duration
+	one := func(symbol uint16) bool {
+		if left == 0 {
+			return false
+		}
+		left--
+		p := &b.sent[seq%sentRing]
+		known := p.seq == seq && (p.state == 1 || p.state == 2)
+		seq++
+		if symbol != rtcp.TypeTCCPacketReceivedSmallDelta && symbol != rtcp.TypeTCCPacketReceivedLargeDelta {
+			if known && p.state == 1 {
+				p.state = 2
+				b.c.note(sample{sent: p.at, lost: true})
+			}
+			return true
+		}
+		if len(deltas) == 0 {
+			return false
+		}
+		at += time.Duration(deltas[0].Delta) * time.Microsecond
+		deltas = deltas[1:]
+		if known {
+			if p.state == 2 {
+				b.c.lost = max(b.c.lost-1, 0) // late, not lost
+				b.c.total--
+			}
+			p.state = 3
+			newest = max(newest, p.at)
+			b.c.note(sample{sent: p.at, arrived: at, size: int(p.size)})
+		}
+		return true
+	}
+	for _, chunk := range f.PacketChunks {
+		switch c := chunk.(type) {
+		case *rtcp.RunLengthChunk:
+			for range c.RunLength {
+				if !one(c.PacketStatusSymbol) {
+					break
+				}
+			}
+		case *rtcp.StatusVectorChunk:
+			for _, s := range c.SymbolList {
+				if !one(s) {
+					break
+				}
+			}
+		}
+	}
+	rtt := time.Duration(0)
+	if newest > 0 {
+		rtt = now - newest
+	}
+	b.c.update(now, rtt)
+}
+
+func (b *bandwidth) target() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return int(b.c.target)
+}
+
+func (b *bandwidth) state() (loss float64, queue time.Duration, arriving int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.c.started {
+		return 0, 0, 0
+	}
+	return b.c.loss, b.c.queue, int(b.c.arriving())
+}
