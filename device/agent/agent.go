@@ -176,23 +176,24 @@ func (a *Agent) run(ctx context.Context) error {
 			conditions = []protocol.Code{protocol.CodeOf(h.problem)}
 			a.log.Error("the terminal's identity cannot be used", "error", h.problem)
 		}
+		// Before it is said: whoever enrols needs the folder. And looked at while nobody else can have changed it.
+		before, _ := os.Stat(filepath.Join(a.cfg.State, grantFile))
+		if err := h.close(); err != nil {
+			return err
+		}
 		a.change(func(s *situation) {
 			s.started, s.enrolled, s.code, s.conditions = true, false, h.id.Key().Code(), conditions
 		})
 		a.log.Info("not set up: enrol this terminal with a voucher of the clinic", "terminal", h.id.Key().Code(), "state", a.cfg.State)
-		if err := h.close(); err != nil {
-			return err
-		}
-		if err := a.waitForEnrolment(ctx); err != nil {
+		if err := a.waitForEnrolment(ctx, before); err != nil {
 			return nil // only ctx ends the wait
 		}
 	}
 }
 
 // waitForEnrolment returns nil when an enrolment is in the state folder that was not there before.
-func (a *Agent) waitForEnrolment(ctx context.Context) error {
+func (a *Agent) waitForEnrolment(ctx context.Context, before os.FileInfo) error {
 	path := filepath.Join(a.cfg.State, grantFile)
-	before, _ := os.Stat(path)
 	for {
 		select {
 		case <-ctx.Done():
