@@ -73,8 +73,10 @@ var golden = []struct {
 }{
 	{"en", image.Pt(1280, 720), ""},
 	{"nb", image.Pt(800, 480), ""},
-	{"nn", image.Pt(720, 1280), ""},
-	{"nb", image.Pt(1920, 1080), "ringing"},
+	{"nn", image.Pt(720, 1280), "in-call"},
+	{"nn", image.Pt(720, 1280), "not-set-up"},
+	{"nn", image.Pt(720, 1280), "ringing"},
+	{"nb", image.Pt(1920, 1080), "ringing-long"},
 }
 
 func TestGolden(t *testing.T) {
@@ -122,12 +124,16 @@ func compare(t *testing.T, file string, img *image.RGBA) {
 		t.Fatalf("size %v, want %v", img.Rect, decoded.Bounds())
 	}
 	// Rasterizers of different processors round differently: a shade is nothing, a changed picture is many pixels.
+	want := image.NewRGBA(img.Rect)
+	draw.Draw(want, want.Rect, decoded, image.Point{}, draw.Src)
 	different := 0
-	for y := range img.Rect.Max.Y {
-		for x := range img.Rect.Max.X {
-			want := color.RGBAModel.Convert(decoded.At(x, y)).(color.RGBA)
-			got := img.RGBAAt(x, y)
-			if absDiff(got.R, want.R) > 16 || absDiff(got.G, want.G) > 16 || absDiff(got.B, want.B) > 16 {
+	for y := range img.Rect.Dy() {
+		got, want := img.Pix[y*img.Stride:(y+1)*img.Stride], want.Pix[y*want.Stride:(y+1)*want.Stride]
+		if bytes.Equal(got, want) {
+			continue
+		}
+		for i, v := range got {
+			if absDiff(v, want[i]) > 16 {
 				different++
 			}
 		}
@@ -142,7 +148,7 @@ func compare(t *testing.T, file string, img *image.RGBA) {
 		if err := png.Encode(f, img); err != nil {
 			t.Fatal(err)
 		}
-		t.Errorf("%d pixels differ from %s; what was drawn is in %s. If it is right, look at it and run with -update", different, path, out)
+		t.Errorf("%d values differ from %s; what was drawn is in %s. If it is right, look at it and run with -update", different, path, out)
 	}
 }
 

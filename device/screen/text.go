@@ -38,7 +38,20 @@ const (
 type typeface struct {
 	fonts [2][2]*sfnt.Font // by weight; latin before extended
 	faces map[faceKey]font.Face
+	steps map[stepKey]step
 	buf   sfnt.Buffer
+}
+
+// step is how a rune follows another: found once, since breaking lines asks again and again.
+type step struct {
+	font          int8
+	kern, advance fixed.Int26_6
+}
+
+type stepKey struct {
+	w       weight
+	size    int32
+	last, r rune
 }
 
 type faceKey struct {
@@ -48,7 +61,7 @@ type faceKey struct {
 }
 
 func newTypeface() (*typeface, error) {
-	t := &typeface{faces: map[faceKey]font.Face{}}
+	t := &typeface{faces: map[faceKey]font.Face{}, steps: map[stepKey]step{}}
 	for w, files := range [2][2][]byte{{regularLatin, regularExtended}, {boldLatin, boldExtended}} {
 		for i, b := range files {
 			f, err := sfnt.Parse(b)
@@ -88,23 +101,38 @@ func (t *typeface) which(w weight, r rune) int {
 	return 0
 }
 
-// each calls f with every rune, the face that has it and how far it goes, kerning included.
-func (t *typeface) each(s string, w weight, size int, f func(r rune, face font.Face, x, advance fixed.Int26_6)) fixed.Int26_6 {
+// step returns how r follows last (0: nothing).
+func (t *typeface) step(w weight, size int, last, r rune) step {
+	key := stepKey{w, int32(size), last, r}
+	if s, ok := t.steps[key]; ok {
+		return s
+	}
+	which := t.which(w, r)
+	face := t.face(w, which, size)
+	s := step{font: int8(which)}
+	s.advance, _ = face.GlyphAdvance(r)
+	if last != 0 && t.which(w, last) == which {
+		s.kern = face.Kern(last, r)
+	}
+	if len(t.steps) > 8192 { // many more than a screen's texts have
+		clear(t.steps)
+	}
+	t.steps[key] = s
+	return s
+}
+
+// each calls f with every rune, the face that has it and where it goes, kerning included.
+func (t *typeface) each(s string, w weight, size int, f func(r rune, face font.Face, x fixed.Int26_6)) fixed.Int26_6 {
 	var x fixed.Int26_6
 	var last rune
-	lastFont := -1
 	for _, r := range s {
-		which := t.which(w, r)
-		face := t.face(w, which, size)
-		if which == lastFont {
-			x += face.Kern(last, r)
-		}
-		advance, _ := face.GlyphAdvance(r)
+		step := t.step(w, size, last, r)
+		x += step.kern
 		if f != nil {
-			f(r, face, x, advance)
+			f(r, t.face(w, int(step.font), size), x)
 		}
-		x += advance
-		last, lastFont = r, which
+		x += step.advance
+		last = r
 	}
 	return x
 }
@@ -114,7 +142,7 @@ func (t *typeface) width(s string, w weight, size int) int { return t.each(s, w,
 // draw draws one line with its baseline at y.
 func (t *typeface) draw(img draw.Image, s string, w weight, size, x, y int, c color.Color) {
 	src := image.NewUniform(c)
-	t.each(s, w, size, func(r rune, face font.Face, at, _ fixed.Int26_6) {
+	t.each(s, w, size, func(r rune, face font.Face, at fixed.Int26_6) {
 		rect, mask, maskp, _, ok := face.Glyph(fixed.Point26_6{X: fixed.I(x) + at, Y: fixed.I(y)}, r)
 		if ok {
 			draw.DrawMask(img, rect, src, image.Point{}, mask, maskp, draw.Over)
