@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"io"
@@ -242,10 +243,12 @@ func TestChromiumCalls(t *testing.T) {
 		t.Errorf("pictures broken: %d, packets lost: %d", st.Far.Broken, st.Connection.VideoIn.Lost)
 	}
 	t.Logf("terminal: %+v", st)
+	// A page that closes its connection is noticed at once, not when it has been silent for long.
+	eval[chromedp.Void](b, "hangup()")
+	if err := <-done; !errors.Is(err, peer.ErrFarClosed) {
+		t.Errorf("run: %v, want ErrFarClosed", err)
+	}
 	if r := s.Close(t.Context()); r.Err != nil || r.CameraClosed.IsZero() {
 		t.Errorf("closed %+v", r)
-	}
-	if err := <-done; err != nil {
-		t.Errorf("run: %v", err)
 	}
 }

@@ -219,7 +219,7 @@ func TestGovernor(t *testing.T) {
 	now := time.Unix(1000, 0)
 	run := func(g *governor, target int, d time.Duration) (q quality) {
 		for end := now.Add(d); now.Before(end); now = now.Add(rateEvery) {
-			q = g.update(target, 32_000, now)
+			q = g.update(target, 32_000, 0.1, now)
 		}
 		return q
 	}
@@ -271,6 +271,34 @@ func TestGovernor(t *testing.T) {
 		if q.size.X%2 != 0 || q.size.Y%2 != 0 || q.size.X > size.X || q.fps < 5 {
 			t.Errorf("%v becomes %+v", size, q)
 		}
+	}
+}
+
+// A processor that is too slow for the picture gets a smaller one, though the line is wide.
+func TestGovernorEasesTheProcessor(t *testing.T) {
+	now := time.Unix(1000, 0)
+	g := newGovernor(image.Pt(640, 480), 30, 1_000_000, 1_400_000, 32_000)
+	changes, last := 0, image.Pt(640, 480)
+	var q quality
+	for range 5 * 60 {
+		// Coding the full picture takes 1.2 times the time there is, others in proportion.
+		load := 1.2 * float64(last.X*last.Y) / (640 * 480)
+		q = g.update(2_000_000, 32_000, load, now)
+		now = now.Add(rateEvery)
+		if q.size != last {
+			changes++
+			last = q.size
+		}
+	}
+	if q.size != image.Pt(480, 360) || changes != 1 {
+		t.Errorf("%+v after %d changes, want 480×360 after one", q, changes)
+	}
+	for range 5 * 20 {
+		q = g.update(2_000_000, 32_000, 0.2, now)
+		now = now.Add(rateEvery)
+	}
+	if q.size != image.Pt(640, 480) {
+		t.Errorf("%+v with an idle processor", q)
 	}
 }
 

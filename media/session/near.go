@@ -220,6 +220,7 @@ type encoder struct {
 	updated time.Time
 	lastKey time.Time
 	due     time.Time // when the next picture should come
+	load    float64   // share of the time between pictures that scaling and coding takes, smoothed
 	pts     int64
 	sent    bool
 }
@@ -254,7 +255,7 @@ func (e *encoder) govern(now time.Time) {
 		return
 	}
 	e.updated = now
-	q := e.gov.update(e.s.peer.TargetBitrate(), e.s.cfg.AudioBitrate, now)
+	q := e.gov.update(e.s.peer.TargetBitrate(), e.s.cfg.AudioBitrate, e.load, now)
 	if q.bitrate != e.want.bitrate {
 		e.enc.SetBitrate(q.bitrate)
 		e.s.peer.SetVideoRate(q.bitrate)
@@ -280,6 +281,7 @@ func (e *encoder) send(p picture) error {
 	}
 	e.due = maxTime(e.due.Add(interval), p.at.Add(interval*2/3))
 
+	began := time.Now()
 	img, err := e.fit(p.img)
 	if err != nil {
 		return err
@@ -290,9 +292,10 @@ func (e *encoder) send(p picture) error {
 	}
 	pts := max(int64(p.at.Sub(e.began))*9/100_000, e.pts+1)
 	e.pts = pts
-	began := time.Now()
 	f, err := e.enc.Encode(img, pts)
-	s.near.encoding.Add(int64(time.Since(began)))
+	took := time.Since(began)
+	s.near.encoding.Add(int64(took))
+	e.load += (float64(took)/float64(interval) - e.load) / 16
 	if err != nil {
 		return err
 	}

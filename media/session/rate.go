@@ -36,21 +36,30 @@ const (
 	fallAfter  = 400 * time.Millisecond
 	growth     = 0.20 // of the encoder's target, each second
 	slack      = 0.04 // changes smaller than this are not worth telling the encoder
+
+	// The processor: coding may take this share of the time between two pictures. Beyond it the picture becomes smaller, however wide
+	// the line is; when it takes little for long, larger again.
+	loadHigh, loadLow = 0.8, 0.35
+	loadFall          = 2 * time.Second
+	loadClimb         = 15 * time.Second
 )
 
-// governor turns the bandwidth estimate into bitrate, size and frame rate of the picture. It falls at once and climbs slowly,
-// so that the estimate's swings do not show.
+// governor turns the bandwidth estimate, and the time that coding takes, into bitrate, size and frame rate of the picture. It
+// falls at once and climbs slowly, so that swings do not show.
 type governor struct {
 	full image.Point
 	fps  float64
 	max  int
 
-	rung    int
-	rate    float64
-	last    time.Time
-	since   time.Time // since when the rung is wrong
-	wrong   int       // −1 too low for it, +1 enough for the one above
-	changed bool
+	rung  int
+	rate  float64
+	last  time.Time
+	since time.Time // since when the rung is wrong
+	wrong int       // −1 too low for it, +1 enough for the one above
+
+	floor     int // the largest picture that the processor can code
+	loadSince time.Time
+	loadWrong int
 }
 
 func newGovernor(full image.Point, fps float64, start, limit, audio int) *governor {
@@ -72,8 +81,8 @@ func (g *governor) least(i int) float64 {
 	return ladder[i].least * math.Pow(float64(g.full.X*g.full.Y)/(640*480), 0.75)
 }
 
-// update takes the estimate of all that can be sent and what sound takes.
-func (g *governor) update(target, audio int, now time.Time) quality {
+// update takes the estimate of all that can be sent, what sound takes, and the share of the time that coding takes.
+func (g *governor) update(target, audio int, load float64, now time.Time) quality {
 	want := min(share(target, audio), float64(g.max))
 	if g.last.IsZero() {
 		g.last = now
@@ -87,7 +96,29 @@ func (g *governor) update(target, audio int, now time.Time) quality {
 		g.rate = min(want, g.rate*(1+growth*min(dt, 1))+1)
 	}
 	g.climb(now)
+	g.ease(load, now)
 	return g.quality()
+}
+
+// ease follows the processor's load.
+func (g *governor) ease(load float64, now time.Time) {
+	wrong := 0
+	switch {
+	case load > loadHigh:
+		wrong = -1
+	case load < loadLow && g.floor > 0:
+		wrong = 1
+	}
+	if wrong != g.loadWrong {
+		g.loadWrong, g.loadSince = wrong, now
+	}
+	at := max(g.rung, g.floor)
+	switch {
+	case wrong < 0 && now.Sub(g.loadSince) >= loadFall && at < len(ladder)-1:
+		g.floor, g.loadWrong = at+1, 0
+	case wrong > 0 && now.Sub(g.loadSince) >= loadClimb:
+		g.floor, g.loadWrong = g.floor-1, 0
+	}
 }
 
 func (g *governor) climb(now time.Time) {
@@ -112,7 +143,7 @@ func (g *governor) climb(now time.Time) {
 }
 
 func (g *governor) quality() quality {
-	s := ladder[g.rung]
+	s := ladder[max(g.rung, g.floor)]
 	return quality{
 		bitrate: int(g.rate),
 		size:    image.Pt(max(g.full.X*s.num/s.den&^1, 16), max(g.full.Y*s.num/s.den&^1, 16)),

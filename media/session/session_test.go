@@ -1,11 +1,14 @@
 package session_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"image"
 	"image/color"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -183,6 +186,7 @@ type options struct {
 	camera  func(n int, ctx context.Context) (*camera, error) // n-th opening
 	card    func(n int) (*card, error)
 	noStart bool
+	log     *slog.Logger
 }
 
 func newCall(t *testing.T, o options) *call {
@@ -234,7 +238,7 @@ func newCall(t *testing.T, o options) *call {
 	if o.cfg.RetryEvery == 0 {
 		o.cfg.RetryEvery = 100 * time.Millisecond
 	}
-	c.s, err = session.NewFactory(o.cfg, dev, nil).Prepare(t.Context(), session.Offer{SDP: peer.SDP(offer)})
+	c.s, err = session.NewFactory(o.cfg, dev, o.log).Prepare(t.Context(), session.Offer{SDP: peer.SDP(offer)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,6 +348,45 @@ func (c *call) checkCaller() {
 	c.eventually("caller sees 10 more pictures", func() bool { n, _ := c.caller.Frames(); return n >= before+10 })
 	if col, _ := c.caller.Seen(); near(col, green) != nil {
 		c.t.Errorf("the caller sees %v", near(col, green))
+	}
+}
+
+// safeBuffer is written by many goroutines.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+// Nothing of SDP, candidates, addresses or certificates reaches the log, at whatever level.
+func TestLogsHoldNoSecrets(t *testing.T) {
+	var out safeBuffer
+	c := newCall(t, options{
+		log:    slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug - 10})),
+		camera: func(int, context.Context) (*camera, error) { return nil, errBusy },
+	})
+	c.open()
+	c.await(session.CameraLost)
+	c.await(session.FarVideo)
+	_ = c.s.AddCandidate("candidate:1 1 udp 1 planted.example 9 typ host", "0", 0)
+	_ = c.caller.Close()
+	<-c.done
+	c.s.Close(t.Context())
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	log := out.b.String()
+	if !strings.Contains(log, "camera lost") || !strings.Contains(log, "connection failed") {
+		t.Errorf("the log says nothing: %s", log)
+	}
+	for _, bad := range []string{"candidate:", "127.0.0.1", "a=", "ufrag", "sha-256", "planted"} {
+		if strings.Contains(log, bad) {
+			t.Errorf("the log holds %q: %s", bad, log)
+		}
 	}
 }
 
