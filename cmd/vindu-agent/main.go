@@ -38,6 +38,7 @@ const usage = `usage:
 `
 
 func main() {
+	tuneMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := command(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
