@@ -16,6 +16,8 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"runtime"
+	"strings"
 	"sync/atomic"
 	"unsafe"
 )
@@ -40,7 +42,7 @@ type VP8Config struct {
 	Width, Height int     // of the largest picture; the encoder follows smaller ones without being made anew
 	FPS           float64 // nominal; the real rate is learnt from the time stamps. 30
 	Bitrate       int     // bit/s. 800,000
-	CPUUsed       int     // libvpx's speed, −16 (fastest) to −1. −10
+	CPUUsed       int     // libvpx's speed, −16 (fastest) to −1. −10; −12 on ARM, as libwebrtc
 	// StaticThreshold lets blocks be skipped that differ from the last picture by less than this. 1 as in
 	// libwebrtc, which makes the encoder skip what does not move; a noisy camera gains from 100.
 	StaticThreshold int
@@ -84,6 +86,9 @@ func NewVP8Encoder(cfg VP8Config) (*VP8Encoder, error) {
 	}
 	if cfg.CPUUsed == 0 {
 		cfg.CPUUsed = -10
+		if strings.HasPrefix(runtime.GOARCH, "arm") {
+			cfg.CPUUsed = -12
+		}
 	}
 	if cfg.StaticThreshold == 0 {
 		cfg.StaticThreshold = 1

@@ -175,7 +175,7 @@ func (p *Peer) Stats() Stats {
 
 // protocol is how packets leave by pair.
 func (p *Peer) protocol(pair *webrtc.ICECandidatePair) string {
-	if pair.Local.Typ == webrtc.ICECandidateTypeRelay {
+	if pair.Local.Typ == webrtc.ICECandidateTypeRelay && p.alive.Err() == nil {
 		for _, v := range p.pc.GetStats() {
 			c, ok := v.(webrtc.ICECandidateStats)
 			if ok && c.CandidateType == webrtc.ICECandidateTypeRelay && c.RelayProtocol != "" &&

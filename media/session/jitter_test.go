@@ -66,7 +66,7 @@ func line(t testing.TB, packets int, delay func(i int) time.Duration) (SoundStat
 				rest = append(rest, a)
 				continue
 			}
-			j.push(peer.AudioPacket{Data: coded[a.i], Seq: uint16(65500 + a.i), Timestamp: uint32(1<<32 - 96000 + a.i*960)}, start.Add(a.at))
+			j.push(peer.AudioPacket{Data: coded[a.i], Seq: uint16(65500 + a.i), Timestamp: uint32(int64(1<<32-96000) + int64(a.i)*960)}, start.Add(a.at))
 		}
 		queue = rest
 		j.pull(pcm[:])
