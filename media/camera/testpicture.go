@@ -31,6 +31,8 @@ type testPicture struct {
 	cell       int         // side of one dot of the clock, in pixels
 	clock      image.Point // upper left corner of the clock's digits
 	track      image.Rectangle
+	snow       image.Rectangle
+	random     uint64 // xorshift state, never 0
 	text       [8]byte
 
 	closing sync.Once
@@ -39,8 +41,9 @@ type testPicture struct {
 	skipped atomic.Int64
 }
 
-// TestPicture returns a Source that shows colour bars, the time of day and a square that
-// travels from side to side in four seconds, at exactly the size and rate asked for.
+// TestPicture returns a Source that shows colour bars, the time of day, a square that
+// travels from side to side in four seconds, and a strip of snow, as the SMPTE pattern has, without which
+// it would cost an encoder a tenth of a camera's picture, at exactly the size and rate asked for.
 // It opens no device. Its Info says that it is synthetic.
 func TestPicture(cfg Config) Source {
 	cfg = cfg.normal()
@@ -55,6 +58,7 @@ func TestPicture(cfg Config) Source {
 		interval:   time.Second / time.Duration(cfg.FPS),
 		done:       make(chan struct{}),
 		text:       [8]byte{'0', '0', ':', '0', '0', ':', '0', '0'},
+		random:     0x9E3779B97F4A7C15,
 	}
 	s.layout()
 	return s
@@ -71,6 +75,7 @@ func (s *testPicture) layout() {
 	s.cell = max(min(w*5/6/48, h*3/10/7), 1)
 	s.clock = image.Pt((w-47*s.cell)/2, h/2+(h*3/10-7*s.cell)/2)
 	s.track = image.Rect(0, h*8/10, w, h*8/10+h/10).Intersect(s.background.Rect)
+	s.snow = image.Rect(w/2, h*92/100, w, h).Intersect(s.background.Rect)
 	// "TEST" at the bottom left: a generated picture never passes for a real one.
 	small := max(s.cell/3, 1)
 	x, y := 2*small, h-9*small
@@ -138,6 +143,17 @@ func (s *testPicture) draw(img *image.YCbCr, now time.Time) {
 	side := s.track.Dy()
 	left := int(int64(s.track.Dx()-side) * int64(phase) / int64(period/2))
 	_ = yuv.Fill(img, image.Rect(left, s.track.Min.Y, left+side, s.track.Max.Y), 210, 16, 146)
+	for y := s.snow.Min.Y; y < s.snow.Max.Y; y++ {
+		line := img.Y[y*img.YStride+s.snow.Min.X : y*img.YStride+s.snow.Max.X]
+		for i := range line {
+			if i%8 == 0 { // xorshift64 (Marsaglia 2003)
+				s.random ^= s.random << 13
+				s.random ^= s.random >> 7
+				s.random ^= s.random << 17
+			}
+			line[i] = 16 + uint8(s.random>>(i%8*8))%220
+		}
+	}
 }
 
 func (s *testPicture) Info() Info { return s.info }

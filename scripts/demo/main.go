@@ -50,13 +50,13 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("make the demo's folder: %w", err)
 	}
 	fmt.Println("building …")
-	if err := stack.Build(ctx, ".", bin); err != nil {
+	if err := stack.Build(ctx, ".", bin, true); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
 		return err
 	}
-	s, err := stack.New(stack.Options{Dir: dir, Bin: bin, Ring: ring, Language: language, Says: os.Stdout})
+	s, err := stack.New(stack.Options{Dir: dir, Bin: bin, Ring: ring, Language: language, Preview: true, Says: os.Stdout})
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,9 @@ func (s *Stack) writeAgentConfig() error {
 		"devices.display":      quote("memory"),
 		"call.ring":            quote(s.Ring.String()),
 		"network.loopback":     "true",
-		"preview.listen":       quote(fmt.Sprintf("localhost:%d", s.ports.Preview)),
+	}
+	if s.Preview {
+		settings["preview.listen"] = quote(fmt.Sprintf("localhost:%d", s.ports.Preview))
 	}
 	for k, v := range s.Agent {
 		settings[k] = v

@@ -27,7 +27,9 @@ type process struct {
 
 	mu    sync.Mutex
 	cmd   *exec.Cmd
+	began time.Time           // of the running program
 	ready chan map[string]any // bounded by one; the fields of its latest "ready" line
+	after time.Duration       // from its start to its latest "ready" line, as seen from outside
 }
 
 func newProcess(name, log string, says io.Writer, args ...string) *process {
@@ -42,6 +44,13 @@ func (p *process) pid() int {
 		return 0
 	}
 	return p.cmd.Process.Pid
+}
+
+// readyAfter returns how long the running program took from its start to saying that it is ready; 0 until it has.
+func (p *process) readyAfter() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.after
 }
 
 // run keeps the program running until ctx ends, then asks it to stop and waits; after ten seconds it kills it. A program that ends by
@@ -102,6 +111,9 @@ func (p *process) once(ctx context.Context) (string, error) {
 	// A group of its own: Ctrl-C reaches the demo alone, which then stops its programs in order. And should the demo be
 	// killed, they end too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	p.mu.Lock()
+	p.began, p.after = time.Now(), 0
+	p.mu.Unlock()
 	err = cmd.Start()
 	write.Close()
 	if err != nil {
@@ -142,6 +154,9 @@ func (p *process) notice(line []byte) {
 	if fields["msg"] != "ready" {
 		return
 	}
+	p.mu.Lock()
+	p.after = time.Since(p.began)
+	p.mu.Unlock()
 	select {
 	case <-p.ready: // nobody looked at the former one
 	default:

@@ -34,6 +34,8 @@ type Options struct {
 	Ring time.Duration
 	// Language of the terminal: nb, nn or en.
 	Language string
+	// Preview shows the terminal's screen on a page; the programs have to be built for it.
+	Preview bool
 	// Says gets a line when something happens that a person should know. It may be called from several goroutines.
 	Says io.Writer
 	// Agent changes the terminal's configuration, key by key: section.key = value, as TOML writes it.
@@ -54,12 +56,16 @@ type Stack struct {
 func (s *Stack) ClinicPID() int { return s.clinic.pid() }
 func (s *Stack) AgentPID() int  { return s.agent.pid() }
 
-// Build compiles the programs into bin. root is the project's folder.
-func Build(ctx context.Context, root, bin string) error {
-	for _, c := range [][]string{
-		{"go", "build", "-o", bin + "/", "./cmd/vindu-clinic"},
-		{"go", "build", "-tags", "preview", "-o", bin + "/", "./cmd/vindu-agent"},
-	} {
+// AgentReadyAfter returns how long the running terminal took from its start to being ready, seen from outside; 0 until it is.
+func (s *Stack) AgentReadyAfter() time.Duration { return s.agent.readyAfter() }
+
+// Build compiles the programs into bin: with preview, or the terminal's as it ships. root is the project's folder.
+func Build(ctx context.Context, root, bin string, preview bool) error {
+	agent := []string{"go", "build", "-ldflags", "-s -w", "-o", bin + "/", "./cmd/vindu-agent"}
+	if preview {
+		agent = []string{"go", "build", "-tags", "preview", "-o", bin + "/", "./cmd/vindu-agent"}
+	}
+	for _, c := range [][]string{{"go", "build", "-o", bin + "/", "./cmd/vindu-clinic"}, agent} {
 		cmd := exec.CommandContext(ctx, c[0], c[1:]...)
 		cmd.Dir = root
 		if out, err := cmd.CombinedOutput(); err != nil {
