@@ -57,7 +57,8 @@ hangUp.addEventListener("click", async () => {
 	}
 });
 
-// Sound comes as 48 kHz mono 16-bit samples without end. What waits longer than 0.4 s is skipped.
+// Sound comes as 48 kHz mono 16-bit samples without end. What has waited for long, because the page was in the background, is skipped.
+const bytesPerSecond = 96000;
 let listening = null;
 
 async function play(stop) {
@@ -77,6 +78,7 @@ async function play(stop) {
 			odd = null;
 		}
 		if (bytes.length % 2) odd = bytes[bytes.length - 1];
+		if (bytes.length > 0.5 * bytesPerSecond) bytes = bytes.subarray((bytes.length - 0.2 * bytesPerSecond) & ~1);
 		const count = bytes.length >> 1;
 		if (count === 0) continue;
 		const view = new DataView(bytes.buffer, bytes.byteOffset, count * 2);
@@ -85,7 +87,7 @@ async function play(stop) {
 		for (let i = 0; i < count; i++) samples[i] = view.getInt16(2 * i, true) / 32768;
 		const now = audio.currentTime;
 		if (at < now) at = now + 0.06;
-		if (at > now + 0.4) continue;
+		if (at > now + 0.6) continue;
 		const source = audio.createBufferSource();
 		source.buffer = buffer;
 		source.connect(audio.destination);
