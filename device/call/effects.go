@@ -146,7 +146,7 @@ func (r *Runner) verify(now time.Time) {
 	cur.inv, cur.hash = inv, hash
 	cur.stage("proven", r.c.Now())
 	decision := r.c.Policy.Decide(inv, now)
-	r.c.Log.Info("invitation proven", "call", cur.call, "decision", decision.Decision, "ring", decision.Ring)
+	r.c.Log.Info("invitation proven", "call", cur.call, "decision", decision.Decision, "ring_ms", decision.Ring.Milliseconds())
 	r.todo = append(r.todo, Proven{cur.call, decision})
 }
 
@@ -288,7 +288,7 @@ func (r *Runner) finish(f Finish, now time.Time) {
 	if err := r.memory.finished(); err != nil {
 		r.c.Log.Error("end of the call not noted", "call", cur.call, "error", err)
 	}
-	r.c.Log.Info("call over", "call", cur.call, "reason", f.Reason, "talked", time.Duration(rec.Duration)*time.Millisecond)
+	r.c.Log.Info("call over", "call", cur.call, "reason", f.Reason, "talked_ms", rec.Duration)
 }
 
 // sendEnd signs an end, sends it, and keeps it until the clinic has it.
