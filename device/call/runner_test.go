@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -1027,4 +1028,36 @@ func TestEveryPinnedKeyProves(t *testing.T) {
 	if _, code, err := nobody.Invitation(m.Invite.Invitation, time.Now()); err == nil || code != protocol.AuthUnproven {
 		t.Errorf("without keys: %s, %v", code, err)
 	}
+}
+
+// Who says no while an opening is being written down is not seen: the device is not opened any more.
+func TestNoWhileTheOpeningIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newTerminal(t)
+		var told atomic.Bool
+		x.outbox.Before = func(kind string) {
+			if kind == protocol.EventOpening && !told.Swap(true) {
+				x.run.HangUp()
+				<-time.After(100 * time.Millisecond) // the disk is slow
+			}
+		}
+		var leave error
+		x.media.NewSession = func(s *calltest.Session) {
+			s.Opened = func(_ call.Device, err error) { leave = errors.Join(leave, err) }
+		}
+		x.start()
+		_, s := x.invite()
+		x.say(s, call.MediaConnected)
+		x.say(s, call.MediaSeen)
+		x.wait(6 * time.Second)
+		if leave == nil {
+			t.Error("the ledger gave leave to open although the person had said no")
+		}
+		if last := x.view.Last(); last.Scene != call.SceneEnded || last.Reason != protocol.EndPatientHungUp {
+			t.Errorf("shown: %+v", last)
+		}
+		if err := x.end(); err != nil {
+			t.Error(err)
+		}
+	})
 }

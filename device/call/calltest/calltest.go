@@ -69,6 +69,9 @@ type Session struct {
 	Deaf      bool          // Open does not look at its context
 	Forget    bool          // Close forgets to close the camera
 
+	// Opened, if not nil, is told what the ledger said to an opening.
+	Opened func(call.Device, error)
+
 	events chan call.MediaEvent
 
 	mu         sync.Mutex
@@ -124,7 +127,11 @@ func (s *Session) IsOpen(d call.Device) bool {
 
 // OpenDevice opens one device as Open does, for openings in the middle of a call.
 func (s *Session) OpenDevice(d call.Device) error {
-	if err := s.Offer.Ledger.Opening(d); err != nil {
+	err := s.Offer.Ledger.Opening(d)
+	if s.Opened != nil {
+		s.Opened(d, err)
+	}
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -197,6 +204,8 @@ func (s *Session) Report() call.Report {
 
 // Outbox keeps events in memory.
 type Outbox struct {
+	Before func(kind string) // called at the beginning of Append, if not nil: a disk that takes its time
+
 	mu     sync.Mutex
 	err    error
 	events []any
@@ -204,6 +213,9 @@ type Outbox struct {
 
 // Append implements call.Outbox.
 func (o *Outbox) Append(kind string, body []byte) error {
+	if o.Before != nil {
+		o.Before(kind)
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.err != nil {
