@@ -301,3 +301,20 @@ func TestRetry(t *testing.T) {
 		}
 	})
 }
+
+type stubborn struct{ err error }
+
+func (s *stubborn) Close() error { return s.err }
+
+// A device that says that it could not be closed counts as open: package call then ends the process.
+func TestCloseThatFailsIsNotClosed(t *testing.T) {
+	l := &ledger{}
+	failing := &openDevice[*stubborn]{Source: &stubborn{errors.New("still there")}, ledger: l, device: call.Camera}
+	if failing.Close() == nil || failing.Close() == nil || len(l.sorted()) != 0 {
+		t.Errorf("the ledger says %v", l.sorted())
+	}
+	working := &openDevice[*stubborn]{Source: &stubborn{}, ledger: l, device: call.Camera}
+	if working.Close() != nil || working.Close() != nil || !slices.Equal(l.sorted(), []string{"close camera"}) {
+		t.Errorf("the ledger says %v", l.sorted())
+	}
+}
