@@ -1,6 +1,6 @@
 // Testrun runs the project's Go tests and ends with one summary.
 //
-// It runs `go test -race` with a random order over the packages named, the lab after all others and alone, because
+// It runs `go test -race`, with the demo's preview built in, with a random order over the packages named, the lab after all others and alone, because
 // a frame rate measured beside a compiler means nothing. One line is printed per package and the whole output of
 // each test that failed. The raw events are kept in artefacts/test.json. The last line is always
 //
@@ -62,7 +62,7 @@ func test(ctx context.Context, out io.Writer, run string, timeout time.Duration,
 			return err
 		}
 		for _, group := range groups(packages) {
-			arguments := []string{"test", "-json", "-race", "-shuffle=on", "-p", "2", "-timeout", timeout.String()}
+			arguments := []string{"test", "-json", "-race", "-shuffle=on", "-tags", "preview", "-p", "2", "-timeout", timeout.String()}
 			if run != "" {
 				arguments = append(arguments, "-run", run)
 			}
