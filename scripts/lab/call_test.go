@@ -330,6 +330,7 @@ func wordsDiffer(t *testing.T, guest *Guest, shown image.Image, caller protocol.
 		t.Fatal(err)
 	}
 	guest.Keep("expected-"+strings.Fields(caller.Name)[0]+".png", paper.image)
+	seen := plain(shown)
 	differ, all := 0, 0
 	for y := range paper.size.Y {
 		for x := range paper.size.X {
@@ -337,7 +338,7 @@ func wordsDiffer(t *testing.T, guest *Guest, shown image.Image, caller protocol.
 				continue
 			}
 			all++
-			if distance(rgba(shown.At(x, y)), paper.image.RGBAAt(x, y)) > Tolerance {
+			if distance(seen.RGBAAt(x, y), paper.image.RGBAAt(x, y)) > Tolerance {
 				differ++
 			}
 		}

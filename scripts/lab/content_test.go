@@ -84,7 +84,7 @@ func TestFindCaller(t *testing.T) {
 	if want := image.Rect(240, 60, 1040, 660); found.Where != want {
 		t.Errorf("found at %v, want %v", found.Where, want)
 	}
-	for frame := range callerFrames {
+	for _, frame := range []int{0, 1, callerFrames / 2, callerFrames - 1} {
 		seen, err := FindCaller(callerScreen(frame, as))
 		if err != nil || seen.Frame(seen.Where.Min.Y+seen.Square) != frame {
 			t.Errorf("frame %d was taken for %d, %v", frame, seen.Frame(seen.Where.Min.Y+seen.Square), err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"image/draw"
 	"math"
 	"slices"
 )
@@ -19,13 +20,10 @@ var Bars = [...]color.RGBA{
 	{191, 0, 191, 255}, {191, 0, 0, 255}, {0, 0, 191, 255}, {0, 0, 0, 255},
 }
 
-// The V4L2 controls of vivid (drivers/media/test-drivers/vivid/vivid-ctrls.c).
+// A V4L2 control of vivid, and a value of it (drivers/media/test-drivers/vivid/vivid-ctrls.c).
 const (
-	VividHorizontal     = 0x00f00000 | 0xf000 + 2
-	VividMovesLeftFast  = 0 // 8 of 640 pixels a frame
-	VividDoesNotMove    = 3
-	vividOSDText        = 0x00f00000 | 0xf000 + 1
-	vividTextOnlyCounts = 1
+	VividHorizontal    = 0x00f00000 | 0xf000 + 2
+	VividMovesLeftFast = 0 // 8 of 640 pixels a frame
 )
 
 // BarRow is what one row of a picture of the bars shows.
@@ -45,31 +43,32 @@ func ReadBars(row []color.RGBA) (BarRow, error) {
 	}
 	nearest := make([]int, len(row))
 	for x, pixel := range row {
-		nearest[x] = slices.IndexFunc(Bars[:], func(bar color.RGBA) bool { return distance(pixel, bar) == nearestDistance(pixel) })
+		nearest[x] = nearestBar(pixel)
 	}
-	// The longest stretch of each bar, going round the edge of the picture.
+	// The longest stretch of each bar. The last one goes on round the edge of the picture.
 	var result BarRow
-	var begins [len(Bars)]int
-	for bar := range Bars {
-		length := 0
-		for begin := range row {
-			run := 0
-			for run < len(row) && nearest[(begin+run)%len(row)] == bar {
-				run++
-			}
-			if run > length {
-				begins[bar], length = begin, run
-			}
+	var begins, lengths [len(Bars)]int
+	for begin := 0; begin < len(row); {
+		run := 1
+		for run < len(row) && nearest[(begin+run)%len(row)] == nearest[begin] {
+			run++
 		}
+		if bar := nearest[begin]; run > lengths[bar] {
+			begins[bar], lengths[bar] = begin, run
+		}
+		begin += run
+	}
+	for bar := range Bars {
+		length := lengths[bar]
 		if length < width*2/3 || length > width*4/3 {
 			return BarRow{}, fmt.Errorf("bar %d is %d pixels wide, not %d", bar, length, width)
 		}
 		// What lies near another bar is blurred by the codec and by chroma subsampling.
-		inside := make([]color.RGBA, 0, length)
+		var inside histogram
 		for i := length / 4; i < length-length/4; i++ {
-			inside = append(inside, row[(begins[bar]+i)%len(row)])
+			inside.add(row[(begins[bar]+i)%len(row)])
 		}
-		result.Colours[bar] = median(inside)
+		result.Colours[bar] = inside.median()
 		result.Worst[bar] = distance(result.Colours[bar], Bars[bar])
 		if result.Worst[bar] > Tolerance {
 			return BarRow{}, fmt.Errorf("bar %d is %v, which is more than %d from %v", bar, result.Colours[bar], Tolerance, Bars[bar])
@@ -97,29 +96,41 @@ func distance(a, b color.RGBA) int {
 	return max(between(a.R, b.R), between(a.G, b.G), between(a.B, b.B))
 }
 
-func nearestDistance(pixel color.RGBA) int {
+func nearestBar(pixel color.RGBA) (nearest int) {
 	least := math.MaxInt
-	for _, bar := range Bars {
-		least = min(least, distance(pixel, bar))
+	for bar, should := range Bars {
+		if d := distance(pixel, should); d < least {
+			nearest, least = bar, d
+		}
 	}
-	return least
+	return nearest
 }
 
-// median takes red, green and blue apart.
-func median(pixels []color.RGBA) color.RGBA {
-	channel := func(of func(color.RGBA) uint8) uint8 {
-		values := make([]uint8, len(pixels))
-		for i, pixel := range pixels {
-			values[i] = of(pixel)
+// histogram counts colours, red, green and blue apart.
+type histogram struct {
+	counts [3][256]int
+	total  int
+}
+
+func (h *histogram) add(c color.RGBA) {
+	h.counts[0][c.R]++
+	h.counts[1][c.G]++
+	h.counts[2][c.B]++
+	h.total++
+}
+
+func (h *histogram) median() color.RGBA {
+	var middle [3]uint8
+	for channel := range h.counts {
+		below := 0
+		for value, count := range h.counts[channel] {
+			if below += count; below > h.total/2 {
+				middle[channel] = uint8(value)
+				break
+			}
 		}
-		slices.Sort(values)
-		return values[len(values)/2]
 	}
-	return color.RGBA{
-		channel(func(p color.RGBA) uint8 { return p.R }),
-		channel(func(p color.RGBA) uint8 { return p.G }),
-		channel(func(p color.RGBA) uint8 { return p.B }), 255,
-	}
+	return color.RGBA{middle[0], middle[1], middle[2], 255}
 }
 
 // The caller's picture: two halves in colours that nothing else on the terminal's screen has, and between them a light
@@ -192,33 +203,15 @@ func (c CallerOnScreen) Frame(middle int) int {
 }
 
 // FindCaller looks for the caller's picture on a screen. Its error says what is missing.
-func FindCaller(screen image.Image) (CallerOnScreen, error) {
+func FindCaller(picture image.Image) (CallerOnScreen, error) {
 	const around = 40 // wide enough for a picture of the wrong colour to be found, and refused
-	bounds := screen.Bounds()
-	at := func(x, y int) color.RGBA { return rgba(screen.At(x, y)) }
-	box := func(of color.RGBA) (image.Rectangle, []color.RGBA) {
-		// Rows and columns in which the colour is rare are text or blur.
-		columns, rows := make([]int, bounds.Dx()), make([]int, bounds.Dy())
-		var pixels []color.RGBA
-		for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
-			for x := bounds.Min.X; x < bounds.Max.X; x++ {
-				if pixel := at(x, y); distance(pixel, of) <= around {
-					columns[x-bounds.Min.X]++
-					rows[y-bounds.Min.Y]++
-					pixels = append(pixels, pixel)
-				}
-			}
-		}
-		x0, x1 := extent(columns)
-		y0, y1 := extent(rows)
-		return image.Rect(x0, y0, x1, y1).Add(bounds.Min), pixels
-	}
-	left, leftPixels := box(callerLeft)
-	right, rightPixels := box(callerRight)
+	screen := plain(picture)
+	left, leftColour := find(screen, callerLeft, around)
+	right, rightColour := find(screen, callerRight, around)
 	if left.Empty() || right.Empty() {
 		return CallerOnScreen{}, fmt.Errorf("the caller's picture is not there: left half %v, right half %v", left, right)
 	}
-	found := CallerOnScreen{Where: left.Union(right), Left: median(leftPixels), Right: median(rightPixels)}
+	found := CallerOnScreen{Where: left.Union(right), Left: leftColour, Right: rightColour}
 	if left.Max.X > right.Min.X+4 || right.Min.X-left.Max.X > found.Where.Dx()/callerWidth*4+16 {
 		return found, fmt.Errorf("the halves of the caller's picture are not side by side: %v and %v", left, right)
 	}
@@ -230,7 +223,7 @@ func FindCaller(screen image.Image) (CallerOnScreen, error) {
 	middle := (left.Max.X + right.Min.X) / 2
 	total, count := 0, 0
 	for y := found.Where.Min.Y; y < found.Where.Max.Y; y++ {
-		if distance(at(middle, y), callerSquare) <= around {
+		if distance(screen.RGBAAt(middle, y), callerSquare) <= around {
 			total += y - found.Where.Min.Y
 			count++
 		}
@@ -240,6 +233,38 @@ func FindCaller(screen image.Image) (CallerOnScreen, error) {
 	}
 	found.Square = total / count
 	return found, nil
+}
+
+// find returns where a colour is on the screen, and its median. Rows and columns in which it is rare are text or blur.
+func find(screen *image.RGBA, of color.RGBA, around int) (image.Rectangle, color.RGBA) {
+	size := screen.Rect.Size()
+	columns, rows := make([]int, size.X), make([]int, size.Y)
+	var seen histogram
+	for y := range size.Y {
+		line := screen.Pix[y*screen.Stride : y*screen.Stride+4*size.X]
+		for x := range size.X {
+			pixel := color.RGBA{line[4*x], line[4*x+1], line[4*x+2], 255}
+			if distance(pixel, of) <= around {
+				columns[x]++
+				rows[y]++
+				seen.add(pixel)
+			}
+		}
+	}
+	x0, x1 := extent(columns)
+	y0, y1 := extent(rows)
+	return image.Rect(x0, y0, x1, y1), seen.median()
+}
+
+// plain returns a picture whose pixels are quickly read, with its corner at the origin.
+func plain(picture image.Image) *image.RGBA {
+	if already, ok := picture.(*image.RGBA); ok && already.Rect.Min == (image.Point{}) {
+		return already
+	}
+	size := picture.Bounds().Size()
+	result := image.NewRGBA(image.Rectangle{Max: size})
+	draw.Draw(result, result.Rect, picture, picture.Bounds().Min, draw.Src)
+	return result
 }
 
 // extent is the range of those entries that are at least a quarter of the largest.
@@ -254,5 +279,3 @@ func extent(counts []int) (from, to int) {
 	}
 	return from, to
 }
-
-func rgba(c color.Color) color.RGBA { return color.RGBAModel.Convert(c).(color.RGBA) }
