@@ -23,6 +23,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -62,7 +63,10 @@ func test(ctx context.Context, out io.Writer, run string, timeout time.Duration,
 			return err
 		}
 		for _, group := range groups(packages) {
-			arguments := []string{"test", "-json", "-race", "-shuffle=on", "-tags", "preview", "-p", "2", "-timeout", timeout.String()}
+			arguments := []string{"test", "-json", "-shuffle=on", "-tags", "preview", "-p", "2", "-timeout", timeout.String()}
+			if !slices.Contains(group, labPackage) {
+				arguments = append(arguments, "-race")
+			}
 			if run != "" {
 				arguments = append(arguments, "-run", run)
 			}
