@@ -82,7 +82,16 @@ func (g *Guest) boot(ctx context.Context, options Options) error {
 		return err
 	}
 	g.Log("system prepared")
-	if g.run, err = os.MkdirTemp("", "vindu-lab-"); err != nil {
+	left, err := orphans(os.TempDir())
+	if err != nil {
+		return err
+	}
+	for _, name := range left {
+		if err := os.RemoveAll(filepath.Join(os.TempDir(), name)); err != nil {
+			return err
+		}
+	}
+	if g.run, err = os.MkdirTemp("", fmt.Sprintf("%s%d-", prefix, os.Getpid())); err != nil {
 		return err
 	}
 	g.t.Cleanup(func() { os.RemoveAll(g.run) })

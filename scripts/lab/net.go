@@ -75,26 +75,35 @@ func newNet(ctx context.Context) (*Net, error) {
 	return n, nil
 }
 
+// pruneNets takes away the networks of test processes that are no more.
 func pruneNets(ctx context.Context) error {
-	entries, err := os.ReadDir(netnsDir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	names, err := orphans(netnsDir)
+	if err != nil {
 		return err
 	}
-	for _, entry := range entries {
-		owner, ok := strings.CutPrefix(entry.Name(), prefix)
-		if !ok {
-			continue
-		}
-		owner, _, _ = strings.Cut(owner, "-")
-		pid, err := strconv.Atoi(owner)
-		if err != nil || syscall.Kill(pid, 0) == nil {
-			continue // not ours, or its test still runs
-		}
-		if err := (&Net{entry.Name()}).close(ctx); err != nil {
+	for _, name := range names {
+		if err := (&Net{name}).close(ctx); err != nil {
 			return fmt.Errorf("take away what an earlier test left: %w", err)
 		}
 	}
 	return nil
+}
+
+// orphans are the entries of a directory that carry the prefix and the process id of a test that is no more.
+func orphans(directory string) ([]string, error) {
+	entries, err := os.ReadDir(directory)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	var names []string
+	for _, entry := range entries {
+		owner, ok := strings.CutPrefix(entry.Name(), prefix)
+		owner, _, _ = strings.Cut(owner, "-")
+		if pid, err := strconv.Atoi(owner); ok && err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, nil
 }
 
 // close ends every process that is still in the network, and the network.
