@@ -13,6 +13,12 @@ static void tune(void) {
 	mallopt(M_TRIM_THRESHOLD, 128 << 10);
 #endif
 }
+
+static void trim(void) {
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
+}
 */
 import "C"
 
@@ -23,4 +29,10 @@ import "runtime/debug"
 func tuneMemory() {
 	C.tune()
 	debug.SetGCPercent(50)
+}
+
+// giveBack returns what is not used to the system, after a call.
+func giveBack() {
+	debug.FreeOSMemory()
+	C.trim()
 }
