@@ -21,9 +21,10 @@ func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 func (s *Stack) prepareClinic(ctx context.Context) error {
 	pages := fmt.Sprintf("localhost:%d", s.ports.Pages)
 	if _, err := os.Stat(s.clinicConfig()); errors.Is(err, fs.ErrNotExist) {
-		_, err := s.output(ctx, nil, "vindu-clinic", "init", "-dir", s.clinicDir(), "-organisation", Organisation,
-			"-address", loopback(s.ports.Front), "-plain", pages, "-relay", loopback(s.ports.Relay), "-log", "json")
-		return err
+		if _, err := s.output(ctx, nil, "vindu-clinic", "init", "-dir", s.clinicDir(), "-organisation", Organisation,
+			"-address", loopback(s.ports.Front), "-plain", pages, "-relay", loopback(s.ports.Relay), "-log", "json"); err != nil {
+			return err
+		}
 	}
 	c, err := config.Load(s.clinicConfig())
 	if err != nil {
@@ -32,6 +33,9 @@ func (s *Stack) prepareClinic(ctx context.Context) error {
 	c.State = "."
 	c.Terminals.Address, c.Front.Listen = loopback(s.ports.Front), loopback(s.ports.Front)
 	c.Web.Plain, c.Relay.Listen = pages, loopback(s.ports.Relay)
+	if s.StreamRelay {
+		c.Relay.Listen = ""
+	}
 	text, err := c.Render()
 	if err != nil {
 		return err

@@ -36,6 +36,8 @@ type Options struct {
 	Language string
 	// Preview shows the terminal's screen on a page; the programs have to be built for it.
 	Preview bool
+	// StreamRelay leaves the clinic without TURN over UDP: what is relayed goes over TLS on the front door's port.
+	StreamRelay bool
 	// Says gets a line when something happens that a person should know. It may be called from several goroutines.
 	Says io.Writer
 	// Agent changes the terminal's configuration, key by key: section.key = value, as TOML writes it.
