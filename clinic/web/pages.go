@@ -202,12 +202,20 @@ func kindOf(c protocol.Code) string {
 	return "bad"
 }
 
-// talking is how long a call was answered.
+// talking returns how long the two talked, by the clinic's own account; where it died during the call, by the terminal's or the page's.
 func talking(r calls.Record) time.Duration {
-	if r.TalkingAt.IsZero() || r.EndedAt.IsZero() {
+	switch {
+	case r.EndedAt.IsZero():
 		return 0
+	case !r.TalkingAt.IsZero():
+		return r.EndedAt.Sub(r.TalkingAt)
 	}
-	return r.EndedAt.Sub(r.TalkingAt)
+	for _, half := range []*protocol.CallRecord{r.TerminalHalf, r.CallerHalf} {
+		if half != nil && half.Duration > 0 {
+			return time.Duration(min(half.Duration, uint64(max(r.EndedAt.Sub(r.Began).Milliseconds(), 0)))) * time.Millisecond
+		}
+	}
+	return 0
 }
 
 func (s *Server) recents(r *http.Request, v visitor) ([]recentView, error) {

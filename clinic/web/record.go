@@ -74,7 +74,10 @@ func (w words) record(r calls.Record) recordView {
 			key = "record.journal.talked"
 			add("record.duration", spell(d), false)
 		}
-		v.Journal = w.say(key, n)
+		// After its own death the clinic cannot tell whether the two talked, until one of them has.
+		if r.Outcome != protocol.SignalLostClinic || key == "record.journal.talked" || r.TerminalHalf != nil || r.CallerHalf != nil {
+			v.Journal = w.say(key, n)
+		}
 	}
 	add("record.caller", full, false)
 	add("record.home", r.HomeLabel, false)

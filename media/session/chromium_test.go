@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -204,6 +205,7 @@ func TestChromiumCalls(t *testing.T) {
 	t.Logf("browser: %+v", m)
 	t.Logf("first frame %.0f ms after the click, %.0f of them until the camera was there", m.FirstFrame, m.Prepared)
 
+	m.SRTP = strings.TrimPrefix(m.SRTP, "SRTP_") // which Chromium 156 writes before the profile's name
 	if m.SRTP != "AEAD_AES_256_GCM" && m.SRTP != "AEAD_AES_128_GCM" {
 		t.Errorf("the browser says that SRTP is %q", m.SRTP)
 	}

@@ -49,7 +49,7 @@ func run(ctx context.Context) error {
 	if err := os.MkdirAll(bin, 0o700); err != nil {
 		return fmt.Errorf("make the demo's folder: %w", err)
 	}
-	fmt.Println("building …")
+	fmt.Println("building … (minutes the first time, seconds later)")
 	if err := stack.Build(ctx, ".", bin, true); err != nil {
 		if ctx.Err() != nil {
 			return nil

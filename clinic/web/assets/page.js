@@ -1025,7 +1025,7 @@
       const transport = all.find((s) => s.type === "transport");
       if (transport) {
         this.suite = text(transport["dtlsCipher"]);
-        this.srtp = text(transport["srtpCipher"]);
+        this.srtp = text(transport["srtpCipher"]).replace(/^SRTP_/, "");
         q.bytes_sent = natural(transport["bytesSent"]);
         q.bytes_received = natural(transport["bytesReceived"]);
         const pair = byId(transport["selectedCandidatePairId"]);

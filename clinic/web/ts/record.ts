@@ -90,7 +90,7 @@ export class Recorder {
 		const transport = all.find((s) => s.type === "transport");
 		if (transport) {
 			this.suite = text(transport["dtlsCipher"]);
-			this.srtp = text(transport["srtpCipher"]);
+			this.srtp = text(transport["srtpCipher"]).replace(/^SRTP_/, ""); // Chromium 156 writes SRTP_ before the profile's name
 			q.bytes_sent = natural(transport["bytesSent"]);
 			q.bytes_received = natural(transport["bytesReceived"]);
 			const pair = byId(transport["selectedCandidatePairId"]);
