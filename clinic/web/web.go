@@ -208,10 +208,14 @@ type visitor struct {
 	session string
 }
 
-// cookieName binds the cookie to this host and to TLS where there is TLS (RFC 6265bis §4.1.3).
+// cookieName binds the cookie to this host and to TLS where there is TLS (RFC 6265bis §4.1.3). Where there is none it names the
+// port, which cookies do not know by themselves: two clinics on one machine's localhost would sign each other's people out.
 func cookieName(r *http.Request) string {
 	if r.TLS != nil {
 		return "__Host-vindu"
+	}
+	if address, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
+		return fmt.Sprintf("vindu-%d", address.Port)
 	}
 	return "vindu"
 }

@@ -135,7 +135,8 @@ func TestSignInAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := c.client()
-	if status, _, _ := c.request(client, http.MethodGet, c.link(), "", map[string]string{"Cookie": "vindu=" + former}); status != http.StatusOK {
+	port := c.server.URL[strings.LastIndex(c.server.URL, ":")+1:]
+	if status, _, _ := c.request(client, http.MethodGet, c.link(), "", map[string]string{"Cookie": "vindu-" + port + "=" + former}); status != http.StatusOK {
 		t.Fatalf("second link: %d", status)
 	}
 	if status, _, _ := c.get(client, "/api/session"); status != http.StatusNoContent {
@@ -345,6 +346,22 @@ func TestHeaders(t *testing.T) {
 	for _, cookie := range response.Request.Response.Cookies() {
 		if !cookie.HttpOnly || cookie.SameSite != http.SameSiteLaxMode || cookie.Path != "/" {
 			t.Errorf("cookie %s", cookie.String())
+		}
+	}
+}
+
+// Cookies do not know ports: two clinics on one machine must not sign each other's people out.
+func TestNeighbours(t *testing.T) {
+	one, other := newClinic(t), newClinic(t)
+	client := one.client()
+	for _, c := range []*clinic{one, other} {
+		if status, _, _ := c.get(client, strings.TrimPrefix(c.link(), c.server.URL)); status != http.StatusOK {
+			t.Fatalf("sign in: %d", status)
+		}
+	}
+	for _, c := range []*clinic{one, other} {
+		if status, _, _ := c.get(client, "/api/session"); status != http.StatusNoContent {
+			t.Errorf("signed in at both, and the session of %s: %d", c.server.URL, status)
 		}
 	}
 }
