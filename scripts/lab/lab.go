@@ -4,7 +4,7 @@
 //	/dev/video0        V4L2 "vivid", a webcam that shows moving colour bars
 //	hw:Loopback        ALSA "snd-aloop": a test speaks into one side and listens at the other
 //	plughw:CARD=Intel  a real sound card's driver (Intel HDA), playback only; what it plays is in speaker.wav
-//	/dev/dri/card0     virtio-gpu, 1280×720; a test sees it by [Guest.Screendump]
+//	/dev/dri/card0     virtio-gpu, 1024×600; a test sees it by [Guest.Screendump]
 //	eth0               a tap in a network namespace of the test's own, where clinic and browser run too
 //
 // [Boot] prepares everything from nothing (packages, initramfs; kept in the user's cache directory), starts the guest
@@ -189,7 +189,7 @@ func (g *Guest) start(s system, initrd string, options Options) error {
 		"-serial", "file:"+keep("console.log"),
 		"-qmp", "unix:"+in("qmp")+",server=on,wait=off",
 		"-device", "virtio-rng-pci",
-		"-device", "virtio-gpu-pci,xres=1280,yres=720",
+		"-device", "virtio-gpu-pci,xres=1024,yres=600",
 		"-netdev", "tap,id=net,ifname="+tap+",script=no,downscript=no", "-device", "virtio-net-pci,netdev=net,romfile=",
 		"-audiodev", "wav,id=sound,path="+keep("speaker.wav"), "-device", "intel-hda", "-device", "hda-output,audiodev=sound,mixer=off",
 		"-device", "virtio-serial-pci",
