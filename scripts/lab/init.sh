@@ -16,9 +16,15 @@ up "shell"
 echo 1000000 >/proc/self/timerslack_ns
 modprobe virtio_pci
 modprobe virtio_console
-for port in /sys/class/virtio-ports/*; do
-	mkdir -p /dev/virtio-ports
-	ln -sf "/dev/${port##*/}" "/dev/virtio-ports/$(cat "$port/name")"
+# A port gets its name from the host some time after its driver: without it the test has no hand in here.
+mkdir -p /dev/virtio-ports
+tries=0
+while [ ! -e /dev/virtio-ports/lab ] && [ $tries -lt 300 ]; do
+	for port in /sys/class/virtio-ports/*; do
+		[ -s "$port/name" ] && name=$(cat "$port/name") && [ -n "$name" ] && ln -sf "/dev/${port##*/}" "/dev/virtio-ports/$name"
+	done
+	[ -e /dev/virtio-ports/lab ] || sleep 0.1
+	tries=$((tries + 1))
 done
 (
 	modprobe virtio_net
