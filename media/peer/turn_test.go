@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/pion/logging"
-	"github.com/pion/turn/v4"
+	"github.com/pion/turn/v5"
 
 	"vindu/media/peer"
 	"vindu/media/peer/peertest"
@@ -73,8 +73,8 @@ func relay(t *testing.T) (udp, tcp string, dial *pinned) {
 	gen := &turn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"}
 	srv, err := turn.NewServer(turn.ServerConfig{
 		Realm: "clinic", LoggerFactory: quiet,
-		AuthHandler: func(user, realm string, _ net.Addr) ([]byte, bool) {
-			return turn.GenerateAuthKey(user, realm, "secret"), user == "terminal"
+		AuthHandler: func(a *turn.RequestAttributes) (string, []byte, bool) {
+			return a.Username, turn.GenerateAuthKey(a.Username, a.Realm, "secret"), a.Username == "terminal"
 		},
 		PacketConnConfigs: []turn.PacketConnConfig{{PacketConn: pc, RelayAddressGenerator: gen}},
 		ListenerConfigs:   []turn.ListenerConfig{{Listener: l, RelayAddressGenerator: gen}},
