@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -60,6 +61,12 @@ func newBrowser(t testing.TB, f *session.Factory) *browser {
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
 
+	// Chromium has a socket below it: t.TempDir's path may be too long for one.
+	temporary, err := os.MkdirTemp("", "chromium-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(temporary) })
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	t.Cleanup(cancel)
 	opts := append(chromedp.DefaultExecAllocatorOptions[:],
@@ -71,12 +78,17 @@ func newBrowser(t testing.TB, f *session.Factory) *browser {
 		chromedp.Flag("use-fake-device-for-media-stream", true),
 		chromedp.Flag("use-fake-ui-for-media-stream", true),
 		chromedp.Flag("autoplay-policy", "no-user-gesture-required"),
-		chromedp.UserDataDir(t.TempDir()),
+		chromedp.Env("TMPDIR="+temporary),
 	)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, opts...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
+	t.Cleanup(func() {
+		closing, done := context.WithTimeout(ctx, 10*time.Second)
+		defer done()
+		_ = chromedp.Cancel(closing) // asks it to close; what does not is killed
+	})
 	b.ctx = ctx
 	if _, err := chromedp.Run(ctx, chromedp.Navigate(srv.URL)); err != nil {
 		t.Fatalf("start chromium: %v", err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/chromedp/chromedp"
 )
@@ -20,5 +21,11 @@ func newBrowser(ctx context.Context) (context.Context, func()) {
 	)
 	alloc, cancelAlloc := chromedp.NewExecAllocator(ctx, opts...)
 	tab, cancelTab := chromedp.NewContext(alloc)
-	return tab, func() { cancelTab(); cancelAlloc() }
+	return tab, func() {
+		closing, done := context.WithTimeout(tab, 10*time.Second)
+		defer done()
+		_ = chromedp.Cancel(closing) // asks it to close; what does not is killed
+		cancelTab()
+		cancelAlloc()
+	}
 }

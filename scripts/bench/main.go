@@ -68,6 +68,9 @@ func run(ctx context.Context, rounds int, d time.Duration) ([]row, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Setenv("TMPDIR", dir); err != nil { // Chromium leaves files when it is killed
+		return nil, err
+	}
 	peer, peerErr := buildPeer(ctx, dir)
 	if peerErr != nil {
 		fmt.Fprintln(os.Stderr, "bench: no peer to measure beside:", peerErr)

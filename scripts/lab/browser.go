@@ -45,7 +45,14 @@ func NewBrowser(t testing.TB, network *Net, flags ...string) *Browser {
 	if err := errors.Join(os.WriteFile(video, CallerVideo(), 0o600), os.WriteFile(sound, EncodeWAV(Beeps(CallerTone, 10)), 0o600)); err != nil {
 		t.Fatal(err)
 	}
+	// Chromium has a socket below it: t.TempDir's path may be too long for one.
+	temporary, err := os.MkdirTemp("", "chromium-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(temporary) })
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.Env("TMPDIR="+temporary),
 		chromedp.ExecPath("chromium"),
 		chromedp.ModifyCmdFunc(func(command *exec.Cmd) { network.Enter(command) }),
 		chromedp.NoSandbox, // root has none
@@ -73,6 +80,11 @@ func NewBrowser(t testing.TB, network *Net, flags ...string) *Browser {
 	})))
 	b.ctx = ctx
 	t.Cleanup(func() {
+		closing, done := context.WithTimeout(ctx, 10*time.Second)
+		defer done()
+		if err := chromedp.Cancel(closing); err != nil { // asks it to close: it then removes what it made
+			t.Logf("close Chromium: %v", err)
+		}
 		cancel()
 		stop() // waits for the process
 		if t.Failed() {
@@ -82,7 +94,7 @@ func NewBrowser(t testing.TB, network *Net, flags ...string) *Browser {
 		}
 	})
 	// The first call starts the browser, and its context is the browser's life: no limit.
-	_, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: probeScript})
+	_, err = chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: probeScript})
 	if err != nil {
 		t.Fatalf("start Chromium: %v", err)
 	}

@@ -8,6 +8,9 @@
 //
 // where a test with subtests counts as its subtests. A package that does not build, or that dies outside a test,
 // counts as one failure. It exits non-zero on any failure and when no test ran at all.
+//
+// Tests have a folder for temporary files of their own (TMPDIR). It is removed in the end, with what tests that were
+// killed left in it; after a failure it is kept and named instead.
 package main
 
 import (
@@ -49,7 +52,7 @@ func main() {
 func test(ctx context.Context, out io.Writer, run string, timeout time.Duration, patterns []string) error {
 	began := time.Now()
 	report := newReport(out)
-	err := func() error {
+	err := func() (err error) {
 		if err := os.MkdirAll("artefacts", 0o755); err != nil {
 			return err
 		}
@@ -62,6 +65,11 @@ func test(ctx context.Context, out io.Writer, run string, timeout time.Duration,
 		if err != nil {
 			return err
 		}
+		temporary, err := os.MkdirTemp("", "vindu-") // short: there are Unix sockets below it
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, report.leave(temporary, ctx.Err() != nil)) }()
 		for _, group := range groups(packages) {
 			arguments := []string{"test", "-json", "-shuffle=on", "-tags", "preview", "-p", "2", "-timeout", timeout.String()}
 			if !slices.Contains(group, labPackage) {
@@ -70,7 +78,7 @@ func test(ctx context.Context, out io.Writer, run string, timeout time.Duration,
 			if run != "" {
 				arguments = append(arguments, "-run", run)
 			}
-			if err := goTest(ctx, append(arguments, group...), report, raw); err != nil {
+			if err := goTest(ctx, temporary, append(arguments, group...), report, raw); err != nil {
 				return err
 			}
 		}
@@ -127,8 +135,9 @@ func groups(packages []string) [][]string {
 }
 
 // goTest runs one `go test -json` and feeds its events to the report. A failed test is not an error here: the report knows.
-func goTest(ctx context.Context, arguments []string, report *report, raw io.Writer) error {
+func goTest(ctx context.Context, temporary string, arguments []string, report *report, raw io.Writer) error {
 	command := exec.CommandContext(ctx, "go", arguments...)
+	command.Env = append(os.Environ(), "TMPDIR="+temporary)
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
 	command.WaitDelay = 30 * time.Second
 	command.Stderr = os.Stderr
@@ -279,6 +288,19 @@ func (r *report) finish(e event, p *packageReport) {
 	default:
 		fmt.Fprintf(r.out, "ok    %-34s %6.1fs  %d passed\n", e.Package, e.Elapsed, passed)
 	}
+}
+
+// leave removes the tests' folder for temporary files, or keeps it for who looks into a failure.
+func (r *report) leave(temporary string, interrupted bool) error {
+	entries, err := os.ReadDir(temporary)
+	if err == nil && r.failed > 0 && !interrupted && len(entries) > 0 {
+		fmt.Fprintf(&r.failures, "what the tests left is in %s: delete it when you have looked\n\n", temporary)
+		return nil
+	}
+	if err := os.RemoveAll(temporary); err != nil {
+		return fmt.Errorf("remove the tests' temporary files: %w", err)
+	}
+	return nil
 }
 
 func (r *report) fail(name string, output *strings.Builder) {

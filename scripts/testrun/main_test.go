@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -74,5 +76,44 @@ func TestLabRunsLast(t *testing.T) {
 	got := groups([]string{"vindu/scripts/lab", "vindu/protocol", "vindu/scripts/lab/labguest"})
 	if len(got) != 2 || !slices.Equal(got[1], []string{labPackage}) || len(got[0]) != 2 {
 		t.Errorf("groups are %v", got)
+	}
+}
+
+func TestTemporaryFiles(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		failed      int
+		interrupted bool
+		file        bool // a test left one
+		kept        bool
+	}{
+		{name: "removed when all passed", file: true},
+		{name: "kept after a failure", failed: 1, file: true, kept: true},
+		{name: "an empty folder is never kept", failed: 1},
+		{name: "removed when interrupted", failed: 1, interrupted: true, file: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			directory := filepath.Join(t.TempDir(), "temporary")
+			if err := os.Mkdir(directory, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if c.file {
+				if err := os.WriteFile(filepath.Join(directory, "screenshot.png"), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := newReport(new(bytes.Buffer))
+			r.failed = c.failed
+			if err := r.leave(directory, c.interrupted); err != nil {
+				t.Fatal(err)
+			}
+			_, err := os.Stat(directory)
+			if kept := err == nil; kept != c.kept {
+				t.Errorf("kept: %v, want %v", kept, c.kept)
+			}
+			if said := strings.Contains(r.failures.String(), directory); said != c.kept {
+				t.Errorf("the report names the folder: %v, want %v", said, c.kept)
+			}
+		})
 	}
 }
