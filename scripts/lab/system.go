@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 //go:embed init.sh
@@ -79,10 +80,11 @@ func prepare(ctx context.Context) (system, error) {
 		return system{}, err
 	}
 	s := system{sysroot: strings.TrimSpace(sysroot)}
-	debian := filepath.Join(cache, "lab-debian")
-	if _, err := output(ctx, root, "scripts/debs", "arm64", debian, "linux-image-arm64", "busybox-static"); err != nil {
+	debian, err := output(ctx, root, "scripts/debs", "arm64", filepath.Join(cache, "lab-debian"), "linux-image-arm64", "busybox-static")
+	if err != nil {
 		return system{}, err
 	}
+	debian = strings.TrimSpace(debian)
 	kernels, err := filepath.Glob(filepath.Join(debian, "boot", "vmlinuz-*"))
 	if err != nil || len(kernels) != 1 {
 		return system{}, fmt.Errorf("expected one kernel in %s/boot, found %v: delete %s and try again", debian, kernels, debian)
@@ -101,18 +103,55 @@ func baseArchive(ctx context.Context, cache, debian, version, sysroot string) (s
 	}
 	recipe := sha256.New()
 	fmt.Fprintf(recipe, "2\n%s\n%s\n%v\n%s", version, packages, modules, initScript)
-	name := filepath.Join(cache, "lab-base-"+hex.EncodeToString(recipe.Sum(nil)[:8])+".cpio")
-	if _, err := os.Stat(name); err == nil {
-		return name, nil
-	}
+	return cached(cache, "lab-base-"+hex.EncodeToString(recipe.Sum(nil)[:8])+".cpio", time.Now(), func() (*archive, error) {
+		return base(ctx, debian, version, sysroot)
+	})
+}
 
+// unused is how long the cache keeps what nothing asks for.
+const unused = 30 * 24 * time.Hour
+
+// cached returns the path of an archive in the cache, made if it is not there. Another version of this tree may run
+// beside this one: its archives stay, until nothing has asked for them for long.
+func cached(cache, name string, now time.Time, make func() (*archive, error)) (string, error) {
+	path := filepath.Join(cache, name)
+	if err := os.Chtimes(path, time.Time{}, now); err == nil {
+		return path, nil
+	}
+	a, err := make()
+	if err != nil {
+		return "", err
+	}
+	entries, err := os.ReadDir(cache)
+	if err != nil {
+		return "", err
+	}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), "lab-base-") && !strings.HasPrefix(entry.Name(), halfWritten) {
+			continue
+		}
+		if info, err := entry.Info(); err != nil || now.Sub(info.ModTime()) < unused {
+			continue // or another one has removed it
+		}
+		if err := os.Remove(filepath.Join(cache, entry.Name())); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+	}
+	if err := writeAtomically(path, a); err != nil {
+		return "", err
+	}
+	return path, os.Chtimes(path, time.Time{}, now)
+}
+
+// base is the initramfs that every guest begins with.
+func base(ctx context.Context, debian, version, sysroot string) (*archive, error) {
 	a := newArchive()
 	for _, directory := range []string{"proc", "sys", "dev", "tmp", "run", "sbin", "etc", "root", "var/lib"} {
 		a.directory(directory)
 	}
 	busybox, err := os.ReadFile(filepath.Join(debian, "bin", "busybox"))
 	if err != nil {
-		return "", fmt.Errorf("read the guest's busybox: %w", err)
+		return nil, fmt.Errorf("read the guest's busybox: %w", err)
 	}
 	a.file("bin/busybox", 0o755, busybox)
 	a.link("sbin/modprobe", "/bin/busybox") // the kernel calls it by this path, for sound codecs
@@ -120,32 +159,19 @@ func baseArchive(ctx context.Context, cache, debian, version, sysroot string) (s
 	a.file("etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/sh\n"))
 	a.file("etc/group", 0o644, []byte("root:x:0:\n"))
 	if err := addModules(ctx, a, debian, version); err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, tool := range []string{"aplay", "amixer"} {
 		data, err := os.ReadFile(filepath.Join(sysroot, "usr/bin", tool))
 		if err != nil {
-			return "", fmt.Errorf("read the guest's %s: %w", tool, err)
+			return nil, fmt.Errorf("read the guest's %s: %w", tool, err)
 		}
 		if err := addProgram(a, sysroot, "bin/"+tool, data); err != nil {
-			return "", err
+			return nil, err
 		}
 	}
 	a.link("bin/arecord", "aplay")
-	if err := addTree(a, sysroot, "usr/share/alsa"); err != nil {
-		return "", err
-	}
-
-	old, err := filepath.Glob(filepath.Join(cache, "lab-base-*"))
-	if err != nil {
-		return "", err
-	}
-	for _, name := range old {
-		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return "", err
-		}
-	}
-	return name, writeAtomically(name, a)
+	return a, addTree(a, sysroot, "usr/share/alsa")
 }
 
 // addModules adds the closure of modules over modules.dep.
@@ -242,9 +268,12 @@ func addTree(a *archive, root, name string) error {
 	return nil
 }
 
+// halfWritten begins the names of files that are not whole.
+const halfWritten = ".lab-"
+
 // writeAtomically makes a file appear whole or not at all.
 func writeAtomically(name string, a *archive) error {
-	file, err := os.CreateTemp(filepath.Dir(name), ".lab-*")
+	file, err := os.CreateTemp(filepath.Dir(name), halfWritten+"*")
 	if err != nil {
 		return err
 	}
