@@ -120,9 +120,24 @@ func checkText(field, s string, required bool) error {
 		return malformed("%s has %d bytes, at most %d", field, len(s), MaxText)
 	}
 	for _, r := range s {
-		if r < 0x20 || r == 0x7f || (r >= 0x202a && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069) {
-			return malformed("%s has a control character", field)
+		if unprintable(r) {
+			return malformed("%s has the control character %U", field, r)
 		}
 	}
 	return nil
+}
+
+// unprintable lists what has no place in a text that is shown to people: controls, line ends, and what turns or hides the text around it
+// without being seen itself (Unicode UAX #9 §2, UTS #39 §3). The joiners U+200C and U+200D stay: names are spelt with them. The list is
+// part of the protocol, and not Unicode's own categories, because both ends have to refuse the same whatever Unicode they know.
+func unprintable(r rune) bool {
+	switch {
+	case r < 0x20, r >= 0x7f && r <= 0x9f: // C0, DEL, C1
+	case r == 0xad, r == 0x61c, r == 0x180e, r == 0x200b, r == 0x200e, r == 0x200f:
+	case r >= 0x2028 && r <= 0x202e, r >= 0x2060 && r <= 0x206f:
+	case r == 0xfeff, r >= 0xfff9 && r <= 0xfffb, r >= 0xe0000 && r <= 0xe007f:
+	default:
+		return false
+	}
+	return true
 }

@@ -9,7 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
-
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -27,6 +27,15 @@ type vectors struct {
 	Answers []answerVector `json:"answers"`
 	Ends    []endVector    `json:"ends"`
 	CBOR    []cborVector   `json:"cbor"`
+	Texts   []textVector   `json:"texts"`
+}
+
+// textVector is a text that a statement carries, as the software of an answer, and whether it may.
+type textVector struct {
+	Name   string `json:"name"`
+	Text   string `json:"text"`
+	OK     bool   `json:"ok"`
+	Answer []byte `json:"answer"` // signed, with this text; about the call and to the invitation of the first answer
 }
 
 // answerVector is what a caller has in hand when an answer arrives, and what has to come of it.
@@ -248,6 +257,38 @@ func makeVectors(t *testing.T) *vectors {
 	weak := strings.Replace(sdp, "a=fingerprint:sha-256 ", "a=fingerprint:sha-1 00:11\r\na=fingerprint:sha-256 ", 1)
 	answer("a weak fingerprint beside the good one", fingerprint, mustSign(t, ringing(weak), home), weak)
 
+	text := func(name, text string, ok bool) {
+		no := mustEncode(t, changed(func(a *Answer) { a.Decision, a.Key, a.Answer = Declined, Fingerprint{}, Hash{} }))
+		old, err := encMode.Marshal("vindu-agent 1.0.0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		with, err := encMode.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.Texts = append(v.Texts, textVector{name, text, ok, raw(replaceOnce(t, no, old, with))})
+	}
+	text("plain", "vindu-agent 1.0.0", true)
+	text("Norwegian", "Åse Bjørnstad-Sørås", true)
+	text("Arabic, right to left by itself", "\u0645\u0631\u064a\u0645", true)
+	text("Persian, spelt with a joiner", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", true)
+	text("emoji of several parts", "\U0001f468\u200d\u2695\ufe0f", true)
+	text("no-break space", "dr.\u00a0Berg", true)
+	text("dashes and quotes", "“Anne” – Berg …", true)
+	text("the longest", strings.Repeat("x", MaxText), true)
+	text("too long", strings.Repeat("x", MaxText+1), false)
+	text("empty", "", false)
+	for _, r := range []rune{
+		0x00, 0x09, 0x0a, 0x1b, 0x1f, 0x7f, 0x80, 0x85, 0x9b, 0x9f, 0xad, 0x61c, 0x180e, 0x200b, 0x200e, 0x200f, 0x2028, 0x2029, 0x202a, 0x202b,
+		0x202c, 0x202d, 0x202e, 0x2060, 0x2064, 0x2066, 0x2067, 0x2068, 0x2069, 0x206a, 0x206f, 0xfeff, 0xfff9, 0xfffb, 0xe0001, 0xe0020, 0xe007f,
+	} {
+		text(fmt.Sprintf("%U in it", r), "Anne"+string(r)+"Berg", false)
+	}
+	for _, r := range []rune{0x20, 0x7e, 0xa0, 0xac, 0xae, 0x61b, 0x61d, 0x200c, 0x200d, 0x2010, 0x2027, 0x202f, 0x205f, 0x2070, 0xfefe, 0xfffc, 0xe0080} {
+		text(fmt.Sprintf("%U in it, which is next to what may not be", r), "Anne"+string(r)+"Berg", true)
+	}
+
 	finished := func(change func(*End)) *End {
 		e := &End{
 			Version: Version, Call: call, Terminal: terminal, Invitation: HashOf(invitation), By: SideTerminal, Reason: EndPatientHungUp,
@@ -422,6 +463,22 @@ func TestVectors(t *testing.T) {
 			}
 			if (err == nil) != c.OK {
 				t.Errorf("%x: %v, want it accepted: %v", c.Item, err, c.OK)
+			}
+		})
+	}
+	for _, x := range v.Texts {
+		t.Run("text/"+x.Name, func(t *testing.T) {
+			key, err := x509.ParsePKIXPublicKey(v.Answers[0].SPKI)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got Answer
+			err = Verify(x.Answer, key.(*ecdsa.PublicKey), &got)
+			if (err == nil) != x.OK || (err != nil && !errors.Is(err, ErrMalformed)) {
+				t.Errorf("%q: %v, want it accepted: %v", x.Text, err, x.OK)
+			}
+			if x.OK && got.Software != x.Text {
+				t.Errorf("read as %q", got.Software)
 			}
 		})
 	}

@@ -34,6 +34,10 @@ type vectors struct {
 		Name string
 		OK   bool
 	}
+	Texts []struct {
+		Name, Text string
+		OK         bool
+	}
 }
 
 // What the browser accepts and refuses is what Go does: both are held to the same vectors.
@@ -46,11 +50,11 @@ func TestVectors(t *testing.T) {
 	if err := json.Unmarshal(raw, &v); err != nil {
 		t.Fatal(err)
 	}
-	if len(v.Answers) < 20 || len(v.Ends) < 5 || len(v.CBOR) < 20 {
+	if len(v.Answers) < 20 || len(v.Ends) < 5 || len(v.CBOR) < 20 || len(v.Texts) < 40 {
 		t.Fatal("vectors are missing")
 	}
 	b := modules(t)
-	results := eval[struct{ Answers, Ends, CBOR []string }](b, `(async () => {
+	results := eval[struct{ Answers, Ends, CBOR, Texts []string }](b, `(async () => {
 		const v = `+string(raw)+`;
 		const {proof, cose, bytes, cbor, sdp} = vindu;
 		const expected = async (x) => ({key: await cose.importKey(x.spki), call: x.call, invitation: bytes.fromBase64(x.invitation)});
@@ -65,6 +69,7 @@ func TestVectors(t *testing.T) {
 				return ["ok", e.reason, e.duration].join(" ");
 			}),
 			cbor: await all(v.cbor, async (x) => { cbor.decode(bytes.fromBase64(x.item ?? "")); return "ok" }),
+			texts: await all(v.texts, async (x) => "ok " + (await proof.proveAnswer(bytes.fromBase64(x.answer), "", await expected(v.answers[0]))).software),
 		};
 	})()`)
 	for i, a := range v.Answers {
@@ -95,6 +100,15 @@ func TestVectors(t *testing.T) {
 			if (got == "ok") != c.OK {
 				t.Errorf("cbor/%s: %s, want %s", c.Name, got, want)
 			}
+		}
+	}
+	for i, x := range v.Texts {
+		want := "proof.answer"
+		if x.OK {
+			want = "ok " + x.Text
+		}
+		if got := results.Texts[i]; got != want {
+			t.Errorf("text/%s: %q, want %q", x.Name, got, want)
 		}
 	}
 }

@@ -864,7 +864,7 @@
   // ts/statement.ts
   var typeAnswer = "vindu/answer.v1";
   var typeEnd = "vindu/end.v1";
-  var unprintable = /[\u0000-\u001f\u007f\u202a-\u202e\u2066-\u2069]/;
+  var unprintable = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/u;
   var decisions = ["ringing", "answered", "declined", "busy", "quiet", "shutter", "refused"];
   function decodeAnswer(payload) {
     const f = new Fields(payload, 9);

@@ -7,7 +7,9 @@ export const typeAnswer = "vindu/answer.v1";
 export const typeEnd = "vindu/end.v1";
 
 export type Decision = "ringing" | "answered" | "declined" | "busy" | "quiet" | "shutter" | "refused";
-const unprintable = /[\u0000-\u001f\u007f\u202a-\u202e\u2066-\u2069]/;
+// What has no place in a text for people; the same list as in package protocol (unprintable in codec.go).
+const unprintable =
+	/[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/u;
 const decisions: readonly string[] = ["ringing", "answered", "declined", "busy", "quiet", "shutter", "refused"];
 
 export interface Answer {
