@@ -12,6 +12,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"strings"
 	"testing"
 	"time"
 )
@@ -138,5 +139,16 @@ func TestHandshakeCodeReal(t *testing.T) {
 				t.Errorf("got %q, want %q, for %v", got, c.want, err)
 			}
 		})
+	}
+}
+
+// The same sentence is read from a terminal that goes on trying and from a command that tries once: it promises neither.
+func TestRegisterPromisesNoNewAttempt(t *testing.T) {
+	for _, f := range Register {
+		for _, promise := range []string{"keeps trying", "trying again", "tries again", "tried again"} {
+			if text := f.Sentence + " " + f.Next; strings.Contains(strings.ToLower(text), promise) {
+				t.Errorf("%s: %q is not true of vindu-agent enrol", f.Code, text)
+			}
+		}
 	}
 }
