@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"vindu/scripts/stack"
 )
 
 // demo is the demo as a person runs it: a process of its own that prints two addresses.
@@ -185,5 +189,25 @@ func TestBadEnvironment(t *testing.T) {
 				t.Errorf("%v: %s", err, out)
 			}
 		})
+	}
+}
+
+// A folder in which a demo runs is refused before anything is built in it.
+func TestFolderInUse(t *testing.T) {
+	dir := t.TempDir()
+	first, err := stack.New(stack.Options{Dir: dir, Bin: filepath.Join(dir, "bin"), Language: "en"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Claim(); err != nil {
+		t.Fatal(err)
+	}
+	defer first.Release()
+	t.Setenv("DEMO_DIR", dir)
+	if err := run(t.Context()); err == nil || !strings.Contains(err.Error(), "another demo runs in this folder") {
+		t.Errorf("a second demo in the folder: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "bin")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it began to build before it looked: %v", err)
 	}
 }

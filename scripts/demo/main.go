@@ -46,6 +46,15 @@ func run(ctx context.Context) error {
 	}
 	dir := env("DEMO_DIR", ".demo")
 	bin := filepath.Join(dir, "bin")
+	s, err := stack.New(stack.Options{Dir: dir, Bin: bin, Ring: ring, Language: language, Preview: true, Says: os.Stdout})
+	if err != nil {
+		return err
+	}
+	// Before the build, which takes minutes the first time and would exchange the programs of a demo that runs.
+	if err := s.Claim(); err != nil {
+		return err
+	}
+	defer s.Release()
 	if err := os.MkdirAll(bin, 0o700); err != nil {
 		return fmt.Errorf("make the demo's folder: %w", err)
 	}
@@ -54,10 +63,6 @@ func run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		return err
-	}
-	s, err := stack.New(stack.Options{Dir: dir, Bin: bin, Ring: ring, Language: language, Preview: true, Says: os.Stdout})
-	if err != nil {
 		return err
 	}
 	err = s.Run(ctx, func(context.Context) error {

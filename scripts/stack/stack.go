@@ -5,6 +5,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,8 +25,10 @@ const (
 	Organisation = "Fjordbyen kommune"
 	Home         = "Home 17, Storgata"
 	Person       = "Anne Berg"
-	Role         = "nurse"
 )
+
+// role is what the clinician is, in the language of the one who is called: it stands on the terminal's screen.
+var role = map[string]string{"en": "nurse", "nb": "sykepleier", "nn": "sjukepleiar"}
 
 // Options say what to run.
 type Options struct {
@@ -52,6 +55,7 @@ type Stack struct {
 
 	clinic, agent *process
 	ports         ports
+	release       func() // of the folder; nil while it is not claimed
 }
 
 // ClinicPID and AgentPID return the process ids, 0 while a program is not running.
@@ -97,14 +101,36 @@ func New(o Options) (*Stack, error) {
 	return &Stack{Options: o}, nil
 }
 
-// Run starts everything, calls ready once when both are, and runs until ctx ends or something fails for good. It stops
-// the terminal before the clinic.
-func (s *Stack) Run(ctx context.Context, ready func(ctx context.Context) error) error {
+// Claim takes the folder for this stack, or says that another one runs in it. Run does it by itself; whoever has long work to do before
+// Run claims first. Release gives the folder back where Run was not reached.
+func (s *Stack) Claim() error {
+	if s.release != nil {
+		return nil
+	}
 	unlock, err := lock(filepath.Join(s.Dir, "lock"))
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	s.release = unlock
+	return nil
+}
+
+// Release undoes Claim.
+func (s *Stack) Release() {
+	if s.release != nil {
+		s.release()
+		s.release = nil
+	}
+}
+
+// Run starts everything, calls ready once when both are, and runs until ctx ends or something fails for good. It stops
+// the terminal before the clinic.
+func (s *Stack) Run(ctx context.Context, ready func(ctx context.Context) error) error {
+	err := s.Claim()
+	if err != nil {
+		return err
+	}
+	defer s.Release()
 	if s.ports, err = choosePorts(filepath.Join(s.Dir, "ports.json")); err != nil {
 		return err
 	}
@@ -175,7 +201,7 @@ func (s *Stack) agentConfig() string  { return filepath.Join(s.agentDir(), "agen
 
 // SignInLink has the clinic make a one-time address by which Person signs in.
 func (s *Stack) SignInLink(ctx context.Context) (string, error) {
-	out, err := s.output(ctx, nil, "vindu-clinic", "sign-in-link", "-dir", s.clinicDir(), "-person", Person, "-role", Role)
+	out, err := s.output(ctx, nil, "vindu-clinic", "sign-in-link", "-dir", s.clinicDir(), "-person", Person, "-role", cmp.Or(role[s.Language], role["en"]))
 	return strings.TrimSpace(string(out)), err
 }
 
