@@ -77,6 +77,11 @@ func (g *Guest) boot(ctx context.Context, options Options) error {
 	if err := g.makeArtefacts(); err != nil {
 		return err
 	}
+	// What this machine may refuse comes before what takes minutes.
+	if err := possible(os.Geteuid(), "/dev/net/tun"); err != nil {
+		return err
+	}
+	g.Net = NewNet(g.t)
 	s, err := prepared()
 	if err != nil {
 		return err
@@ -100,7 +105,6 @@ func (g *Guest) boot(ctx context.Context, options Options) error {
 		return err
 	}
 	g.Log("initramfs written")
-	g.Net = NewNet(g.t)
 	if err := g.start(s, initrd, options); err != nil {
 		return err
 	}

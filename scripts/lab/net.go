@@ -53,6 +53,18 @@ func NewNet(t testing.TB) *Net {
 	return n
 }
 
+// possible says why this machine cannot have a network for the lab, before anything is built for it.
+func possible(user int, tun string) error {
+	if user != 0 {
+		return errors.New("the lab needs root, for a network of its own: run it as root")
+	}
+	f, err := os.OpenFile(tun, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("the lab needs a tap device: %w (modprobe tun; in a container --device=/dev/net/tun)", err)
+	}
+	return f.Close()
+}
+
 // newNet makes a network. Networks that a killed test left behind are taken away first.
 func newNet(ctx context.Context) (*Net, error) {
 	if err := pruneNets(ctx); err != nil {
@@ -60,7 +72,7 @@ func newNet(ctx context.Context) (*Net, error) {
 	}
 	n := &Net{fmt.Sprintf("%s%d-%d", prefix, os.Getpid(), netCount.Add(1))}
 	if _, err := output(ctx, "/", "ip", "netns", "add", n.name); err != nil {
-		return nil, fmt.Errorf("make a network namespace: %w", err)
+		return nil, fmt.Errorf("make a network namespace, which a container has to be allowed (SYS_ADMIN and NET_ADMIN): %w", err)
 	}
 	for _, arguments := range [][]string{
 		{"link", "set", "lo", "up"},
