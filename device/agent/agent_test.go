@@ -67,7 +67,8 @@ func TestScene(t *testing.T) {
 			"no microphone", situation{call: call.Status{Scene: call.SceneInCall, Conditions: []protocol.Code{protocol.CaptureNoMicrophone}}},
 			screen.Scene{Kind: screen.InCall, Camera: true, Faults: []protocol.Code{protocol.CaptureNoMicrophone}},
 		},
-		{"hung up", situation{call: call.Status{Scene: call.SceneEnded, Reason: protocol.EndCallerHungUp}}, screen.Scene{Kind: screen.Ended}},
+		{"hung up", situation{call: call.Status{Scene: call.SceneEnded, Parties: anne, Reason: protocol.EndCallerHungUp}}, screen.Scene{Kind: screen.Ended, Parties: anne, HungUp: true}},
+		{"hung up at the terminal", situation{call: call.Status{Scene: call.SceneEnded, Parties: anne, Reason: protocol.EndPatientHungUp}}, screen.Scene{Kind: screen.Ended, Parties: anne}},
 		{"said no", situation{call: call.Status{Scene: call.SceneEnded, Reason: protocol.AnswerDeclined}}, screen.Scene{Kind: screen.Ended, SaidNo: true}},
 		{
 			"line lost", situation{call: call.Status{Scene: call.SceneEnded, Reason: protocol.ICELost}},

@@ -39,7 +39,9 @@ func (s *situation) scene() screen.Scene {
 			Kind: screen.InCall, Parties: s.call.Parties, Camera: none(noCamera), Microphone: none(noMicrophone), Faults: s.call.Conditions,
 		}
 	case call.SceneEnded:
-		scene := screen.Scene{Kind: screen.Ended, SaidNo: s.call.Reason == protocol.AnswerDeclined}
+		scene := screen.Scene{
+			Kind: screen.Ended, Parties: s.call.Parties, SaidNo: s.call.Reason == protocol.AnswerDeclined, HungUp: s.call.Reason == protocol.EndCallerHungUp,
+		}
 		if protocol.Explain(s.call.Reason).Who != protocol.Nobody {
 			scene.Faults = []protocol.Code{s.call.Reason}
 		}

@@ -39,24 +39,30 @@ type DayPart struct {
 
 // Texts are the sentences.
 type Texts struct {
-	Starting         string `toml:"starting"`
-	NotSetUp         string `toml:"not_set_up"`
-	NotSetUpHelp     string `toml:"not_set_up_help"`
-	Ready            string `toml:"ready"`
-	Calling          string `toml:"calling"`
-	From             string `toml:"from"`
-	AnswersIn        string `toml:"answers_in"`
-	AnswersInOne     string `toml:"answers_in_one"`
-	Answering        string `toml:"answering"`
-	NothingToDo      string `toml:"nothing_to_do"`
-	TalkingWith      string `toml:"talking_with"`
-	CameraOn         string `toml:"camera_on"`
-	CameraOffSoundOn string `toml:"camera_off_sound_on"`
-	SoundOffCameraOn string `toml:"sound_off_camera_on"`
-	BothOff          string `toml:"both_off"`
-	Ended            string `toml:"ended"`
-	CameraOff        string `toml:"camera_off"`
-	YouSaidNo        string `toml:"you_said_no"`
+	Starting       string `toml:"starting"`
+	NotSetUp       string `toml:"not_set_up"`
+	NotSetUpHelp   string `toml:"not_set_up_help"`
+	Ready          string `toml:"ready"`
+	Calling        string `toml:"calling"`
+	From           string `toml:"from"`
+	AnswersIn      string `toml:"answers_in"`
+	AnswersInOne   string `toml:"answers_in_one"`
+	Answering      string `toml:"answering"`
+	NothingToDo    string `toml:"nothing_to_do"`
+	TalkingWith    string `toml:"talking_with"`
+	BothOn         string `toml:"both_on"`
+	BothOff        string `toml:"both_off"`
+	BothTest       string `toml:"both_test"`
+	CameraOn       string `toml:"camera_on"`
+	CameraOff      string `toml:"camera_off"`
+	CameraTest     string `toml:"camera_test"`
+	MicrophoneOn   string `toml:"microphone_on"`
+	MicrophoneOff  string `toml:"microphone_off"`
+	MicrophoneTest string `toml:"microphone_test"`
+	Ended          string `toml:"ended"`
+	CallerHungUp   string `toml:"caller_hung_up"`
+	CameraOffNow   string `toml:"camera_off_now"`
+	YouSaidNo      string `toml:"you_said_no"`
 }
 
 // Languages returns the tags (BCP 47) of the languages that there are.
@@ -126,13 +132,76 @@ func (l *Language) date(t time.Time) string {
 	return fill(l.Date, "day", strconv.Itoa(t.Day()), "month", l.Months[t.Month()-1], "year", strconv.Itoa(t.Year()))
 }
 
-// fault says a fault for a helper, with its code.
+// fault says a fault for a helper. Its code is not for reading: see composer.bottomLine.
 func (l *Language) fault(c protocol.Code) string {
-	text, ok := l.Fault[string(c)]
-	if !ok {
-		text = l.Fault["other"]
+	if text, ok := l.Fault[string(c)]; ok {
+		return text
 	}
-	return text + " (" + string(c) + ")"
+	return l.Fault["other"]
+}
+
+// devices says what of a call is on, and what is sent in its place where that is a test.
+func (l *Language) devices(s Scene) string {
+	t := l.Text
+	is := func(on, test bool) int {
+		switch {
+		case !on:
+			return 0
+		case test:
+			return 1
+		}
+		return 2
+	}
+	camera := is(s.Camera, slices.Contains(s.Faults, protocol.CaptureTestPicture))
+	microphone := is(s.Microphone, slices.Contains(s.Faults, protocol.CaptureTestSound))
+	if camera == microphone {
+		return [...]string{t.BothOff, t.BothTest, t.BothOn}[camera]
+	}
+	said := []string{[...]string{t.CameraOff, t.CameraTest, t.CameraOn}[camera], [...]string{t.MicrophoneOff, t.MicrophoneTest, t.MicrophoneOn}[microphone]}
+	if microphone > camera {
+		slices.Reverse(said) // first what is on
+	}
+	return strings.Join(said, " ")
+}
+
+// Say returns in a sentence or two what a scene shows, for those who do not see it.
+func (l *Language) Say(s Scene) string {
+	t := l.Text
+	party := func(p protocol.Party) string { return p.Name + ", " + p.Role }
+	var who []string
+	for _, p := range s.Parties {
+		who = append(who, party(p))
+	}
+	switch s.Kind {
+	case NotSetUp:
+		return t.NotSetUp + ": " + s.Code
+	case Ready:
+		if s.Offline {
+			return l.fault(protocol.LinkUnreachable)
+		}
+		return t.Ready
+	case Ringing:
+		caller := first(s.Parties)
+		return fill(t.Calling, "name", caller.Name) + " (" + fill(t.From, "role", caller.Role, "organisation", caller.Organisation) + ")"
+	case InCall:
+		return t.TalkingWith + " " + strings.Join(who, "; ") + ". " + l.devices(s)
+	case Ended:
+		return strings.Join(l.ended(s), " ")
+	case Starting:
+	}
+	return t.Starting
+}
+
+// ended says that a call is over, and that nobody sees or hears any more.
+func (l *Language) ended(s Scene) []string {
+	said := []string{l.Text.Ended}
+	if s.SaidNo {
+		said[0] = l.Text.YouSaidNo
+	}
+	if s.HungUp && len(s.Parties) > 0 {
+		said = append(said, fill(l.Text.CallerHungUp, "name", s.Parties[0].Name))
+	}
+	return append(said, l.Text.CameraOffNow)
 }
 
 func capital(s string) string {

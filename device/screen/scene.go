@@ -27,12 +27,13 @@ const (
 type Scene struct {
 	Kind       Kind
 	Code       string           // NotSetUp: the terminal's code, in groups
-	Parties    []protocol.Party // Ringing, InCall: who takes part; the first is the caller (R12)
+	Parties    []protocol.Party // Ringing, InCall, Ended: who takes part; the first is the caller (R12)
 	Errand     string           // Ringing: why
 	AnswersAt  time.Time        // Ringing: when the call is answered; zero if at once
 	Camera     bool             // InCall: it is on
 	Microphone bool             // InCall: it is on
 	SaidNo     bool             // Ended: the person at the terminal said no
+	HungUp     bool             // Ended: the caller hung up
 	Offline    bool             // Ready: the clinic cannot be reached, so nobody can call
 	Faults     []protocol.Code  // for a helper; the first that fits is shown
 }
@@ -115,14 +116,12 @@ func (c *composer) compose(s Scene, now time.Time) layout {
 	case InCall:
 		c.inCall(&l, s)
 	case Ended:
-		first := c.lang.Text.Ended
-		if s.SaidNo {
-			first = c.lang.Text.YouSaidNo
+		said := c.lang.ended(s)
+		lines := []line{{said[0], bold, c.em(12), white, 2}}
+		for _, more := range said[1 : len(said)-1] {
+			lines = append(lines, line{more, regular, c.em(6), soft, 2})
 		}
-		c.center(&l,
-			line{first, bold, c.em(12), white, 2},
-			line{c.lang.Text.CameraOff, bold, c.em(9), calm, 2},
-		)
+		c.center(&l, append(lines, line{said[len(said)-1], bold, c.em(9), calm, 2})...)
 	}
 	if s.Kind != Ringing && s.Kind != InCall {
 		c.bottomLine(&l, s)
@@ -179,7 +178,8 @@ func (c *composer) put(l *layout, b block, rect image.Rectangle, colour color.RG
 	}})
 }
 
-// bottomLine says on the left how it is, and on the right what a helper should know.
+// bottomLine says on the left how it is, and on the right what a helper should know. The code behind it, for a technician on the telephone,
+// stands last and small, and only where nobody is in a call: it is no part of what the person at home is told.
 func (c *composer) bottomLine(l *layout, s Scene) {
 	area := image.Rectangle{Max: c.size}.Inset(c.margin())
 	size := c.em(3.2)
@@ -199,10 +199,17 @@ func (c *composer) bottomLine(l *layout, s Scene) {
 			c.face.draw(img, word, bold, size, rect.Min.X+3*dot, rect.Min.Y+size, white)
 		}})
 	}
-	if len(s.Faults) > 0 {
-		b := c.face.fit(c.lang.fault(s.Faults[0]), regular, size, 12, area.Max.X-split, 1)
-		c.put(l, b, image.Rect(area.Max.X-b.width, area.Min.Y, area.Max.X, area.Max.Y), soft, false)
+	if len(s.Faults) == 0 {
+		return
 	}
+	if s.Kind != Ended {
+		small := min(c.em(2.2), size*7/10)
+		b := c.face.fit(string(s.Faults[0]), regular, small, min(small, 10), (area.Max.X-split)/3, 1)
+		c.put(l, b, image.Rect(area.Max.X-b.width, area.Max.Y-b.height, area.Max.X, area.Max.Y), soft, false)
+		area.Max.X -= b.width + 2*c.unit
+	}
+	b := c.face.fit(c.lang.fault(s.Faults[0]), regular, size, 12, area.Max.X-split, 1)
+	c.put(l, b, image.Rect(area.Max.X-b.width, area.Min.Y, area.Max.X, area.Max.Y), soft, false)
 }
 
 // column places texts one under the other. cut says that one had no room, or not for all of it.
@@ -303,18 +310,12 @@ func (c *composer) inCall(l *layout, s Scene) {
 	}
 
 	t := c.lang.Text
-	word := t.BothOff
-	switch {
-	case s.Camera && s.Microphone:
-		word = t.CameraOn
-	case s.Microphone:
-		word = t.CameraOffSoundOn
-	case s.Camera:
-		word = t.SoundOffCameraOn
-	}
-	below := []line{{word, bold, c.em(4.2), warm, 3}}
-	for _, f := range s.Faults[:min(len(s.Faults), 2)] {
-		below = append(below, line{c.lang.fault(f), regular, c.em(2.8), soft, 3})
+	below := []line{{c.lang.devices(s), bold, c.em(4.2), warm, 4}}
+	for _, f := range s.Faults {
+		// That something is a test has been said.
+		if f != protocol.CaptureTestPicture && f != protocol.CaptureTestSound && len(below) < 3 {
+			below = append(below, line{c.lang.fault(f), regular, c.em(2.8), soft, 3})
+		}
 	}
 	words.Max.Y = c.below(l, words, below, "")
 	c.above(l, words, func(col *column, scale float64, lines int) {

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -59,6 +60,8 @@ func scenes() map[string]Scene {
 		}},
 		"in-call-long": {Kind: InCall, Parties: []protocol.Party{long, relief, son, long}, Camera: true, Microphone: true, Faults: []protocol.Code{"quality.unheard_of"}},
 		"ended":        {Kind: Ended},
+		"ended-hung":   {Kind: Ended, Parties: []protocol.Party{anne}, HungUp: true},
+		"ended-lost":   {Kind: Ended, Parties: []protocol.Party{anne}, Faults: []protocol.Code{protocol.ICELost}},
 		"ended-no":     {Kind: Ended, SaidNo: true},
 	}
 }
@@ -201,7 +204,7 @@ func TestLayout(t *testing.T) {
 						if got := !l.self.Empty(); got != scene.Camera {
 							t.Errorf("own picture: %v, camera: %v", got, scene.Camera)
 						}
-						for _, word := range strings.Fields(map[bool]string{true: lang.Text.CameraOn, false: lang.Text.CameraOffSoundOn}[scene.Camera]) {
+						for _, word := range strings.Fields(lang.devices(scene)) {
 							if !strings.Contains(all(l), word) {
 								t.Errorf("it is not said in words what is on: %q is missing", word)
 							}
@@ -214,8 +217,67 @@ func TestLayout(t *testing.T) {
 					} else if !l.self.Empty() {
 						t.Error("the own picture is shown outside a call")
 					}
+					// Codes are for technicians: on the service line of a terminal at rest, by themselves, smaller than all sentences.
+					for _, e := range l.elements {
+						text, _, _ := strings.Cut(e.key, "|")
+						code := looksLikeCode.FindString(text)
+						atRest := scene.Kind == Starting || scene.Kind == NotSetUp || scene.Kind == Ready
+						if e.text && code != "" && (!atRest || code != text || e.rect.Max.Y != size.Y-c.margin() || e.rect.Dy() > lineHeight(c.em(2.2))) {
+							t.Errorf("%q is told to the person at home", text)
+						}
+					}
 				})
 			}
+		}
+	}
+}
+
+var looksLikeCode = regexp.MustCompile(`[a-z]+\.[a-z]+_?[a-z_]*|E_[A-Z]+`)
+
+// TestDevicesInWords asks that what is on and what only stands in for it are never both said of one device.
+func TestDevicesInWords(t *testing.T) {
+	test := []protocol.Code{protocol.CaptureTestPicture, protocol.CaptureTestSound}
+	for _, c := range []struct {
+		scene  Scene
+		en, nb string
+	}{
+		{Scene{Camera: true, Microphone: true}, "Camera and microphone are on", "Kamera og mikrofon er på"},
+		{Scene{}, "Camera and microphone are off", "Kamera og mikrofon er av"},
+		{Scene{Microphone: true}, "Microphone is on. Camera is off.", "Mikrofonen er på. Kameraet er av."},
+		{Scene{Camera: true}, "Camera is on. Microphone is off.", "Kameraet er på. Mikrofonen er av."},
+		{
+			Scene{Camera: true, Microphone: true, Faults: test}, "A test picture and test sound are sent. Camera and microphone are not in use.",
+			"Det sendes testbilde og testlyd. Kamera og mikrofon er ikke i bruk.",
+		},
+		{
+			Scene{Camera: true, Microphone: true, Faults: test[:1]}, "Microphone is on. A test picture is sent. No camera is in use.",
+			"Mikrofonen er på. Det sendes et testbilde. Kamera er ikke i bruk.",
+		},
+		{
+			Scene{Camera: true, Microphone: true, Faults: test[1:]}, "Camera is on. Test sound is sent. No microphone is in use.",
+			"Kameraet er på. Det sendes testlyd. Mikrofon er ikke i bruk.",
+		},
+	} {
+		c.scene.Kind = InCall
+		for tag, want := range map[string]string{"en": c.en, "nb": c.nb} {
+			if got := load(t, tag).devices(c.scene); got != want {
+				t.Errorf("%+v in %s: %q, want %q", c.scene, tag, got, want)
+			}
+		}
+	}
+}
+
+// TestSay reads scenes to those who do not see them.
+func TestSay(t *testing.T) {
+	all := scenes()
+	for name, want := range map[string]string{
+		"starting": "Starter opp", "not-set-up": "Denne skjermen er ikke klar til bruk ennå: ABCD-EFGH-IJKL-MNOP", "ready": "Klar",
+		"ready-offline": "Får ikke kontakt med klinikken. Prøver igjen.", "ringing": "Anne Berg ringer (nurse, Åsane home care)",
+		"in-call":  "Du snakker med Anne Berg, nurse. Kamera og mikrofon er på",
+		"ended-no": "Du sa nei til samtalen. Kameraet er av.", "ended-hung": "Samtalen er slutt. Anne Berg har lagt på. Kameraet er av.",
+	} {
+		if got := load(t, "nb").Say(all[name]); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
 }
