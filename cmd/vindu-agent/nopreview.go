@@ -15,7 +15,7 @@ import (
 // preview is not in this program: a terminal in a home listens on nothing.
 type preview struct{}
 
-func openPreview(listen string, _ *display.Memory, _ *devices, _ *tap, _ *slog.Logger) (*preview, error) {
+func openPreview(listen, _ string, _ *display.Memory, _ *devices, _ *tap, _ *slog.Logger) (*preview, error) {
 	if listen != "" {
 		return nil, errors.New("preview.listen: this program has no preview: build it with \"go build -tags preview\", or take the key out of the configuration")
 	}

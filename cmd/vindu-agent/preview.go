@@ -37,6 +37,8 @@ type preview struct {
 	memory    *display.Memory // nil: the terminal has its own screen
 	far       *tap
 	devices   *devices
+	lang      *screen.Language
+	texts     map[string]string // of the page, in the language of the screen
 	log       *slog.Logger
 	agent     *agent.Agent
 
@@ -67,10 +69,18 @@ const (
 //go:embed preview
 var pageFiles embed.FS
 
-// openPreview listens. It returns nil if listen is empty.
-func openPreview(listen string, memory *display.Memory, d *devices, far *tap, log *slog.Logger) (*preview, error) {
+// openPreview listens, and speaks what the screen speaks. It returns nil if listen is empty.
+func openPreview(listen, language string, memory *display.Memory, d *devices, far *tap, log *slog.Logger) (*preview, error) {
 	if listen == "" {
 		return nil, nil
+	}
+	lang, err := screen.LoadLanguage(language)
+	if err != nil {
+		return nil, err
+	}
+	texts, err := pageTexts(language)
+	if err != nil {
+		return nil, err
 	}
 	listeners, err := listenLoopback(listen)
 	if err != nil {
@@ -79,11 +89,29 @@ func openPreview(listen string, memory *display.Memory, d *devices, far *tap, lo
 	host, _, _ := net.SplitHostPort(listen)
 	_, port, _ := net.SplitHostPort(listeners[0].Addr().String())
 	p := &preview{
-		listeners: listeners, url: "http://" + net.JoinHostPort(host, port) + "/", memory: memory, far: far, devices: d, log: log,
-		changed: make(chan struct{}), sounds: map[chan []byte]bool{}, state: pageState{Text: "Starting", Notes: []string{}},
+		listeners: listeners, url: "http://" + net.JoinHostPort(host, port) + "/", memory: memory, far: far, devices: d, lang: lang, texts: texts, log: log,
+		changed: make(chan struct{}), sounds: map[chan []byte]bool{}, state: pageState{Text: lang.Say(screen.Scene{}), Notes: []string{}},
 	}
 	far.set(p.hear)
 	return p, nil
+}
+
+// pageTexts returns the page's own texts in a language; the screen's are screen.Language's.
+func pageTexts(language string) (map[string]string, error) {
+	b, err := pageFiles.ReadFile("preview/words.json")
+	if err != nil {
+		return nil, fmt.Errorf("texts of the preview: %w", err)
+	}
+	var all map[string]map[string]string
+	if err := json.Unmarshal(b, &all); err != nil {
+		return nil, fmt.Errorf("texts of the preview: %w", err)
+	}
+	texts, ok := all[language]
+	if !ok {
+		return nil, fmt.Errorf("the preview has no texts in %q", language)
+	}
+	texts["lang"] = language
+	return texts, nil
 }
 
 // listenLoopback listens on a loopback address; for "localhost" on that of IPv4 and, where there is one, on that of IPv6.
@@ -197,10 +225,10 @@ func (p *preview) page(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	state := p.now()
-	picture := `<p class="elsewhere">The picture is on the terminal's own screen.</p>`
+	picture := `<p class="elsewhere">{elsewhere}</p>`
 	if p.memory != nil {
 		width, height := p.memory.Size()
-		picture = fmt.Sprintf(`<canvas id="screen" width="%d" height="%d" role="img" aria-label="The terminal's screen"></canvas>`, width, height)
+		picture = fmt.Sprintf(`<canvas id="screen" width="%d" height="%d" role="img" aria-label="{screen}"></canvas>`, width, height)
 	}
 	disabled := " disabled"
 	if state.HangUp {
@@ -211,9 +239,14 @@ func (p *preview) page(w http.ResponseWriter, _ *http.Request) {
 		notes.WriteString("<li>" + escape.Replace(n) + "</li>")
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	var blanks []string
+	for name, text := range p.texts {
+		blanks = append(blanks, "{"+name+"}", escape.Replace(text))
+	}
+	text := strings.NewReplacer(blanks...).Replace(strings.Replace(string(page), "<!--picture-->", picture, 1))
 	_, _ = strings.NewReplacer(
-		"<!--picture-->", picture, "<!--state-->", escape.Replace(state.Text), " data-disabled", disabled, "<!--notes-->", notes.String(),
-	).WriteString(w, string(page))
+		"<!--state-->", escape.Replace(state.Text), " data-disabled", disabled, "<!--notes-->", notes.String(),
+	).WriteString(w, text)
 }
 
 var escape = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;")
@@ -356,13 +389,13 @@ func (p *preview) show(s screen.Scene) {
 	if p == nil {
 		return
 	}
-	state := pageState{Text: words(s), HangUp: s.Kind == screen.Ringing || s.Kind == screen.InCall, Notes: []string{}}
+	state := pageState{Text: p.lang.Say(s), HangUp: s.Kind == screen.Ringing || s.Kind == screen.InCall, Notes: []string{}}
 	d := p.devices.look()
 	if d.Camera.Kind == "synthetic" {
-		state.Notes = append(state.Notes, "Test picture: this terminal has no camera; it sends a moving test picture.")
+		state.Notes = append(state.Notes, p.texts["test_picture"])
 	}
 	if d.Microphone.Kind == "synthetic" {
-		state.Notes = append(state.Notes, "Test sound: this terminal has no microphone or loudspeaker; it sends generated sound.")
+		state.Notes = append(state.Notes, p.texts["test_sound"])
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -372,39 +405,4 @@ func (p *preview) show(s screen.Scene) {
 	p.state = state
 	close(p.changed)
 	p.changed = make(chan struct{})
-}
-
-// words says a scene in a sentence.
-func words(s screen.Scene) string {
-	who := func() string {
-		var names []string
-		for _, party := range s.Parties {
-			names = append(names, party.Name+", "+party.Role)
-		}
-		return strings.Join(names, "; ")
-	}
-	switch s.Kind {
-	case screen.Starting:
-		return "Starting"
-	case screen.NotSetUp:
-		return "Not set up. The code of this terminal is " + s.Code + "."
-	case screen.Ready:
-		if s.Offline {
-			return "No connection to the clinic; trying again"
-		}
-		return "Ready"
-	case screen.Ringing:
-		return "Ringing: " + who()
-	case screen.InCall:
-		switch {
-		case s.Camera:
-			return "In a call with " + who() + ", camera on"
-		case s.Microphone:
-			return "In a call with " + who() + ", camera off, microphone on"
-		}
-		return "In a call with " + who() + ", camera off"
-	case screen.Ended:
-		return "The call has ended. The camera is off."
-	}
-	return ""
 }

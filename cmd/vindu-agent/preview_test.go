@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -22,7 +23,7 @@ func newPreview(t *testing.T, listen string) (*preview, error) {
 	t.Helper()
 	cfg := agent.Default().Devices
 	cfg.Camera, cfg.TestPicture = "/dev/vindu-test-no-camera", true
-	return openPreview(listen, display.NewMemory(320, 240), &devices{cfg: cfg}, &tap{}, slog.New(slog.DiscardHandler))
+	return openPreview(listen, "en", display.NewMemory(320, 240), &devices{cfg: cfg}, &tap{}, slog.New(slog.DiscardHandler))
 }
 
 func TestPreviewListensOnLoopbackOnly(t *testing.T) {
@@ -59,7 +60,7 @@ func TestPreviewPage(t *testing.T) {
 		}
 		http.DefaultClient.CloseIdleConnections()
 	}()
-	p.show(screen.Scene{Kind: screen.Ringing, Parties: []protocol.Party{{Name: "Anne <b>Berg", Role: "nurse"}}})
+	p.show(screen.Scene{Kind: screen.Ringing, Parties: []protocol.Party{{Name: "Anne <b>Berg", Role: "nurse", Organisation: "Solvik"}}})
 	get := func(path, host string) *http.Response {
 		t.Helper()
 		r, err := http.NewRequestWithContext(ctx, "GET", strings.TrimSuffix(p.address(), "/")+path, nil)
@@ -78,7 +79,7 @@ func TestPreviewPage(t *testing.T) {
 	response := get("/", "")
 	body, _ := io.ReadAll(response.Body)
 	response.Body.Close()
-	for _, s := range []string{`role="status">Ringing: Anne &lt;b&gt;Berg, nurse<`, `<button id="hang-up" type="button">`, "<canvas", "Test picture"} {
+	for _, s := range []string{`>Anne &lt;b&gt;Berg is calling (nurse, Solvik)<`, `<button id="hang-up" type="button">`, "<canvas", "Test picture"} {
 		if !strings.Contains(string(body), s) {
 			t.Errorf("the page lacks %q", s)
 		}
@@ -157,19 +158,46 @@ func TestPreviewHangUp(t *testing.T) {
 	}
 }
 
-func TestWords(t *testing.T) {
-	anne := []protocol.Party{{Name: "Anne Berg", Role: "nurse"}}
-	for want, s := range map[string]screen.Scene{
-		"Starting": {}, "Ready": {Kind: screen.Ready},
-		"No connection to the clinic; trying again":                  {Kind: screen.Ready, Offline: true, Faults: []protocol.Code{protocol.IdentityPin}},
-		"Not set up. The code of this terminal is ABCD.":             {Kind: screen.NotSetUp, Code: "ABCD"},
-		"Ringing: Anne Berg, nurse":                                  {Kind: screen.Ringing, Parties: anne},
-		"In a call with Anne Berg, nurse, camera on":                 {Kind: screen.InCall, Parties: anne, Camera: true, Microphone: true},
-		"In a call with Anne Berg, nurse, camera off, microphone on": {Kind: screen.InCall, Parties: anne, Microphone: true},
-		"The call has ended. The camera is off.":                     {Kind: screen.Ended},
-	} {
-		if got := words(s); got != want {
-			t.Errorf("%+v: %q, want %q", s, got, want)
+// The page speaks what the screen speaks, all of it.
+func TestPreviewLanguages(t *testing.T) {
+	english, err := pageTexts("en")
+	if err != nil {
+		t.Fatal(err)
+	}
+	anne := []protocol.Party{{Name: "Anne Berg", Role: "sykepleier", Organisation: "Solvik"}}
+	for _, language := range screen.Languages() {
+		cfg := agent.Default().Devices
+		cfg.Camera, cfg.TestPicture = "/dev/vindu-test-no-camera", true
+		p, err := openPreview("127.0.0.1:0", language, display.NewMemory(320, 240), &devices{cfg: cfg}, &tap{}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range p.listeners {
+			l.Close()
+		}
+		p.show(screen.Scene{
+			Kind: screen.InCall, Parties: anne, Camera: true, Microphone: true, Faults: []protocol.Code{protocol.CaptureTestPicture, protocol.CaptureTestSound},
+		})
+		w := httptest.NewRecorder()
+		p.handler().ServeHTTP(w, httptest.NewRequest("GET", p.address(), nil))
+		body := w.Body.String()
+		if left := regexp.MustCompile(`\{[a-z_]*\}|<!--`).FindString(body); left != "" || !strings.Contains(body, `<html lang="`+language+`">`) {
+			t.Errorf("%s: %q is left in the page", language, left)
+		}
+		for key, text := range english {
+			if p.texts[key] == "" {
+				t.Errorf("%s: no text for %s", language, key)
+			}
+			if language != "en" && strings.Contains(body, ">"+escape.Replace(text)+"<") {
+				t.Errorf("%s: the page says in English %q", language, text)
+			}
+		}
+		if want := map[string]string{
+			"en": "You are talking with Anne Berg, sykepleier. A test picture and test sound are sent.",
+			"nb": "Du snakker med Anne Berg, sykepleier. Det sendes testbilde og testlyd.",
+			"nn": "Du snakkar med Anne Berg, sykepleier. Det blir sendt testbilete og testlyd.",
+		}[language]; !strings.Contains(body, want) {
+			t.Errorf("%s: the page does not say %q", language, want)
 		}
 	}
 }

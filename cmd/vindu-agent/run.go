@@ -32,7 +32,7 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 	}()
 	devices := &devices{cfg: cfg.Devices, screen: screen.state}
 	far := new(tap)
-	page, err := openPreview(cfg.Preview.Listen, screen.memory, devices, far, log)
+	page, err := openPreview(cfg.Preview.Listen, cfg.Language, screen.memory, devices, far, log)
 	if err != nil {
 		return err
 	}

@@ -133,9 +133,9 @@ func TestDemo(t *testing.T) {
 		t.Helper()
 		calls++
 		clinician.click("Ring")
-		terminal.reads(20*time.Second, "Ringing", "Anne Berg", "nurse")
+		terminal.reads(20*time.Second, "Anne Berg is calling", "nurse")
 		clinician.reads(30*time.Second, "In call", "Home 17", "verified")
-		terminal.reads(20*time.Second, "In a call with Anne Berg", "camera on")
+		terminal.reads(20*time.Second, "You are talking with Anne Berg", "test picture", "Camera and microphone are not in use")
 		if err := clinician.WaitForFarEnd(30 * time.Second); err != nil {
 			clinician.fail("sees nothing of the terminal: %v", err)
 		}

@@ -47,13 +47,13 @@ function show(state) {
 
 const events = new EventSource("/state");
 events.addEventListener("message", (e) => show(JSON.parse(e.data)));
-events.addEventListener("error", () => show({ text: "The terminal's program does not run.", hang_up: false, notes: [] }));
+events.addEventListener("error", () => show({ text: status.dataset.gone, hang_up: false, notes: [] }));
 
 hangUp.addEventListener("click", async () => {
 	try {
 		await fetch("/hang-up", { method: "POST" });
 	} catch {
-		status.textContent = "The terminal's program does not run.";
+		status.textContent = status.dataset.gone;
 	}
 });
 
