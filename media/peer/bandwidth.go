@@ -102,7 +102,7 @@ func (c *controller) note(s sample) {
 		c.baseEnds = s.arrived + baseWindow
 		c.window, c.windowEnd = d, s.arrived+delayWindow
 		c.latest, c.first = s.arrived, s.arrived
-		c.step = int64(s.arrived / rateStep)
+		c.step, _ = split(s.arrived)
 	}
 	if s.arrived >= c.baseEnds {
 		c.base = [2]time.Duration{d, c.base[0]}
@@ -115,17 +115,33 @@ func (c *controller) note(s sample) {
 	}
 	c.window = min(c.window, d)
 	c.windowN++
-	for at := int64(s.arrived / rateStep); c.step < at; {
+	at, _ := split(s.arrived)
+	for c.step < at {
 		if at-c.step > int64(rateSteps) {
 			c.step = at - int64(rateSteps)
 		}
 		c.step++
-		c.steps[c.step%int64(rateSteps)] = 0
+		*c.bytes(c.step) = 0
 	}
-	if at := int64(s.arrived / rateStep); at > c.step-int64(rateSteps) && at >= 0 {
-		c.steps[at%int64(rateSteps)] += s.size
+	if at > c.step-int64(rateSteps) {
+		*c.bytes(at) += s.size
 	}
 	c.latest = max(c.latest, s.arrived)
+}
+
+// split returns the number of the rateStep that at lies in, and how far into it. The far end's clock may stand before its zero.
+func split(at time.Duration) (step int64, into time.Duration) {
+	step, into = int64(at/rateStep), at%rateStep
+	if into < 0 {
+		step, into = step-1, into+rateStep
+	}
+	return step, into
+}
+
+// bytes is where those of a step are counted.
+func (c *controller) bytes(step int64) *int {
+	const n = int64(rateSteps)
+	return &c.steps[(step%n+n)%n]
 }
 
 // arriving is the rate at which packets arrive, bit/s.
@@ -135,7 +151,8 @@ func (c *controller) arriving() float64 {
 		sum += n
 	}
 	// The newest step is not over yet.
-	span := rateWindow - rateStep + c.latest%rateStep
+	_, into := split(c.latest)
+	span := rateWindow - rateStep + into
 	span = max(min(span, c.latest-c.first), rateStep)
 	return float64(sum*8) / span.Seconds()
 }
