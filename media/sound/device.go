@@ -52,10 +52,11 @@ type side struct {
 	bad      int  // recoveries since something was moved
 
 	mu        sync.Mutex
-	busy      bool
+	busy      bool // someone moves samples
+	users     int  // who is busy, and the one who starts both directions: pcm must not be closed under them
 	closed    bool
-	abandoned bool          // Close did not wait any longer: the one who is busy closes
-	idle      chan struct{} // if closed: closed when the one who was busy has left
+	abandoned bool          // Close did not wait any longer: the last user closes
+	idle      chan struct{} // if closed: closed when the last user has left
 }
 
 func newSide(p alsa.PCM, playback bool) *side {
@@ -88,6 +89,15 @@ func (d *device) start() error {
 		return d.startErr
 	}
 	d.started = true
+	for _, s := range []*side{d.in, d.out} {
+		if s == nil {
+			continue
+		}
+		if d.startErr = s.hold(); d.startErr != nil {
+			return d.startErr
+		}
+		defer s.release()
+	}
 	d.startErr = d.startBoth()
 	return d.startErr
 }
@@ -136,21 +146,40 @@ func (s *side) enter() error {
 		return ErrClosed
 	}
 	s.busy = true
+	s.users++
 	return nil
 }
 
 // leave ends it, and says whether Close was called meanwhile.
 func (s *side) leave() (closed bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.busy = false
+	closed = s.closed
+	s.mu.Unlock()
+	s.release()
+	return closed
+}
+
+// hold keeps pcm from being closed until release.
+func (s *side) hold() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.closed {
+		return ErrClosed
+	}
+	s.users++
+	return nil
+}
+
+func (s *side) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users--; s.users == 0 && s.closed {
 		close(s.idle)
 		if s.abandoned {
 			s.pcm.Close()
 		}
 	}
-	return s.closed
 }
 
 // Read implements Device.
@@ -305,9 +334,9 @@ func (s *side) stop() {
 
 func (s *side) close() error {
 	s.mu.Lock()
-	busy := s.busy
+	used := s.users > 0
 	s.mu.Unlock()
-	if busy {
+	if used {
 		timer := time.NewTimer(closeGrace)
 		defer timer.Stop()
 		select {
@@ -315,7 +344,7 @@ func (s *side) close() error {
 		case <-timer.C:
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			if s.busy {
+			if s.users > 0 {
 				s.abandoned = true
 				return fmt.Errorf("the driver hangs: %w", ErrGone)
 			}
