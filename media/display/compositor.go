@@ -401,12 +401,16 @@ func (d *Display) Frames() Counters {
 	return d.counters
 }
 
-// Close forgets all pictures and closes the Device. A running Run then fails with ErrClosed
-// when it next paints; end its context first.
+// Close forgets all pictures and closes the Device, once a painting that is under way has ended: the Device's memory must not go
+// away under it. A running Run then fails with ErrClosed when it next paints; end its context first.
 func (d *Display) Close() error {
+	d.painting.Lock()
+	defer d.painting.Unlock()
 	d.mu.Lock()
-	forget(&d.far)
-	forget(&d.self)
+	for _, l := range []*layer{&d.far, &d.self} {
+		forget(l)
+		l.take()
+	}
 	d.mu.Unlock()
 	return d.dev.Close()
 }

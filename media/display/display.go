@@ -44,6 +44,7 @@ type Device interface {
 	// Present shows that memory. dirty is what differs from the picture presented last.
 	// It may wait for the screen, at most a second. Errors wrap ErrGone or ErrClosed.
 	Present(dirty []image.Rectangle) error
-	// Close gives the screen back. It may be called more than once, from any goroutine.
+	// Close gives the screen back, and the memory of Frame. It may be called more than once, from any goroutine, but
+	// not between Frame and Present.
 	Close() error
 }
