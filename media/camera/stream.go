@@ -203,7 +203,8 @@ func (s *stream) dequeue() (bool, error) {
 	if ok, err := s.take(&s.buf); !ok {
 		return false, err
 	}
-	for {
+	// No more than there are buffers, or a driver that is always ready would keep us here for ever.
+	for range s.memory {
 		ok, err := s.take(&s.newer)
 		if err != nil {
 			return false, err
@@ -249,7 +250,8 @@ func (s *stream) take(b *v4l2.Buffer) (bool, error) {
 	default:
 		return false, classify(fmt.Errorf("dequeue buffer: %w", err))
 	}
-	if int(b.Index) >= len(s.memory) || int(b.BytesUsed) > len(s.memory[b.Index]) {
+	// As uint64: on a 32-bit machine an int would be negative, and pass.
+	if uint64(b.Index) >= uint64(len(s.memory)) || uint64(b.BytesUsed) > uint64(len(s.memory[b.Index])) {
 		return false, fmt.Errorf("driver returned buffer %d with %d bytes: %w", b.Index, b.BytesUsed, ErrUnsupported)
 	}
 	if missed := b.Sequence - s.last - 1; s.began && missed < 1<<16 {
