@@ -30,6 +30,7 @@ import (
 // What happened, as entries name it.
 const (
 	ClinicCreated     = "clinic.created"
+	HomeAdded         = "home.added"
 	VoucherIssued     = "voucher.issued"
 	TerminalEnrolled  = "terminal.enrolled"
 	TerminalRenewed   = "terminal.renewed"

@@ -69,7 +69,7 @@ func start(t *testing.T) *clinic {
 	if err != nil {
 		t.Fatal(err)
 	}
-	home, err := r.EnsureHome(t.Context(), "Home 17, Storgata")
+	home, err := r.EnsureHome(t.Context(), "Kari", "Home 17, Storgata")
 	if err != nil {
 		t.Fatal(err)
 	}

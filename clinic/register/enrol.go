@@ -75,8 +75,11 @@ func (r *Register) Enrol(ctx context.Context, id protocol.Nonce, secret []byte, 
 				return err
 			}
 		}
-		certificate, err = r.certify(ctx, tx, request, issue)
-		return err
+		if certificate, err = r.certify(ctx, tx, request, issue); err != nil || !again {
+			return err
+		}
+		return r.audit.AppendTx(ctx, tx, audit.Entry{Who: voucherSubject(id), What: audit.TerminalRenewed, Subject: request.Hash.Name(),
+			Detail: map[string]string{"serial": certificate.SerialNumber.Text(16)}})
 	})
 	if err == nil {
 		return certificate, nil

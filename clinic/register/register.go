@@ -131,7 +131,7 @@ func newID() (string, error) {
 }
 
 // EnsureHome returns the home with this label and makes it where there is none.
-func (r *Register) EnsureHome(ctx context.Context, label string) (Home, error) {
+func (r *Register) EnsureHome(ctx context.Context, who, label string) (Home, error) {
 	if err := checkText("the home's label", label); err != nil {
 		return Home{}, err
 	}
@@ -140,8 +140,14 @@ func (r *Register) EnsureHome(ctx context.Context, label string) (Home, error) {
 		return Home{}, fmt.Errorf("add home: %w", err)
 	}
 	err = r.store.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "INSERT INTO homes VALUES (?, ?, ?) ON CONFLICT (label) DO NOTHING", id, label, r.now().UnixMilli())
-		return err
+		result, err := tx.ExecContext(ctx, "INSERT INTO homes VALUES (?, ?, ?) ON CONFLICT (label) DO NOTHING", id, label, r.now().UnixMilli())
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		return r.audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.HomeAdded, Subject: id, Detail: map[string]string{"label": label}})
 	})
 	if err != nil {
 		return Home{}, fmt.Errorf("add home: %w", err)

@@ -66,7 +66,7 @@ func open(t *testing.T) *clinic {
 // voucher issues one, good for an hour, for the home with this label.
 func (c *clinic) voucher(t *testing.T, label string) Voucher {
 	t.Helper()
-	h, err := c.EnsureHome(t.Context(), label)
+	h, err := c.EnsureHome(t.Context(), "Kari", label)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestEnrol(t *testing.T) {
 	if err != nil || len(homes) != 1 || homes[0].Terminal != r.Hash || homes[0].ID != terminal.Home {
 		t.Errorf("homes = %+v, %v", homes, err)
 	}
-	if got, want := c.audited(t), []string{audit.VoucherIssued, audit.TerminalEnrolled}; !slices.Equal(got, want) {
+	if got, want := c.audited(t), []string{audit.HomeAdded, audit.VoucherIssued, audit.TerminalEnrolled}; !slices.Equal(got, want) {
 		t.Errorf("audited %v, want %v", got, want)
 	}
 	var secrets int
@@ -238,6 +238,9 @@ func TestEnrolAgain(t *testing.T) {
 	second := mustEnrol(t, c, v, r)
 	if first.SerialNumber.Cmp(second.SerialNumber) == 0 {
 		t.Error("the same certificate twice")
+	}
+	if got := c.audited(t); got[len(got)-1] != audit.TerminalRenewed {
+		t.Errorf("the second certificate is not on the record: %v", got)
 	}
 	if _, err := c.Admit(t.Context(), r.Hash); err != nil {
 		t.Error(err)
@@ -366,8 +369,8 @@ func TestWatchRevoked(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if n := len(c.audited(t)); n != 6 {
-		t.Errorf("%d audit entries, want 6: %v", n, c.audited(t))
+	if n := len(c.audited(t)); n != 8 {
+		t.Errorf("%d audit entries, want 8: %v", n, c.audited(t))
 	}
 }
 
@@ -414,7 +417,7 @@ func TestPersons(t *testing.T) {
 func TestTexts(t *testing.T) {
 	c := open(t)
 	for _, label := range []string{"", " ", " a", "a\n", "a\x00b", "a\u202eb", "a\u200bb", "\xff", strings.Repeat("å", 129)} {
-		if _, err := c.EnsureHome(t.Context(), label); !errors.Is(err, ErrText) {
+		if _, err := c.EnsureHome(t.Context(), "Kari", label); !errors.Is(err, ErrText) {
 			t.Errorf("label %q: %v", label, err)
 		}
 		if _, err := c.EnsurePerson(t.Context(), "Kari", protocol.Party{Name: label, Role: "nurse", Organisation: "x"}); !errors.Is(err, ErrText) {
@@ -422,11 +425,11 @@ func TestTexts(t *testing.T) {
 		}
 	}
 	for _, label := range []string{"Home 17, Storgata", "Leilighet 4 – 2. etg.", "Gáivuotna/Kåfjord"} {
-		first, err := c.EnsureHome(t.Context(), label)
+		first, err := c.EnsureHome(t.Context(), "Kari", label)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := c.EnsureHome(t.Context(), label)
+		again, err := c.EnsureHome(t.Context(), "Kari", label)
 		if err != nil || again.ID != first.ID || len(first.ID) != 9 {
 			t.Errorf("again %+v, first %+v, %v", again, first, err)
 		}
@@ -436,7 +439,7 @@ func TestTexts(t *testing.T) {
 			}
 		}
 	}
-	if got := fmt.Sprint(c.audited(t)); got != "[]" {
-		t.Errorf("audited %v", got)
+	if got, want := c.audited(t), []string{audit.HomeAdded, audit.HomeAdded, audit.HomeAdded}; !slices.Equal(got, want) {
+		t.Errorf("audited %v, want %v", got, want)
 	}
 }

@@ -26,7 +26,7 @@ func voucher(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, clinic.close()) }()
-	home, err := clinic.register.EnsureHome(ctx, *label)
+	home, err := clinic.register.EnsureHome(ctx, *by, *label)
 	if err != nil {
 		return err
 	}
