@@ -45,13 +45,24 @@ func (a *Authority) Client() *Leaf {
 	}}
 }
 
-// Certificate returns the current certificate with its chain.
+// Certificate returns the current certificate with its chain. Where no new one can be made the current one serves until its end.
 func (l *Leaf) Certificate() (*tls.Certificate, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.current != nil && l.a.now().Before(l.current.Leaf.NotAfter.Add(-serverLife/3)) {
+	now := l.a.now()
+	if l.current != nil && now.Before(l.current.Leaf.NotAfter.Add(-serverLife/3)) {
 		return l.current, nil
 	}
+	fresh, err := l.make()
+	if err == nil {
+		l.current = fresh
+	} else if l.current == nil || !now.Before(l.current.Leaf.NotAfter) {
+		return nil, err
+	}
+	return l.current, nil
+}
+
+func (l *Leaf) make() (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
@@ -60,8 +71,7 @@ func (l *Leaf) Certificate() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.current = &tls.Certificate{Certificate: [][]byte{c.Raw, l.a.issuing.Raw}, PrivateKey: key, Leaf: c}
-	return l.current, nil
+	return &tls.Certificate{Certificate: [][]byte{c.Raw, l.a.issuing.Raw}, PrivateKey: key, Leaf: c}, nil
 }
 
 // GetCertificate is for tls.Config of a server.
