@@ -2,6 +2,7 @@ package display
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"image"
 	"sync"
@@ -30,8 +31,8 @@ type Display struct {
 	soon   chan struct{} // capacity 1: paint within selfDelay
 
 	mu       sync.Mutex // guards what follows, never held while waiting
-	scene    []byte     // BGRX, bounds.Dx()*4 bytes for each row
-	pending  damage     // not yet painted
+	scene    *still
+	pending  damage // not yet painted
 	far      layer
 	self     layer
 	counters Counters
@@ -98,7 +99,7 @@ func New(dev Device) *Display {
 		bounds: image.Rect(0, 0, w, h),
 		now:    make(chan struct{}, 1),
 		soon:   make(chan struct{}, 1),
-		scene:  make([]byte, w*h*4),
+		scene:  newStill(w, h),
 		list:   make([]image.Rectangle, 0, len(damage{}.rects)+4),
 	}
 	d.pending.add(d.bounds)
@@ -154,27 +155,19 @@ func (d *Display) SetScene(img *image.RGBA, far, self image.Rectangle, dirty ...
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	stride := d.bounds.Dx() * 4
 	if len(dirty) == 0 {
-		d.copyScene(img, d.bounds, stride)
+		dirty = []image.Rectangle{d.bounds}
 	}
 	for _, r := range dirty {
-		d.copyScene(img, r.Intersect(d.bounds), stride)
+		if r = r.Intersect(d.bounds); !r.Empty() {
+			d.scene.set(img, r)
+			d.pending.add(r)
+		}
 	}
 	d.place(&d.far, far.Intersect(d.bounds))
 	d.place(&d.self, self.Intersect(d.bounds))
 	d.signal(d.now)
 	return nil
-}
-
-func (d *Display) copyScene(img *image.RGBA, r image.Rectangle, stride int) {
-	if r.Empty() {
-		return
-	}
-	from, to := r.Min.Y*img.Stride+r.Min.X*4, r.Min.Y*stride+r.Min.X*4
-	// Cannot fail: r lies within both pictures.
-	_ = yuv.SwapRB(d.scene[to:], stride, img.Pix[from:], img.Stride, r.Dx(), r.Dy())
-	d.pending.add(r)
 }
 
 func (d *Display) place(l *layer, r image.Rectangle) {
@@ -312,7 +305,7 @@ func (d *Display) Paint() error {
 		if far.has && r.In(far.rect) || self.has && r.In(self.fit) {
 			continue // covered all over
 		}
-		copyScene(pix, stride, d.scene, d.bounds.Dx()*4, r)
+		d.scene.copyTo(pix, stride, r)
 	}
 	d.mu.Unlock()
 
@@ -337,7 +330,7 @@ func (d *Display) Paint() error {
 		err = paint(&d.self, self, pix, stride)
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, d.dev.Present(nil))
 	}
 
 	d.list = append(d.list[:0], current.rects[:current.n]...)
@@ -385,12 +378,6 @@ func surround(pix []byte, stride int, r, inner image.Rectangle) {
 		}
 		clear(row[r.Min.X*4 : inner.Min.X*4])
 		clear(row[inner.Max.X*4:])
-	}
-}
-
-func copyScene(dst []byte, dstStride int, src []byte, srcStride int, r image.Rectangle) {
-	for y := r.Min.Y; y < r.Max.Y; y++ {
-		copy(dst[y*dstStride+r.Min.X*4:y*dstStride+r.Max.X*4], src[y*srcStride+r.Min.X*4:])
 	}
 }
 

@@ -39,7 +39,7 @@ type Device interface {
 	Size() (w, h int)
 	// Frame returns the memory to paint the next picture in: BGRX (see package yuv), stride bytes
 	// for each row. age says how old its content is: 0 is undefined, 1 is what was
-	// presented last, 2 what was presented before that, and so on.
+	// presented last, 2 what was presented before that, and so on. Each Frame is followed by a Present.
 	Frame() (pix []byte, stride, age int)
 	// Present shows that memory. dirty is what differs from the picture presented last.
 	// It may wait for the screen, at most a second. Errors wrap ErrGone or ErrClosed.

@@ -9,16 +9,16 @@ import (
 )
 
 // Memory is a Device that exists only in memory: for tests, and for trying a terminal out
-// without a screen. Its methods are safe for concurrent use.
+// without a screen. It has one picture, which nobody sees while it is painted. Its methods are safe for concurrent use.
 type Memory struct {
 	w, h int
+	pix  []byte
 
-	mu      sync.Mutex
-	back    []byte // painted by the one who presents
-	front   []byte // as last presented
-	count   uint64
-	changed chan struct{} // if someone waits: closed when the picture changes or on Close
-	closed  bool
+	mu       sync.Mutex
+	count    uint64
+	painting bool          // between Frame and Present pix is the painter's
+	changed  chan struct{} // if someone waits: closed when the picture changes or on Close
+	closed   bool
 }
 
 // NewMemory returns a black screen of w×h pixels. It panics on a size outside 1…yuv.MaxSide.
@@ -26,25 +26,34 @@ func NewMemory(w, h int) *Memory {
 	if w < 1 || h < 1 || w > yuv.MaxSide || h > yuv.MaxSide {
 		panic("display: screen size out of range")
 	}
-	return &Memory{w: w, h: h, back: make([]byte, w*h*4), front: make([]byte, w*h*4)}
+	return &Memory{w: w, h: h, pix: make([]byte, w*h*4)}
 }
 
+// Size implements Device.
 func (m *Memory) Size() (w, h int) { return m.w, m.h }
 
-func (m *Memory) Frame() (pix []byte, stride, age int) { return m.back, m.w * 4, 1 }
-
-func (m *Memory) Present(dirty []image.Rectangle) error {
+// Frame implements Device.
+func (m *Memory) Frame() (pix []byte, stride, age int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
+		// Painted into and thrown away: Present will say that the screen is closed, and a snapshot may be reading.
+		return make([]byte, m.w*m.h*4), m.w * 4, 0
+	}
+	m.painting = true
+	return m.pix, m.w * 4, 1
+}
+
+// Present implements Device.
+func (m *Memory) Present([]image.Rectangle) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.painting = false
+	m.wake()
+	if m.closed {
 		return ErrClosed
 	}
-	bounds := image.Rect(0, 0, m.w, m.h)
-	for _, r := range dirty {
-		copyRect(m.front, m.back, m.w*4, r.Intersect(bounds))
-	}
 	m.count++
-	m.wake()
 	return nil
 }
 
@@ -52,17 +61,6 @@ func (m *Memory) wake() {
 	if m.changed != nil {
 		close(m.changed)
 		m.changed = nil
-	}
-}
-
-// copyRect copies the pixels of r between two pictures of the same layout.
-func copyRect(dst, src []byte, stride int, r image.Rectangle) {
-	if r.Empty() {
-		return
-	}
-	for y := r.Min.Y; y < r.Max.Y; y++ {
-		from, to := y*stride+r.Min.X*4, y*stride+r.Max.X*4
-		copy(dst[from:to], src[from:to])
 	}
 }
 
@@ -74,13 +72,19 @@ func (m *Memory) Snapshot() *image.RGBA {
 }
 
 // SnapshotInto copies what the screen shows into img, which has the screen's size, and
-// returns how many pictures have been presented so far.
+// returns how many pictures have been presented so far. It waits for a painting under way, some milliseconds.
 func (m *Memory) SnapshotInto(img *image.RGBA) uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for m.painting {
+		changed := m.change()
+		m.mu.Unlock()
+		<-changed
+		m.mu.Lock()
+	}
 	if img.Rect.Size() == image.Pt(m.w, m.h) {
 		// Cannot fail: both pictures are complete and of the same size.
-		_ = yuv.SwapRB(img.Pix, img.Stride, m.front, m.w*4, m.w, m.h)
+		_ = yuv.SwapRB(img.Pix, img.Stride, m.pix, m.w*4, m.w, m.h)
 		for i := 3; i < len(img.Pix); i += 4 {
 			img.Pix[i] = 255
 		}
@@ -88,15 +92,20 @@ func (m *Memory) SnapshotInto(img *image.RGBA) uint64 {
 	return m.count
 }
 
+// change returns what is closed at the next change. m.mu is held.
+func (m *Memory) change() <-chan struct{} {
+	if m.changed == nil {
+		m.changed = make(chan struct{})
+	}
+	return m.changed
+}
+
 // Wait blocks until more than seen pictures have been presented, and returns how many have.
 // It returns ErrClosed once the screen is closed, and ctx's error when that ends first.
 func (m *Memory) Wait(ctx context.Context, seen uint64) (uint64, error) {
 	for {
 		m.mu.Lock()
-		if m.changed == nil && !m.closed {
-			m.changed = make(chan struct{})
-		}
-		count, changed, closed := m.count, m.changed, m.closed
+		count, changed, closed := m.count, m.change(), m.closed
 		m.mu.Unlock()
 		if closed {
 			return count, ErrClosed
@@ -112,6 +121,7 @@ func (m *Memory) Wait(ctx context.Context, seen uint64) (uint64, error) {
 	}
 }
 
+// Close implements Device.
 func (m *Memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -50,9 +51,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	rounds := flag.Int("rounds", 3, "how many times each side has each call")
+	only := flag.String("only", "", "the only call to measure, such as 640×480@30 (default all)")
+	peer := flag.Bool("peer", true, "measure GStreamer too")
 	duration := flag.Duration("for", 15*time.Second, "how long each call is measured")
 	flag.Parse()
-	rows, err := run(ctx, *rounds, *duration)
+	rows, err := run(ctx, *rounds, *duration, *only, *peer)
 	if err == nil {
 		err = report(rows)
 	}
@@ -62,7 +65,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, rounds int, d time.Duration) ([]row, error) {
+func run(ctx context.Context, rounds int, d time.Duration, only string, withPeer bool) ([]row, error) {
 	dir, err := os.MkdirTemp("", "vindu-bench-")
 	if err != nil {
 		return nil, err
@@ -71,7 +74,10 @@ func run(ctx context.Context, rounds int, d time.Duration) ([]row, error) {
 	if err := os.Setenv("TMPDIR", dir); err != nil { // Chromium leaves files when it is killed
 		return nil, err
 	}
-	peer, peerErr := buildPeer(ctx, dir)
+	peer, peerErr := "", errors.New("not asked for")
+	if withPeer {
+		peer, peerErr = buildPeer(ctx, dir)
+	}
 	if peerErr != nil {
 		fmt.Fprintln(os.Stderr, "bench: no peer to measure beside:", peerErr)
 	}
@@ -79,6 +85,9 @@ func run(ctx context.Context, rounds int, d time.Duration) ([]row, error) {
 	for i, z := range sizes {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		if only != "" && only != z.String() {
+			continue
 		}
 		t, err := startTerminal(ctx, filepath.Join(dir, z.String()), z)
 		if err != nil {
