@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"math/rand/v2"
 	"testing"
 )
 
@@ -132,6 +133,32 @@ func TestVP8HoldsBitrate(t *testing.T) {
 				t.Errorf("%d bit/s, want %d −15 %% +10 %%", got, tt.bitrate)
 			}
 		})
+	}
+}
+
+// A noisy 720p picture at the bitrate of a usual line becomes coarse, not jerky.
+func TestVP8CoarseRatherThanMissing(t *testing.T) {
+	const w, h, bitrate = 1280, 720, 1_250_000
+	e, _ := newVP8(t, VP8Config{Width: w, Height: h, Bitrate: bitrate})
+	img := image.NewYCbCr(image.Rect(0, 0, w, h), image.YCbCrSubsampleRatio420)
+	random := rand.New(rand.NewPCG(5, 6))
+	missing := 0
+	for i := range 120 {
+		for y := h * 92 / 100; y < h; y++ {
+			for x := w / 2; x < w; x++ {
+				img.Y[y*img.YStride+x] = byte(16 + random.IntN(220))
+			}
+		}
+		f, err := e.Encode(img, int64(i+1)*3000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i >= 30 && len(f.Data) == 0 {
+			missing++
+		}
+	}
+	if missing > 3 {
+		t.Errorf("%d of 90 pictures were dropped", missing)
 	}
 }
 

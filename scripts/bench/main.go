@@ -140,7 +140,7 @@ func repeat(z size, f func() (measured, error)) (m measured, err error) {
 
 // did says whether the call was of size z from the terminal to the browser, and more than a thumbnail back.
 func (m measured) did(z size) bool {
-	return m.FPSIn >= 0.75*float64(z.fps) && m.Width == z.width && m.FPSOut >= 0.8*float64(z.fps)
+	return m.FPSIn >= 0.9*float64(z.fps) && m.Width == z.width && m.FPSOut >= 0.8*float64(z.fps)
 }
 
 func (m measured) String() string {
