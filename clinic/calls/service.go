@@ -260,7 +260,9 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 		s.makeRoom(r.Person.ID)
 		return Started{}, fmt.Errorf("start call: its record could not be made: %w", err)
 	}
-	s.add(c)
+	if !s.add(c) {
+		return Started{}, &Failure{Call: c.id, Code: protocol.SignalLostClinic, Err: ErrStopped}
+	}
 	s.log.Info("call placed", "call", c.id, "person", r.Person.ID, "home", home.ID, "terminal", home.Terminal, "relay_only", r.RelayOnly)
 	err = s.link.Send(ctx, home.Terminal, &protocol.CallIn{
 		Version: protocol.Version, Call: c.id, Kind: protocol.KindInvite,
@@ -326,7 +328,8 @@ func (s *Service) unbegin(person string) {
 	}
 }
 
-func (s *Service) add(c *call) {
+// add lets a call run. It returns false, and the call is over, if the server has begun to stop meanwhile: its terminal must not ring for nobody.
+func (s *Service) add(c *call) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unbegin(c.person.ID)
@@ -335,6 +338,7 @@ func (s *Service) add(c *call) {
 	if s.stopped {
 		s.apply(c, hangUp, protocol.SignalLostClinic, nil)
 	}
+	return !s.stopped
 }
 
 // offered returns the fingerprint of the certificate that an offer promises (RFC 8122 §5): SHA-256, and one for all its parts.
