@@ -109,13 +109,13 @@ func (c *clinic) device(t *testing.T, home string) *device {
 	changes, cancel := c.fleet.Watch()
 	defer cancel()
 	d.publish(protocol.OutPresence, here)
-	for deadline := time.After(brokertest.Patience); !c.fleet.State(d.Hash).Online; {
+	for deadline := time.After(brokertest.Patience); !c.fleet.State(d.Hash).Online || !c.fleet.Up(); {
 		select {
 		case <-changes:
 		case <-time.After(100 * time.Millisecond): // the fleet may have connected later than the terminal
 			d.publish(protocol.OutPresence, here)
 		case <-deadline:
-			t.Fatal("the terminal is not seen")
+			t.Fatal("the terminal is not seen, or the fleet not connected")
 		}
 	}
 	return d
