@@ -87,7 +87,7 @@ func (r *replayed) Close() error { return r.close() }
 // pump copies from one connection to the other, passes the end on as half-close, and gives the other direction lingerTimeout
 // from then. Errors end it like an end of file: the other end has to notice by TLS.
 func pump(to, from net.Conn) {
-	err := forward(to, from)
+	err := forward(patient{to}, from)
 	half, ok := to.(interface{ CloseWrite() error })
 	if err != nil || !ok || half.CloseWrite() != nil {
 		to.Close()
@@ -97,6 +97,17 @@ func pump(to, from net.Conn) {
 	if to.SetReadDeadline(time.Now().Add(lingerTimeout)) != nil {
 		to.Close()
 	}
+}
+
+// patient waits for stallTimeout for an end that does not read, not for ever: the broker gives such a terminal up, and its end of the
+// connection would stay.
+type patient struct{ net.Conn }
+
+func (p patient) Write(b []byte) (int, error) {
+	if err := p.SetWriteDeadline(time.Now().Add(stallTimeout)); err != nil {
+		return 0, err
+	}
+	return p.Conn.Write(b)
 }
 
 var buffers = sync.Pool{New: func() any { return new([16 << 10]byte) }}

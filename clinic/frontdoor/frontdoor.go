@@ -39,6 +39,8 @@ const (
 	handTimeout = 5 * time.Second
 	// lingerTimeout is how long one direction may go on after the other has ended.
 	lingerTimeout = 30 * time.Second
+	// stallTimeout is how long one end of a connection to the broker may refuse what comes from the other.
+	stallTimeout = 30 * time.Second
 	// complainEvery bounds how often the log tells of connections that were turned away.
 	complainEvery = time.Minute
 )
