@@ -73,7 +73,7 @@ func (r *Renewer) Run(ctx context.Context) error {
 		changed := r.Identity.Changed()
 		wait := refreshEvery
 		if g := r.Identity.Grant(); g != nil {
-			err := r.work(ctx, g, spread, asked, &refreshed)
+			err := r.work(ctx, g, spread, &asked, &refreshed)
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -84,7 +84,7 @@ func (r *Renewer) Run(ctx context.Context) error {
 				failures++
 				r.Log.Warn("certificate and settings are not up to date", "error", err, "code", protocol.CodeOf(err), "retry_in", wait.Round(time.Second))
 			} else {
-				failures, asked = 0, false
+				failures = 0
 				wait = r.rest(spread, refreshed)
 			}
 		}
@@ -116,9 +116,9 @@ func (r *Renewer) rest(spread float64, refreshed time.Time) time.Duration {
 	return max(wait, time.Second)
 }
 
-// work renews and refreshes what is due.
-func (r *Renewer) work(ctx context.Context, g *Grant, spread float64, asked bool, refreshed *time.Time) error {
-	if asked || !r.Identity.now().Before(RenewAt(g.Chain[0], spread)) {
+// work renews and refreshes what is due. asked is obeyed once: what fails after the renewal asks for no other.
+func (r *Renewer) work(ctx context.Context, g *Grant, spread float64, asked *bool, refreshed *time.Time) error {
+	if *asked || !r.Identity.now().Before(RenewAt(g.Chain[0], spread)) {
 		chain, err := r.Clinic.Renew(ctx, g)
 		if err != nil {
 			return err
@@ -126,6 +126,7 @@ func (r *Renewer) work(ctx context.Context, g *Grant, spread float64, asked bool
 		if err := r.Identity.KeepChain(chain); err != nil {
 			return fmt.Errorf("renew the certificate: %w", err)
 		}
+		*asked = false
 		r.Log.Info("certificate renewed", "until", chain[0].NotAfter, "serial", chain[0].SerialNumber.Text(16))
 		if r.Renewed != nil {
 			r.Renewed()

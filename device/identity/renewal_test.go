@@ -25,6 +25,7 @@ type clinicLine struct {
 	i        *identity.Identity
 	clinic   atomic.Pointer[identitytest.Clinic]
 	down     atomic.Bool
+	mute     atomic.Bool // tells no settings
 	tries    atomic.Int64
 	renewals instants
 	fetched  instants
@@ -61,7 +62,7 @@ func (c *clinicLine) Renew(_ context.Context, g *identity.Grant) ([]*x509.Certif
 
 func (c *clinicLine) Settings(context.Context, *identity.Grant) (*protocol.Settings, time.Duration, error) {
 	c.tries.Add(1)
-	if c.down.Load() {
+	if c.down.Load() || c.mute.Load() {
 		return nil, 0, errDown
 	}
 	c.fetched.add()
@@ -166,6 +167,19 @@ func TestRenewNow(t *testing.T) {
 		pass(day)
 		if len(c.renewals.all()) != 1 {
 			t.Errorf("renewed again: %d", len(c.renewals.all()))
+		}
+	})
+}
+
+// TestRenewNowWithoutSettings: that the settings cannot be fetched afterwards does not ask for another certificate with every retry.
+func TestRenewNowWithoutSettings(t *testing.T) {
+	renewing(t, true, func(t *testing.T, r *identity.Renewer, c *clinicLine) {
+		c.mute.Store(true)
+		pass(2 * time.Hour) // they are due
+		r.RenewNow()
+		pass(5 * time.Hour)
+		if n := len(c.renewals.all()); n != 1 {
+			t.Errorf("renewed %d times", n)
 		}
 	})
 }
