@@ -8,11 +8,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -276,5 +278,33 @@ func TestRevokedCannotRenew(t *testing.T) {
 	c.mu.Unlock()
 	if _, err := device.Renew(t.Context(), g); protocol.CodeOf(err) != protocol.LinkRefused {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A server that takes the connection and then says nothing, at whatever stage, is given up, and nothing is left of it.
+func TestSilentServer(t *testing.T) {
+	root := newClinic(t, time.Hour).root
+	for _, c := range []struct {
+		name string
+		dial func(context.Context) (net.Conn, error)
+	}{
+		{"before TCP", func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }},
+		{"before TLS", func(context.Context) (net.Conn, error) {
+			near, far := net.Pipe()
+			go func() { _, _ = io.Copy(io.Discard, far) }()
+			return near, nil
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { // it fails if a goroutine stays
+				device := terminal(t)
+				device.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) }
+				began := time.Now()
+				_, err := device.Enrol(t.Context(), &protocol.Voucher{Secret: make([]byte, 32), Address: "192.0.2.1:443", ServerName: serverName, Root: root.Raw})
+				if protocol.CodeOf(err) != protocol.LinkUnreachable || time.Since(began) != Timeout {
+					t.Errorf("got %v after %v", err, time.Since(began))
+				}
+			})
+		})
 	}
 }
