@@ -186,7 +186,8 @@ func (s *server) run(ctx context.Context) error {
 		{name: "fleet", run: s.fleet.Run},
 		{name: "relay", run: s.relay.Run},
 		{name: "calls", run: s.calls.Run},
-		{name: "revocation", run: func(ctx context.Context) error { return s.register.WatchRevoked(ctx, s.revoked) }},
+		{name: "revocation", run: func(ctx context.Context) error { return watchRevoked(ctx, s.register.WatchRevoked, s.revoked) }},
+		{name: "authority's end", run: func(ctx context.Context) error { return watchExpiry(ctx, s.authority.Expires(), s.log) }},
 		{name: "enrolment", run: func(ctx context.Context) error {
 			return serveHTTP(ctx, s.enrol, s.door.Terminals(), enrol.TLS(s.leaf), part("enrol"))
 		}},
