@@ -33,7 +33,7 @@ func (d *Dir) Database(name string, reserve int64) (*bbolt.DB, *Damage, error) {
 	path := d.at(name)
 	db, err := openDatabase(path)
 	if err == nil {
-		return db, nil, reserveFor(db, reserve)
+		return db, nil, d.keep(db, reserve)
 	}
 	if !errors.Is(err, errDamaged) {
 		return nil, nil, coded("open database", path, err)
@@ -45,7 +45,16 @@ func (d *Dir) Database(name string, reserve int64) (*bbolt.DB, *Damage, error) {
 	if db, err = openDatabase(path); err != nil {
 		return nil, damage, coded("make database", path, err)
 	}
-	return db, damage, reserveFor(db, reserve)
+	return db, damage, d.keep(db, reserve)
+}
+
+// keep sees to it that the database is still in its folder after a power cut, which bbolt does not, and has room to grow.
+func (d *Dir) keep(db *bbolt.DB, reserve int64) error {
+	folder := filepath.Dir(db.Path())
+	if err := d.disk.SyncDir(folder); err != nil {
+		return errors.Join(coded("sync", folder, err), db.Close())
+	}
+	return reserveFor(db, reserve)
 }
 
 // SetAside renames a database that proved damaged in use, which must be closed, so that Database makes a new one.

@@ -1,13 +1,19 @@
 package state_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"testing"
 
 	"go.etcd.io/bbolt"
+
+	"vindu/device/state"
+	"vindu/device/state/statetest"
 )
 
 var bucket = []byte("b")
@@ -188,5 +194,49 @@ func TestSetAside(t *testing.T) {
 	}
 	if _, err := dir.SetAside("test.db", os.ErrInvalid); err == nil {
 		t.Error("set aside what is not there")
+	}
+}
+
+// syncs remembers which folders were synced, and which files were in them then.
+type syncs struct {
+	state.Disk
+	held map[string][]string
+	err  error
+}
+
+func (s *syncs) SyncDir(path string) error {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		s.held[path] = append(s.held[path], e.Name())
+	}
+	return s.err
+}
+
+// A new database does not vanish with its name in a power cut: what is written to it later is as safe as it says.
+func TestNewDatabaseIsInItsFolder(t *testing.T) {
+	disk := &syncs{Disk: statetest.New(), held: map[string][]string{}}
+	path := t.TempDir()
+	dir, err := state.OpenOn(disk, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second is not new
+		db, _, err := dir.Database("test.db", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(disk.held[path], "test.db") {
+			t.Errorf("the folder was synced with %v in it", disk.held[path])
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disk.err = syscall.EIO
+	if _, _, err := dir.Database("test.db", 0); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a folder that cannot be synced: %v", err)
 	}
 }
