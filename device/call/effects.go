@@ -19,7 +19,7 @@ type current struct {
 	other   *protocol.Invite // of another caller, while it is refused
 	began   time.Time
 	ended   time.Time // when the end was decided
-	answer  time.Time // when "answered" was sent
+	answer  time.Time // when "answered" was signed and sent; nothing opens before
 	stages  []protocol.StageTime
 	early   []protocol.Candidate
 	session Session
@@ -76,12 +76,16 @@ func (r *Runner) do(e Effect) {
 	case Prepare:
 		r.prepare()
 	case SendRinging:
+		if !r.sendAnswer(r.cur.call, r.cur.hash, protocol.Ringing, r.cur.session) {
+			r.todo = append(r.todo, Failed{r.cur.call, protocol.AnswerTimeout})
+			return
+		}
 		r.cur.stage("ringing", now)
-		r.sendAnswer(r.cur.call, r.cur.hash, protocol.Ringing, r.cur.session)
 	case SendAnswered:
-		r.cur.answer = now
-		r.cur.stage("answered", now)
-		r.sendAnswer(r.cur.call, r.cur.hash, protocol.Answered, r.cur.session)
+		if r.sendAnswer(r.cur.call, r.cur.hash, protocol.Answered, r.cur.session) {
+			r.cur.answer = now
+			r.cur.stage("answered", now)
+		}
 	case Open:
 		r.open()
 	case Close:
@@ -168,7 +172,8 @@ func (r *Runner) refuse(call protocol.CallID, code protocol.Code) {
 	r.notice(code, call, "invitation")
 }
 
-func (r *Runner) sendAnswer(call protocol.CallID, invitation protocol.Hash, d protocol.Decision, session Session) {
+// sendAnswer signs and sends a decision; false says that it could not be signed.
+func (r *Runner) sendAnswer(call protocol.CallID, invitation protocol.Hash, d protocol.Decision, session Session) bool {
 	a := &protocol.Answer{
 		Version: protocol.Version, Call: call, Terminal: r.c.Self, Invitation: invitation, Decision: d,
 		Software: r.c.Software, At: protocol.At(r.c.Now()),
@@ -183,11 +188,12 @@ func (r *Runner) sendAnswer(call protocol.CallID, invitation protocol.Hash, d pr
 	}
 	signed, err := protocol.Sign(a, r.c.Signer)
 	if err != nil {
-		r.c.Log.Error("answer not sent: the terminal's key cannot sign", "call", call, "error", err)
-		return
+		r.c.Log.Error("answer not sent: the terminal's key cannot sign", "call", call, "decision", d, "error", err)
+		return false
 	}
 	out.Answer = signed
 	r.sender.send(&protocol.CallOut{Version: protocol.Version, Call: call, Kind: protocol.KindAnswer, Answer: out})
+	return true
 }
 
 func (r *Runner) prepare() {
@@ -209,6 +215,10 @@ func (r *Runner) prepare() {
 
 func (r *Runner) open() {
 	cur := r.cur
+	if cur.answer.IsZero() { // not signed: nobody could prove that it was answered
+		r.todo = append(r.todo, Failed{cur.call, protocol.AnswerTimeout})
+		return
+	}
 	cur.ledger.allow(true)
 	cur.openEnd = make(chan struct{})
 	ctx := cur.during()

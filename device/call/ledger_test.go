@@ -1,7 +1,10 @@
 package call_test
 
 import (
+	"crypto"
 	"errors"
+	"fmt"
+	"io"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -113,4 +116,45 @@ func TestNoWhileTheOpeningIsWritten(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// tired is a key that signs a number of times and then no more, as hardware may.
+type tired struct {
+	crypto.Signer
+	left int
+}
+
+func (s *tired) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if s.left--; s.left < 0 {
+		return nil, errors.New("the key does not answer")
+	}
+	return s.Signer.Sign(random, digest, opts)
+}
+
+// An answer that cannot be signed opens nothing, and the call ends.
+func TestNoSignatureNoOpening(t *testing.T) {
+	for left, sent := range [][]protocol.Decision{nil, {protocol.Ringing}} {
+		t.Run(fmt.Sprintf("%d signatures", left), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				x := newTerminal(t)
+				x.signer = &tired{x.clinic.Terminal, left}
+				x.start()
+				_, s := x.invite()
+				x.say(s, call.MediaConnected)
+				x.say(s, call.MediaSeen)
+				x.wait(5 * time.Second)
+				equal(t, "answers", x.answers(), sent)
+				if openings := calltest.Events[*protocol.Opening](x.outbox); s.IsOpen(call.Camera) || len(openings) != 0 {
+					t.Errorf("opened although nothing was answered: %+v", openings)
+				}
+				if last := x.view.Last(); last.Scene != call.SceneEnded || last.Reason != protocol.AnswerTimeout {
+					t.Errorf("shown: %+v", last)
+				}
+				if records := calltest.Events[*protocol.CallRecord](x.outbox); len(records) != 1 || records[0].Outcome != protocol.AnswerTimeout || records[0].Duration != 0 {
+					t.Errorf("records: %+v", records)
+				}
+				_ = x.end()
+			})
+		})
+	}
 }

@@ -3,6 +3,7 @@ package call_test
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"log/slog"
 	"slices"
@@ -29,6 +30,7 @@ type terminal struct {
 	store  *calltest.Store
 	view   *calltest.View
 	policy calltest.Policy
+	signer crypto.Signer // the clinic's for this terminal, unless a test puts another in its place
 	log    bytes.Buffer
 
 	run  *call.Runner
@@ -50,8 +52,11 @@ func (x *terminal) start() {
 	if err != nil {
 		x.t.Fatal(err)
 	}
+	if x.signer == nil {
+		x.signer = x.clinic.Terminal
+	}
 	x.run, err = call.New(call.Config{
-		Self: x.clinic.Self, Signer: x.clinic.Terminal, Software: "test", Prover: prover, Policy: x.policy, Media: x.media,
+		Self: x.clinic.Self, Signer: x.signer, Software: "test", Prover: prover, Policy: x.policy, Media: x.media,
 		Sender: x.sender, Outbox: x.outbox, View: x.view, Store: x.store, Now: time.Now,
 		Log: slog.New(slog.NewTextHandler(&x.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
