@@ -267,6 +267,7 @@ func (l *layer) take() view {
 	} else if !l.has && l.shown != nil {
 		_ = yuv.Black(l.shown)
 		l.shown = nil
+		l.painter.Forget()
 	}
 	return view{l.rect, l.fit, l.has}
 }

@@ -35,6 +35,7 @@ package yuv
 #include <libyuv/convert_from_argb.h>
 #include <libyuv/planar_functions.h>
 #include <libyuv/scale.h>
+#include <libyuv/scale_argb.h>
 */
 import "C"
 
@@ -240,10 +241,13 @@ func SwapRB(dst []byte, dstStride int, src []byte, srcStride, w, h int) error {
 
 // Painter scales I420 pictures into BGRX memory. It keeps one intermediate picture
 // of the size last asked for. The zero Painter is ready for use, by one goroutine.
-type Painter struct{ tmp *image.YCbCr }
+type Painter struct {
+	tmp    *image.YCbCr // of the size painted
+	pixels []byte       // of the size given
+}
 
 // Paint stretches src to w×h pixels and writes them to dst as BGRX.
-// It allocates only when w or h differ from those of the call before.
+// It allocates only when the sizes differ from those of the call before.
 func (pt *Painter) Paint(dst []byte, stride, w, h int, src *image.YCbCr, f Filter) error {
 	if err := Check(src); err != nil {
 		return err
@@ -251,9 +255,24 @@ func (pt *Painter) Paint(dst []byte, stride, w, h int, src *image.YCbCr, f Filte
 	if err := checkPacked(dst, stride, w, h); err != nil {
 		return err
 	}
-	if src.Rect.Dx() == w && src.Rect.Dy() == h {
+	sw, sh := src.Rect.Dx(), src.Rect.Dy()
+	if sw == w && sh == h {
 		return ToBGRX(dst, stride, src)
 	}
+	if w >= sw && h >= sh && (w != 2*sw || h != 2*sh) {
+		// Fewer pixels to convert, and libyuv enlarges packed ones faster: 0.97 ms instead of 1.37 from 640×480 to 960×720. Only for
+		// exactly twice the size it has a faster way with planes.
+		pt.tmp = nil
+		if len(pt.pixels) != 4*sw*sh {
+			pt.pixels = make([]byte, 4*sw*sh)
+		}
+		if err := ToBGRX(pt.pixels, 4*sw, src); err != nil {
+			return err
+		}
+		return result("scale", C.ARGBScale(p(pt.pixels), C.int(4*sw), C.int(sw), C.int(sh),
+			p(dst), C.int(stride), C.int(w), C.int(h), C.enum_FilterMode(f)))
+	}
+	pt.pixels = nil
 	if pt.tmp == nil || pt.tmp.Rect.Dx() != w || pt.tmp.Rect.Dy() != h {
 		pt.tmp = New(w, h)
 	}
@@ -261,6 +280,15 @@ func (pt *Painter) Paint(dst []byte, stride, w, h int, src *image.YCbCr, f Filte
 		return err
 	}
 	return ToBGRX(dst, stride, pt.tmp)
+}
+
+// Forget blackens and lets go of what the Painter keeps of the last picture.
+func (pt *Painter) Forget() {
+	clear(pt.pixels)
+	if pt.tmp != nil {
+		_ = Black(pt.tmp)
+	}
+	*pt = Painter{}
 }
 
 // Fit returns the largest rectangle with the aspect ratio of w×h that lies centred

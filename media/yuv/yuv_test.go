@@ -1,6 +1,7 @@
 package yuv
 
 import (
+	"bytes"
 	"errors"
 	"image"
 	"image/color"
@@ -117,18 +118,29 @@ func TestToBGRXUsesLimitedRange(t *testing.T) {
 	}
 }
 
+// As large as it is, enlarged, to exactly twice the size, and reduced: the same picture, and nothing beyond its rows.
 func TestPainter(t *testing.T) {
 	var pt Painter
 	src := halves(64, 48)
-	for _, size := range []image.Point{{64, 48}, {160, 120}, {33, 21}} {
-		buf := make([]byte, size.X*size.Y*4)
-		if err := pt.Paint(buf, size.X*4, size.X, size.Y, src, Bilinear); err != nil {
+	for _, size := range []image.Point{{64, 48}, {160, 120}, {128, 96}, {64, 100}, {33, 21}} {
+		stride := size.X*4 + 12
+		buf := bytes.Repeat([]byte{0x5A}, size.Y*stride)
+		if err := pt.Paint(buf, stride, size.X, size.Y, src, Bilinear); err != nil {
 			t.Fatal(err)
 		}
-		l, r := buf[:4], buf[len(buf)-4:]
-		if l[1] < 150 || r[1] > 100 {
-			t.Errorf("%v: left %v, right %v", size, l, r)
+		for y := range size.Y {
+			row := buf[y*stride:][:stride]
+			if l, r := row[4*(size.X/4)+1], row[4*(size.X*3/4)+1]; l < 150 || r > 100 {
+				t.Errorf("%v, row %d: green is %d on the left and %d on the right", size, y, l, r)
+			}
+			if beyond := row[size.X*4:]; !bytes.Equal(beyond, buf[size.X*4:][:12]) || beyond[0] != 0x5A {
+				t.Fatalf("%v: wrote beyond row %d", size, y)
+			}
 		}
+	}
+	pt.Forget()
+	if pt.tmp != nil || pt.pixels != nil {
+		t.Error("the last picture is kept")
 	}
 }
 
