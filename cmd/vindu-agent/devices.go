@@ -97,8 +97,13 @@ func (d *devices) sound() (microphone, speaker protocol.DeviceState, noMicrophon
 	return microphone, speaker, microphone.Kind == "none" && d.cfg.Microphone != "none", speaker.Kind == "none" && d.cfg.Speaker != "none"
 }
 
-func (d *devices) soundConfig() sound.Config {
-	return sound.Config{Capture: d.cfg.Microphone, Playback: d.cfg.Speaker}
+// soundConfig is what to open. Without leave to capture nothing is, though a microphone was connected since it was looked for.
+func (d *devices) soundConfig(captures bool) sound.Config {
+	cfg := sound.Config{Capture: d.cfg.Microphone, Playback: d.cfg.Speaker}
+	if !captures {
+		cfg.Capture = "none"
+	}
+	return cfg
 }
 
 // cameraCode says by which code a camera's error is reported.

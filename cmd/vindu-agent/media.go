@@ -41,6 +41,8 @@ type media struct {
 	far     *tap
 	id      *identity.Identity
 	log     *slog.Logger
+	// soundCard opens the sound device; nil: that of the machine. Tests put a slow driver in its place.
+	soundCard func(context.Context, sound.Config) (sound.Device, error)
 }
 
 // Prepare implements call.Media.
@@ -306,7 +308,7 @@ func (s *mediaSession) openCamera(ctx context.Context) (session.Camera, error) {
 	var source camera.Source
 	var err error
 	if kind == "v4l2" {
-		source, err = camera.Open(ctx, cfg)
+		source, err = settled(ctx, func(ctx context.Context) (camera.Source, error) { return camera.Open(ctx, cfg) })
 	}
 	if source == nil && s.m.cfg.Devices.TestPicture && !real && ctx.Err() == nil {
 		if err != nil {
@@ -315,7 +317,9 @@ func (s *mediaSession) openCamera(ctx context.Context) (session.Camera, error) {
 		source, err, kind = camera.TestPicture(cfg), nil, "synthetic"
 	}
 	if err != nil {
-		s.offer.Ledger.Closed(call.Camera)
+		if !errors.Is(err, errStillOpen) {
+			s.offer.Ledger.Closed(call.Camera)
+		}
 		return nil, s.camera.failed(err)
 	}
 	s.camera.worked()
@@ -343,16 +347,22 @@ func (s *mediaSession) openSound(ctx context.Context) (session.Sound, error) {
 		}
 	}
 	kind := "alsa"
+	open := s.m.soundCard
+	if open == nil {
+		open = sound.Open
+	}
 	var device sound.Device
 	var err error
 	if microphone.Kind == "synthetic" {
 		kind, device = "synthetic", sound.TestSound(nil)
-	} else if device, err = sound.Open(ctx, s.m.devices.soundConfig()); err != nil && s.m.cfg.Devices.TestSound && ctx.Err() == nil {
+	} else if device, err = settled(ctx, func(ctx context.Context) (sound.Device, error) {
+		return open(ctx, s.m.devices.soundConfig(captures))
+	}); err != nil && s.m.cfg.Devices.TestSound && ctx.Err() == nil {
 		s.m.log.Warn("the sound card cannot be used, generated sound is sent", "error", err)
 		kind, device, err = "synthetic", sound.TestSound(nil), nil
 	}
 	if err != nil {
-		if captures {
+		if captures && !errors.Is(err, errStillOpen) {
 			s.offer.Ledger.Closed(call.Microphone)
 		}
 		return nil, s.sound.failed(err)
@@ -363,15 +373,35 @@ func (s *mediaSession) openSound(ctx context.Context) (session.Sound, error) {
 	s.mu.Lock()
 	s.soundKind = kind
 	s.mu.Unlock()
-	open := &openSound{openDevice: openDevice[sound.Device]{Source: device}, far: s.m.far}
+	opened := &openSound{openDevice: openDevice[sound.Device]{Source: device}, far: s.m.far}
 	if captures {
-		open.ledger, open.device = s.offer.Ledger, call.Microphone
+		opened.ledger, opened.device = s.offer.Ledger, call.Microphone
 	}
-	return open, nil
+	return opened, nil
 }
 
 // closer is what a device has to have to be on the ledger.
 type closer interface{ Close() error }
+
+var errStillOpen = errors.New("the device was opened too late and does not close")
+
+// settled opens a device and waits for its driver, also when the call ends meanwhile: a driver that is left alone with it could open the
+// device when ledger, record and screen have said that it is closed. While the driver hangs the device counts as open, and package call ends
+// the process. An error wrapping errStillOpen says that the device is open.
+func settled[T closer](ctx context.Context, open func(context.Context) (T, error)) (T, error) {
+	var none T
+	device, err := open(context.WithoutCancel(ctx))
+	if err != nil {
+		return none, err
+	}
+	if ctx.Err() == nil {
+		return device, nil
+	}
+	if err := device.Close(); err != nil {
+		return none, fmt.Errorf("%w: %w", errStillOpen, err)
+	}
+	return none, ctx.Err()
+}
 
 // openDevice tells the ledger when it was closed. If closing fails it does not: then nobody may believe that it is closed.
 type openDevice[T closer] struct {

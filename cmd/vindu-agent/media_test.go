@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -202,6 +203,96 @@ func TestSessionKeepsTheContract(t *testing.T) {
 	}
 	if err := f.session.Open(t.Context()); err == nil {
 		t.Error("Open after Close")
+	}
+}
+
+// slowCard is a sound device that tells when it is closed.
+type slowCard struct {
+	sound.Device
+	closed atomic.Bool
+}
+
+func (c *slowCard) Close() error { c.closed.Store(true); return c.Device.Close() }
+
+// A call that ends while the driver is still opening the microphone does not say that it is closed before the driver came back.
+func TestEndWhileTheMicrophoneOpens(t *testing.T) {
+	f := newFixture(t)
+	opening, goOn := make(chan struct{}), make(chan struct{})
+	card := &slowCard{Device: sound.TestSound(nil)}
+	f.media.soundCard = func(ctx context.Context, _ sound.Config) (sound.Device, error) {
+		close(opening)
+		select {
+		case <-goOn:
+			return card, nil
+		case <-ctx.Done():
+			return nil, ctx.Err() // and the driver goes on
+		}
+	}
+	f.prepare()
+	f.connect()
+	f.await("connection", kind(call.MediaConnected))
+	ctx, hangUp := context.WithCancel(t.Context())
+	open := make(chan error, 1)
+	go func() { open <- f.session.Open(ctx) }()
+	<-opening
+	hangUp()
+	if err := <-open; err == nil {
+		t.Error("Open came to an end")
+	}
+	if err := f.session.Close(ctx); err != nil { // no time left
+		t.Fatal(err)
+	}
+	if got := f.ledger.sorted(); slices.Contains(got, "close microphone") {
+		t.Errorf("the driver still opens the microphone, and the ledger says %v", got)
+	}
+	close(goOn)
+	if err := f.session.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.ledger.sorted(); !slices.Contains(got, "close microphone") || !card.closed.Load() {
+		t.Errorf("in the end the ledger says %v; closed: %v", got, card.closed.Load())
+	}
+}
+
+func TestSettled(t *testing.T) {
+	for _, test := range []struct {
+		name          string
+		ended         bool
+		opens, closes error
+		want          error
+	}{
+		{name: "opens in the call"},
+		{name: "does not open", opens: camera.ErrBusy, want: camera.ErrBusy},
+		{name: "opens after the call", ended: true, want: context.Canceled},
+		{name: "opens after the call and does not close", ended: true, closes: camera.ErrGone, want: errStillOpen},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			device, err := settled(ctx, func(ctx context.Context) (*stubborn, error) {
+				if test.ended {
+					cancel()
+				}
+				if ctx.Err() != nil {
+					t.Error("the driver is left alone")
+				}
+				return &stubborn{test.closes}, test.opens
+			})
+			if !errors.Is(err, test.want) || (device != nil) != (test.want == nil) {
+				t.Errorf("got %v, %v", device, err)
+			}
+		})
+	}
+}
+
+// A microphone that is connected between the look for one and the opening is not on the ledger, and stays closed.
+func TestNoLeaveNoCapture(t *testing.T) {
+	d := &devices{cfg: agent.Devices{Microphone: "auto", Speaker: "auto"}}
+	if cfg := d.soundConfig(false); cfg.Capture != "none" || cfg.Playback != "auto" {
+		t.Errorf("without a microphone: %+v", cfg)
+	}
+	if cfg := d.soundConfig(true); cfg.Capture != "auto" {
+		t.Errorf("with one: %+v", cfg)
 	}
 }
 
