@@ -476,15 +476,23 @@ func ms(d time.Duration) uint64 { return uint64(max(d, 0).Milliseconds()) }
 // by ALPN (RFC 7443).
 type relayDialer struct{ id *identity.Identity }
 
-var _ proxy.Dialer = relayDialer{}
+var _ interface {
+	proxy.Dialer
+	proxy.ContextDialer
+} = relayDialer{}
 
 // Dial implements proxy.Dialer.
 func (d relayDialer) Dial(network, address string) (net.Conn, error) {
+	return d.DialContext(context.Background(), network, address)
+}
+
+// DialContext implements proxy.ContextDialer, so that a call that is hung up does not wait for a relay that does not answer.
+func (d relayDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	cfg := d.id.TLS(protocol.ALPNTURN)
 	if cfg == nil {
 		return nil, errors.New("dial relay: the terminal is not set up")
 	}
-	conn, err := (&tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second}, Config: cfg}).Dial(network, address)
+	conn, err := (&tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second}, Config: cfg}).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, fmt.Errorf("dial relay: %w", err)
 	}

@@ -182,7 +182,7 @@ func (h *hello) names() (suite, profile string) {
 	return suite, profile
 }
 
-// limitedDialer bounds a dialer in time and by the peer's life.
+// limitedDialer bounds a dialer in time and by the peer's life: pion waits for it when the connection is closed.
 type limitedDialer struct {
 	inner proxy.Dialer
 	alive context.Context
@@ -191,11 +191,31 @@ type limitedDialer struct {
 func (d *limitedDialer) Dial(network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(d.alive, dialLimit)
 	defer cancel()
-	// proxy.Dial's fallback for a dialer without DialContext leaves a goroutine behind, but returns in time.
 	if cd, ok := d.inner.(proxy.ContextDialer); ok {
 		return cd.DialContext(ctx, network, addr)
 	}
-	return d.inner.Dial(network, addr)
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	done := make(chan result)
+	// It is left when the time is over, and closes what comes then.
+	go func() {
+		conn, err := d.inner.Dial(network, addr)
+		select {
+		case done <- result{conn, err}:
+		case <-ctx.Done():
+			if err == nil {
+				_ = conn.Close() // nobody has it
+			}
+		}
+	}()
+	select {
+	case r := <-done:
+		return r.conn, r.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("dial TURN server: %w", ctx.Err())
+	}
 }
 
 func certificate() (*webrtc.Certificate, error) {
