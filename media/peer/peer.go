@@ -430,6 +430,10 @@ func (p *Peer) serve(ctx context.Context, wg *sync.WaitGroup) error {
 	lost.Stop()
 	var path, secure, interrupted bool
 	fail := func(stage Stage, err error) error {
+		// Once it is being closed, what pion says of that is no failure; that somebody else answered still is.
+		if (ctx.Err() != nil || p.alive.Err() != nil) && !errors.Is(err, ErrCertificate) {
+			return nil
+		}
 		p.emit(Event{Kind: Failed, Stage: stage, Err: err})
 		p.log.Info("connection failed", "stage", string(stage), "cause", err.Error())
 		return err
@@ -468,10 +472,7 @@ func (p *Peer) serve(ctx context.Context, wg *sync.WaitGroup) error {
 		case ice == webrtc.ICEConnectionStateFailed:
 			return fail(StageMedia, fmt.Errorf("%w for %s", ErrSilent, silentAfter+failedAfter))
 		case ice == webrtc.ICEConnectionStateClosed, dtlsState == webrtc.DTLSTransportStateClosed, state == webrtc.PeerConnectionStateClosed:
-			switch {
-			case ctx.Err() != nil:
-				return nil
-			case path && !secure:
+			if path && !secure {
 				return fail(StageDTLS, p.handshakeError())
 			}
 			return fail(StageMedia, ErrFarClosed)
