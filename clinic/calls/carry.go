@@ -16,7 +16,7 @@ func (s *Service) receive(m fleet.CallMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.calls[m.Message.Call]
-	if c == nil || c.state == Ended {
+	if c == nil || c.state == Ended && m.Message.Kind != protocol.KindEnd {
 		s.log.Debug("message about a call that does not run", "call", m.Message.Call, "terminal", m.Terminal, "kind", m.Message.Kind)
 		return
 	}
@@ -81,12 +81,23 @@ func (c *call) prove(m *protocol.CallAnswer) (*protocol.Answer, error) {
 
 // ended takes the terminal's signed end.
 func (s *Service) ended(c *call, signed []byte) {
+	if c.spki == nil { // it did not survive the server's last stop, and its record knows the key
+		return
+	}
 	end, err := verifyEnd(signed, c.spki, c.id, c.terminal)
 	if err == nil && end.Invitation != c.invitation {
 		err = fmt.Errorf("end of another invitation: %w", protocol.ErrMalformed)
 	}
 	if err != nil {
 		s.log.Warn("end is not proven and was left aside", "call", c.id, "terminal", c.terminal, "error", err)
+		return
+	}
+	if c.state == Ended {
+		// The proof of an end that the page knows of, as after a no: the terminal's answer ends the call, its signed end comes behind.
+		if c.terminalEnd == nil {
+			c.terminalEnd = signed
+			s.update(c, Update{Kind: KindEnd, End: signed, Code: c.outcome})
+		}
 		return
 	}
 	c.terminalEnd = signed
@@ -107,7 +118,7 @@ func (s *Service) reported(terminal protocol.KeyHash, half *protocol.CallRecord,
 			s.apply(c, terminalReports, half.Outcome, nil)
 		}
 	case receipt != nil:
-		if c := s.calls[receipt.Call]; c != nil && c.terminal == terminal && c.state != Ended {
+		if c := s.calls[receipt.Call]; c != nil && c.terminal == terminal {
 			s.ended(c, receipt.End)
 		}
 	}
@@ -227,7 +238,7 @@ func (s *Service) remind(up bool, now time.Time) {
 }
 
 func (s *Service) finish(c *call, outcome protocol.Code, now time.Time) {
-	c.ended = now
+	c.ended, c.outcome = now, outcome
 	close(c.over)
 	s.update(c, Update{Kind: KindEnd, End: c.terminalEnd, Code: outcome})
 	s.log.Info("call over", "call", c.id, "code", outcome)
@@ -331,6 +342,7 @@ func (s *Service) keepTimes(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.remind(up, now)
+	s.forgetGivenUp(now)
 	for id, c := range s.calls {
 		if c.state == Ended {
 			if now.Sub(c.ended) >= replay {

@@ -12,7 +12,8 @@
 //	  └───────────────────────────────────┴─────────────────────────────────────┘ terminal or page lost, revoked
 //
 // A terminal that is gone for longer than 5 s ends its call with signalling.terminal_lost; a page whose event stream is
-// gone for longer than 6 s ends its call at the terminal with end.page_closed.
+// gone for longer than 6 s ends its call at the terminal with end.page_closed. A page names its calls itself: it can end one of which
+// it never heard, because the reply was lost, also before its request has arrived.
 //
 // # Records
 //

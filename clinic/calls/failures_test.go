@@ -51,6 +51,21 @@ func TestFailures(t *testing.T) {
 			w.answer(t, s, protocol.Declined, nil)
 			w.expect(t, KindAnswer, Ended)
 			w.ended(t, s.Call, protocol.AnswerDeclined)
+			// The proof that nobody saw or heard anything comes behind the answer that ended the call.
+			w.end(t, s, protocol.AnswerDeclined)
+			if u := w.expect(t, KindEnd, Ended); len(u.End) == 0 || u.Code != protocol.AnswerDeclined {
+				t.Errorf("the signed end came as %+v", u)
+			}
+			w.end(t, s, protocol.AnswerDeclined)
+			w.silent(t) // once
+		},
+		"declined, and the end signed by another": func(t *testing.T, w *world) {
+			s := w.start(t)
+			w.answer(t, s, protocol.Declined, nil)
+			w.expect(t, KindAnswer, Ended)
+			w.ended(t, s.Call, protocol.AnswerDeclined)
+			w.say(&protocol.CallOut{Call: s.Call, Kind: protocol.KindEnd, End: &protocol.CallEnd{End: w.signedEnd(t, s, protocol.AnswerDeclined, w.signer.key)}})
+			w.silent(t)
 		},
 		"invitation not believed": func(t *testing.T, w *world) {
 			s := w.start(t)
@@ -335,15 +350,15 @@ func TestBadRequests(t *testing.T) {
 			err  error
 			want error
 		}{
-			"another's candidate":    {w.Candidate(ctx, "other", s.Call, protocol.Candidate{Mid: "0"}), ErrNotFound},
-			"huge candidate":         {w.Candidate(ctx, person, s.Call, protocol.Candidate{Line: protocol.CandidateLine(strings.Repeat("x", protocol.MaxCandidate+1))}), ErrBadRequest},
-			"another's hang-up":      {w.HangUp(ctx, "other", s.Call, protocol.EndCallerHungUp), ErrNotFound},
-			"hang up no call":        {w.HangUp(ctx, person, protocol.NewCallID(), protocol.EndCallerHungUp), ErrNotFound},
-			"hang up for no code":    {w.HangUp(ctx, person, s.Call, "because"), ErrBadRequest},
-			"another's record":       {w.Report(ctx, "other", s.Call, half), ErrNotFound},
-			"record of no call":      {w.Report(ctx, person, protocol.NewCallID(), half), ErrBadRequest},
-			"record of the terminal": {w.Report(ctx, person, s.Call, &protocol.CallRecord{Version: 1, Call: s.Call, By: protocol.SideTerminal, Began: 5, Outcome: protocol.Unknown}), ErrBadRequest},
-			"malformed record":       {w.Report(ctx, person, s.Call, &protocol.CallRecord{Call: s.Call, By: protocol.SideCaller}), ErrBadRequest},
+			"another's candidate":      {w.Candidate(ctx, "other", s.Call, protocol.Candidate{Mid: "0"}), ErrNotFound},
+			"huge candidate":           {w.Candidate(ctx, person, s.Call, protocol.Candidate{Line: protocol.CandidateLine(strings.Repeat("x", protocol.MaxCandidate+1))}), ErrBadRequest},
+			"another's hang-up":        {w.HangUp(ctx, "other", s.Call, protocol.EndCallerHungUp), ErrNotFound},
+			"hang up no call, no code": {w.HangUp(ctx, person, protocol.NewCallID(), "because.why"), ErrBadRequest},
+			"hang up for no code":      {w.HangUp(ctx, person, s.Call, "because"), ErrBadRequest},
+			"another's record":         {w.Report(ctx, "other", s.Call, half), ErrNotFound},
+			"record of no call":        {w.Report(ctx, person, protocol.NewCallID(), half), ErrBadRequest},
+			"record of the terminal":   {w.Report(ctx, person, s.Call, &protocol.CallRecord{Version: 1, Call: s.Call, By: protocol.SideTerminal, Began: 5, Outcome: protocol.Unknown}), ErrBadRequest},
+			"malformed record":         {w.Report(ctx, person, s.Call, &protocol.CallRecord{Call: s.Call, By: protocol.SideCaller}), ErrBadRequest},
 		} {
 			if !errors.Is(c.err, c.want) {
 				t.Errorf("%s: %v", name, c.err)

@@ -111,11 +111,17 @@ func (r *Records) closeInterrupted(ctx context.Context) error {
 // begin commits a new call's record. invitation is nil if none is sent.
 func (r *Records) begin(ctx context.Context, rec *Record, invitation []byte) error {
 	return r.store.Write(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO calls (call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only, began, invitation)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		result, err := tx.ExecContext(ctx, `INSERT INTO calls (call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only, began, invitation)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (call) DO NOTHING`,
 			rec.Call[:], rec.Person.ID, rec.Person.Party.Name, rec.Person.Party.Role, rec.Person.Party.Organisation,
-			rec.Home, rec.HomeLabel, rec.Terminal[:], nonNil(rec.SPKI), rec.Errand, rec.RelayOnly, int64(protocol.At(rec.Began)), invitation); err != nil {
+			rec.Home, rec.HomeLabel, rec.Terminal[:], nonNil(rec.SPKI), rec.Errand, rec.RelayOnly, int64(protocol.At(rec.Began)), invitation)
+		if err != nil {
 			return err
+		}
+		if n, err := result.RowsAffected(); err != nil {
+			return err
+		} else if n == 0 {
+			return fmt.Errorf("%w: there was a call %s before", ErrBadRequest, rec.Call)
 		}
 		return r.audit.AppendTx(ctx, tx, audit.Entry{
 			At: protocol.At(rec.Began), Who: "person " + rec.Person.ID, What: audit.CallPlaced, Subject: "call " + rec.Call.String(),

@@ -85,6 +85,7 @@ type Service struct {
 	calls   map[protocol.CallID]*call
 	begun   map[string]int // by person: calls that have room, and are in calls once their record is made
 	subs    map[*subscription]struct{}
+	givenUp map[protocol.CallID]gaveUp
 	// lost are calls that did not survive the server's last stop. Their terminals are told until they report or remindFor is over: what
 	// the broker remembers of a terminal's presence may be older than its connection.
 	lost             map[protocol.CallID]interrupted
@@ -108,6 +109,9 @@ type call struct {
 	answer                      protocol.Hash // of the ringing answer: the later one has to name the same
 	terminalEnd                 []byte
 	over                        chan struct{} // closed when it has ended
+	invited                     bool          // the invitation is on its way: what follows it cannot overtake it any more
+	unwanted                    protocol.Code // why it was hung up before it was invited
+	outcome                     protocol.Code // of an ended call
 
 	fromCaller, fromTerminal int // candidates
 	updates                  []Update
@@ -137,7 +141,8 @@ func New(records *Records, link Link, homes Register, a Authority, relay Relay, 
 		// Ascending also over a restart, so that a page that comes back misses nothing.
 		seq:   uint64(time.Now().UnixMicro()),
 		calls: make(map[protocol.CallID]*call), begun: make(map[string]int), subs: make(map[*subscription]struct{}),
-		lost: make(map[protocol.CallID]interrupted),
+		givenUp: make(map[protocol.CallID]gaveUp),
+		lost:    make(map[protocol.CallID]interrupted),
 	}
 }
 
@@ -225,12 +230,22 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 		return Started{}, fmt.Errorf("start call: %w", err)
 	}
 	now := time.Now()
+	id := r.Call
+	if id == (protocol.CallID{}) {
+		id = protocol.NewCallID()
+	}
 	rec := &Record{
-		Call: protocol.NewCallID(), Person: r.Person, Home: home.ID, HomeLabel: home.Label, Terminal: home.Terminal, SPKI: home.SPKI,
+		Call: id, Person: r.Person, Home: home.ID, HomeLabel: home.Label, Terminal: home.Terminal, SPKI: home.SPKI,
 		Errand: r.Errand, RelayOnly: r.RelayOnly, Began: now,
 	}
 	if home.Terminal == (protocol.KeyHash{}) {
 		return Started{}, s.fail(ctx, rec, protocol.SignalOffline, errors.New("the home has no terminal"))
+	}
+	s.mu.Lock()
+	unwanted := s.wasGivenUp(r.Person.ID, id)
+	s.mu.Unlock()
+	if unwanted != "" {
+		return Started{}, s.fail(ctx, rec, unwanted, errors.New("hung up before it was known here"))
 	}
 	signed, err := s.authority.SignInvitation(&protocol.Invitation{
 		Version: protocol.Version, Call: rec.Call, Terminal: home.Terminal, Caller: caller, Offer: protocol.HashOf(r.Offer),
@@ -273,6 +288,12 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 		s.happen(c.id, terminalLost, code)
 		return Started{}, &Failure{Call: c.id, Code: code, Err: err}
 	}
+	s.mu.Lock()
+	c.invited = true
+	if c.unwanted != "" {
+		s.apply(c, hangUp, c.unwanted, nil)
+	}
+	s.mu.Unlock()
 	return Started{Call: c.id, Invitation: signed, Terminal: home.Terminal, SPKI: home.SPKI}, nil
 }
 
@@ -334,6 +355,7 @@ func (s *Service) add(c *call) bool {
 	defer s.mu.Unlock()
 	s.unbegin(c.person.ID)
 	s.calls[c.id] = c
+	c.unwanted = s.wasGivenUp(c.person.ID, c.id)
 	s.lookForPage(c, c.began)
 	if s.stopped {
 		s.apply(c, hangUp, protocol.SignalLostClinic, nil)
@@ -412,16 +434,23 @@ func (s *Service) Candidate(ctx context.Context, person string, id protocol.Call
 }
 
 // HangUp ends a call, for a reason that its page has. The terminal is told; the page learns of its proof of the end by an Update.
-// Hanging up again does nothing.
+// Hanging up again does nothing. A call that is not known is kept from beginning, should the page's request for it still come.
 func (s *Service) HangUp(_ context.Context, person string, id protocol.CallID, reason protocol.Code) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.calls[id] == nil {
+		return s.giveUp(person, id, reason, time.Now())
+	}
 	c, err := s.own(person, id)
 	if err != nil {
 		return err
 	}
 	if _, err := protocol.Encode(s.end(c, reason, time.Now())); err != nil {
 		return fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	if !c.invited && c.state == Calling && c.unwanted == "" {
+		c.unwanted = reason
+		return nil
 	}
 	s.apply(c, hangUp, reason, nil)
 	return nil

@@ -84,6 +84,7 @@ type link struct {
 	up      bool
 	online  bool
 	sendErr error
+	hold    func(*protocol.CallIn) // before a message is sent; may be nil
 }
 
 func (l *link) Up() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.up }
@@ -95,8 +96,11 @@ func (l *link) State(k protocol.KeyHash) fleet.State {
 
 func (l *link) Send(_ context.Context, _ protocol.KeyHash, m *protocol.CallIn) error {
 	l.mu.Lock()
-	err := l.sendErr
+	err, hold := l.sendErr, l.hold
 	l.mu.Unlock()
+	if hold != nil {
+		hold(m)
+	}
 	if err != nil {
 		return err
 	}

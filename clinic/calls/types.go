@@ -45,6 +45,9 @@ type Person struct {
 // Request asks for a call.
 type Request struct {
 	Person Person
+	// Call names the call, by chance, so that its page can end it whatever becomes of the reply. Zero has the service name it. A name that
+	// was used before is refused with ErrBadRequest.
+	Call   protocol.CallID
 	Page   string // names the open page; the call ends when this page's subscription is gone. Empty: any page of the person
 	Home   string // the home's ID
 	Offer  protocol.SDP
@@ -68,7 +71,9 @@ const (
 	KindAnswer    Kind = "answer"    // Answer is set; SDP with the first, ringing one
 	KindCandidate Kind = "candidate" // Candidate is set
 	KindState     Kind = "state"     // State is set
-	KindEnd       Kind = "end"       // Code is set, and End if the terminal signed one; the last update of a call
+	// KindEnd ends a call: Code is set, and End if the terminal signed one. Where its signed end comes only after the call was over, as
+	// after a no, the same follows once more, with End.
+	KindEnd Kind = "end"
 )
 
 // State is where a call stands at the clinic.
