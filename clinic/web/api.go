@@ -110,6 +110,7 @@ func (s *Server) ice(w http.ResponseWriter, r *http.Request, _ visitor) {
 
 func (s *Server) startCall(w http.ResponseWriter, r *http.Request, v visitor) {
 	var body struct {
+		Call      string       `json:"call"`
 		Home      string       `json:"home"`
 		Terminal  string       `json:"terminal"`
 		Page      string       `json:"page"`
@@ -118,6 +119,11 @@ func (s *Server) startCall(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	if err := read(w, r, &body); err != nil {
 		s.answer(w, r, err)
+		return
+	}
+	call, err := protocol.ParseCallID(body.Call)
+	if err != nil || call == (protocol.CallID{}) {
+		s.answer(w, r, fmt.Errorf("%w: the call has no name", calls.ErrBadRequest))
 		return
 	}
 	if !pagePattern.MatchString(body.Page) || body.Offer == "" || len(body.Offer) > protocol.MaxSDP || body.Home == "" {
@@ -135,7 +141,7 @@ func (s *Server) startCall(w http.ResponseWriter, r *http.Request, v visitor) {
 		return
 	}
 	started, err := s.o.Calls.Start(r.Context(), calls.Request{
-		Person: calls.Person(v.person), Page: body.Page, Home: body.Home, Offer: body.Offer, RelayOnly: body.RelayOnly,
+		Person: calls.Person(v.person), Call: call, Page: body.Page, Home: body.Home, Offer: body.Offer, RelayOnly: body.RelayOnly,
 	})
 	s.poke(v.person.ID)
 	if err != nil {

@@ -36,14 +36,15 @@ func TestCallTable(t *testing.T) {
 		const events = {
 			"ring": ring, "ring, browser asks": ask, "media": media, "denied": {type: "denied", attempt: 1},
 			"started": started, "started late, of an earlier ring": {type: "started", attempt: 0, call: "c0"},
-			"not started": {type: "notStarted", attempt: 1, code: "signalling.terminal_offline"},
+			"not started": {type: "notStarted", attempt: 1, code: "signalling.terminal_offline", refused: true},
+			"not started, for all that is known": {type: "notStarted", attempt: 1, code: "signalling.clinic_lost", refused: false},
 			"update: answer": up("answer", {answer: "…"}), "update: candidate": up("candidate", {}), "update: state": up("state", {}),
 			"update: end": up("end", {code: "end.patient_hung_up", end: "…"}), "update: end, of another call": up("end", {call: "c2", code: "end.patient_hung_up"}),
 			"proven: ringing": proven("ringing"), "proven: answered": proven("answered"), "proven: declined": proven("declined", "answer.declined"),
 			"failed": {type: "failed", attempt: 1, code: "proof.answer"}, "failed, of an earlier ring": {type: "failed", attempt: 0, code: "ice.failed"},
 			"connected": connected, "hang up": {type: "hangUp"}, "clinic lost": {type: "clinicLost"}, "page closed": {type: "leave"},
 		};
-		const spell = (e) => e.do + ({hangUp: () => " " + e.call + " " + e.code, send: () => (e.picture ? " picture" : "") + (e.sound ? " sound" : ""),
+		const spell = (e) => e.do + ({hangUp: () => " " + e.call + " " + e.code, giveUp: () => " " + e.code, send: () => (e.picture ? " picture" : "") + (e.sound ? " sound" : ""),
 			prove: () => " " + e.update.call}[e.do] ?? (() => ""))();
 		const lines = [];
 		for (const [name, path] of Object.entries(paths)) {
@@ -107,7 +108,7 @@ func TestCallInvariants(t *testing.T) {
 					{type: "started", attempt, call: "c1"}, {type: "update", update: {call, kind: "answer"}}, {type: "update", update: {call, kind: "candidate", candidate: {}}},
 					{type: "proven", attempt, decision: pick(["ringing", "ringing", "answered", "answered", "busy"]), code: "answer.busy", sdp: "s"},
 					{type: "connected", attempt},
-					...(random(4) ? [] : [{type: "denied", attempt}, {type: "notStarted", attempt, code: "x.y"}, {type: "update", update: {call, kind: "end", code: "a.b", end: pick(["", "e"])}},
+					...(random(4) ? [] : [{type: "denied", attempt}, {type: "notStarted", attempt, code: "x.y", refused: random(2) === 0}, {type: "update", update: {call, kind: "end", code: "a.b", end: pick(["", "e"])}},
 						{type: "failed", attempt, code: "ice.lost"}, {type: "hangUp"}, {type: "clinicLost"}, {type: "leave"}]),
 				]);
 				const current = !("attempt" in e) || e.attempt === s.attempt;
@@ -125,6 +126,7 @@ func TestCallInvariants(t *testing.T) {
 				}
 				if (running(s) && !running(t) && !effects.some((f) => f.do === "close")) broken.add("not closed: " + JSON.stringify([s, e]));
 				if (running(s) && !running(t) && s.call && e.type !== "update" && !(e.type === "proven") && !effects.some((f) => f.do === "hangUp" && f.call === s.call)) broken.add("clinic not told: " + JSON.stringify([s, e]));
+				if (running(s) && !running(t) && s.phase === "calling" && !s.call && e.type !== "started" && !(e.type === "notStarted" && e.refused) && !effects.some((f) => f.do === "giveUp")) broken.add("the call may have begun: " + JSON.stringify([s, e]));
 				if (!running(t) && open) broken.add("left open: " + JSON.stringify([s, e]));
 				reached.add(t.phase);
 				s = t;

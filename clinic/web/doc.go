@@ -5,7 +5,7 @@
 //	GET  /calls/{id}           the record of one call, both halves joined
 //	GET  /enter/{token}        signs in by a link that works once; POST /leave signs out
 //	GET  /events               server-sent events: homes, recent calls, updates of this page's calls
-//	POST /api/calls            {home, terminal, page, offer, relay_only} → {call, invitation}
+//	POST /api/calls            {call, home, terminal, page, offer, relay_only} → {call, invitation}
 //	POST /api/calls/{id}/…     candidates, hang-up, record (the browser's half)
 //	GET  /api/ice, /api/session
 //

@@ -104,6 +104,23 @@ func TestDeclined(t *testing.T) {
 		if got := receive(t, c.calls.Reported); got.Outcome != d.Outcome() {
 			t.Errorf("%s: the record says %s", d, got.Outcome)
 		}
+		// The signed end comes behind the answer: nobody was seen or heard.
+		b.until(`document.getElementById("receipt").hidden`)
+		if d != protocol.Declined {
+			continue
+		}
+		end, err := protocol.Sign(&protocol.End{
+			Version: protocol.Version, Call: call.ID, Terminal: call.Terminal, Invitation: protocol.HashOf(call.Invitation), By: protocol.SideTerminal,
+			Reason: protocol.AnswerDeclined, At: protocol.At(time.Now()),
+		}, c.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		call.Send(calls.Update{Kind: calls.KindEnd, State: calls.Ended, Code: protocol.AnswerDeclined})
+		call.Send(calls.Update{Kind: calls.KindEnd, State: calls.Ended, Code: protocol.AnswerDeclined, End: end})
+		b.until(`document.getElementById("receipt").checkVisibility() && document.getElementById("receipt").textContent === "Camera and microphone in the home were never open, signed by the terminal."`)
+		b.says("The call has ended: The person at the terminal said no.")
+		b.shot("declined")
 	}
 }
 
@@ -116,15 +133,15 @@ func TestEndedAtTerminal(t *testing.T) {
 	f.ring()
 	f.answer()
 	b.says("In call with")
-	b.button("Mute microphone")
-	b.until(`[...document.querySelectorAll("button")].some(b => b.textContent === "Unmute microphone")`)
+	b.button("Mute my microphone")
+	b.until(`[...document.querySelectorAll("button")].some(b => b.textContent === "Unmute my microphone")`)
 	b.until(`document.getElementById("self-caption").textContent === "You · microphone muted"`)
 	b.until(`document.getElementById("self").srcObject.getAudioTracks().every(t => !t.enabled)`)
-	b.button("Turn camera off")
+	b.button("Turn my camera off")
 	b.until(`document.getElementById("self").srcObject.getVideoTracks().every(t => !t.enabled)`)
 	b.until(`document.getElementById("self-caption").textContent === "You · camera off · microphone muted"`)
 	b.shot("camera-off")
-	b.button("Turn camera on")
+	b.button("Turn my camera on")
 	b.until(`document.getElementById("self").srcObject.getVideoTracks().every(t => t.enabled)`)
 	eval[*struct{}](b, `window.own = document.getElementById("self").srcObject, null`)
 	f.check(f.call.End(protocol.EndPatientHungUp, c.key))
@@ -218,8 +235,8 @@ func TestPermissionDenied(t *testing.T) {
 		c := newClinic(t)
 		b := c.open(refuse + states("granted"))
 		b.button("Ring")
-		c.placed()
 		b.says("The browser was not allowed")
+		b.forgive("409 (Conflict)") // the page may be quicker to give up than to ask
 		if got := receive(t, c.calls.HungUp); got.Reason != protocol.BrowserDenied {
 			t.Errorf("hung up with %s", got.Reason)
 		}
@@ -266,7 +283,7 @@ func TestKeyboard(t *testing.T) {
 	b.says("In call")
 	tabTo("mute")
 	b.do(chromedp.KeyEvent(" "))
-	b.until(`document.getElementById("mute").textContent === "Unmute microphone"`)
+	b.until(`document.getElementById("mute").textContent === "Unmute my microphone"`)
 	tabTo("camera")
 	tabTo("hang-up")
 	b.do(chromedp.KeyEvent(kb.Enter))
@@ -382,20 +399,180 @@ func TestTwoTabs(t *testing.T) {
 	b.says("In call with Home 17")
 }
 
-// Hanging up before the clinic has even answered still ends the call there.
+// Hanging up before the clinic has even been asked keeps the call from beginning.
 func TestHangUpEarly(t *testing.T) {
 	c := newClinic(t)
 	b := c.open(`{ const was = window.fetch; window.fetch = async (path, o) => { if (path === "/api/calls") await new Promise(r => window.release = r); return was(path, o) } }`)
 	b.button("Ring")
 	b.says("Calling")
 	b.button("Hang up")
-	b.says("The call has ended: The caller hung up.")
-	b.until(`window.release`)
-	eval[*struct{}](b, `release(), null`)
-	call := c.placed()
-	if got := receive(t, c.calls.HungUp); got.Call != call.ID || got.Reason != protocol.EndCallerHungUp {
+	b.says("The call has ended: You hung up.")
+	if got := receive(t, c.calls.HungUp); got.Reason != protocol.EndCallerHungUp {
 		t.Errorf("hung up %+v", got)
 	}
+	b.until(`window.release`)
+	b.forgive("409 (Conflict)")
+	eval[*struct{}](b, `release(), null`)
+	b.until(`document.querySelector("#recent-calls .sentence")?.textContent === "You hung up."`)
+	if len(c.calls.Placed) != 0 {
+		t.Error("the home was rung for nobody")
+	}
+}
+
+// The clinic has begun the call, but its reply is lost: the page ends the call all the same, and again if that is lost too.
+func TestReplyLost(t *testing.T) {
+	for name, lose := range map[string]string{
+		"connection broken": `{ const was = window.fetch; let hangUps = 0; window.fetch = async (path, o) => {
+			if (path.endsWith("/hang-up") && ++hangUps < 3) throw new TypeError("lost");
+			const r = await was(path, o); if (path === "/api/calls") throw new TypeError("lost"); return r } }`,
+		"a proxy gives up": `{ const was = window.fetch; window.fetch = async (path, o) => { const r = await was(path, o); return path === "/api/calls" ? new Response("", {status: 504}) : r } }`,
+		"cut short":        `{ const was = window.fetch; window.fetch = async (path, o) => { const r = await was(path, o); return path === "/api/calls" ? new Response('{"call":', {status: 201}) : r } }`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClinic(t)
+			b := c.open(lose)
+			b.button("Ring")
+			call := c.placed()
+			b.says("The call has ended")
+			if got := receive(t, c.calls.HungUp); got.Call != call.ID {
+				t.Errorf("hung up %v, not the call that had begun, %v", got, call.ID)
+			}
+			b.until(`[...document.querySelectorAll("button.ring")].every(b => !b.disabled)`)
+		})
+	}
+}
+
+// What stands still is not the home any more: words take the place of the picture until it comes again.
+func TestPictureStops(t *testing.T) {
+	c := newClinic(t)
+	b := c.open()
+	b.button("Ring")
+	f := newTerminal(t, c, c.placed())
+	f.ring()
+	f.answer()
+	b.says("In call with")
+	b.do(chromedp.EmulateViewport(1440, 900))
+	covered := `document.getElementById("placeholder").checkVisibility()`
+	b.until(`document.getElementById("far").videoWidth === 640 && !` + covered)
+	s := online(c.home.Terminal)
+	s.Health.Conditions = []protocol.Condition{{Code: protocol.CaptureCameraGone}}
+	s.Health.InCall = true
+	c.fleet.Set(s)
+	f.still.Store(true)
+	b.until(covered + ` && document.getElementById("placeholder").textContent === "No picture from the home just now. It returns here by itself."`)
+	b.until(`document.getElementById("call-notes").innerText.includes("camera was unplugged; sound goes on")`)
+	// Nothing of the last picture is seen round the words.
+	if shown := eval[string](b, `(() => { const r = document.getElementById("far").getBoundingClientRect();
+		return [[0.02, 0.02], [0.5, 0.1], [0.02, 0.98], [0.98, 0.02]].map(([x, y]) => document.elementFromPoint(r.left + x * r.width, r.top + y * r.height)?.id).join(" ") })()`); shown != "placeholder placeholder placeholder placeholder" {
+		t.Errorf("over the picture there is %s", shown)
+	}
+	if background := eval[string](b, `getComputedStyle(document.getElementById("placeholder")).backgroundColor`); background != "rgb(16, 25, 29)" {
+		t.Errorf("the picture shines through %s", background)
+	}
+	b.says("In call with")
+	b.look("picture-gone")
+	f.still.Store(false)
+	b.until(`!` + covered)
+	b.look("picture-back")
+}
+
+// A home without a camera shows words from the beginning, and no black field.
+func TestNoPicture(t *testing.T) {
+	c := newClinic(t)
+	b := c.open()
+	b.button("Ring")
+	f := newTerminal(t, c, c.placed())
+	f.still.Store(true)
+	f.ring()
+	f.answer()
+	b.says("In call with")
+	b.until(`document.getElementById("placeholder").checkVisibility() && document.getElementById("placeholder").textContent === "Waiting for the first picture"`)
+	b.until(`document.getElementById("placeholder").textContent === "No picture comes from the home. Sound may come all the same."`)
+}
+
+// What is special about a home is said once: beside the home, and during its call in the call's panel.
+func TestNotesOnce(t *testing.T) {
+	c := newClinic(t)
+	s := online(c.home.Terminal)
+	s.Health.Camera.Kind, s.Health.Microphone.Kind = "synthetic", "synthetic"
+	c.fleet.Set(s)
+	b := c.open()
+	said := func(when, where string) {
+		t.Helper()
+		b.until(`[...document.querySelectorAll("li")].some(e => e.textContent === "The home sends a moving test picture: it has no camera." && e.checkVisibility())`)
+		if got := eval[[]string](b, `[...document.querySelectorAll(".notes li")].filter(e => e.textContent.includes("test picture") && e.checkVisibility()).map(e => e.closest("section").className)`); len(got) != 1 || !strings.Contains(got[0], where) {
+			t.Errorf("%s it is said in %q", when, got)
+		}
+	}
+	said("before the call", "homes")
+	b.button("Ring")
+	f := newTerminal(t, c, c.placed())
+	f.ring()
+	b.says("Ringing")
+	said("while it rings", "call")
+	f.answer()
+	b.says("In call with")
+	s.Health.InCall = true
+	c.fleet.Set(s)
+	b.until(`document.querySelector("[data-home] .chip").textContent === "In a call"`)
+	said("in the call", "call")
+	b.shot("notes")
+	b.button("Hang up")
+	b.says("You hung up.")
+	said("after the call", "homes")
+}
+
+// The state in words and Hang up are in the window all through a call, at the page's upper end and where the page has scrolled to.
+func TestHangUpInView(t *testing.T) {
+	c := newClinic(t)
+	c.register.AddHome("Home 18, Kirkeveien", webtest.NewKey())
+	long := c.register.AddHome("Home 34, Solbakken sykehjem, avdeling for rehabilitering, rom 12", c.key)
+	s := online(long.Terminal)
+	s.Health.Camera.Kind, s.Health.Microphone.Kind, s.Health.Screen.Kind, s.Health.Speaker.Kind = "synthetic", "synthetic", "memory", "none"
+	s.Health.Conditions = []protocol.Condition{{Code: protocol.TimeOff}, {Code: protocol.StorageDamaged}}
+	c.fleet.Set(s)
+	b := c.open(`navigator.permissions.query = async () => ({state: "prompt"});
+		const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+		navigator.mediaDevices.getUserMedia = async (c) => { await new Promise(r => window.allow = r); return open(c) }`)
+	sizes := []struct{ width, height int64 }{{390, 844}, {1440, 900}}
+	inView := func(phase string) {
+		t.Helper()
+		b.until(fmt.Sprintf(`document.getElementById("call").dataset.phase === %q`, phase))
+		for _, size := range sizes {
+			b.do(chromedp.EmulateViewport(size.width, size.height))
+			eval[*struct{}](b, `document.getElementById("call").scrollIntoView({block: "start"}), null`)
+			for _, where := range []string{"at the call", "at the page's upper end"} {
+				if where != "at the call" {
+					eval[*struct{}](b, `scrollTo(0, 0), null`)
+				}
+				if out := eval[[]string](b, `["status", "hang-up", "mute", "camera"].filter(id => {
+					const e = document.getElementById(id), r = e.getBoundingClientRect();
+					const on = document.elementFromPoint(r.left + r.width / 2, r.top + r.height / 2);
+					return r.top < 0 || r.bottom > innerHeight || r.left < 0 || r.right > innerWidth || !on || !(e === on || e.contains(on));
+				})`); len(out) > 0 {
+					t.Errorf("%s, %d×%d, %s: not in the window: %v", phase, size.width, size.height, where, out)
+				}
+			}
+			// Where the page scrolls to by itself, the bar covers nothing of the picture.
+			eval[*struct{}](b, `document.getElementById("call").scrollIntoView({block: "start"}), null`)
+			if hidden := eval[float64](b, `document.querySelector(".stage").getBoundingClientRect().bottom - document.querySelector(".call-bar").getBoundingClientRect().top`); hidden > 1 {
+				t.Errorf("%s, %d×%d: the bar covers %.0f px of the picture", phase, size.width, size.height, hidden)
+			}
+		}
+		b.shot("in-view-" + phase)
+	}
+	eval[*struct{}](b, fmt.Sprintf(`document.querySelector("[data-home='%s'] button").click(), null`, long.ID))
+	inView("asking")
+	eval[*struct{}](b, `allow(), null`)
+	f := newTerminal(t, c, c.placed())
+	inView("calling")
+	f.ring()
+	inView("ringing")
+	f.answer()
+	b.until(`!document.getElementById("placeholder").checkVisibility()`)
+	inView("talking")
+	b.button("Hang up")
+	b.says("You hung up.")
 }
 
 // A home's state changes before one's eyes; when its terminal is exchanged the page is made anew, because it proves answers by the
@@ -409,7 +586,7 @@ func TestHomesLive(t *testing.T) {
 	s.Health.Conditions = []protocol.Condition{{Code: protocol.CaptureTestPicture}, {Code: protocol.TimeOff}}
 	c.fleet.Set(s)
 	b.until(`document.querySelector("[data-home] .chip").textContent === "Online, needs attention"`)
-	b.until(`document.querySelector("[data-home] .notes").textContent.includes("moving test picture: no camera is used")`)
+	b.until(`document.querySelector("[data-home] .notes").textContent.includes("moving test picture: it has no camera")`)
 	b.button("Ring")
 	c.placed()
 	b.until(`document.getElementById("call-notes").textContent.includes("moving test picture")`)

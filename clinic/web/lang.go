@@ -74,12 +74,20 @@ type failure struct {
 	Next     string `json:"next"`
 }
 
-func failures() map[protocol.Code]failure {
+func (w words) failures() map[protocol.Code]failure {
 	m := map[protocol.Code]failure{}
 	for _, f := range protocol.Register {
-		m[f.Code] = failure{f.Sentence, f.Next}
+		m[f.Code] = failure{w.outcome(f.Code), f.Next}
 	}
 	return m
+}
+
+// outcome says to the caller how the caller's own call came out; the register speaks of the caller as of somebody else.
+func (w words) outcome(c protocol.Code) string {
+	if text, ok := w["outcome."+string(c)]; ok {
+		return text
+	}
+	return protocol.Explain(c).Sentence
 }
 
 // spell writes a duration for people: "2 min 5 s".

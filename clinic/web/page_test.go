@@ -177,7 +177,7 @@ func TestCall(t *testing.T) {
 	b.shot("talking")
 
 	b.button("Hang up")
-	b.says("The call has ended: The caller hung up.")
+	b.says("The call has ended: You hung up.")
 	if got := receive(t, c.calls.HungUp); got.Reason != protocol.EndCallerHungUp || got.Call != f.call.ID {
 		t.Errorf("hung up %+v", got)
 	}
@@ -198,7 +198,7 @@ func TestCall(t *testing.T) {
 		t.Errorf("record: %+v %s %+v", half.Crypto, half.LocalPath, half.Quality)
 	}
 	b.until(`document.getElementById("self").srcObject === null && document.getElementById("far").srcObject === null`)
-	b.until(`document.querySelector("#recent-calls a")?.textContent === "Home 17, Storgata"`)
+	b.until(`document.querySelector("#recent-calls a")?.textContent === "Home 17, Storgata" && document.querySelector("#recent-calls .sentence").textContent === "You hung up."`)
 	t.Log(half.Stages, half.Quality)
 }
 

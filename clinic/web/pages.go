@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"embed"
 	"encoding/base64"
 	"encoding/json"
@@ -181,8 +182,8 @@ func (w words) recent(r calls.Record, now time.Time) recentView {
 	}
 	if r.Outcome == "" {
 		v.Sentence = w["recent.running"]
-	} else if v.Sentence == "" {
-		v.Sentence = protocol.Explain(r.Outcome).Sentence
+	} else if own, ok := w["outcome."+string(r.Outcome)]; ok || v.Sentence == "" {
+		v.Sentence = cmp.Or(own, protocol.Explain(r.Outcome).Sentence)
 	}
 	v.Duration = spell(talking(r))
 	return v
@@ -243,7 +244,7 @@ func (s *Server) homesPage(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	// Inside <script type="application/json"> html/template would encode a string once more: this is JSON already, with
 	// < > & escaped by encoding/json.
-	texts, err := json.Marshal(map[string]any{"words": s.words.under("call.", "own.", "page."), "failures": failures()})
+	texts, err := json.Marshal(map[string]any{"words": s.words.under("call.", "own.", "page."), "failures": s.words.failures()})
 	if err != nil {
 		s.broken(w, r, err)
 		return

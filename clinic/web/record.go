@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -14,7 +15,8 @@ import (
 // fact is a line of a record.
 type fact struct {
 	Name, Value string
-	Mono        bool // something to compare character by character
+	Mono        bool   // something to compare character by character
+	Details     string // what a technician wants to know besides
 }
 
 // halfView is one end's half of a record.
@@ -60,14 +62,16 @@ func (w words) record(r calls.Record) recordView {
 	v := recordView{Line: w.recent(r, time.Now())}
 	who := r.Person.Party
 	full := fmt.Sprintf("%s, %s, %s", who.Name, who.Role, who.Organisation)
-	add := func(key, value string, mono bool) { v.Facts = append(v.Facts, fact{w[key], value, mono}) }
+	add := func(key, value string, mono bool) {
+		v.Facts = append(v.Facts, fact{Name: w[key], Value: value, Mono: mono})
+	}
 	add("record.began", w.full(r.Began), false)
 	if r.Outcome != "" {
 		v.Who, v.Next = w["record.who."+string(f.Who)], f.Next
 		if !r.EndedAt.IsZero() {
 			add("record.ended", w.full(r.EndedAt), false)
 		}
-		n := names{"home": r.HomeLabel, "began": w.full(r.Began), "who": full, "sentence": v.Line.Sentence}
+		n := names{"home": r.HomeLabel, "began": w.full(r.Began), "who": full, "sentence": cmp.Or(r.Sentence, f.Sentence)}
 		key := "record.journal.failed"
 		if d := talking(r); d > 0 {
 			n["duration"] = spell(d)
@@ -102,29 +106,44 @@ func (w words) half(title string, h *protocol.CallRecord) halfView {
 		if !ok {
 			name = s.Stage
 		}
-		v.Stages = append(v.Stages, fact{name, fmt.Sprintf("+%s s", strconv.FormatFloat(float64(s.After)/1000, 'f', 2, 64)), true})
+		v.Stages = append(v.Stages, fact{Name: name, Value: fmt.Sprintf("+%s s", strconv.FormatFloat(float64(s.After)/1000, 'f', 2, 64)), Mono: true})
 	}
 	encryption := w["record.path.none"]
 	if h.Crypto.SRTP != "" || h.Crypto.Suite != "" {
 		encryption = h.Crypto.SRTP + " · " + h.Crypto.Suite
 	}
-	path := w["record.path.none"]
-	if h.LocalPath != "" {
-		path = h.LocalPath + " – " + h.RemotePath
-	}
 	q := h.Quality
 	n := func(x uint64) string { return strconv.FormatUint(x, 10) }
 	v.Facts = []fact{
-		{w["record.encryption"], encryption, true},
-		{w["record.path"], path, false},
-		{w["record.camera"], w.device(h.Camera, h.CameraOpen, h.CameraClosed), false},
-		{w["record.microphone"], w.device(h.Sound, h.MicOpen, h.MicClosed), false},
-		{w["record.quality"], w.say("record.quality.text", names{
+		{Name: w["record.encryption"], Value: encryption, Mono: true},
+		w.path(h.LocalPath, h.RemotePath),
+		{Name: w["record.camera"], Value: w.device(h.Camera, h.CameraOpen, h.CameraClosed)},
+		{Name: w["record.microphone"], Value: w.device(h.Sound, h.MicOpen, h.MicClosed)},
+		{Name: w["record.quality"], Value: w.say("record.quality.text", names{
 			"rtt": n(q.RTT), "lost": n(q.PacketsLost), "received": n(q.PacketsReceived), "decoded": n(q.FramesDecoded), "sent": n(q.FramesSent),
 			"freezes": n(q.Freezes), "concealed": n(q.Concealed),
-		}), false},
+		})},
 	}
 	return v
+}
+
+// path says which way picture and sound took, by the types of the two ends' ICE candidates (RFC 8445 §4). Where both used an address of
+// their own, there was no router to get through between them.
+func (w words) path(local, remote string) fact {
+	f := fact{Name: w["record.path"], Value: w["record.path.none"]}
+	if local == "" {
+		return f
+	}
+	f.Details = local + " – " + remote
+	switch {
+	case local == "relay" || remote == "relay":
+		f.Value = w["record.path.relay"]
+	case local == "host" && remote == "host":
+		f.Value = w["record.path.network"]
+	default:
+		f.Value = w["record.path.direct"]
+	}
+	return f
 }
 
 // device says of which kind a device was and when it was open.

@@ -39,3 +39,44 @@ func TestJournal(t *testing.T) {
 		})
 	}
 }
+
+// The way that picture and sound took is said in plain words; the types of the candidates are there for who wants them.
+func TestPath(t *testing.T) {
+	w, err := loadWords("en")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ local, remote, value, details string }{
+		{"", "", "none found", ""},
+		{"host", "host", "direct, on the same network", "host – host"},
+		{"host", "prflx", "direct", "host – prflx"},
+		{"srflx", "srflx", "direct", "srflx – srflx"},
+		{"relay", "host", "through the clinic's relay", "relay – host"},
+		{"prflx", "relay", "through the clinic's relay", "prflx – relay"},
+	} {
+		if f := w.path(test.local, test.remote); f.Value != test.value || f.Details != test.details {
+			t.Errorf("%s and %s: %q, %q", test.local, test.remote, f.Value, f.Details)
+		}
+	}
+}
+
+// To the caller the record says who hung up; for the journal, which others read, it names the caller.
+func TestOutcomeToTheCaller(t *testing.T) {
+	w, err := loadWords("en")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for outcome, want := range map[protocol.Code][2]string{
+		protocol.EndCallerHungUp: {"You hung up.", "The caller hung up."},
+		protocol.EndPageClosed:   {"Your page was closed or lost its connection to the clinic.", "The caller's page was closed"},
+		protocol.AnswerDeclined:  {"The person at the terminal said no.", "The person at the terminal said no."},
+	} {
+		v := w.record(calls.Record{Began: time.Now(), EndedAt: time.Now(), Outcome: outcome, Sentence: protocol.Explain(outcome).Sentence})
+		if v.Line.Sentence != want[0] || !strings.Contains(v.Journal, want[1]) {
+			t.Errorf("%s: %q, journal %q", outcome, v.Line.Sentence, v.Journal)
+		}
+		if got := w.failures()[outcome].Sentence; got != want[0] {
+			t.Errorf("%s: the script says %q", outcome, got)
+		}
+	}
+}

@@ -37,6 +37,7 @@ type terminal struct {
 	sdp         string
 	fingerprint protocol.Fingerprint
 
+	still            atomic.Bool  // it sends no pictures, as when its camera is unplugged
 	pictures, sounds atomic.Int64 // RTP packets of the caller's
 	seen, heard      chan struct{}
 	connected        chan struct{}
@@ -136,6 +137,9 @@ func (f *terminal) send(ctx context.Context, mime string, frame []byte, every ti
 			case <-ctx.Done():
 				return
 			case <-tick.C:
+				if mime == webrtc.MimeTypeVP8 && f.still.Load() {
+					continue
+				}
 				_ = track.WriteSample(media.Sample{Data: frame, Duration: every})
 			}
 		}

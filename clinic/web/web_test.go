@@ -229,7 +229,7 @@ func TestRefusals(t *testing.T) {
 	client := c.signedIn()
 	id := protocol.NewCallID().String()
 	page := strings.Repeat("0a", 16)
-	good := `{"home":"` + c.home.ID + `","terminal":"` + c.home.Terminal.Name() + `","page":"` + page + `","offer":"v=0"}`
+	good := `{"call":"` + id + `","home":"` + c.home.ID + `","terminal":"` + c.home.Terminal.Name() + `","page":"` + page + `","offer":"v=0"}`
 	same := map[string]string{"Sec-Fetch-Site": "same-origin"}
 	tests := []struct {
 		name, method, path, body string
@@ -244,6 +244,8 @@ func TestRefusals(t *testing.T) {
 		{"not JSON", "POST", "/api/calls", "home=1", same, http.StatusBadRequest},
 		{"unknown field", "POST", "/api/calls", `{"home":"1","colour":"red"}`, same, http.StatusBadRequest},
 		{"two objects", "POST", "/api/calls", good + good, same, http.StatusBadRequest},
+		{"call without a name", "POST", "/api/calls", strings.Replace(good, id, "", 1), same, http.StatusBadRequest},
+		{"call named by zeros", "POST", "/api/calls", strings.Replace(good, id, strings.Repeat("0", 32), 1), same, http.StatusBadRequest},
 		{"no page", "POST", "/api/calls", strings.Replace(good, page, "x", 1), same, http.StatusBadRequest},
 		{"no offer", "POST", "/api/calls", strings.Replace(good, "v=0", "", 1), same, http.StatusBadRequest},
 		{"offer too large", "POST", "/api/calls", strings.Replace(good, "v=0", strings.Repeat("v", protocol.MaxSDP+1), 1), same, http.StatusBadRequest},
@@ -251,7 +253,7 @@ func TestRefusals(t *testing.T) {
 		{"no such home", "POST", "/api/calls", strings.Replace(good, c.home.ID, "77", 1), same, http.StatusNotFound},
 		{"terminal was exchanged", "POST", "/api/calls", strings.Replace(good, c.home.Terminal.Name(), strings.Repeat("a", 52), 1), same, http.StatusConflict},
 		{"call's name malformed", "POST", "/api/calls/xyz/hang-up", `{"reason":"end.caller_hung_up"}`, same, http.StatusBadRequest},
-		{"no such call", "POST", "/api/calls/" + id + "/hang-up", `{"reason":"end.caller_hung_up"}`, same, http.StatusNotFound},
+		{"record of no such call", "POST", "/api/calls/" + id + "/record", `{"version":1,"by":"caller","began":1,"outcome":"end.caller_hung_up"}`, same, http.StatusNotFound},
 		{"reason that is the terminal's", "POST", "/api/calls/" + id + "/hang-up", `{"reason":"end.patient_hung_up"}`, same, http.StatusBadRequest},
 		{"record of the terminal's half", "POST", "/api/calls/" + id + "/record", `{"version":1,"by":"terminal","began":1,"outcome":"end.caller_hung_up"}`, same, http.StatusBadRequest},
 		{"record without outcome", "POST", "/api/calls/" + id + "/record", `{"version":1,"by":"caller","began":1}`, same, http.StatusBadRequest},
@@ -463,9 +465,9 @@ func TestHomeInWords(t *testing.T) {
 		{"ready", key, with(func(*fleet.State) {}), stateReady, "Ready", "online since 13:00", nil},
 		{"in a call", key, with(func(s *fleet.State) { s.Health.InCall = true }), stateBusy, "In a call", "online since 13:00", nil},
 		{"test picture", key, with(func(s *fleet.State) { s.Health.Camera.Kind = "synthetic"; conditions(protocol.CaptureTestPicture)(s) }), stateReady, "Ready", "online since 13:00",
-			[]string{"test: Sends a moving test picture: no camera is used."}},
+			[]string{"test: The home sends a moving test picture: it has no camera."}},
 		{"no camera", key, with(func(s *fleet.State) { s.Health.Camera.Kind = "none"; conditions(protocol.CaptureNoCamera)(s) }), stateAttention, "Online, needs attention", "online since 13:00",
-			[]string{"warn: No camera: you will hear the home but not see it."}},
+			[]string{"warn: The home has no camera: you will hear it but not see it."}},
 		{"clock off", key, with(conditions(protocol.TimeOff)), stateAttention, "Online, needs attention", "online since 13:00",
 			[]string{"warn: " + protocol.Explain(protocol.TimeOff).Sentence}},
 		{"a condition of a later version", key, with(conditions("weather.storm")), stateAttention, "Online, needs attention", "online since 13:00",
@@ -495,7 +497,7 @@ func TestWords(t *testing.T) {
 		t.Fatal("no languages")
 	}
 	asked := map[string]bool{}
-	prefixes := []string{"record.stage.", "record.who.", "record.kind.", "call.status.", "call.picture.", "own."}
+	prefixes := []string{"record.stage.", "record.who.", "record.kind.", "call.status.", "call.picture.", "own.", "outcome."}
 	for _, pattern := range []string{"*.go", "templates/*.html", "ts/*.ts"} {
 		sources, err := filepath.Glob(pattern)
 		if err != nil {

@@ -71,6 +71,6 @@ func TestRelayOverTLS(t *testing.T) {
 		t.Errorf("the terminal's picture moves %.1f times a second (%v)", rate, err)
 	}
 	clinician.click("Hang up")
-	clinician.reads(10*time.Second, "ended", "caller hung up")
-	clinician.findsInRecord("relay – ", "AEAD_AES_")
+	clinician.reads(10*time.Second, "ended", "You hung up")
+	clinician.findsInRecord("through the clinic's relay", "relay – ", "AEAD_AES_")
 }

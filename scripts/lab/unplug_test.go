@@ -43,7 +43,7 @@ func TestCameraPulledOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	guest.Log("camera pulled out")
-	if err := browser.WaitFor(20*time.Second, `document.querySelector("#call-notes").innerText.includes("The camera was unplugged; sound goes on.")`); err != nil {
+	if err := browser.WaitFor(20*time.Second, `document.querySelector("#call-notes").innerText.includes("camera was unplugged; sound goes on.")`); err != nil {
 		t.Error(err)
 	}
 	guest.Log("the page says so")

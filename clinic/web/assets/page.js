@@ -41,13 +41,15 @@
     await post(`/api/calls/${call}/candidates`, { candidates: list });
   }
   async function hangUp(call, reason) {
-    await post(`/api/calls/${call}/hang-up`, { reason }, true);
+    await insist(`/api/calls/${call}/hang-up`, { reason }, [500, 1e3, 2e3, 5e3, 15e3]);
   }
-  var again = [2e3, 5e3, 15e3, 3e4];
   async function record(call, half) {
-    for (const pause of [...again, 0]) {
+    await insist(`/api/calls/${call}/record`, half, [2e3, 5e3, 15e3, 3e4]);
+  }
+  async function insist(path, body, pauses) {
+    for (const pause of [...pauses, 0]) {
       try {
-        await post(`/api/calls/${call}/record`, half, true);
+        await post(path, body, true);
         return;
       } catch (cause) {
         if (pause === 0 || cause instanceof Refused && cause.status >= 400 && cause.status < 500) throw cause;
@@ -127,7 +129,7 @@
       case "started":
         return started(s, e.call);
       case "notStarted":
-        return s.phase === "calling" && s.call === "" ? end(s, e.code) : [s, []];
+        return s.phase === "calling" && s.call === "" ? end(s, e.code, !e.refused) : [s, []];
       case "update":
         return update(s, e.update);
       case "proven":
@@ -225,6 +227,7 @@
   function end(s, outcome, tell = true) {
     const effects = [{ do: "close" }];
     if (tell && s.call !== "") effects.push({ do: "hangUp", call: s.call, code: outcome });
+    else if (tell && s.phase === "calling") effects.push({ do: "giveUp", code: outcome });
     return [{ ...s, phase: "ended", held: [], outcome, answered: false, connected: false }, effects];
   }
 
@@ -604,6 +607,8 @@
     receipt = get("receipt");
     hint = get("hint");
     weakness = get("weak");
+    phase = "idle";
+    seen = "awaited";
     // show brings the panel in line with the call's state.
     show(s, called, proven2) {
       const live = s.phase !== "idle" && s.phase !== "ended";
@@ -616,8 +621,9 @@
       this.verified.hidden = !(live && proven2);
       this.party.hidden = !live;
       this.put(this.roster, called.label);
-      this.placeholder.hidden = s.phase === "talking" && this.far.srcObject !== null;
-      this.put(this.placeholder, this.words.say(`call.picture.${s.phase}`, { home: called.label }));
+      if (s.phase !== "talking") this.seen = "awaited";
+      this.phase = s.phase;
+      this.cover();
       this.controls.hidden = !live;
       if (live) {
         this.put(this.receipt, "");
@@ -658,16 +664,26 @@
     weak(weak) {
       this.put(this.weakness, weak ? this.words.say("call.weak") : "");
     }
-    noPicture(missing2) {
-      this.put(this.weakness, missing2 ? this.words.explain("media.no_picture").sentence : "");
+    picture(seen) {
+      if (this.seen === seen) return;
+      this.seen = seen;
+      this.cover();
+    }
+    // cover says in words what there is in place of a picture.
+    cover() {
+      const talking = this.phase === "talking";
+      this.placeholder.hidden = talking && this.seen === "live";
+      const key = talking && this.seen !== "live" && this.seen !== "awaited" ? this.seen : this.phase;
+      this.put(this.placeholder, this.words.say(`call.picture.${key}`));
     }
     // home says what is special about the home's equipment, such as a test picture in place of a camera.
     home(h) {
       this.homeNotes.replaceChildren(...h ? notes(h) : []);
     }
-    closed(camera) {
-      const at = new Date(camera).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23" });
-      this.put(this.receipt, camera ? this.words.say("call.receipt", { time: at }) : this.words.say("call.receipt.never"));
+    // closed says when nobody could see or hear the home any more; 0: nobody ever could.
+    closed(last) {
+      const at = new Date(last).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23" });
+      this.put(this.receipt, last ? this.words.say("call.receipt", { time: at }) : this.words.say("call.receipt.never"));
     }
     sentence(s, called) {
       const names = { home: called.label };
@@ -1112,6 +1128,8 @@
   // ts/page.ts
   var refreshICE = 20 * 6e4;
   var firstPicture = 5e3;
+  var lastPicture = 3e3;
+  var look = 500;
   var Page = class {
     state = idle;
     attempt;
@@ -1212,13 +1230,14 @@
       this.warm = void 0;
       this.attempt = {
         number: this.state.attempt,
+        call: hex(crypto.getRandomValues(new Uint8Array(16))),
         home: this.state.home,
         peer,
         recorder: new Recorder(),
         sdp: "",
         over: false,
         proofs: Promise.resolve(),
-        noPicture: 0,
+        watch: 0,
         key: this.keys.get(this.state.home)
       };
     }
@@ -1241,6 +1260,7 @@
       });
       const live = running(after);
       for (const b of document.querySelectorAll("button.ring")) b.disabled = live || b.dataset["never"] === "yes";
+      row(after.home)?.classList.toggle("called", live);
       if (live && !running(before2)) {
         this.panel.home(this.homes.get(after.home));
         this.panel.focus();
@@ -1260,11 +1280,7 @@
     }
     perform(effect) {
       const a = this.attempt;
-      if (effect.do === "hangUp") {
-        if (this.leaving) beacon(effect.call, "hang-up", { reason: effect.code });
-        else hangUp(effect.call, effect.code).catch(() => void 0);
-        return;
-      }
+      if (effect.do === "hangUp") return this.hangUp(effect.call, effect.code);
       if (!a) return;
       switch (effect.do) {
         case "media":
@@ -1284,11 +1300,17 @@
           return;
         case "show":
           return this.show(a);
+        case "giveUp":
+          return this.hangUp(a.call, effect.code);
         case "receipt":
           return void this.receipt(a, effect.update);
         case "close":
           return this.close(a);
       }
+    }
+    hangUp(call, code) {
+      if (this.leaving) beacon(call, "hang-up", { reason: code });
+      else hangUp(call, code).catch(() => void 0);
     }
     failed(a, code) {
       this.handle({ type: "failed", attempt: a.number, code });
@@ -1297,7 +1319,7 @@
       try {
         const offer = await a.peer.offer();
         const terminal = row(a.home)?.dataset["terminal"] ?? "";
-        const starting = start({ home: a.home, terminal, page: this.id, offer, relay_only: this.relayOnly.checked });
+        const starting = start({ call: a.call, home: a.home, terminal, page: this.id, offer, relay_only: this.relayOnly.checked });
         a.peer.begin({
           connected: () => {
             a.recorder.follow(() => a.peer.stats());
@@ -1313,7 +1335,13 @@
         a.peer.named(started2.call);
         this.handle({ type: "started", attempt: a.number, call: started2.call });
       } catch (cause) {
-        this.handle({ type: "notStarted", attempt: a.number, code: cause instanceof Refused && cause.code ? cause.code : "browser.failed" });
+        const said = cause instanceof Refused ? cause : void 0;
+        this.handle({
+          type: "notStarted",
+          attempt: a.number,
+          code: said?.code || "browser.failed",
+          refused: said !== void 0 && said.status >= 400 && said.status < 500
+        });
       }
     }
     async openMedia(a) {
@@ -1353,21 +1381,28 @@
       const far = this.panel.far;
       far.srcObject = a.peer.remote;
       far.play().catch(() => void 0);
+      let last = performance.now();
+      let patience3 = firstPicture;
       const seen = () => {
         if (a.over) return;
+        last = performance.now();
+        patience3 = lastPicture;
         a.recorder.stage("picture");
-        window.clearTimeout(a.noPicture);
-        this.panel.noPicture(false);
+        this.panel.picture("live");
+        far.requestVideoFrameCallback(seen);
       };
-      const onFrame = far.requestVideoFrameCallback;
-      if (onFrame) onFrame.call(far, seen);
-      else far.addEventListener("loadeddata", seen, { once: true });
-      a.noPicture = window.setTimeout(() => this.panel.noPicture(true), firstPicture);
+      far.requestVideoFrameCallback(seen);
+      this.panel.picture("awaited");
+      a.watch = window.setInterval(() => {
+        if (document.visibilityState !== "visible") last = performance.now();
+        else if (performance.now() - last > patience3) this.panel.picture(patience3 === firstPicture ? "none" : "gone");
+      }, look);
     }
     async receipt(a, update2) {
       if (!a.expected || !update2.end) return;
       try {
-        this.panel.closed((await proveEnd(fromBase64(update2.end), a.expected)).cameraClosed);
+        const end2 = await proveEnd(fromBase64(update2.end), a.expected);
+        this.panel.closed(Math.max(end2.cameraClosed, end2.microphoneClosed));
       } catch {
       }
     }
@@ -1375,7 +1410,7 @@
       a.own?.stream.getTracks().forEach((t) => t.stop());
       this.panel.own(null, false);
       this.panel.far.srcObject = null;
-      window.clearTimeout(a.noPicture);
+      window.clearInterval(a.watch);
       a.over = true;
       a.recorder.closed();
       const call = a.expected?.call;

@@ -43,6 +43,7 @@ async function post(path: string, body: unknown, keepalive = false): Promise<Res
 }
 
 export interface Wish {
+	readonly call: string; // named here, so that it can be ended whatever becomes of the reply
 	readonly home: string;
 	readonly terminal: string; // that the page knows in this home; the clinic refuses if it is another by now
 	readonly page: string;
@@ -59,17 +60,21 @@ export async function candidates(call: string, list: readonly Candidate[]): Prom
 	await post(`/api/calls/${call}/candidates`, { candidates: list });
 }
 
+// hangUp ends a call, also one of which the clinic has not answered, or not yet, that it began.
 export async function hangUp(call: string, reason: string): Promise<void> {
-	await post(`/api/calls/${call}/hang-up`, { reason }, true);
+	await insist(`/api/calls/${call}/hang-up`, { reason }, [500, 1_000, 2_000, 5_000, 15_000]);
 }
 
-const again = [2_000, 5_000, 15_000, 30_000];
-
-// record sends the browser's half of the record, and again if the clinic is not there just now.
+// record sends the browser's half of the record.
 export async function record(call: string, half: unknown): Promise<void> {
-	for (const pause of [...again, 0]) {
+	await insist(`/api/calls/${call}/record`, half, [2_000, 5_000, 15_000, 30_000]);
+}
+
+// insist posts again, after pauses, if the clinic is not there just now.
+async function insist(path: string, body: unknown, pauses: readonly number[]): Promise<void> {
+	for (const pause of [...pauses, 0]) {
 		try {
-			await post(`/api/calls/${call}/record`, half, true);
+			await post(path, body, true);
 			return;
 		} catch (cause) {
 			if (pause === 0 || (cause instanceof Refused && cause.status >= 400 && cause.status < 500)) throw cause;

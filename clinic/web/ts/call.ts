@@ -47,7 +47,7 @@ export type Event =
 	| { readonly type: "media"; readonly attempt: number; readonly media: Exclude<Media, "unknown"> }
 	| { readonly type: "denied"; readonly attempt: number }
 	| { readonly type: "started"; readonly attempt: number; readonly call: string }
-	| { readonly type: "notStarted"; readonly attempt: number; readonly code: Code }
+	| { readonly type: "notStarted"; readonly attempt: number; readonly code: Code; readonly refused: boolean } // refused: by the clinic, for certain
 	| { readonly type: "update"; readonly update: Update }
 	| { readonly type: "proven"; readonly attempt: number; readonly decision: string; readonly code: Code; readonly sdp: string }
 	| { readonly type: "failed"; readonly attempt: number; readonly code: Code } // proof, path, encryption, browser
@@ -65,6 +65,7 @@ export type Effect =
 	| { readonly do: "send"; readonly picture: boolean; readonly sound: boolean }
 	| { readonly do: "show" }
 	| { readonly do: "hangUp"; readonly call: string; readonly code: Code } // tell the clinic
+	| { readonly do: "giveUp"; readonly code: Code } // the same of the attempt's call, of which the clinic has not answered that it began
 	| { readonly do: "receipt"; readonly update: Update } // check the terminal's signed end
 	| { readonly do: "close" }; // stop camera, microphone and connection, send the record
 
@@ -88,7 +89,7 @@ export function next(s: State, e: Event): Step {
 		case "started":
 			return started(s, e.call);
 		case "notStarted":
-			return s.phase === "calling" && s.call === "" ? end(s, e.code) : [s, []];
+			return s.phase === "calling" && s.call === "" ? end(s, e.code, !e.refused) : [s, []];
 		case "update":
 			return update(s, e.update);
 		case "proven":
@@ -200,5 +201,6 @@ function connected(s: State): Step {
 function end(s: State, outcome: Code, tell = true): Step {
 	const effects: Effect[] = [{ do: "close" }];
 	if (tell && s.call !== "") effects.push({ do: "hangUp", call: s.call, code: outcome });
+	else if (tell && s.phase === "calling") effects.push({ do: "giveUp", code: outcome }); // it may have begun: the home must not ring for nobody
 	return [{ ...s, phase: "ended", held: [], outcome, answered: false, connected: false }, effects];
 }

@@ -16,6 +16,7 @@ import { Words } from "./words";
 // Attempt is what belongs to one ring and is thrown away with it.
 interface Attempt {
 	readonly number: number;
+	readonly call: string; // the name that its call gets
 	readonly home: string;
 	readonly peer: Peer;
 	readonly recorder: Recorder;
@@ -26,11 +27,13 @@ interface Attempt {
 	own?: media.Own;
 	proofs: Promise<void>; // answers are proven in the order in which they came
 	over: boolean;
-	noPicture: number;
+	watch: number; // looks whether pictures come
 }
 
 const refreshICE = 20 * 60_000; // credentials of the relay live for an hour at most
-const firstPicture = 5_000;
+const firstPicture = 5_000; // ms within which it is expected
+const lastPicture = 3_000; // ms after which a picture is not the home's any more
+const look = 500;
 
 class Page {
 	private state: State = idle;
@@ -139,7 +142,7 @@ class Page {
 		const peer = this.warm ?? this.newPeer();
 		this.warm = undefined;
 		this.attempt = {
-			number: this.state.attempt, home: this.state.home, peer, recorder: new Recorder(), sdp: "", over: false, proofs: Promise.resolve(), noPicture: 0,
+			number: this.state.attempt, call: hex(crypto.getRandomValues(new Uint8Array(16))), home: this.state.home, peer, recorder: new Recorder(), sdp: "", over: false, proofs: Promise.resolve(), watch: 0,
 			key: this.keys.get(this.state.home),
 		};
 	}
@@ -163,6 +166,7 @@ class Page {
 		});
 		const live = running(after);
 		for (const b of document.querySelectorAll<HTMLButtonElement>("button.ring")) b.disabled = live || b.dataset["never"] === "yes";
+		row(after.home)?.classList.toggle("called", live); // what is special about it is said in the panel meanwhile
 		if (live && !running(before)) {
 			this.panel.home(this.homes.get(after.home));
 			this.panel.focus();
@@ -185,11 +189,7 @@ class Page {
 
 	private perform(effect: Effect): void {
 		const a = this.attempt;
-		if (effect.do === "hangUp") {
-			if (this.leaving) api.beacon(effect.call, "hang-up", { reason: effect.code });
-			else api.hangUp(effect.call, effect.code).catch(() => undefined); // the clinic ends the call when it misses the page
-			return;
-		}
+		if (effect.do === "hangUp") return this.hangUp(effect.call, effect.code);
 		if (!a) return;
 		switch (effect.do) {
 			case "media":
@@ -209,11 +209,18 @@ class Page {
 				return;
 			case "show":
 				return this.show(a);
+			case "giveUp":
+				return this.hangUp(a.call, effect.code);
 			case "receipt":
 				return void this.receipt(a, effect.update);
 			case "close":
 				return this.close(a);
 		}
+	}
+
+	private hangUp(call: string, code: string): void {
+		if (this.leaving) api.beacon(call, "hang-up", { reason: code });
+		else api.hangUp(call, code).catch(() => undefined); // the clinic ends the call when it misses the page
 	}
 
 	private failed(a: Attempt, code: string): void {
@@ -224,7 +231,7 @@ class Page {
 		try {
 			const offer = await a.peer.offer();
 			const terminal = row(a.home)?.dataset["terminal"] ?? "";
-			const starting = api.start({ home: a.home, terminal, page: this.id, offer, relay_only: this.relayOnly.checked });
+			const starting = api.start({ call: a.call, home: a.home, terminal, page: this.id, offer, relay_only: this.relayOnly.checked });
 			a.peer.begin({
 				connected: () => {
 					a.recorder.follow(() => a.peer.stats());
@@ -240,7 +247,10 @@ class Page {
 			a.peer.named(started.call);
 			this.handle({ type: "started", attempt: a.number, call: started.call });
 		} catch (cause) {
-			this.handle({ type: "notStarted", attempt: a.number, code: cause instanceof api.Refused && cause.code ? cause.code : "browser.failed" });
+			const said = cause instanceof api.Refused ? cause : undefined;
+			this.handle({
+				type: "notStarted", attempt: a.number, code: said?.code || "browser.failed", refused: said !== undefined && said.status >= 400 && said.status < 500,
+			});
 		}
 	}
 
@@ -283,22 +293,30 @@ class Page {
 		const far = this.panel.far;
 		far.srcObject = a.peer.remote;
 		far.play().catch(() => undefined); // it plays as soon as the first picture is there
+		// What stands still is not what is in the home now: it is covered until the next picture comes.
+		let last = performance.now();
+		let patience = firstPicture;
 		const seen = (): void => {
 			if (a.over) return;
+			last = performance.now();
+			patience = lastPicture;
 			a.recorder.stage("picture");
-			window.clearTimeout(a.noPicture);
-			this.panel.noPicture(false);
+			this.panel.picture("live");
+			far.requestVideoFrameCallback(seen);
 		};
-		const onFrame = (far as unknown as { requestVideoFrameCallback?: (f: () => void) => number }).requestVideoFrameCallback;
-		if (onFrame) onFrame.call(far, seen);
-		else far.addEventListener("loadeddata", seen, { once: true });
-		a.noPicture = window.setTimeout(() => this.panel.noPicture(true), firstPicture);
+		far.requestVideoFrameCallback(seen);
+		this.panel.picture("awaited");
+		a.watch = window.setInterval(() => {
+			if (document.visibilityState !== "visible") last = performance.now(); // nothing is drawn, so nothing is missed
+			else if (performance.now() - last > patience) this.panel.picture(patience === firstPicture ? "none" : "gone");
+		}, look);
 	}
 
 	private async receipt(a: Attempt, update: Update): Promise<void> {
 		if (!a.expected || !update.end) return;
 		try {
-			this.panel.closed((await proveEnd(fromBase64(update.end), a.expected)).cameraClosed);
+			const end = await proveEnd(fromBase64(update.end), a.expected);
+			this.panel.closed(Math.max(end.cameraClosed, end.microphoneClosed));
 		} catch {
 			// An end that proves nothing ends the call all the same, but promises nothing.
 		}
@@ -308,7 +326,7 @@ class Page {
 		a.own?.stream.getTracks().forEach((t) => t.stop());
 		this.panel.own(null, false);
 		this.panel.far.srcObject = null;
-		window.clearTimeout(a.noPicture);
+		window.clearInterval(a.watch);
 		a.over = true;
 		a.recorder.closed();
 		const call = a.expected?.call;

@@ -1,6 +1,6 @@
 // The panel of a call: pictures, the state in words, who takes part, the buttons.
 
-import { Code, State } from "./call";
+import { Code, Phase, State } from "./call";
 import { Home } from "./events";
 import { notes } from "./lists";
 import { Words } from "./words";
@@ -15,6 +15,9 @@ export interface Called {
 	readonly label: string;
 	readonly code: string;
 }
+
+// Picture says what there is of the home's picture: not there yet, there, not there although it should be, or no more.
+export type Picture = "awaited" | "live" | "none" | "gone";
 
 export class Panel {
 	readonly far = get<HTMLVideoElement>("far");
@@ -38,6 +41,9 @@ export class Panel {
 	private readonly hint = get("hint");
 	private readonly weakness = get("weak");
 
+	private phase: Phase = "idle";
+	private seen: Picture = "awaited";
+
 	constructor(private readonly words: Words) {}
 
 	// show brings the panel in line with the call's state.
@@ -52,8 +58,9 @@ export class Panel {
 		this.verified.hidden = !(live && proven);
 		this.party.hidden = !live;
 		this.put(this.roster, called.label);
-		this.placeholder.hidden = s.phase === "talking" && this.far.srcObject !== null;
-		this.put(this.placeholder, this.words.say(`call.picture.${s.phase}`, { home: called.label }));
+		if (s.phase !== "talking") this.seen = "awaited";
+		this.phase = s.phase;
+		this.cover();
 		this.controls.hidden = !live;
 		if (live) {
 			this.put(this.receipt, "");
@@ -100,8 +107,18 @@ export class Panel {
 		this.put(this.weakness, weak ? this.words.say("call.weak") : "");
 	}
 
-	noPicture(missing: boolean): void {
-		this.put(this.weakness, missing ? this.words.explain("media.no_picture").sentence : "");
+	picture(seen: Picture): void {
+		if (this.seen === seen) return;
+		this.seen = seen;
+		this.cover();
+	}
+
+	// cover says in words what there is in place of a picture.
+	private cover(): void {
+		const talking = this.phase === "talking";
+		this.placeholder.hidden = talking && this.seen === "live";
+		const key = talking && this.seen !== "live" && this.seen !== "awaited" ? this.seen : this.phase;
+		this.put(this.placeholder, this.words.say(`call.picture.${key}`));
 	}
 
 	// home says what is special about the home's equipment, such as a test picture in place of a camera.
@@ -109,9 +126,10 @@ export class Panel {
 		this.homeNotes.replaceChildren(...(h ? notes(h) : []));
 	}
 
-	closed(camera: number): void {
-		const at = new Date(camera).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23" });
-		this.put(this.receipt, camera ? this.words.say("call.receipt", { time: at }) : this.words.say("call.receipt.never"));
+	// closed says when nobody could see or hear the home any more; 0: nobody ever could.
+	closed(last: number): void {
+		const at = new Date(last).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23" });
+		this.put(this.receipt, last ? this.words.say("call.receipt", { time: at }) : this.words.say("call.receipt.never"));
 	}
 
 	private sentence(s: State, called: Called): string {

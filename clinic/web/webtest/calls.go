@@ -33,6 +33,7 @@ type Calls struct {
 	log      []logged
 	subs     map[chan calls.Update]subscriber
 	records  []calls.Record
+	unwanted map[protocol.CallID]protocol.Code // hung up before they were known
 }
 
 type logged struct {
@@ -53,7 +54,7 @@ func NewCalls(r *Register) *Calls {
 	return &Calls{
 		Placed: make(chan *Call, queue), HungUp: make(chan HangUp, queue), Candidates: make(chan protocol.Candidate, queue),
 		Reported: make(chan *protocol.CallRecord, queue), Closed: make(chan string, queue),
-		register: r, signer: NewKey(), subs: map[chan calls.Update]subscriber{},
+		register: r, signer: NewKey(), subs: map[chan calls.Update]subscriber{}, unwanted: map[protocol.CallID]protocol.Code{},
 	}
 }
 
@@ -72,8 +73,13 @@ func (c *Calls) Start(ctx context.Context, r calls.Request) (calls.Started, erro
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	id := protocol.NewCallID()
+	id := r.Call
 	record := calls.Record{Call: id, Person: r.Person, Home: home.ID, HomeLabel: home.Label, Terminal: home.Terminal, RelayOnly: r.RelayOnly, Began: time.Now()}
+	if reason, ok := c.unwanted[id]; ok {
+		record.EndedAt, record.Outcome = record.Began, reason
+		c.records = append(c.records, record)
+		return calls.Started{}, &calls.Failure{Call: id, Code: reason}
+	}
 	if c.refuse != nil {
 		record.EndedAt, record.Outcome = record.Began, protocol.Unknown
 		if f, ok := c.refuse.(*calls.Failure); ok {
@@ -105,7 +111,15 @@ func (c *Calls) Candidate(_ context.Context, _ string, _ protocol.CallID, candid
 // HangUp implements web.Calls.
 func (c *Calls) HangUp(_ context.Context, person string, call protocol.CallID, reason protocol.Code) error {
 	if !c.ended(person, call, reason) {
-		return calls.ErrNotFound
+		c.mu.Lock()
+		known := slices.ContainsFunc(c.records, func(r calls.Record) bool { return r.Call == call })
+		if !known {
+			c.unwanted[call] = reason
+		}
+		c.mu.Unlock()
+		if known {
+			return calls.ErrNotFound
+		}
 	}
 	c.HungUp <- HangUp{call, reason}
 	return nil
