@@ -5,10 +5,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +30,7 @@ const (
 	maxStore         = 1 << 30
 	maxMemory        = 64 << 20
 	complaints       = 1  // per second in the log, after the first 50
+	maxAside         = 3  // damaged folders that are kept
 	maxSubscriptions = 64 // of one connection; the server's own clients need some of them
 )
 
@@ -194,9 +197,21 @@ func mqttAddr(s *server.Server, host string) (net.Addr, error) {
 	return net.ResolveTCPAddr("tcp", net.JoinHostPort(host, strconv.Itoa(v.MQTT.Port)))
 }
 
-// setAside renames the broker's folder.
+// setAside renames the broker's folder. Of those that were set aside before it keeps the latest ones: a server that is started again and
+// again, on a full disk for one, must not fill it.
 func (b *NATS) setAside() (string, error) {
-	aside := fmt.Sprintf("%s.damaged-%s", filepath.Clean(b.config.Dir), time.Now().UTC().Format("20060102T150405.000"))
+	prefix := filepath.Clean(b.config.Dir) + ".damaged-"
+	aside := prefix + time.Now().UTC().Format("20060102T150405.000")
+	before, err := os.ReadDir(filepath.Dir(prefix)) // sorted
+	if err != nil {
+		return "", fmt.Errorf("look for broker folders that were set aside: %w", err)
+	}
+	before = slices.DeleteFunc(before, func(e fs.DirEntry) bool { return !strings.HasPrefix(e.Name(), filepath.Base(prefix)) })
+	for _, e := range before[:max(len(before)-(maxAside-1), 0)] {
+		if err := os.RemoveAll(filepath.Join(filepath.Dir(prefix), e.Name())); err != nil {
+			return "", fmt.Errorf("remove a broker folder that was set aside before: %w", err)
+		}
+	}
 	if err := os.Rename(b.config.Dir, aside); err != nil {
 		return "", fmt.Errorf("set the broker's folder aside: %w", err)
 	}

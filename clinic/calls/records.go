@@ -78,7 +78,6 @@ type interrupted struct {
 
 func (r *Records) closeInterrupted(ctx context.Context) error {
 	return r.store.Write(ctx, func(tx *sql.Tx) error {
-		r.interrupted = nil // Write may call this again
 		rows, err := tx.QueryContext(ctx, "SELECT call, person, terminal, invitation FROM calls WHERE ended = 0")
 		if err != nil {
 			return err
