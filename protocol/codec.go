@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -119,12 +121,31 @@ func checkText(field, s string, required bool) error {
 	if len(s) > MaxText {
 		return malformed("%s has %d bytes, at most %d", field, len(s), MaxText)
 	}
+	if !utf8.ValidString(s) {
+		return malformed("%s is not UTF-8", field)
+	}
 	for _, r := range s {
 		if unprintable(r) {
 			return malformed("%s has the control character %U", field, r)
 		}
 	}
 	return nil
+}
+
+// Printable returns what a message may carry of a text that comes from elsewhere, such as a device's own name: at most MaxText bytes of it,
+// without the characters that messages refuse and without what is not UTF-8.
+func Printable(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r == utf8.RuneError || unprintable(r) {
+			continue
+		}
+		if b.Len()+utf8.RuneLen(r) > MaxText {
+			break
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 // unprintable lists what has no place in a text that is shown to people: controls, line ends, and what turns or hides the text around it

@@ -16,7 +16,6 @@ const (
 	PathEnroll    = "/.well-known/est/simpleenroll"
 	PathReenroll  = "/.well-known/est/simplereenroll"
 	PathSettings  = "/vindu/v1/settings"
-	PathEvents    = "/vindu/v1/events"
 	ALPNMQTT      = "mqtt"
 	ALPNTURN      = "stun.turn"     // RFC 7443
 	FailureHeader = "Vindu-Failure" // response header with a Code on every refusal

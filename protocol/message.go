@@ -236,6 +236,9 @@ func (h *Health) valid() error {
 			return err
 		}
 	}
+	if err := checkText("key grade", h.KeyGrade, false); err != nil {
+		return err
+	}
 	return checkText("software", h.Software, true)
 }
 

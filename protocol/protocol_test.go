@@ -199,11 +199,17 @@ func TestInvalidMessages(t *testing.T) {
 	end := func(change func(*End)) validator { i := *base["end"].(*End); change(&i); return &i }
 	in := func(change func(*CallIn)) validator { i := *base["call-in hang-up"].(*CallIn); change(&i); return &i }
 	for name, m := range map[string]validator{
-		"invitation without parties":       inv(func(i *Invitation) { i.Parties = nil }),
-		"invitation with five parties":     inv(func(i *Invitation) { i.Parties = make([]Party, 5) }),
-		"invitation without a name":        inv(func(i *Invitation) { i.Parties = []Party{{"", "a", "b"}} }),
-		"invitation with a line break":     inv(func(i *Invitation) { i.Errand = "a\nb" }),
-		"invitation with turned text":      inv(func(i *Invitation) { i.Parties = []Party{{"a\u202eb", "a", "b"}} }),
+		"invitation without parties":   inv(func(i *Invitation) { i.Parties = nil }),
+		"invitation with five parties": inv(func(i *Invitation) { i.Parties = make([]Party, 5) }),
+		"invitation without a name":    inv(func(i *Invitation) { i.Parties = []Party{{"", "a", "b"}} }),
+		"invitation with a line break": inv(func(i *Invitation) { i.Errand = "a\nb" }),
+		"invitation with turned text":  inv(func(i *Invitation) { i.Parties = []Party{{"a\u202eb", "a", "b"}} }),
+		"invitation that is not UTF-8": inv(func(i *Invitation) { i.Errand = "a\xff" }),
+		"health with a turned key grade": func() validator {
+			h := *base["health"].(*Health)
+			h.KeyGrade = "\u202e"
+			return &h
+		}(),
 		"invitation with a long errand":    inv(func(i *Invitation) { i.Errand = strings.Repeat("x", MaxText+1) }),
 		"invitation that lives too long":   inv(func(i *Invitation) { i.Expires = i.Issued + 120_001 }),
 		"invitation that ends before":      inv(func(i *Invitation) { i.Expires = i.Issued }),
@@ -396,5 +402,31 @@ func TestNothingSecretInLogs(t *testing.T) {
 	l.Info(fmt.Sprintf("%v %s %+v", Secret(planted), Secret(planted), ICEServer{Credential: planted}))
 	if strings.Contains(b.String(), planted) {
 		t.Errorf("log shows it: %s", b.String())
+	}
+}
+
+// What Printable leaves of any text goes into a message, and of a good one it leaves everything.
+func TestPrintable(t *testing.T) {
+	for r := range rune(0xe0100) {
+		s := "a" + string(r) + "b"
+		got := Printable(s)
+		if err := checkText("text", got, true); err != nil {
+			t.Fatalf("%U: %v", r, err)
+		}
+		if checkText("text", s, true) == nil && got != s && r != 0xfffd && (r < 0xd800 || r > 0xdfff) { // no characters: string makes U+FFFD of them
+			t.Fatalf("%U was taken out", r)
+		}
+	}
+	for _, test := range []struct{ name, text, want string }{
+		{"empty", "", ""},
+		{"a camera", "HD Webcam C615", "HD Webcam C615"},
+		{"not UTF-8", "Webcam\xff\xfe 2", "Webcam 2"},
+		{"a name cut by its driver", "Kamera Gr\xc3", "Kamera Gr"},
+		{"too long", strings.Repeat("ø", 200), strings.Repeat("ø", 128)},
+		{"too long by one byte", "a" + strings.Repeat("ø", 128), "a" + strings.Repeat("ø", 127)},
+	} {
+		if got := Printable(test.text); got != test.want {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
 	}
 }

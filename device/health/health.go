@@ -191,7 +191,7 @@ func (m *Monitor) Health() *protocol.Health {
 		if d.Kind == "" {
 			d.Kind = "none"
 		}
-		d.Name = printable(d.Name)
+		d.Name = protocol.Printable(d.Name) // drivers say anything
 	}
 	for _, c := range m.conditions() {
 		if len(h.Conditions) < 64 {
@@ -199,22 +199,6 @@ func (m *Monitor) Health() *protocol.Health {
 		}
 	}
 	return h
-}
-
-// printable makes a device's own name fit for a message: drivers say anything.
-func printable(s string) string {
-	clean := make([]rune, 0, len(s))
-	bytes := 0
-	for _, r := range s {
-		if r < 0x20 || r == 0x7f || r == 0xfffd || (r >= 0x202a && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069) {
-			continue
-		}
-		if bytes += len(string(r)); bytes > protocol.MaxText {
-			break
-		}
-		clean = append(clean, r)
-	}
-	return string(clean)
 }
 
 // Run looks and publishes until ctx ends and returns nil.

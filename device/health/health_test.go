@@ -101,7 +101,7 @@ func TestPublishes(t *testing.T) {
 		f.Set("other")
 		f.Set("link")
 		f.mu.Lock()
-		f.devices.Camera = protocol.DeviceState{Kind: "v4l2", Name: "Cam\x00era\n" + strings.Repeat("ø", 200)}
+		f.devices.Camera = protocol.DeviceState{Kind: "v4l2", Name: "Cam\x00era\u200b\n\xff" + strings.Repeat("ø", 200)}
 		f.checks = []protocol.Code{protocol.TimeOff}
 		f.mu.Unlock()
 		<-time.After(InventoryEvery + time.Second)
