@@ -138,9 +138,9 @@ func repeat(z size, f func() (measured, error)) (m measured, err error) {
 	return m, fmt.Errorf("%s: the machine has no time for this call: %s", z, m)
 }
 
-// did says whether the call was of size z from the terminal to the browser, and more than a thumbnail back.
+// did says whether the call was of size z both ways.
 func (m measured) did(z size) bool {
-	return m.FPSIn >= 0.9*float64(z.fps) && m.Width == z.width && m.FPSOut >= 0.8*float64(z.fps)
+	return m.FPSIn >= 0.9*float64(z.fps) && m.Width == z.width && m.FPSOut >= 0.8*float64(z.fps) && m.WidthOut == z.width
 }
 
 func (m measured) String() string {

@@ -122,7 +122,7 @@ const watchedPage = `(() => {
 	};
 	window.benchLimit = async bitrate => {
 		for (const sender of peers.at(-1).getSenders()) if (sender.track && sender.track.kind === "video") {
-			const p = sender.getParameters(); p.encodings[0].maxBitrate = bitrate; await sender.setParameters(p);
+			const p = sender.getParameters(); p.encodings[0].maxBitrate = bitrate; p.degradationPreference = "maintain-resolution"; await sender.setParameters(p);
 		}
 	};
 	window.benchEnd = async () => {
