@@ -67,7 +67,7 @@ func TestCall(t *testing.T) {
 	if err := guest.SetCamera(t.Context(), control.CameraControl{Device: "/dev/video0", ID: VividHorizontal, Value: VividMovesLeftFast}); err != nil {
 		t.Fatal(err)
 	}
-	startAgent(t, guest, clinic)
+	agent := startAgent(t, guest, clinic)
 	noCapture(t, guest, "before the call")
 	quiet, err := guest.Speak(t.Context(), Beeps(TerminalTone, 300))
 	if err != nil {
@@ -77,6 +77,7 @@ func TestCall(t *testing.T) {
 	browser := NewBrowser(t, guest.Net)
 	signIn(t, clinic, browser)
 	screenshot(t, guest, browser, "page-1-homes.png")
+	logMemory(t, guest, agent, "at rest")
 	press(t, browser, "Ring")
 	guest.Log("rung")
 	if err := browser.WaitFor(20*time.Second, status("Ringing")); err != nil {
@@ -98,6 +99,7 @@ func TestCall(t *testing.T) {
 	screenshot(t, guest, browser, "page-3-call.png")
 
 	measureCall(t, guest, browser, caller)
+	logMemory(t, guest, agent, "in the call")
 	seeCallerMove(t, guest, caller)
 	stats, err := browser.Stats()
 	if err != nil {
@@ -128,8 +130,8 @@ func TestCall(t *testing.T) {
 	readRecord(t, guest, browser)
 }
 
-// startAgent sets the terminal up by a voucher and waits until it says that it is ready. Its log is kept.
-func startAgent(t *testing.T, guest *Guest, clinic *Clinic) {
+// startAgent sets the terminal up by a voucher, waits until it says that it is ready, and returns its process id. Its log is kept.
+func startAgent(t *testing.T, guest *Guest, clinic *Clinic) int {
 	t.Helper()
 	voucher, err := clinic.Voucher(t.Context())
 	if err != nil {
@@ -172,6 +174,23 @@ func startAgent(t *testing.T, guest *Guest, clinic *Clinic) {
 		t.Fatal(err)
 	}
 	guest.Log("terminal ready")
+	return pid
+}
+
+// logMemory puts into the timeline what memory a process has: figures for people, not asserted.
+func logMemory(t *testing.T, guest *Guest, pid int, when string) {
+	t.Helper()
+	status, err := guest.ReadFile(t.Context(), fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var figures []string
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "VmHWM") || strings.HasPrefix(line, "VmRSS") || strings.HasPrefix(line, "Rss") {
+			figures = append(figures, strings.Join(strings.Fields(line), " "))
+		}
+	}
+	guest.Log("the agent's memory %s: %s", when, strings.Join(figures, ", "))
 }
 
 // keepAgentLog keeps the log, in which nothing may be an error: an error is what a person has to act on.
