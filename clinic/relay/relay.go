@@ -82,6 +82,7 @@ const (
 	maxConnections        = 4000
 	maxPerAddress         = maxConnections / 4 // of one IPv4 address or IPv6 /64: to say something now and then needs no credentials
 	greeting              = 15 * time.Second   // in which a new connection has to say something
+	readPause             = time.Second        // after a socket could not be read
 	idle                  = 11 * time.Minute   // beyond the life of an allocation that is not refreshed
 )
 
@@ -133,7 +134,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 	for _, p := range r.config.Packets {
 		server.PacketConnConfigs = append(server.PacketConnConfigs, turn.PacketConnConfig{
-			PacketConn: p, RelayAddressGenerator: ports, PermissionHandler: r.permit,
+			PacketConn: steady{p, r.log}, RelayAddressGenerator: ports, PermissionHandler: r.permit,
 		})
 	}
 	for _, l := range r.config.Listeners {

@@ -114,6 +114,23 @@ func (l *listener) closeAll() {
 	}
 }
 
+// steady is a socket whose errors pass: the TURN server would read nothing from it any more after the first, and tell nobody.
+type steady struct {
+	net.PacketConn
+	log *slog.Logger
+}
+
+func (s steady) ReadFrom(b []byte) (int, net.Addr, error) {
+	for {
+		n, from, err := s.PacketConn.ReadFrom(b)
+		if err == nil || errors.Is(err, net.ErrClosed) {
+			return n, from, err
+		}
+		s.log.Error("relay cannot read from its UDP socket; is the machine out of memory? Trying again", "error", err)
+		time.Sleep(readPause)
+	}
+}
+
 // conn is a connection that has to say something from time to time.
 type conn struct {
 	net.Conn
