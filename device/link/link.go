@@ -50,8 +50,8 @@ type Config struct {
 	KeepAlive time.Duration // whole seconds; a ping is sent when nothing came or went for so long; default 10 s
 	Silence   time.Duration // without a byte from the clinic for so long the connection is dead; default 30 s
 	Connect   time.Duration // for one attempt to come up; default 20 s
-	Resend    time.Duration // for the acknowledgement of an event; default 15 s
-	Repeat    time.Duration // presence is said again after so long, for the clinic to know the terminal is alive; default 25 s
+	Resend    time.Duration // for the acknowledgement of an event, or up to a quarter less; default 15 s
+	Repeat    time.Duration // presence is said again after so long or up to a quarter less, for the clinic to know the terminal is alive; default 25 s
 	BackoffLo time.Duration // bound of the first wait; default 2 s
 	BackoffHi time.Duration // bound of every later wait; default 60 s
 

@@ -343,9 +343,20 @@ func TestResend(t *testing.T) {
 		if fmt.Sprint(seqs) != "[1 1]" {
 			t.Errorf("events %v after 16 s", seqs)
 		}
-		pass(10 * time.Minute)
-		if n := len(r.broker.of(r.terminal.Key(), protocol.OutEvent)); n < 30 || n > 50 {
-			t.Errorf("sent %d times in ten minutes", n)
+		sent, last := 0, time.Now()
+		gaps := map[time.Duration]bool{}
+		for range 600 {
+			pass(time.Second)
+			if n := len(r.broker.of(r.terminal.Key(), protocol.OutEvent)); n > sent {
+				gaps[time.Since(last)] = true
+				sent, last = n, time.Now()
+			}
+		}
+		if sent < 40 || sent > 55 {
+			t.Errorf("sent %d times in ten minutes", sent)
+		}
+		if len(gaps) < 3 {
+			t.Errorf("terminals that began together stay together: again after %v", gaps)
 		}
 	})
 }

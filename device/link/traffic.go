@@ -9,9 +9,13 @@ import (
 )
 
 // repeatIn spreads the repetitions of many terminals.
-func (r *running) repeatIn() time.Duration {
-	return r.cfg.Repeat*3/4 + rand.N(r.cfg.Repeat/4+1)
-}
+func (r *running) repeatIn() time.Duration { return spread(r.cfg.Repeat) }
+
+// resendIn spreads what many terminals send again to a clinic that was slow to acknowledge.
+func (r *running) resendIn() time.Duration { return spread(r.cfg.Resend) }
+
+// spread returns three quarters of most or more, but not more than most.
+func spread(most time.Duration) time.Duration { return most*3/4 + rand.N(most/4+1) }
 
 func (r *running) newestHealth() []byte {
 	r.mu.Lock()
@@ -88,13 +92,13 @@ func (r *running) drive(resend *time.Timer, again bool) error {
 	seq, message, err := r.cfg.Outbox.Next(0)
 	if err != nil {
 		r.log.Error("outbox cannot be read", "error", err, "code", protocol.CodeOf(err))
-		resend.Reset(r.cfg.Resend)
+		resend.Reset(r.resendIn())
 		return nil
 	}
 	if r.sentSeq = seq; message == nil {
 		resend.Stop()
 		return nil
 	}
-	resend.Reset(r.cfg.Resend)
+	resend.Reset(r.resendIn())
 	return r.publish(protocol.OutEvent, false, message)
 }
