@@ -5,7 +5,7 @@
 //	vindu-agent config                                  print a configuration file with every key and its default
 //	vindu-agent version                                 print the version
 //
-// Every failure is one line on standard error that says what, where and what to do, and an exit status: 1 for a failure, 2 for
+// Every failure says on standard error what, where and what to do, and has an exit status: 1 for a failure, 2 for
 // wrong usage. run logs to standard error and says "ready" once the clinic is reached.
 package main
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"vindu/device/agent"
@@ -14,13 +13,8 @@ import (
 	"vindu/provisioning"
 )
 
-// gcPercent lets the heap grow by less than Go's 100 % before it is collected: most of it are pictures that stay, and the media
-// path does not allocate.
-const gcPercent = 40
-
 // run is the terminal, until ctx ends.
 func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
-	debug.SetGCPercent(gcPercent)
 	screen, err := openScreen(ctx, cfg.Devices, log)
 	if err != nil {
 		return err
