@@ -42,7 +42,6 @@ func enrol(ctx context.Context, cfg agent.Config, voucherFile string, in io.Read
 		log.Warn("what an earlier enrolment left cannot be used and is replaced", "error", err)
 	}
 	client := &provisioning.Client{Signer: id.Signer(), Now: now.Now}
-	began := time.Now()
 	grant, err := client.Enrol(ctx, voucher)
 	if err != nil {
 		return fmt.Errorf("enrol: %w", err)
@@ -50,7 +49,8 @@ func enrol(ctx context.Context, cfg agent.Config, voucherFile string, in io.Read
 	if err := id.Keep(identity.Grant(*grant)); err != nil {
 		return fmt.Errorf("enrol: keep the certificate: %w; run the same command again", err)
 	}
-	if err := now.Observe(grant.Settings.At.Time(), time.Since(began)); err != nil {
+	// As if it had come at once: only the floor of the clock is kept, and that must not be ahead.
+	if err := now.Observe(grant.Settings.At.Time(), 0); err != nil {
 		log.Warn("the clinic's time was not stored", "error", err)
 	}
 	fmt.Fprintf(out, "set up: terminal %s of %s for %s\n", id.Key().Code(), grant.Settings.Organisation, grant.Settings.Home)
