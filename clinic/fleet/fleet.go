@@ -273,7 +273,11 @@ func storable(e *protocol.Event) error {
 func (f *Fleet) refuse(key protocol.KeyHash, channel string, size int, err error, now time.Time) {
 	f.malformed.Add(1)
 	count, due := f.board.refused(key, now)
-	f.log.Warn("malformed message refused", "terminal", key, "channel", channel, "bytes", size, "error", err, "code", protocol.SignalMalformed)
+	level := slog.LevelWarn
+	if !due {
+		level = slog.LevelDebug // of them there can be as many as the terminal likes
+	}
+	f.log.Log(context.Background(), level, "malformed message refused", "count", count, "terminal", key, "channel", channel, "bytes", size, "error", err, "code", protocol.SignalMalformed)
 	if !due {
 		return
 	}
