@@ -72,12 +72,13 @@ func (w words) full(t time.Time) string { return t.In(time.Local).Format(w["time
 type failure struct {
 	Sentence string `json:"sentence"`
 	Next     string `json:"next"`
+	Kind     string `json:"kind"` // as in recentView
 }
 
 func (w words) failures() map[protocol.Code]failure {
 	m := map[protocol.Code]failure{}
 	for _, f := range protocol.Register {
-		m[f.Code] = failure{w.outcome(f.Code), f.Next}
+		m[f.Code] = failure{w.outcome(f.Code), f.Next, kindOf(f.Code)}
 	}
 	return m
 }

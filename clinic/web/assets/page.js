@@ -629,7 +629,7 @@
         this.put(this.receipt, "");
         this.root.dataset["outcome"] = "";
       } else {
-        this.root.dataset["outcome"] = s.phase === "ended" ? kindOf(s.outcome) : "";
+        this.root.dataset["outcome"] = s.phase === "ended" ? this.words.explain(s.outcome).kind : "";
         this.weak(false);
         this.homeNotes.replaceChildren();
         this.put(this.hint, "");
@@ -695,9 +695,6 @@
       if (element.dataset["optional"] !== void 0) element.hidden = text2 === "";
     }
   };
-  function kindOf(code) {
-    return code === "end.caller_hung_up" || code === "end.patient_hung_up" ? "good" : code.startsWith("proof.") || code.startsWith("authorisation.") ? "alarm" : "bad";
-  }
 
   // ts/peer.ts
   var maxQueued = 64;
@@ -1121,7 +1118,7 @@
       return text2.replace(/\{(\w+)\}/g, (_, name) => names[name] ?? "");
     }
     explain(code) {
-      return this.page.failures[code] ?? this.page.failures["unknown.unknown"] ?? { sentence: code, next: "" };
+      return this.page.failures[code] ?? this.page.failures["unknown.unknown"] ?? { sentence: code, next: "", kind: "bad" };
     }
   };
 

@@ -1,6 +1,6 @@
 // The panel of a call: pictures, the state in words, who takes part, the buttons.
 
-import { Code, Phase, State } from "./call";
+import { Phase, State } from "./call";
 import { Home } from "./events";
 import { notes } from "./lists";
 import { Words } from "./words";
@@ -66,7 +66,7 @@ export class Panel {
 			this.put(this.receipt, "");
 			this.root.dataset["outcome"] = "";
 		} else {
-			this.root.dataset["outcome"] = s.phase === "ended" ? kindOf(s.outcome) : "";
+			this.root.dataset["outcome"] = s.phase === "ended" ? this.words.explain(s.outcome).kind : "";
 			this.weak(false);
 			this.homeNotes.replaceChildren();
 			this.put(this.hint, "");
@@ -142,8 +142,4 @@ export class Panel {
 		if (element.textContent !== text) element.textContent = text;
 		if (element.dataset["optional"] !== undefined) element.hidden = text === "";
 	}
-}
-
-function kindOf(code: Code): string {
-	return code === "end.caller_hung_up" || code === "end.patient_hung_up" ? "good" : code.startsWith("proof.") || code.startsWith("authorisation.") ? "alarm" : "bad";
 }

@@ -3,6 +3,7 @@
 export interface Failure {
 	readonly sentence: string;
 	readonly next: string;
+	readonly kind: string; // good, bad, alarm
 }
 
 interface Page {
@@ -24,6 +25,6 @@ export class Words {
 	}
 
 	explain(code: string): Failure {
-		return this.page.failures[code] ?? this.page.failures["unknown.unknown"] ?? { sentence: code, next: "" };
+		return this.page.failures[code] ?? this.page.failures["unknown.unknown"] ?? { sentence: code, next: "", kind: "bad" };
 	}
 }
