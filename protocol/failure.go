@@ -95,6 +95,30 @@ const (
 	BrowserNoCamera     Code = "browser.no_camera"
 	BrowserDenied       Code = "browser.permission_denied"
 	BrowserFailed       Code = "browser.failed"
+	IdentityTPMGone     Code = "identity.tpm_gone"
+	IdentityTPMCleared  Code = "identity.tpm_cleared"
+	IdentityTPMLocked   Code = "identity.tpm_locked"
+	IdentityTwice       Code = "identity.two_connections"
+	IdentityReturned    Code = "identity.decommissioned"
+	AuthTechnician      Code = "authorisation.technician"
+	AuthButton          Code = "authorisation.button"
+	AuthOrder           Code = "authorisation.order"
+	TimeUnknown         Code = "time.unknown"
+	CaptureDark         Code = "capture.dark"
+	CaptureBright       Code = "capture.bright"
+	CaptureBlurred      Code = "capture.blurred"
+	CaptureStill        Code = "capture.still"
+	CaptureSilent       Code = "capture.silent"
+	CaptureLoud         Code = "capture.loud"
+	CaptureNoEcho       Code = "capture.loudspeaker_unheard"
+	PanelMissing        Code = "capture.no_panel"
+	IPNone              Code = "ip.no_address"
+	IPWeak              Code = "ip.weak_wifi"
+	EgressUDP           Code = "egress.udp_blocked"
+	EgressRelay         Code = "egress.relay_unreachable"
+	QualityDelay        Code = "quality.delay"
+	QualityLoss         Code = "quality.loss"
+	MediaRobot          Code = "media.test_call"
 	Unknown             Code = "unknown.unknown"
 )
 
@@ -162,6 +186,30 @@ var Register = []Failure{
 	{BrowserNoCamera, Clinician, "This computer has no camera or microphone that the browser can use.", "Connect one, or allow its use, and ring again."},
 	{BrowserDenied, Clinician, "The browser was not allowed to use camera and microphone.", "Allow it beside the address and ring again."},
 	{BrowserFailed, Clinician, "The browser could not make the call.", "Reload the page and ring again; use a current browser if this persists."},
+	{IdentityTPMGone, Technician, "The terminal's security chip does not answer; its key is in it.", "Restart the terminal; if this stays, replace it and set the new one up."},
+	{IdentityTPMCleared, Technician, "The terminal's security chip was cleared: its key is lost.", "Find out who cleared it, then set the terminal up anew with a voucher."},
+	{IdentityTPMLocked, Operator, "The terminal's security chip is locked after too many wrong attempts.", "Wait until it opens again by itself; find out who tried."},
+	{IdentityTwice, Operator, "Two terminals are connected with the same identity: one of them is a copy.", "Revoke the terminal, find both, and set one up anew."},
+	{IdentityReturned, Technician, "The terminal was taken out of use: its keys and state are destroyed.", "Return it to the clinic."},
+	{AuthTechnician, Technician, "The authorisation for this laptop is missing, expired or of another clinic.", "Get a new authorisation from the clinic's page."},
+	{AuthButton, Technician, "Nobody pressed the terminal's button in time.", "Start again and press the button when the screen asks for it."},
+	{AuthOrder, Operator, "The terminal refused an order whose signature or time does not hold.", "Treat this as a security event: find out who gave the order."},
+	{TimeUnknown, Technician, "The terminal has not learnt the time yet.", "Check that it reaches the clinic, which tells it."},
+	{CaptureDark, Technician, "The camera's picture is too dark.", "Open the shutter, turn on a light, or move the terminal."},
+	{CaptureBright, Technician, "The camera's picture is too bright.", "Turn the terminal away from the window or lamp."},
+	{CaptureBlurred, Technician, "The camera's picture is not sharp.", "Clean the lens and remove its protective film."},
+	{CaptureStill, Technician, "The camera's picture does not move.", "Move in front of the camera; if it stays still, replace it."},
+	{CaptureSilent, Technician, "The microphone hears nothing.", "Check that it is not covered or muted; replace it if this stays."},
+	{CaptureLoud, Technician, "The microphone is overdriven or the room is loud.", "Lower its gain or the noise around it."},
+	{CaptureNoEcho, Technician, "The microphone does not hear the loudspeaker.", "Turn the volume up and check both; the room may be loud."},
+	{PanelMissing, Technician, "The terminal has no panel with lamp, buttons and shutter.", "Connect the panel if this terminal should have one."},
+	{IPNone, Technician, "The terminal has no network address.", "Check the cable or the Wi-Fi's name and password."},
+	{IPWeak, Technician, "The Wi-Fi is too weak where the terminal stands.", "Move the terminal or the access point, or use a cable."},
+	{EgressUDP, Operator, "The network lets no UDP out; calls go over TLS on port 443, with more delay.", "Ask the network's owner to open UDP to the clinic."},
+	{EgressRelay, Operator, "The terminal cannot reach the clinic's relay.", "Check that port 443 to the clinic is open and the relay runs."},
+	{QualityDelay, Technician, "The way to the clinic is too slow for a conversation.", "Use a cable, or another network."},
+	{QualityLoss, Technician, "Too many packets get lost on the way to the clinic.", "Use a cable, move the terminal, or use another network."},
+	{MediaRobot, Operator, "The test call to the clinic failed.", "Look at the test call's record."},
 	{Unknown, Operator, "The call failed and the cause is not known.", "Send this call's number to the supplier."},
 }
 

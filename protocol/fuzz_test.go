@@ -43,17 +43,17 @@ func FuzzCallOut(f *testing.F) {
 func FuzzPresence(f *testing.F) { fuzzMessage[Presence](f, "presence") }
 func FuzzHealth(f *testing.F)   { fuzzMessage[Health](f, "health") }
 func FuzzAck(f *testing.F)      { fuzzMessage[Ack](f, "ack") }
-func FuzzCommand(f *testing.F)  { fuzzMessage[Command](f, "command") }
+func FuzzCommand(f *testing.F)  { fuzzMessage[Command](f, "command", "command decommission") }
 func FuzzSettings(f *testing.F) { fuzzMessage[Settings](f, "settings") }
 func FuzzEvent(f *testing.F) {
-	fuzzMessage[Event](f, "event call", "event end", "event opening", "event notice")
+	fuzzMessage[Event](f, "event call", "event end", "event opening", "event notice", "event hand-over", "event decommissioned")
 }
 
 // FuzzVerify: nothing but what this key signed is accepted, whatever the bytes.
 func FuzzVerify(f *testing.F) {
 	key := testKey(7)
 
-	for _, name := range []string{"invitation", "answer", "refusal", "end"} {
+	for _, name := range []string{"invitation", "answer", "refusal", "end", "mandate", "session", "hand-over", "decommission", "decommissioned", "clock"} {
 		b, err := Sign(messages(f)[name].(statement), key)
 		if err != nil {
 			f.Fatal(err)
@@ -61,7 +61,7 @@ func FuzzVerify(f *testing.F) {
 		f.Add(b)
 	}
 	payloads := func() (p [][]byte) {
-		for _, name := range []string{"invitation", "answer", "refusal", "end"} {
+		for _, name := range []string{"invitation", "answer", "refusal", "end", "mandate", "session", "hand-over", "decommission", "decommissioned", "clock"} {
 			b, err := Encode(messages(f)[name])
 			if err != nil {
 				f.Fatal(err)
@@ -71,7 +71,7 @@ func FuzzVerify(f *testing.F) {
 		return p
 	}()
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, s := range []statement{new(Invitation), new(Answer), new(End)} {
+		for _, s := range []statement{new(Invitation), new(Answer), new(End), new(Mandate), new(Session), new(HandOver), new(Decommission), new(Decommissioned), new(Clock)} {
 			if Verify(b, &key.PublicKey, s) != nil {
 				continue
 			}

@@ -244,10 +244,12 @@ func (h *Health) valid() error {
 
 // Kinds of events.
 const (
-	EventCall    = "call"    // CallRecord
-	EventEnd     = "end"     // EndReceipt
-	EventOpening = "opening" // Opening: the ledger of camera and microphone
-	EventNotice  = "notice"  // Notice: something happened that somebody should know
+	EventCall     = "call"           // CallRecord
+	EventEnd      = "end"            // EndReceipt
+	EventOpening  = "opening"        // Opening: the ledger of camera and microphone
+	EventNotice   = "notice"         // Notice: something happened that somebody should know
+	EventHandOver = "hand-over"      // HandOverEvent
+	EventReceipt  = "decommissioned" // ReceiptEvent
 )
 
 // Event is one entry of a terminal's outbox, on OutEvent. Epoch and Seq identify it: a clinic that has committed (Epoch,
@@ -272,7 +274,7 @@ func (e *Event) valid() error {
 	return err
 }
 
-// Open decodes the event's body: *CallRecord, *EndReceipt, *Opening or *Notice.
+// Open decodes the event's body: *CallRecord, *EndReceipt, *Opening, *Notice, *HandOverEvent or *ReceiptEvent.
 func (e *Event) Open() (any, error) {
 	var m validator
 	switch e.Kind {
@@ -284,6 +286,10 @@ func (e *Event) Open() (any, error) {
 		m = new(Opening)
 	case EventNotice:
 		m = new(Notice)
+	case EventHandOver:
+		m = new(HandOverEvent)
+	case EventReceipt:
+		m = new(ReceiptEvent)
 	default:
 		return nil, malformed("unknown kind of event")
 	}
@@ -309,18 +315,29 @@ func (a *Ack) valid() error {
 
 // Kinds of commands.
 const (
-	CommandReport = "report" // publish health now
-	CommandRenew  = "renew"  // renew the certificate now
+	CommandReport       = "report"       // publish health now
+	CommandRenew        = "renew"        // renew the certificate now
+	CommandDecommission = "decommission" // destroy keys and state; Order is a signed Decommission
 )
 
-// Command asks a terminal to do something harmless, on InCommand. Anything that is not harmless travels signed.
+// Command asks a terminal to do something, on InCommand. Anything that is not harmless carries a signed order.
 type Command struct {
 	Version uint   `cbor:"1,keyasint"`
 	Kind    string `cbor:"2,keyasint"`
+	Order   []byte `cbor:"3,keyasint,omitempty"`
 }
 
 func (c *Command) valid() error {
-	if c.Kind != CommandReport && c.Kind != CommandRenew {
+	switch c.Kind {
+	case CommandReport, CommandRenew:
+		if len(c.Order) != 0 {
+			return malformed("command carries an order that it does not need")
+		}
+	case CommandDecommission:
+		if err := checkStatement(c.Order); err != nil {
+			return err
+		}
+	default:
 		return malformed("unknown command")
 	}
 	return checkVersion(c.Version)

@@ -62,6 +62,8 @@ func messages(t testing.TB) map[string]validator {
 		LocalPath: "host", RemotePath: "prflx", Camera: "v4l2", Sound: "alsa", Quality: Quality{RTT: 3, FramesSent: 900},
 		CameraOpen: 1_800_000_000_500, CameraClosed: 1_800_000_061_500,
 	}
+	handOver := &HandOver{Version: 1, ID: fill[Nonce](8), Terminal: hash, Organisation: "Kommunen", Home: "Home 17", Technician: Party{"Bo Dahl", "technician", "Kommunen"}, Software: "1.0",
+		KeyGrade: "hardware", Checks: []Check{{"camera.brightness", CheckPassed, "41 %", ""}, {"network.udp", CheckFailed, "", EgressUDP}}, At: 1_800_000_000_000}
 	return map[string]validator{
 		"invitation": &Invitation{Version: 1, Call: call, Terminal: hash, Caller: fill[Fingerprint](1), Offer: HashOf("v=0"), Parties: []Party{{"Åse Bø", "nurse", "Kommunen"}}, Errand: "Medisin", Issued: 1_800_000_000_000, Expires: 1_800_000_060_000, Nonce: fill[Nonce](3)},
 		"answer":     &Answer{Version: 1, Call: call, Terminal: hash, Invitation: fill[Hash](5), Key: fill[Fingerprint](2), Answer: HashOf("v=0"), Decision: Ringing, Software: "1.0", At: 1_800_000_000_004},
@@ -78,15 +80,24 @@ func messages(t testing.TB) map[string]validator {
 		"presence":           &Presence{Version: 1, Online: true, Session: fill[Nonce](4), Since: 1_800_000_000_000, Software: "1.0"},
 		"health": &Health{Version: 1, At: 1_800_000_000_000, Uptime: 60, Software: "1.0", KeyGrade: "file", Camera: DeviceState{"v4l2", "vivid"}, Microphone: DeviceState{"none", ""},
 			Speaker: DeviceState{"alsa", "HDA"}, Screen: DeviceState{"drm", "card0"}, Conditions: []Condition{{CaptureNoMicrophone, 1_800_000_000_000}}},
-		"event call":    event(EventCall, record),
-		"event end":     event(EventEnd, &EndReceipt{Version: 1, Call: call, End: []byte{0xd2}}),
-		"event opening": event(EventOpening, &Opening{Version: 1, Device: "camera", Open: true, Call: call, At: 1_800_000_000_500}),
-		"event notice":  event(EventNotice, &Notice{Version: 1, Code: AuthReplayed, Call: call, At: 1_800_000_000_500}),
-		"call record":   record,
-		"ack":           &Ack{Version: 1, Epoch: fill[Nonce](0xe0), Seq: 9},
-		"command":       &Command{Version: 1, Kind: CommandReport},
-		"voucher":       &Voucher{Version: 1, ID: fill[Nonce](6), Secret: bytes.Repeat([]byte{7}, 32), Address: "clinic.example:443", ServerName: "terminals.clinic.example", Root: []byte{0x30, 0}, Expires: 1_800_000_000_000},
-		"settings":      &Settings{Version: 1, Organisation: "Kommunen", Home: "Home 17", Authorities: [][]byte{{0x30, 0}}, At: 1_800_000_000_000},
+		"event call":           event(EventCall, record),
+		"event end":            event(EventEnd, &EndReceipt{Version: 1, Call: call, End: []byte{0xd2}}),
+		"event opening":        event(EventOpening, &Opening{Version: 1, Device: "camera", Open: true, Call: call, At: 1_800_000_000_500}),
+		"event notice":         event(EventNotice, &Notice{Version: 1, Code: AuthReplayed, Call: call, At: 1_800_000_000_500}),
+		"call record":          record,
+		"ack":                  &Ack{Version: 1, Epoch: fill[Nonce](0xe0), Seq: 9},
+		"command":              &Command{Version: 1, Kind: CommandReport},
+		"command decommission": &Command{Version: 1, Kind: CommandDecommission, Order: []byte{0xd2, 0x84}},
+		"mandate":              &Mandate{Version: 1, ID: fill[Nonce](8), Person: Party{"Bo Dahl", "technician", "Kommunen"}, Key: []byte{0x30, 0}, From: 1_800_000_000_000, To: 1_800_086_400_000},
+		"session":              &Session{Version: 1, Transcript: fill[Hash](5), Terminal: hash, By: SideTechnician, At: 1_800_000_000_000},
+		"hand-over":            handOver,
+		"event hand-over":      event(EventHandOver, &HandOverEvent{Version: 1, Terminal: []byte{0xd2}, Technician: []byte{0xd2, 1}, Authorisation: []byte{0xd2, 2}}),
+		"decommission":         &Decommission{Version: 1, Terminal: hash, Nonce: fill[Nonce](9), Issued: 1_800_000_000_000, Expires: 1_800_086_400_000},
+		"decommissioned":       &Decommissioned{Version: 1, Terminal: hash, Order: fill[Hash](5), KeyGrade: "file", At: 1_800_000_000_000},
+		"event decommissioned": event(EventReceipt, &ReceiptEvent{Version: 1, Receipt: []byte{0xd2}}),
+		"clock":                &Clock{Version: 1, Nonce: fill[Nonce](3), At: 1_800_000_000_000},
+		"voucher":              &Voucher{Version: 1, ID: fill[Nonce](6), Secret: bytes.Repeat([]byte{7}, 32), Address: "clinic.example:443", ServerName: "terminals.clinic.example", Root: []byte{0x30, 0}, Expires: 1_800_000_000_000},
+		"settings":             &Settings{Version: 1, Organisation: "Kommunen", Home: "Home 17", Authorities: [][]byte{{0x30, 0}}, At: 1_800_000_000_000},
 	}
 }
 
