@@ -64,13 +64,14 @@ type Clock struct {
 	built time.Time
 	log   *slog.Logger
 
-	mu     sync.Mutex
-	floor  time.Time // at anchor
-	anchor time.Time // system time with monotonic reading, as are heard and steady
-	saved  time.Time
-	told   time.Time // the clinic's time at heard; zero if it was not heard yet
-	heard  time.Time
-	steady time.Time // since then, all that the clinic told agrees
+	keeping sync.Mutex // held across Observe; the storage may take its time, and Now must not wait for it
+	mu      sync.Mutex
+	floor   time.Time // at anchor
+	anchor  time.Time // system time with monotonic reading, as are heard and steady
+	saved   time.Time
+	told    time.Time // the clinic's time at heard; zero if it was not heard yet
+	heard   time.Time
+	steady  time.Time // since then, all that the clinic told agrees
 }
 
 // New returns a clock whose floor is the later of built and what the state folder has. A file that cannot be read is
@@ -144,11 +145,28 @@ func (c *Clock) trusted(now time.Time) bool {
 // that took roundTrip. It returns an error wrapping ErrImplausible, or one about storing the floor, which holds until the next
 // start nevertheless.
 func (c *Clock) Observe(clinic time.Time, roundTrip time.Duration) error {
+	c.keeping.Lock()
+	defer c.keeping.Unlock()
+	floor, err := c.observe(clinic, roundTrip)
+	if err != nil || floor.IsZero() {
+		return err
+	}
+	if err := c.dir.Write(fileName, strconv.AppendInt(nil, floor.UnixMilli(), 10)); err != nil {
+		return fmt.Errorf("keep last seen time: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.saved = floor
+	return nil
+}
+
+// observe is Observe without the storage: it returns the floor if that is worth a write.
+func (c *Clock) observe(clinic time.Time, roundTrip time.Duration) (time.Time, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
 	if ahead := clinic.Sub(c.floorAt(now)); ahead > maxAhead {
-		return fmt.Errorf("the clinic's clock is %v ahead: %w", ahead.Round(time.Hour), ErrImplausible)
+		return time.Time{}, fmt.Errorf("the clinic's clock is %v ahead: %w", ahead.Round(time.Hour), ErrImplausible)
 	}
 	// What the clinic wrote is between 0 and roundTrip old; the middle halves the error.
 	told := clinic.UTC().Add(roundTrip / 2)
@@ -161,19 +179,15 @@ func (c *Clock) Observe(clinic time.Time, roundTrip time.Duration) error {
 		c.log.Warn("system clock compared with the clinic's", "off", off, "offset", c.offset(now).Round(time.Millisecond))
 	}
 	if !c.trusted(now) && c.offset(now) > Tolerance {
-		return nil
+		return time.Time{}, nil
 	}
 	if told.After(c.floorAt(now)) {
 		c.floor, c.anchor = told, now
 	}
 	if told.Sub(c.saved) < saveEvery {
-		return nil
+		return time.Time{}, nil
 	}
-	if err := c.dir.Write(fileName, strconv.AppendInt(nil, told.UnixMilli(), 10)); err != nil {
-		return fmt.Errorf("keep last seen time: %w", err)
-	}
-	c.saved = told
-	return nil
+	return told, nil
 }
 
 // Offset returns how far the clinic's clock is ahead of the system's, and false if the clinic was not heard yet.

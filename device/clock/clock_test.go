@@ -230,3 +230,41 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// slowDisk lets a write wait.
+type slowDisk struct {
+	*statetest.Disk
+	began, goOn chan struct{}
+}
+
+func (d slowDisk) Create(path string) (state.File, error) {
+	close(d.began)
+	<-d.goOn
+	return d.Disk.Create(path)
+}
+
+// Who asks for the time does not wait for the storage: a call may be ringing.
+func TestNowDoesNotWaitForTheDisk(t *testing.T) {
+	disk := slowDisk{statetest.New(), make(chan struct{}), make(chan struct{})}
+	dir, err := state.OpenOn(disk, "/state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := New(dir, time.Now().Add(-time.Hour), quiet)
+	observed := make(chan error, 1)
+	go func() { observed <- clock.Observe(time.Now(), 0) }()
+	select {
+	case <-disk.began:
+	case err := <-observed:
+		t.Fatalf("nothing was written: %v", err)
+	}
+	if clock.mu.TryLock() {
+		clock.mu.Unlock()
+	} else {
+		t.Error("Now waits for the disk")
+	}
+	close(disk.goOn)
+	if err := <-observed; err != nil {
+		t.Error(err)
+	}
+}
