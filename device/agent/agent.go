@@ -54,6 +54,8 @@ type Parts struct {
 	// Media makes the media of calls; id verifies connections to the clinic's relay.
 	Media func(id *identity.Identity) call.Media
 	Bell  call.Bell // nil: silent
+	// Keys opens the terminal's key. nil: in a file.
+	Keys identity.Keys
 	// Clinic renews certificates.
 	Clinic func(signer crypto.Signer, now func() time.Time) identity.Clinic
 	// Services run beside the agent as long as it does. If one returns before its context ends, the agent ends.
@@ -90,6 +92,9 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Agent, error) {
 		return nil, fmt.Errorf("quiet hours: %w", err)
 	}
 	a := &Agent{cfg: cfg, parts: parts, log: log, started: time.Now(), now: time.Now}
+	if parts.Keys == nil {
+		a.parts.Keys = identity.FileKeys{Log: log}
+	}
 	a.policy = policy.Policy{
 		Screen: parts.HasScreen, Ring: time.Duration(cfg.Call.Ring), SeeFirst: time.Duration(cfg.Call.SeeFirst),
 		Longest: time.Duration(cfg.Call.Longest), Quiet: quiet,
@@ -164,7 +169,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // run waits until the terminal is set up, and then is one.
 func (a *Agent) run(ctx context.Context) error {
 	for {
-		h, err := openHome(a.cfg.State, a.log)
+		h, err := openHome(a.cfg.State, a.parts.Keys, a.log)
 		if err != nil {
 			return err
 		}
@@ -221,13 +226,13 @@ type home struct {
 	problem error // with the identity
 }
 
-func openHome(path string, log *slog.Logger) (*home, error) {
+func openHome(path string, in identity.Keys, log *slog.Logger) (*home, error) {
 	dir, err := state.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	h := &home{dir: dir, clock: clock.New(dir, clock.Built(), log)}
-	keys, err := identity.FileKeystore(dir)
+	keys, err := in.Open(dir)
 	if err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}

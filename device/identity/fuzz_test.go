@@ -41,18 +41,22 @@ func FuzzGrant(f *testing.F) {
 
 // FuzzKey: whatever is in the file, parsing it does not panic, and a key that is accepted can be written.
 func FuzzKey(f *testing.F) {
-	sound, err := os.ReadFile("testdata/key.pem")
-	if err != nil {
-		f.Fatal(err)
+	traits := []Trait{{"device-tree serial", "1000000012345678"}}
+	for _, name := range []string{"testdata/key.pem", "testdata/sealed.pem"} {
+		sound, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if _, _, err := parseKey(sound, traits); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(sound)
+		f.Add(sound[:len(sound)/2])
 	}
-	if _, err := parseKey(sound); err != nil {
-		f.Fatal(err)
-	}
-	f.Add(sound)
-	f.Add(sound[:len(sound)/2])
 	f.Add(pem.EncodeToMemory(&pem.Block{Type: keyBlock}))
+	f.Add(pem.EncodeToMemory(&pem.Block{Type: sealBlock, Bytes: []byte{0xa0}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		key, err := parseKey(b)
+		key, _, err := parseKey(b, traits)
 		if err != nil {
 			return
 		}

@@ -1,7 +1,8 @@
 // Package identity is who the terminal is: its key pair, the certificate that its clinic gave it, and what it pinned
 // when it was set up.
 //
-//	identity/key.pem    the private key (file keystore; a TPM keeps it instead)
+//	identity/key.pem    the private key, sealed (FileKeys)
+//	identity/tpm.pem    or where in a TPM it is (package tpm)
 //	identity/clinic.pem everything from enrolment, in one file so that it is replaced as one: a block VINDU CLINIC
 //	                    (CBOR: version, address, server name, settings), then the terminal's certificate, those of issuing
 //	                    authorities, and last the clinic's root
@@ -144,8 +145,11 @@ func (i *Identity) Settings() *protocol.Settings {
 	return nil
 }
 
-// Condition returns the code of what is wrong with the identity now, or "".
+// Condition returns the code of what is wrong with the identity now, or "". It asks the keystore, which may take seconds.
 func (i *Identity) Condition() protocol.Code {
+	if code := i.keys.Condition(); code != "" {
+		return code
+	}
 	c := i.Certificate()
 	switch {
 	case c == nil:

@@ -99,8 +99,9 @@ type opaque struct{ crypto.Signer }
 
 type opaqueKeystore struct{ signer crypto.Signer }
 
-func (k opaqueKeystore) Signer() crypto.Signer { return opaque{k.signer} }
-func (opaqueKeystore) Grade() string           { return identity.GradeHardware }
+func (k opaqueKeystore) Signer() crypto.Signer  { return opaque{k.signer} }
+func (opaqueKeystore) Grade() string            { return identity.GradeHardware }
+func (opaqueKeystore) Condition() protocol.Code { return "" }
 
 func TestOpaqueKey(t *testing.T) {
 	clinic := identitytest.New(t, time.Now)

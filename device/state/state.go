@@ -15,6 +15,7 @@
 package state
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -151,6 +152,34 @@ func (d *Dir) Remove(name string) error {
 	return coded("sync", filepath.Dir(d.at(name)), d.disk.SyncDir(filepath.Dir(d.at(name))))
 }
 
+// Has tells whether there is a file, or something in its place that cannot be read.
+func (d *Dir) Has(name string) bool {
+	_, err := d.Read(name, 0)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// Wipe overwrites a file, and what a cut Write may have left beside it, by random bytes and deletes both; it is no error if there
+// are none. Flash memory and journals may still keep older copies.
+func (d *Dir) Wipe(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	for _, path := range [...]string{d.at(name) + tempSuffix, d.at(name)} {
+		err := d.disk.Scrub(path)
+		if err == nil {
+			err = d.disk.Remove(path)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return coded("wipe", path, err)
+		}
+	}
+	folder := filepath.Dir(d.at(name))
+	if err := d.disk.SyncDir(folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return coded("sync", folder, err)
+	}
+	return nil
+}
+
 // coded says what failed on which file and which condition that is.
 func coded(op, path string, err error) error {
 	switch {
@@ -173,6 +202,7 @@ type Disk interface {
 	Read(path string, limit int64) ([]byte, error) // must return an error wrapping ErrTooLarge if the file is longer
 	Rename(from, to string) error
 	Remove(path string) error
+	Scrub(path string) error // overwrites the content in place by as many random bytes, and syncs it
 	SyncDir(path string) error
 }
 
@@ -220,6 +250,22 @@ func (system) Read(path string, limit int64) ([]byte, error) {
 func (system) Rename(from, to string) error { return os.Rename(from, to) }
 
 func (system) Remove(path string) error { return os.Remove(path) }
+
+func (system) Scrub(path string) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if _, err := io.CopyN(f, rand.Reader, info.Size()); err != nil {
+		return err
+	}
+	return f.Sync()
+}
 
 func (system) SyncDir(path string) error {
 	f, err := os.Open(path)

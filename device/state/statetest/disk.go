@@ -7,6 +7,7 @@ package statetest
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -67,7 +68,7 @@ func (d *Disk) Steps() int {
 	return d.steps
 }
 
-// Fail makes every operation of a kind ("create", "write", "sync", "rename", "syncdir", "mkdir", "remove", "read") fail with err; nil
+// Fail makes every operation of a kind ("create", "write", "sync", "rename", "syncdir", "mkdir", "remove", "scrub", "read") fail with err; nil
 // makes it work again.
 func (d *Disk) Fail(kind string, err error) {
 	d.mu.Lock()
@@ -200,6 +201,22 @@ func (d *Disk) Remove(name string) error {
 		return err
 	}
 	delete(d.names, name)
+	return nil
+}
+
+// Scrub is of state.Disk.
+func (d *Disk) Scrub(name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	node := d.names[name]
+	if node == nil || node.dir {
+		return &fs.PathError{Op: "scrub", Path: name, Err: fs.ErrNotExist}
+	}
+	if err := d.step("scrub", name); err != nil {
+		return err
+	}
+	_, _ = rand.Read(node.content) // never fails
+	node.synced = bytes.Clone(node.content)
 	return nil
 }
 
