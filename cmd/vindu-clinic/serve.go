@@ -274,10 +274,8 @@ func serveHTTP(ctx context.Context, handler http.Handler, l net.Listener, config
 	} else {
 		err = h.Serve(l)
 	}
-	if errors.Is(err, net.ErrClosed) { // the front door stopped first
-		<-ctx.Done()
-	}
-	if !stop() {
+	// If the front door stopped first, ctx has ended or is about to. To wait for ctx and then ask stop would be a race with the start of the function.
+	if errors.Is(err, net.ErrClosed) || !stop() {
 		return <-stopped
 	}
 	return fmt.Errorf("serve %s: %w", l.Addr(), err)

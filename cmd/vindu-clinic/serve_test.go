@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,6 +52,72 @@ func servePipes(t *testing.T, handler http.HandlerFunc, request func(net.Conn)) 
 		near.Close()
 		synctest.Wait()
 	})
+}
+
+// When the clinic stops, the front door may close its listeners before a server on them has heard of it: that is no failure.
+func TestFrontDoorStopsFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := &lateContext{Context: context.Background(), done: make(chan struct{})}
+		l := &once{pipes: pipes{make(chan net.Conn), make(chan struct{})}}
+		done := make(chan error, 1)
+		go func() { done <- serveHTTP(ctx, http.NotFoundHandler(), l, nil, slog.New(slog.DiscardHandler)) }()
+		synctest.Wait()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		close(ctx.done)
+		synctest.Wait()
+		ctx.tell()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// lateContext ends, and only later tells those who asked to be told.
+type lateContext struct {
+	context.Context
+	done chan struct{}
+	mu   sync.Mutex
+	told []func()
+}
+
+func (l *lateContext) Done() <-chan struct{} { return l.done }
+
+func (l *lateContext) Err() error {
+	select {
+	case <-l.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+// AfterFunc is what package context asks for before it starts a goroutine of its own.
+func (l *lateContext) AfterFunc(f func()) func() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.told = append(l.told, f)
+	return func() bool { return true }
+}
+
+func (l *lateContext) tell() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.told {
+		f()
+	}
+}
+
+// once may be closed again.
+type once struct {
+	pipes
+	closing sync.Once
+}
+
+func (o *once) Close() error {
+	o.closing.Do(func() { close(o.closed) })
+	return nil
 }
 
 // A peer that asks and does not read what comes must not hold a handler for ever.
