@@ -114,6 +114,7 @@ const (
 	PanelMissing        Code = "capture.no_panel"
 	IPNone              Code = "ip.no_address"
 	IPWeak              Code = "ip.weak_wifi"
+	IPWired             Code = "ip.wired"
 	EgressUDP           Code = "egress.udp_blocked"
 	EgressRelay         Code = "egress.relay_unreachable"
 	QualityDelay        Code = "quality.delay"
@@ -205,6 +206,7 @@ var Register = []Failure{
 	{PanelMissing, Technician, "The terminal has no panel with lamp, buttons and shutter.", "Connect the panel if this terminal should have one."},
 	{IPNone, Technician, "The terminal has no network address.", "Check the cable or the Wi-Fi's name and password."},
 	{IPWeak, Technician, "The Wi-Fi is too weak where the terminal stands.", "Move the terminal or the access point, or use a cable."},
+	{IPWired, Nobody, "The terminal is connected by cable.", ""},
 	{EgressUDP, Operator, "The network lets no UDP out; calls go over TLS on port 443, with more delay.", "Ask the network's owner to open UDP to the clinic."},
 	{EgressRelay, Operator, "The terminal cannot reach the clinic's relay.", "Check that port 443 to the clinic is open and the relay runs."},
 	{QualityDelay, Technician, "The way to the clinic is too slow for a conversation.", "Use a cable, or another network."},

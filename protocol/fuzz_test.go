@@ -40,13 +40,16 @@ func FuzzCallIn(f *testing.F) {
 func FuzzCallOut(f *testing.F) {
 	fuzzMessage[CallOut](f, "call-out answer", "call-out candidate", "call-out end", "call-out refusal")
 }
-func FuzzPresence(f *testing.F) { fuzzMessage[Presence](f, "presence") }
-func FuzzHealth(f *testing.F)   { fuzzMessage[Health](f, "health") }
-func FuzzAck(f *testing.F)      { fuzzMessage[Ack](f, "ack") }
-func FuzzCommand(f *testing.F)  { fuzzMessage[Command](f, "command", "command decommission") }
-func FuzzSettings(f *testing.F) { fuzzMessage[Settings](f, "settings") }
+func FuzzPresence(f *testing.F)        { fuzzMessage[Presence](f, "presence") }
+func FuzzHealth(f *testing.F)          { fuzzMessage[Health](f, "health") }
+func FuzzAck(f *testing.F)             { fuzzMessage[Ack](f, "ack") }
+func FuzzCommand(f *testing.F)         { fuzzMessage[Command](f, "command", "command decommission") }
+func FuzzTestCall(f *testing.F)        { fuzzMessage[TestCall](f, "test call") }
+func FuzzTestCallRequest(f *testing.F) { fuzzMessage[TestCallRequest](f, "test call request") }
+func FuzzRelayServers(f *testing.F)    { fuzzMessage[RelayServers](f, "relay servers") }
+func FuzzSettings(f *testing.F)        { fuzzMessage[Settings](f, "settings") }
 func FuzzEvent(f *testing.F) {
-	fuzzMessage[Event](f, "event call", "event end", "event opening", "event notice", "event hand-over", "event decommissioned")
+	fuzzMessage[Event](f, "event call", "event end", "event opening", "event check", "event notice", "event hand-over", "event decommissioned")
 }
 
 // FuzzVerify: nothing but what this key signed is accepted, whatever the bytes.

@@ -115,10 +115,14 @@ func (i *Invite) valid() error {
 	if i.Offer == "" || len(i.Offer) > MaxSDP {
 		return malformed("offer has %d bytes", len(i.Offer))
 	}
-	if len(i.ICE) > 8 {
-		return malformed("%d ICE servers, at most 8", len(i.ICE))
+	return checkServers(i.ICE)
+}
+
+func checkServers(servers []ICEServer) error {
+	if len(servers) > 8 {
+		return malformed("%d ICE servers, at most 8", len(servers))
 	}
-	for _, s := range i.ICE {
+	for _, s := range servers {
 		if len(s.URLs) == 0 || len(s.URLs) > 8 || len(s.Username) > MaxText || len(s.Credential) > MaxText {
 			return malformed("ICE server out of bounds")
 		}
@@ -360,14 +364,19 @@ func (e *EndReceipt) valid() error {
 	return checkVersion(e.Version)
 }
 
-// Opening is one entry of the ledger: a camera or microphone was opened or closed.
+// Opening is one entry of the ledger: a camera or microphone was opened or closed, in a proven call or for a technician's check.
 type Opening struct {
 	Version uint   `cbor:"1,keyasint"`
 	Device  string `cbor:"2,keyasint"` // "camera" or "microphone"
 	Open    bool   `cbor:"3,keyasint"`
-	Call    CallID `cbor:"4,keyasint"`
+	Call    CallID `cbor:"4,keyasint"` // zero if it is a check's
 	At      Time   `cbor:"5,keyasint"`
+	Reason  string `cbor:"6,keyasint,omitempty"` // empty: Call; or OpeningCheck
+	Mandate []byte `cbor:"7,keyasint,omitempty"` // with OpeningCheck: the id of the technician's Mandate
 }
+
+// OpeningCheck is the reason of an opening for the acceptance check, which a technician began with a press of the terminal's button.
+const OpeningCheck = "check"
 
 func (o *Opening) valid() error {
 	if o.Device != "camera" && o.Device != "microphone" {
@@ -375,6 +384,12 @@ func (o *Opening) valid() error {
 	}
 	if o.At <= 0 {
 		return malformed("opening lacks a time")
+	}
+	switch {
+	case o.Reason == "" && len(o.Mandate) == 0:
+	case o.Reason == OpeningCheck && len(o.Mandate) == len(Nonce{}) && o.Call == (CallID{}):
+	default:
+		return malformed("opening is neither of a call nor of a technician's check")
 	}
 	return checkVersion(o.Version)
 }
