@@ -45,6 +45,16 @@ const (
 	CallEnded         = "call.ended"
 	ConnectionRefused = "connection.refused"
 	MessageRefused    = "message.refused"
+
+	VoucherWithdrawn   = "voucher.withdrawn"
+	MandateIssued      = "mandate.issued"
+	TerminalMoved      = "terminal.moved"
+	TerminalHandedOver = "terminal.handed_over"
+	DecommissionOrder  = "terminal.decommission_ordered"
+	Decommissioned     = "terminal.decommissioned"
+	StatementRefused   = "statement.refused"
+	AlarmRaised        = "alarm.raised"
+	AlarmSettled       = "alarm.settled"
 )
 
 // Entry says who did what to which subject.

@@ -180,6 +180,23 @@ func (a *Authority) SignEnd(e *protocol.End) ([]byte, error) {
 	return protocol.Sign(e, a.signing)
 }
 
+// SignMandate authorises a technician's laptop.
+func (a *Authority) SignMandate(m *protocol.Mandate) ([]byte, error) { return protocol.Sign(m, a.signing) }
+
+// SignDecommission orders a terminal to destroy its keys and state.
+func (a *Authority) SignDecommission(d *protocol.Decommission) ([]byte, error) {
+	return protocol.Sign(d, a.signing)
+}
+
+// VerifyMandate returns a mandate that this clinic has signed, whatever its time.
+func (a *Authority) VerifyMandate(signed []byte) (*protocol.Mandate, error) {
+	m := new(protocol.Mandate)
+	if err := protocol.Verify(signed, &a.signing.PublicKey, m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
 // Authorities returns the DER SubjectPublicKeyInfo of the authorisation keys, for terminals to pin.
 func (a *Authority) Authorities() [][]byte { return [][]byte{a.signingSPKI} }
 
