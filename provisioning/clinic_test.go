@@ -143,7 +143,13 @@ func (c *clinic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.life = time.Hour
 		c.certs(w, c.issue(r.TLS.PeerCertificates[0].PublicKey, r.TLS.PeerCertificates[0].Subject.CommonName), c.issuing)
 	case "GET " + protocol.PathSettings:
-		if len(r.TLS.PeerCertificates) == 0 || r.TLS.PeerCertificates[0].CheckSignatureFrom(c.issuing) != nil {
+		if user, password, ok := r.BasicAuth(); ok {
+			id, secret, err := protocol.ParseCredentials(user, protocol.Secret(password))
+			if err != nil || id != c.voucher.ID || string(secret) != string(c.voucher.Secret) || c.used == (protocol.KeyHash{}) {
+				refuse(w, http.StatusUnauthorized, protocol.IdentityVoucher)
+				return
+			}
+		} else if len(r.TLS.PeerCertificates) == 0 || r.TLS.PeerCertificates[0].CheckSignatureFrom(c.issuing) != nil {
 			refuse(w, http.StatusForbidden, protocol.LinkRefused)
 			return
 		}

@@ -4,7 +4,8 @@
 //	GET  protocol.PathCACerts    the root and the issuing CA (§4.1)
 //	POST protocol.PathEnroll     a voucher by HTTP Basic, a PKCS #10 request; the terminal's certificate (§4.2.1)
 //	POST protocol.PathReenroll   the terminal's certificate by TLS, a request for the same key; a new certificate (§4.2.2)
-//	GET  protocol.PathSettings   the terminal's certificate by TLS; protocol.Settings in CBOR
+//	GET  protocol.PathSettings   the terminal's certificate by TLS, or the voucher that let it in by HTTP Basic (a technician's laptop
+//	                             enrolled it); protocol.Settings in CBOR
 //
 // A response to enrolment holds, in base64 PKCS #7, the issued certificate and behind it its issuer, which §4.2.3 would leave
 // to PathCACerts: a terminal that has the one without the other could not show its chain.
@@ -244,8 +245,25 @@ func (s *Server) reenroll(w http.ResponseWriter, r *http.Request) error {
 	return s.certificates(w, typeCerts+"; smime-type=certs-only", certificate, s.Authority.Issuing())
 }
 
+// terminalOf returns whose settings the peer may have: its own, or those of the terminal that its voucher let in.
+func (s *Server) terminalOf(r *http.Request) (register.Terminal, error) {
+	user, password, ok := r.BasicAuth()
+	if !ok {
+		return s.terminal(r.Context(), r, false)
+	}
+	id, secret, err := protocol.ParseCredentials(user, protocol.Secret(password))
+	if err != nil {
+		return register.Terminal{}, &refusal{http.StatusUnauthorized, protocol.IdentityVoucher, err}
+	}
+	t, err := s.Register.ByVoucher(r.Context(), id, secret)
+	if err != nil {
+		return register.Terminal{}, refuseRegister(err)
+	}
+	return t, nil
+}
+
 func (s *Server) settings(w http.ResponseWriter, r *http.Request) error {
-	t, err := s.terminal(r.Context(), r, false)
+	t, err := s.terminalOf(r)
 	if err != nil {
 		return err
 	}

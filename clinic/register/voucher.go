@@ -1,0 +1,20 @@
+package register
+
+import (
+	"context"
+
+	"vindu/protocol"
+)
+
+// ByVoucher returns the terminal that a voucher let in, to who knows its secret: a technician's laptop that enrolled a terminal without a
+// network. A refusal carries a code: protocol.IdentityVoucher if the voucher is not known or was not used yet, LinkRefused with ErrRevoked.
+func (r *Register) ByVoucher(ctx context.Context, id protocol.Nonce, secret []byte) (Terminal, error) {
+	v, err := proven(ctx, r.store.Read(), id, secret)
+	if err != nil {
+		return Terminal{}, err
+	}
+	if v.usedKey == nil {
+		return Terminal{}, refuse(protocol.IdentityVoucher, "the voucher has let no terminal in yet")
+	}
+	return r.Admit(ctx, protocol.KeyHash(v.usedKey))
+}
