@@ -37,14 +37,15 @@ type Voucher struct {
 	ServerName string `cbor:"5,keyasint"` // the name by which terminals know it (SNI)
 	Root       []byte `cbor:"6,keyasint"` // DER certificate
 	Expires    Time   `cbor:"7,keyasint"`
+	Authority  []byte `cbor:"8,keyasint,omitempty"` // DER SubjectPublicKeyInfo of the authorisation key: it signs the time that a new terminal asks for
 }
 
 func (v *Voucher) valid() error {
 	if err := checkVersion(v.Version); err != nil {
 		return err
 	}
-	if (v.ID == Nonce{}) || len(v.Secret) != 32 || len(v.Root) == 0 || len(v.Root) > 2048 || v.Expires <= 0 {
-		return malformed("voucher lacks an id, secret, root or time")
+	if (v.ID == Nonce{}) || len(v.Secret) != 32 || len(v.Root) == 0 || len(v.Root) > 2048 || v.Expires <= 0 || len(v.Authority) > 512 {
+		return malformed("voucher lacks an id, secret, root or time, or its key is too long")
 	}
 	if err := checkText("address", v.Address, true); err != nil {
 		return err
@@ -108,6 +109,9 @@ type Settings struct {
 	Home         string   `cbor:"3,keyasint"` // the home's label, never a patient's name
 	Authorities  [][]byte `cbor:"4,keyasint"` // DER SubjectPublicKeyInfo of the authorisation keys, pinned at enrolment
 	At           Time     `cbor:"5,keyasint"` // the clinic's time
+	// Roots, if the clinic has changed its root, are DER certificates: the new root, the new one certified by the old (NewWithOld of
+	// RFC 4210 §4.4), and the old one certified by the new (OldWithNew).
+	Roots [][]byte `cbor:"6,keyasint,omitempty"`
 }
 
 func (s *Settings) valid() error {
@@ -120,6 +124,14 @@ func (s *Settings) valid() error {
 	for _, k := range s.Authorities {
 		if len(k) == 0 || len(k) > 512 {
 			return malformed("authorisation key has %d bytes", len(k))
+		}
+	}
+	if len(s.Roots) != 0 && len(s.Roots) != 3 {
+		return malformed("a change of the root takes 3 certificates, not %d", len(s.Roots))
+	}
+	for _, c := range s.Roots {
+		if len(c) == 0 || len(c) > 2048 {
+			return malformed("root certificate has %d bytes", len(c))
 		}
 	}
 	if err := checkText("organisation", s.Organisation, true); err != nil {

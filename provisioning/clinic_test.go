@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/hex"
 	"io"
 	"log"
 	"math/big"
@@ -33,6 +34,7 @@ type clinic struct {
 	voucher protocol.Voucher
 
 	life   time.Duration // of certificates
+	late   time.Duration // the clinic's clock, of the machine's
 	before func(w http.ResponseWriter, r *http.Request) (done bool)
 
 	mu       sync.Mutex
@@ -53,14 +55,20 @@ func key(t *testing.T) *ecdsa.PrivateKey {
 // newClinic starts it. life is that of the certificates it issues.
 func newClinic(t *testing.T, life time.Duration) *clinic {
 	t.Helper()
+	return newClinicServing(t, life, -time.Minute, time.Hour)
+}
+
+// newClinicServing starts one whose server's certificate is good from and until then.
+func newClinicServing(t *testing.T, life, from, until time.Duration) *clinic {
+	t.Helper()
 	c := &clinic{t: t, rootKey: key(t), key: key(t), life: life}
-	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "Root"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
+	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "Root"}, NotBefore: time.Now().Add(-1000 * time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	c.root = c.sign(ca, ca, c.rootKey.Public(), c.rootKey)
 	ca.Subject.CommonName = "Issuing"
 	c.issuing = c.sign(ca, c.root, c.key.Public(), c.rootKey)
 	serverKey := key(t)
-	server := c.sign(&x509.Certificate{DNSNames: []string{serverName}, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
+	server := c.sign(&x509.Certificate{DNSNames: []string{serverName}, NotBefore: time.Now().Add(from), NotAfter: time.Now().Add(until),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, c.issuing, serverKey.Public(), c.key)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -111,11 +119,7 @@ func (c *clinic) issue(pub crypto.PublicKey, name string) *x509.Certificate {
 }
 
 func (c *clinic) settings() *protocol.Settings {
-	spki, err := x509.MarshalPKIXPublicKey(c.key.Public())
-	if err != nil {
-		c.t.Error(err)
-	}
-	return &protocol.Settings{Version: 1, Organisation: "Nordbyen clinic", Home: "Home 17", Authorities: [][]byte{spki}, At: protocol.At(time.Now())}
+	return &protocol.Settings{Version: 1, Organisation: "Nordbyen clinic", Home: "Home 17", Authorities: [][]byte{c.authority()}, At: protocol.At(time.Now())}
 }
 
 func refuse(w http.ResponseWriter, status int, code protocol.Code) {
@@ -158,9 +162,33 @@ func (c *clinic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			c.t.Error(err)
 		}
 		_, _ = w.Write(b)
+	case "GET " + protocol.PathClock:
+		c.clock(w, r)
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+func (c *clinic) clock(w http.ResponseWriter, r *http.Request) {
+	b, err := hex.DecodeString(r.URL.Query().Get("nonce"))
+	if err != nil || len(b) != 16 {
+		http.Error(w, "no nonce", http.StatusBadRequest)
+		return
+	}
+	signed, err := protocol.Sign(&protocol.Clock{Version: 1, Nonce: protocol.Nonce(b), At: protocol.At(time.Now().Add(c.late))}, c.key)
+	if err != nil {
+		c.t.Error(err)
+	}
+	_, _ = w.Write(signed)
+}
+
+// authority is the authorisation key as vouchers and settings carry it.
+func (c *clinic) authority() []byte {
+	spki, err := x509.MarshalPKIXPublicKey(c.key.Public())
+	if err != nil {
+		c.t.Error(err)
+	}
+	return spki
 }
 
 func (c *clinic) enrol(w http.ResponseWriter, r *http.Request) {

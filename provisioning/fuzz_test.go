@@ -1,6 +1,9 @@
 package provisioning
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
 	"os"
 	"testing"
@@ -73,6 +76,32 @@ func FuzzSettings(f *testing.F) {
 			if _, err := x509.ParsePKIXPublicKey(k); err != nil {
 				t.Error(err)
 			}
+		}
+	})
+}
+
+// FuzzClock: an answer is refused with a code, or is the time that was signed.
+func FuzzClock(f *testing.F) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	nonce, at := protocol.Nonce{1}, time.UnixMilli(1_800_000_000_000)
+	sound, err := protocol.Sign(&protocol.Clock{Version: 1, Nonce: nonce, At: protocol.At(at)}, key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	keys := []*ecdsa.PublicKey{&key.PublicKey}
+	if got, err := readClock(sound, nonce, keys); err != nil || !got.Equal(at) {
+		f.Fatal(got, err)
+	}
+	f.Add(sound)
+	f.Add(sound[:len(sound)/2])
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		got, err := readClock(answer, nonce, keys)
+		if err == nil && !got.Equal(at) || err != nil && protocol.CodeOf(err) == protocol.Unknown {
+			t.Errorf("got %v, %v", got, err)
 		}
 	})
 }

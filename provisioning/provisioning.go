@@ -10,6 +10,9 @@
 // same key a certificate again, so that what got lost with the power costs nothing. The private key is
 // only ever asked to sign.
 //
+// Time proves the clinic's time by a nonce and the authorisation key, whatever clock the terminal has. A voucher that
+// carries that key lets Enrol go by it from the first connection on.
+//
 // Every refusal is an error with a code of the register (protocol.CodeOf), which says who can act and what to do.
 package provisioning
 
@@ -29,6 +32,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"vindu/protocol"
@@ -64,7 +68,13 @@ func (c *Client) Enrol(ctx context.Context, v *protocol.Voucher) (*Grant, error)
 	}
 	// Whether the voucher has expired is for the clinic to say: its clock is right, and it knows a run that was cut off.
 	g := &Grant{Address: v.Address, ServerName: v.ServerName, Root: root}
-	s := c.session(g, nil)
+	if len(v.Authority) > 0 {
+		// From here on by the clinic's time: a terminal out of the box may have none.
+		if c, err = c.onTime(ctx, g, v.Authority); err != nil {
+			return nil, fmt.Errorf("enrol at the clinic at %s: %w", v.Address, err)
+		}
+	}
+	s := c.session(g, nil, c.Now)
 	defer s.close()
 	if err := s.checkAuthorities(ctx); err != nil {
 		return nil, fmt.Errorf("enrol at the clinic at %s: %w", v.Address, err)
@@ -79,12 +89,30 @@ func (c *Client) Enrol(ctx context.Context, v *protocol.Voucher) (*Grant, error)
 	if g.Settings, _, err = c.Settings(ctx, g); err != nil {
 		return nil, fmt.Errorf("enrol at the clinic at %s: %w", v.Address, err)
 	}
+	if len(v.Authority) > 0 && !slices.ContainsFunc(g.Settings.Authorities, func(k []byte) bool { return bytes.Equal(k, v.Authority) }) {
+		return nil, protocol.WithCode(protocol.IdentityPin,
+			fmt.Errorf("enrol at the clinic at %s: the voucher's authorisation key is not among the clinic's", v.Address))
+	}
 	return g, nil
+}
+
+// onTime returns a client that goes by the time that the clinic of g proves by authority.
+func (c *Client) onTime(ctx context.Context, g *Grant, authority []byte) (*Client, error) {
+	keys, err := authorities([][]byte{authority})
+	if err != nil {
+		return nil, protocol.WithCode(protocol.IdentityVoucher, fmt.Errorf("read the voucher: %w", err))
+	}
+	at, took, err := c.time(ctx, g, keys)
+	if err != nil {
+		return nil, fmt.Errorf("learn the time: %w", err)
+	}
+	at, since := at.Add(took/2), time.Now()
+	return &Client{Signer: c.Signer, Dial: c.Dial, Now: func() time.Time { return at.Add(time.Since(since)) }}, nil
 }
 
 // Renew asks for a new certificate for the same key.
 func (c *Client) Renew(ctx context.Context, g *Grant) ([]*x509.Certificate, error) {
-	s := c.session(g, g.Chain)
+	s := c.session(g, g.Chain, c.Now)
 	defer s.close()
 	chain, err := c.request(ctx, s, protocol.PathReenroll, nil)
 	if err != nil {
@@ -96,7 +124,7 @@ func (c *Client) Renew(ctx context.Context, g *Grant) ([]*x509.Certificate, erro
 // Settings fetches the clinic's settings over mutual TLS, with the time that the round trip took: what they say of the clinic's
 // clock is so old at most.
 func (c *Client) Settings(ctx context.Context, g *Grant) (*protocol.Settings, time.Duration, error) {
-	s := c.session(g, g.Chain)
+	s := c.session(g, g.Chain, c.Now)
 	defer s.close()
 	began := time.Now()
 	body, err := s.do(ctx, http.MethodGet, protocol.PathSettings, "", nil, nil)
@@ -116,16 +144,27 @@ func readSettings(body []byte) (*protocol.Settings, error) {
 	if err := protocol.Decode(body, s); err != nil {
 		return nil, protocol.WithCode(protocol.SignalMalformed, err)
 	}
-	for _, der := range s.Authorities {
+	if _, err := authorities(s.Authorities); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// authorities parses authorisation keys. Those of a kind that this version cannot verify by are an error.
+func authorities(keys [][]byte) ([]*ecdsa.PublicKey, error) {
+	parsed := make([]*ecdsa.PublicKey, 0, len(keys))
+	for _, der := range keys {
 		key, err := x509.ParsePKIXPublicKey(der)
 		if err != nil {
 			return nil, protocol.WithCode(protocol.SignalMalformed, fmt.Errorf("authorisation key: %w", err))
 		}
-		if k, ok := key.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
+		k, ok := key.(*ecdsa.PublicKey)
+		if !ok || k.Curve != elliptic.P256() {
 			return nil, protocol.WithCode(protocol.SignalMalformed, errors.New("authorisation key is not ECDSA P-256"))
 		}
+		parsed = append(parsed, k)
 	}
-	return s, nil
+	return parsed, nil
 }
 
 // request sends a certification request (RFC 2986) and checks what comes back.
@@ -185,11 +224,11 @@ type session struct {
 	transport *http.Transport
 }
 
-// session returns one that authenticates by chain unless that is nil.
-func (c *Client) session(g *Grant, chain []*x509.Certificate) *session {
+// session returns one that verifies by now, and authenticates by chain unless that is nil.
+func (c *Client) session(g *Grant, chain []*x509.Certificate, now func() time.Time) *session {
 	roots := x509.NewCertPool()
 	roots.AddCert(g.Root)
-	config := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: g.ServerName, Time: c.Now, NextProtos: []string{"http/1.1"}}
+	config := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: g.ServerName, Time: now, NextProtos: []string{"http/1.1"}}
 	if len(chain) > 0 {
 		own := &tls.Certificate{PrivateKey: c.Signer, Leaf: chain[0]}
 		for _, cert := range chain {

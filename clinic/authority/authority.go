@@ -197,6 +197,9 @@ func (a *Authority) VerifyMandate(signed []byte) (*protocol.Mandate, error) {
 	return m, nil
 }
 
+// SignClock signs the time that a terminal asked for.
+func (a *Authority) SignClock(c *protocol.Clock) ([]byte, error) { return protocol.Sign(c, a.signing) }
+
 // Authorities returns the DER SubjectPublicKeyInfo of the authorisation keys, for terminals to pin.
 func (a *Authority) Authorities() [][]byte { return [][]byte{a.signingSPKI} }
 

@@ -6,6 +6,7 @@
 //	POST protocol.PathReenroll   the terminal's certificate by TLS, a request for the same key; a new certificate (§4.2.2)
 //	GET  protocol.PathSettings   the terminal's certificate by TLS, or the voucher that let it in by HTTP Basic (a technician's laptop
 //	                             enrolled it); protocol.Settings in CBOR
+//	GET  protocol.PathClock      ?nonce=<32 hexadecimal digits>; a signed protocol.Clock, for anybody
 //
 // A response to enrolment holds, in base64 PKCS #7, the issued certificate and behind it its issuer, which §4.2.3 would leave
 // to PathCACerts: a terminal that has the one without the other could not show its chain.
@@ -21,6 +22,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -66,6 +68,7 @@ func New(c Config) *Server {
 	s.handle("POST "+protocol.PathEnroll, s.enroll)
 	s.handle("POST "+protocol.PathReenroll, s.reenroll)
 	s.handle("GET "+protocol.PathSettings, s.settings)
+	s.handle("GET "+protocol.PathClock, s.clock)
 	s.handle("/", func(http.ResponseWriter, *http.Request) error {
 		return &refusal{http.StatusNotFound, protocol.SignalMalformed, errors.New("no such path or method")}
 	})
@@ -274,6 +277,25 @@ func (s *Server) settings(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/cbor")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Write(body) // a peer that went away comes again
+	return nil
+}
+
+// clock tells the time, signed, to anybody: a terminal without one cannot verify more than the signature.
+func (s *Server) clock(w http.ResponseWriter, r *http.Request) error {
+	var nonce protocol.Nonce
+	text := r.URL.Query().Get("nonce")
+	if b, err := hex.DecodeString(text); err != nil || len(b) != len(nonce) {
+		return &refusal{http.StatusBadRequest, protocol.SignalMalformed, errors.New("the nonce is not 32 hexadecimal digits")}
+	} else {
+		nonce = protocol.Nonce(b)
+	}
+	body, err := s.Authority.SignClock(&protocol.Clock{Version: protocol.Version, Nonce: nonce, At: protocol.At(s.now())})
+	if err != nil {
+		return &refusal{http.StatusBadRequest, protocol.SignalMalformed, err} // a nonce of zeros
+	}
+	w.Header().Set("Content-Type", `application/cose; cose-type="cose-sign1"`)
 	w.Header().Set("Cache-Control", "no-store")
 	w.Write(body) // a peer that went away comes again
 	return nil

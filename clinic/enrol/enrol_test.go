@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/hex"
 	"io"
 	"log/slog"
 	"net"
@@ -536,4 +537,27 @@ func FuzzParseBody(f *testing.F) {
 			t.Error("a request without a key was accepted")
 		}
 	})
+}
+
+// TestClock: anybody gets the time, signed for the nonce that was sent.
+func TestClock(t *testing.T) {
+	c := start(t)
+	key, err := x509.ParsePKIXPublicKey(c.Authority.Authorities()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	nonce := protocol.NewNonce()
+	a := do(t, c.client(t, nil), http.MethodGet, c.url+protocol.PathClock+"?nonce="+hex.EncodeToString(nonce[:]), nil, "", nil)
+	var clock protocol.Clock
+	if err := protocol.Verify(a.body, key.(*ecdsa.PublicKey), &clock); err != nil || a.status != http.StatusOK {
+		t.Fatalf("status %d, %v", a.status, err)
+	}
+	if off := time.Since(clock.At.Time()); clock.Nonce != nonce || off < 0 || off > time.Minute || a.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("got %+v, %v", clock, a.header)
+	}
+	for _, query := range []string{"", "?nonce=", "?nonce=00", "?nonce=" + strings.Repeat("x", 32), "?nonce=" + strings.Repeat("0", 32), "?nonce=" + strings.Repeat("ab", 17)} {
+		if a := do(t, c.client(t, nil), http.MethodGet, c.url+protocol.PathClock+query, nil, "", nil); a.status != http.StatusBadRequest || a.code != protocol.SignalMalformed {
+			t.Errorf("%q: status %d, code %q", query, a.status, a.code)
+		}
+	}
 }

@@ -85,6 +85,11 @@ func (c clinic) Renew(ctx context.Context, g *identity.Grant) ([]*x509.Certifica
 	return c.Client.Renew(ctx, (*provisioning.Grant)(g))
 }
 
+// Time implements identity.Clinic.
+func (c clinic) Time(ctx context.Context, g *identity.Grant) (time.Time, time.Duration, error) {
+	return c.Client.Time(ctx, (*provisioning.Grant)(g))
+}
+
 // Settings implements identity.Clinic.
 func (c clinic) Settings(ctx context.Context, g *identity.Grant) (*protocol.Settings, time.Duration, error) {
 	return c.Client.Settings(ctx, (*provisioning.Grant)(g))

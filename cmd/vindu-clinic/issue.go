@@ -37,6 +37,7 @@ func voucher(ctx context.Context, c *call) (err error) {
 	v := protocol.Voucher{
 		Version: protocol.Version, ID: issued.ID, Secret: issued.Secret, Expires: protocol.At(issued.Expires),
 		Address: clinic.config.Terminals.Address, ServerName: clinic.config.Terminals.Name, Root: clinic.authority.Root().Raw,
+		Authority: clinic.authority.Authorities()[0],
 	}
 	text, err := v.Text()
 	if err != nil {

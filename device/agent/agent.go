@@ -268,15 +268,17 @@ func (a *Agent) terminal(ctx context.Context, h *home) error {
 	if err != nil {
 		return fmt.Errorf("settings of the clinic: %w", err)
 	}
+	clinic := a.parts.Clinic(h.id.Signer(), h.clock.Now)
 	t := &terminal{a: a, id: h.id, clock: h.clock, outbox: events}
+	t.time = newTimekeeper(h.clock, clinic, h.id.Grant, log)
 	t.policy = a.policy
 	t.policy.Enrolled = func() bool { return h.id.Grant() != nil }
-	t.renewer = identity.NewRenewer(h.id, a.parts.Clinic(h.id.Signer(), h.clock.Now), log)
-	t.renewer.Observe = h.clock.Observe
+	t.renewer = identity.NewRenewer(h.id, clinic, log)
+	t.renewer.Time = t.time.learn
 	t.renewer.Renewed = t.renewed
 	t.link = link.New(link.Config{
 		Address: grant.Address, TLS: func() *tls.Config { return h.id.TLS(protocol.ALPNMQTT) }, Terminal: h.id.Key(),
-		Software: a.parts.Software, Now: h.clock.Now, Outbox: events,
+		Software: a.parts.Software, Now: h.clock.Now, Outbox: events, Prepare: t.time.prepare,
 	}, link.Handlers{Call: t.callMessage, Command: t.command, State: t.linkState}, log)
 	t.health = health.New(health.Config{
 		Software: a.parts.Software, KeyGrade: h.id.Grade(), Devices: a.parts.Devices, Counters: t.counters, Checks: t.checks,
@@ -307,6 +309,7 @@ type terminal struct {
 	a       *Agent
 	id      *identity.Identity
 	clock   *clock.Clock
+	time    *timekeeper
 	outbox  *outbox.Outbox
 	link    *link.Link
 	calls   *call.Runner
@@ -438,8 +441,8 @@ func (t *terminal) checks() []protocol.Code {
 	if c := t.id.Condition(); c != "" {
 		codes = append(codes, c)
 	}
-	if t.clock.Off() {
-		codes = append(codes, protocol.TimeOff)
+	if c := t.clock.Condition(); c != "" {
+		codes = append(codes, c)
 	}
 	box := t.outbox.Status()
 	if len(box.Rebuilt) > 0 {

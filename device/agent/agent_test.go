@@ -128,6 +128,10 @@ func (nobody) Renew(context.Context, *identity.Grant) ([]*x509.Certificate, erro
 	return nil, errors.New("nobody is there")
 }
 
+func (nobody) Time(context.Context, *identity.Grant) (time.Time, time.Duration, error) {
+	return time.Time{}, 0, protocol.WithCode(protocol.LinkUnreachable, errors.New("nobody is there"))
+}
+
 func (nobody) Settings(context.Context, *identity.Grant) (*protocol.Settings, time.Duration, error) {
 	return nil, 0, errors.New("nobody is there")
 }

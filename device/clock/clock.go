@@ -3,13 +3,16 @@
 // A terminal without a clock battery wakes up in the past, and in a closed network no time server sets its clock. So the
 // clock has a floor, which never goes back: the time at which the software was built, and times that the clinic told
 // over a verified connection (kept in the file "clock" of the state folder, as decimal milliseconds since 1970). And it
-// follows the clinic when that is ahead of the system's clock. It moves on by the monotonic clock while the agent runs.
-// Verification is never skipped.
+// follows the clinic, by the monotonic clock between what it tells. Verification is never skipped.
+//
+// What the clinic has proven by its signature (Prove) is followed wherever it leads but below the floor: the system's clock,
+// which anything on the network may have set to the past or years ahead, counts no more. What came over a
+// verified connection only (Observe) is followed if it is ahead, by 40 days at most, and only until it tells otherwise.
 //
 // A wrong clock must not lock a fleet out for good. The system's own time never becomes the floor: a time server that is
 // wrong once would leave the terminal in the future. What the clinic tells becomes the floor only if the system's clock
-// agrees, or was never set, or the clinic has told the same for six hours; and until then it is followed at most 40 days
-// ahead, and only until it tells otherwise. It can never move the clock back: that would revive what has expired.
+// is not behind it, or was never set, or the clinic has told the same for six hours: a clinic whose own clock is wrong for a
+// while is followed, and followed back.
 package clock
 
 import (
@@ -37,7 +40,7 @@ const (
 	saveEvery  = time.Hour // wear of the storage against how far back a restart can begin
 	trustAfter = 6 * time.Hour
 	maxLeap    = 40 * 24 * time.Hour
-	maxAhead   = 10 * 365 * 24 * time.Hour // of the floor; beyond, the clinic's time is no time
+	maxAhead   = 20 * 365 * 24 * time.Hour // of the floor; beyond, the clinic's time is no time: that long lives its root
 )
 
 // ErrImplausible is wrapped by Observe when the clinic tells a time that cannot be.
@@ -64,7 +67,7 @@ type Clock struct {
 	built time.Time
 	log   *slog.Logger
 
-	keeping sync.Mutex // held across Observe; the storage may take its time, and Now must not wait for it
+	keeping sync.Mutex // held across Observe and Prove; the storage may take its time, and Now must not wait for it
 	mu      sync.Mutex
 	floor   time.Time // at anchor
 	anchor  time.Time // system time with monotonic reading, as are heard and steady
@@ -72,6 +75,7 @@ type Clock struct {
 	told    time.Time // the clinic's time at heard; zero if it was not heard yet
 	heard   time.Time
 	steady  time.Time // since then, all that the clinic told agrees
+	proven  bool      // told was signed
 }
 
 // New returns a clock whose floor is the later of built and what the state folder has. A file that cannot be read is
@@ -110,12 +114,16 @@ func parse(b []byte) (time.Time, error) {
 	return time.UnixMilli(ms).UTC(), nil
 }
 
-// Now returns the latest of the system's time, the floor, and the clinic's time as far as that is followed.
+// Now returns the clinic's time if it was proven, and the floor if that is later. Until then it returns the latest of the system's time, the
+// floor, and the clinic's time as far as that is followed.
 func (c *Clock) Now() time.Time {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	result := now.UTC()
+	if c.proven {
+		result = c.toldAt(now)
+	}
 	if floor := c.floorAt(now); floor.After(result) {
 		result = floor
 	}
@@ -142,12 +150,28 @@ func (c *Clock) trusted(now time.Time) bool {
 }
 
 // Observe takes note of the clinic's time as it came over a connection that was verified, in answer to a request
-// that took roundTrip. It returns an error wrapping ErrImplausible, or one about storing the floor, which holds until the next
-// start nevertheless.
+// that took roundTrip; once a time was proven it takes no note. It returns an error wrapping ErrImplausible, or one about storing the
+// floor, which holds until the next start nevertheless.
 func (c *Clock) Observe(clinic time.Time, roundTrip time.Duration) error {
+	return c.keep(clinic, roundTrip, false)
+}
+
+// Prove is Observe for a time that the clinic signed for this terminal's question.
+func (c *Clock) Prove(clinic time.Time, roundTrip time.Duration) error {
+	return c.keep(clinic, roundTrip, true)
+}
+
+// Proven tells whether the time was proven since New.
+func (c *Clock) Proven() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.proven
+}
+
+func (c *Clock) keep(clinic time.Time, roundTrip time.Duration, proven bool) error {
 	c.keeping.Lock()
 	defer c.keeping.Unlock()
-	floor, err := c.observe(clinic, roundTrip)
+	floor, err := c.hear(clinic, roundTrip, proven)
 	if err != nil || floor.IsZero() {
 		return err
 	}
@@ -160,10 +184,13 @@ func (c *Clock) Observe(clinic time.Time, roundTrip time.Duration) error {
 	return nil
 }
 
-// observe is Observe without the storage: it returns the floor if that is worth a write.
-func (c *Clock) observe(clinic time.Time, roundTrip time.Duration) (time.Time, error) {
+// hear is keep without the storage: it returns the floor if that is worth a write.
+func (c *Clock) hear(clinic time.Time, roundTrip time.Duration, proven bool) (time.Time, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.proven && !proven {
+		return time.Time{}, nil
+	}
 	now := time.Now()
 	if ahead := clinic.Sub(c.floorAt(now)); ahead > maxAhead {
 		return time.Time{}, fmt.Errorf("the clinic's clock is %v ahead: %w", ahead.Round(time.Hour), ErrImplausible)
@@ -174,7 +201,7 @@ func (c *Clock) observe(clinic time.Time, roundTrip time.Duration) (time.Time, e
 		c.steady = now
 	}
 	wasOff := c.off(now)
-	c.told, c.heard = told, now
+	c.told, c.heard, c.proven = told, now, proven
 	if off := c.off(now); off != wasOff {
 		c.log.Warn("system clock compared with the clinic's", "off", off, "offset", c.offset(now).Round(time.Millisecond))
 	}
@@ -205,7 +232,21 @@ func (c *Clock) offset(now time.Time) time.Duration {
 	return c.toldAt(now).Sub(now)
 }
 
-// Off says whether the condition protocol.TimeOff holds: the system's clock differs from the clinic's by more than
+// Condition returns protocol.TimeUnknown if the system's clock is behind the floor and the clinic was not heard yet,
+// protocol.TimeOff if Off, or "".
+func (c *Clock) Condition() protocol.Code {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.off(time.Now()):
+		return ""
+	case c.told.IsZero():
+		return protocol.TimeUnknown
+	}
+	return protocol.TimeOff
+}
+
+// Off says whether the system's clock differs from the clinic's by more than
 // Tolerance, or is behind the floor by more than that.
 func (c *Clock) Off() bool {
 	c.mu.Lock()

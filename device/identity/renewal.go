@@ -15,6 +15,8 @@ import (
 type Clinic interface {
 	// Renew asks for a new certificate for the same key, authenticated by the current one, which may have expired.
 	Renew(ctx context.Context, g *Grant) ([]*x509.Certificate, error)
+	// Time returns the clinic's time as it signed it for this question, and what the round trip took.
+	Time(ctx context.Context, g *Grant) (time.Time, time.Duration, error)
 	// Settings fetches the settings, with the time that the round trip took.
 	Settings(ctx context.Context, g *Grant) (*protocol.Settings, time.Duration, error)
 }
@@ -33,8 +35,8 @@ const (
 type Renewer struct {
 	Identity *Identity
 	Clinic   Clinic
-	// Observe is told the clinic's time (package clock); nil if nobody wants to know.
-	Observe func(clinic time.Time, roundTrip time.Duration) error
+	// Time asks for the clinic's time (package clock), before anything that is due is judged by it; if it fails nothing else is asked for. nil: nobody does.
+	Time func(ctx context.Context) error
 	// Renewed is called after each renewal; nil if nobody wants to know.
 	Renewed func()
 	Log     *slog.Logger
@@ -118,6 +120,12 @@ func (r *Renewer) rest(spread float64, refreshed time.Time) time.Duration {
 
 // work renews and refreshes what is due. asked is obeyed once: what fails after the renewal asks for no other.
 func (r *Renewer) work(ctx context.Context, g *Grant, spread float64, asked *bool, refreshed *time.Time) error {
+	due := refreshed.IsZero() || time.Since(*refreshed) >= refreshEvery*9/10
+	if due && r.Time != nil {
+		if err := r.Time(ctx); err != nil {
+			return err
+		}
+	}
 	if *asked || !r.Identity.now().Before(RenewAt(g.Chain[0], spread)) {
 		chain, err := r.Clinic.Renew(ctx, g)
 		if err != nil {
@@ -135,17 +143,12 @@ func (r *Renewer) work(ctx context.Context, g *Grant, spread float64, asked *boo
 			return nil
 		}
 	}
-	if !refreshed.IsZero() && time.Since(*refreshed) < refreshEvery*9/10 {
+	if !due {
 		return nil
 	}
-	settings, took, err := r.Clinic.Settings(ctx, g)
+	settings, _, err := r.Clinic.Settings(ctx, g)
 	if err != nil {
 		return err
-	}
-	if r.Observe != nil {
-		if err := r.Observe(settings.At.Time(), took); err != nil {
-			r.Log.Warn("the clinic's time cannot be kept", "error", err, "code", protocol.CodeOf(err))
-		}
 	}
 	if err := r.Identity.KeepSettings(settings); err != nil {
 		return err

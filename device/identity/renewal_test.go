@@ -60,6 +60,10 @@ func (c *clinicLine) Renew(_ context.Context, g *identity.Grant) ([]*x509.Certif
 	return c.clinic.Load().Issue(g.Chain[0].PublicKey), nil
 }
 
+func (c *clinicLine) Time(context.Context, *identity.Grant) (time.Time, time.Duration, error) {
+	return time.Now(), 0, nil
+}
+
 func (c *clinicLine) Settings(context.Context, *identity.Grant) (*protocol.Settings, time.Duration, error) {
 	c.tries.Add(1)
 	if c.down.Load() || c.mute.Load() {
@@ -243,29 +247,39 @@ func TestForeignAnswers(t *testing.T) {
 	})
 }
 
-// TestTold: the clock hears the clinic's time, and whoever asked hears of a renewal.
+// TestTold: the clinic's time is asked for first, and hourly; while it cannot be learnt nothing else is asked for. Whoever
+// asked hears of a renewal.
 func TestTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		clinic := identitytest.New(t, time.Now)
 		line := &clinicLine{i: clinic.Enrolled(address)}
 		line.clinic.Store(clinic)
 		r := identity.NewRenewer(line.i, line, quiet)
-		var told []time.Duration
-		var renewed int
-		r.Observe = func(at time.Time, roundTrip time.Duration) error {
-			told = append(told, time.Since(at)+roundTrip)
-			return errors.New("disk full")
+		var unknown atomic.Bool
+		unknown.Store(true)
+		var asked, renewed atomic.Int64
+		r.Time = func(context.Context) error {
+			if asked.Add(1); unknown.Load() {
+				return errDown
+			}
+			return nil
 		}
-		r.Renewed = func() { renewed++ }
+		r.Renewed = func() { renewed.Add(1) }
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- r.Run(ctx) }()
-		pass(time.Minute)
 		r.RenewNow()
-		synctest.Wait()
+		pass(30 * time.Second)
+		if asked.Load() < 2 || line.tries.Load() != 0 {
+			t.Errorf("asked for the time %d times, for other things %d times", asked.Load(), line.tries.Load())
+		}
+		unknown.Store(false)
+		pass(time.Minute)
+		asked.Store(0)
+		pass(10 * time.Hour)
 		cancel()
-		if err := <-done; err != nil || len(told) != 1 || told[0] != 100*time.Millisecond || renewed != 1 {
-			t.Errorf("told %v, renewed %d, %v", told, renewed, err)
+		if err := <-done; err != nil || asked.Load() < 9 || asked.Load() > 11 || renewed.Load() != 1 {
+			t.Errorf("asked for the time %d times in ten hours, renewed %d times, %v", asked.Load(), renewed.Load(), err)
 		}
 	})
 }

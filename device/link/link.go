@@ -44,8 +44,11 @@ type Config struct {
 	TLS      func() *tls.Config // asked for each connection, so that a renewed certificate is used; must offer ALPN "mqtt" and name the server
 	Terminal protocol.KeyHash
 	Software string
-	Now      func() time.Time
-	Outbox   *outbox.Outbox
+	// Prepare is called before each attempt to connect, with why the link is down ("" if it was not tried yet). If it fails, so has the attempt. nil: nothing
+	// to prepare. It has as long as the attempt.
+	Prepare func(ctx context.Context, cause protocol.Code) error
+	Now     func() time.Time
+	Outbox  *outbox.Outbox
 
 	KeepAlive time.Duration // whole seconds; a ping is sent when nothing came or went for so long; default 10 s
 	Silence   time.Duration // without a byte from the clinic for so long the connection is dead; default 30 s

@@ -42,6 +42,9 @@ type incoming struct {
 // connection makes one connection and keeps it until it breaks or ctx ends. The library's goroutines end
 // soon after: its connection is closed, and it has no way to wait for them.
 func (l *Link) connection(ctx context.Context, calls chan<- *protocol.CallIn, commands chan<- *protocol.Command) error {
+	if err := l.prepare(ctx); err != nil {
+		return err
+	}
 	config := l.cfg.TLS()
 	if config == nil {
 		return protocol.WithCode(protocol.IdentityNone, errors.New("the terminal is not enrolled"))
@@ -109,6 +112,15 @@ func (l *Link) connection(ctx context.Context, calls chan<- *protocol.CallIn, co
 	}
 	// From here on ctx ends the session in an orderly way; a write that hangs then ends by its own deadline.
 	return run.run(ctx, in, lost, calls, commands)
+}
+
+func (l *Link) prepare(ctx context.Context) error {
+	if l.cfg.Prepare == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.Connect)
+	defer cancel()
+	return l.cfg.Prepare(ctx, l.State().Cause)
 }
 
 // dial opens TCP and TLS.

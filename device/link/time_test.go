@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -357,6 +359,38 @@ func TestResend(t *testing.T) {
 		}
 		if len(gaps) < 3 {
 			t.Errorf("terminals that began together stay together: again after %v", gaps)
+		}
+	})
+}
+
+// TestPrepare: an attempt that is not prepared is none, says why, and is told why the one before failed.
+func TestPrepare(t *testing.T) {
+	var unready atomic.Bool
+	var mu sync.Mutex
+	var causes []protocol.Code
+	unready.Store(true)
+	bubble(t, func(c *link.Config, _ *link.Handlers, _ *rig) {
+		c.Prepare = func(ctx context.Context, cause protocol.Code) error {
+			mu.Lock()
+			causes = append(causes, cause)
+			mu.Unlock()
+			if unready.Load() {
+				<-ctx.Done() // it is not waited for without end
+				return protocol.WithCode(protocol.TimeOff, ctx.Err())
+			}
+			return nil
+		}
+	}, func(t *testing.T, r *rig) {
+		pass(time.Minute)
+		if n := len(r.broker.attempts()); n != 0 || r.State().Cause != protocol.TimeOff {
+			t.Errorf("%d attempts, state %+v", n, r.State())
+		}
+		unready.Store(false)
+		pass(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
+		if !r.Up() || len(causes) < 3 || causes[0] != "" || causes[1] != protocol.TimeOff {
+			t.Errorf("up %v, causes %v", r.Up(), causes)
 		}
 	})
 }

@@ -1,0 +1,112 @@
+package provisioning
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptrace"
+	"time"
+
+	"vindu/protocol"
+)
+
+// Time asks the clinic what time it is, and proves the answer: it is signed by one of the authorisation keys that the terminal
+// pinned, over a nonce made for this question. took is the round trip: at is so old at most. It works whatever the
+// terminal's clock says, and leaves no certificate unjudged: name and path of the server's are verified in the handshake, by the
+// instant that its dates name if the terminal's clock does not fit them; and its dates, and those of every certificate above
+// it, by the time that was proven. A server whose certificate has expired, or is yet to begin, is refused with protocol.TimeOff.
+func (c *Client) Time(ctx context.Context, g *Grant) (at time.Time, took time.Duration, err error) {
+	keys, err := authorities(g.Settings.Authorities)
+	if err != nil {
+		return time.Time{}, 0, fmt.Errorf("ask the clinic at %s for the time: %w", g.Address, err)
+	}
+	at, took, err = c.time(ctx, g, keys)
+	if err != nil {
+		return time.Time{}, 0, fmt.Errorf("ask the clinic at %s for the time: %w", g.Address, err)
+	}
+	return at, took, nil
+}
+
+func (c *Client) time(ctx context.Context, g *Grant, keys []*ecdsa.PublicKey) (time.Time, time.Duration, error) {
+	at, took, err := c.timeBy(ctx, g, keys, c.Now)
+	verification, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	if !ok || protocol.HandshakeCode(err) != protocol.TimeOff || len(verification.UnverifiedCertificates) == 0 {
+		return at, took, err
+	}
+	// The path is verified as of the middle of the certificate's own life. That asserts nothing about today; judge does, afterwards.
+	leaf := verification.UnverifiedCertificates[0]
+	middle := leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
+	return c.timeBy(ctx, g, keys, func() time.Time { return middle })
+}
+
+// timeBy asks over a connection whose handshake goes by now.
+func (c *Client) timeBy(ctx context.Context, g *Grant, keys []*ecdsa.PublicKey, now func() time.Time) (time.Time, time.Duration, error) {
+	s := c.session(g, nil, now)
+	defer s.close()
+	var connected time.Time
+	var state *tls.ConnectionState
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		TLSHandshakeDone: func(s tls.ConnectionState, _ error) { state = &s },
+		GotConn:          func(httptrace.GotConnInfo) { connected = time.Now() },
+	})
+	nonce := protocol.NewNonce()
+	body, err := s.do(ctx, http.MethodGet, protocol.PathClock+"?nonce="+hex.EncodeToString(nonce[:]), "", nil, nil)
+	if err != nil {
+		return time.Time{}, 0, err
+	}
+	took := time.Since(connected)
+	at, err := readClock(body, nonce, keys)
+	if err != nil {
+		return time.Time{}, 0, err
+	}
+	return at, took, judge(state, at)
+}
+
+// readClock returns the time in a signed protocol.Clock that answers nonce.
+func readClock(body []byte, nonce protocol.Nonce, keys []*ecdsa.PublicKey) (time.Time, error) {
+	err := errors.New("no authorisation key is known")
+	for _, key := range keys {
+		clock := new(protocol.Clock)
+		if err = protocol.Verify(body, key, clock); err != nil {
+			continue
+		}
+		if clock.Nonce != nonce {
+			return time.Time{}, protocol.WithCode(protocol.AuthReplayed, errors.New("the clinic's time answers another question"))
+		}
+		return clock.At.Time(), nil
+	}
+	code := protocol.AuthUnproven
+	if errors.Is(err, protocol.ErrMalformed) || errors.Is(err, protocol.ErrVersion) {
+		code = protocol.SignalMalformed
+	}
+	return time.Time{}, protocol.WithCode(code, fmt.Errorf("the clinic's time: %w", err))
+}
+
+// judge asks of every certificate by which a connection was verified whether it is good at a time.
+func judge(state *tls.ConnectionState, at time.Time) error {
+	if state == nil || len(state.VerifiedChains) == 0 {
+		return protocol.WithCode(protocol.IdentityPin, errors.New("the clinic's server was not verified"))
+	}
+	var err error
+	for _, chain := range state.VerifiedChains {
+		if err = judgeChain(chain, at); err == nil {
+			return nil
+		}
+	}
+	return protocol.WithCode(protocol.TimeOff, err)
+}
+
+func judgeChain(chain []*x509.Certificate, at time.Time) error {
+	for _, cert := range chain {
+		if at.Before(cert.NotBefore) || at.After(cert.NotAfter) {
+			return fmt.Errorf("the clinic says that it is %s, and shows a certificate %q that is good from %s to %s",
+				at.Format(time.DateTime), cert.Subject.CommonName, cert.NotBefore.Format(time.DateTime), cert.NotAfter.Format(time.DateTime))
+		}
+	}
+	return nil
+}
