@@ -6,6 +6,7 @@ import (
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -81,6 +82,20 @@ func ParseVoucher(text string) (*Voucher, error) {
 		return nil, fmt.Errorf("voucher: %w", err)
 	}
 	return v, nil
+}
+
+// Names asks whether v is of the clinic whose settings these are: its authorisation key, if it has one, has to be among theirs. The code of the
+// error is IdentityPin.
+func (v *Voucher) Names(s *Settings) error {
+	for _, k := range s.Authorities {
+		if bytes.Equal(k, v.Authority) {
+			return nil
+		}
+	}
+	if len(v.Authority) == 0 {
+		return nil
+	}
+	return WithCode(IdentityPin, errors.New("the voucher's authorisation key is not among the clinic's"))
 }
 
 // Credentials returns the user name and password by which a terminal presents v at PathEnroll in HTTP Basic

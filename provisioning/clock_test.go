@@ -46,6 +46,26 @@ func TestEnrolWithAnyClock(t *testing.T) {
 	}
 }
 
+// TestSettingsOfAnotherAuthority: whoever could speak for the clinic once cannot have the terminal pin another key than the voucher's.
+func TestSettingsOfAnotherAuthority(t *testing.T) {
+	c, other := newClinic(t, time.Hour), newClinic(t, time.Hour)
+	c.voucher.Authority = c.authority()
+	c.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != protocol.PathSettings {
+			return false
+		}
+		b, err := protocol.Encode(other.settings())
+		if err != nil {
+			t.Error(err)
+		}
+		_, _ = w.Write(b)
+		return true
+	}
+	if g, err := terminal(t).Enrol(t.Context(), &c.voucher); g != nil || protocol.CodeOf(err) != protocol.IdentityPin {
+		t.Errorf("got %v, %v", g, err)
+	}
+}
+
 func TestEnrolForAnotherAuthority(t *testing.T) {
 	c, other := newClinic(t, time.Hour), newClinic(t, time.Hour)
 	c.voucher.Authority = other.authority()

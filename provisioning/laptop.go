@@ -30,7 +30,10 @@ func (c *Client) enrolFor(ctx context.Context, v *protocol.Voucher, request *x50
 		return nil, protocol.WithCode(protocol.SignalMalformed, fmt.Errorf("certification request: %w", err))
 	}
 	g := &Grant{Address: v.Address, ServerName: v.ServerName, Root: root}
-	s := c.session(g, nil)
+	if c, err = c.onTime(ctx, g, v); err != nil {
+		return nil, err
+	}
+	s := c.session(g, nil, c.Now)
 	defer s.close()
 	if err := s.checkAuthorities(ctx); err != nil {
 		return nil, err
@@ -53,6 +56,9 @@ func (c *Client) enrolFor(ctx context.Context, v *protocol.Voucher, request *x50
 	}
 	if g.Settings, err = readSettings(answer); err != nil {
 		return nil, fmt.Errorf("fetch settings: %w", err)
+	}
+	if err := v.Names(g.Settings); err != nil {
+		return nil, err
 	}
 	return g, nil
 }

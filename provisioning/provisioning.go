@@ -32,7 +32,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"time"
 
 	"vindu/protocol"
@@ -68,11 +67,8 @@ func (c *Client) Enrol(ctx context.Context, v *protocol.Voucher) (*Grant, error)
 	}
 	// Whether the voucher has expired is for the clinic to say: its clock is right, and it knows a run that was cut off.
 	g := &Grant{Address: v.Address, ServerName: v.ServerName, Root: root}
-	if len(v.Authority) > 0 {
-		// From here on by the clinic's time: a terminal out of the box may have none.
-		if c, err = c.onTime(ctx, g, v.Authority); err != nil {
-			return nil, fmt.Errorf("enrol at the clinic at %s: %w", v.Address, err)
-		}
+	if c, err = c.onTime(ctx, g, v); err != nil {
+		return nil, fmt.Errorf("enrol at the clinic at %s: %w", v.Address, err)
 	}
 	s := c.session(g, nil, c.Now)
 	defer s.close()
@@ -89,16 +85,19 @@ func (c *Client) Enrol(ctx context.Context, v *protocol.Voucher) (*Grant, error)
 	if g.Settings, _, err = c.Settings(ctx, g); err != nil {
 		return nil, fmt.Errorf("enrol at the clinic at %s: %w", v.Address, err)
 	}
-	if len(v.Authority) > 0 && !slices.ContainsFunc(g.Settings.Authorities, func(k []byte) bool { return bytes.Equal(k, v.Authority) }) {
-		return nil, protocol.WithCode(protocol.IdentityPin,
-			fmt.Errorf("enrol at the clinic at %s: the voucher's authorisation key is not among the clinic's", v.Address))
+	if err := v.Names(g.Settings); err != nil {
+		return nil, fmt.Errorf("enrol at the clinic at %s: %w", v.Address, err)
 	}
 	return g, nil
 }
 
-// onTime returns a client that goes by the time that the clinic of g proves by authority.
-func (c *Client) onTime(ctx context.Context, g *Grant, authority []byte) (*Client, error) {
-	keys, err := authorities([][]byte{authority})
+// onTime returns a client that goes by the time that the clinic proves by the voucher's authorisation key, if that has one: a terminal out of the
+// box may have no time, and a laptop a wrong one.
+func (c *Client) onTime(ctx context.Context, g *Grant, v *protocol.Voucher) (*Client, error) {
+	if len(v.Authority) == 0 {
+		return c, nil
+	}
+	keys, err := authorities([][]byte{v.Authority})
 	if err != nil {
 		return nil, protocol.WithCode(protocol.IdentityVoucher, fmt.Errorf("read the voucher: %w", err))
 	}

@@ -181,7 +181,9 @@ func (a *Authority) SignEnd(e *protocol.End) ([]byte, error) {
 }
 
 // SignMandate authorises a technician's laptop.
-func (a *Authority) SignMandate(m *protocol.Mandate) ([]byte, error) { return protocol.Sign(m, a.signing) }
+func (a *Authority) SignMandate(m *protocol.Mandate) ([]byte, error) {
+	return protocol.Sign(m, a.signing)
+}
 
 // SignDecommission orders a terminal to destroy its keys and state.
 func (a *Authority) SignDecommission(d *protocol.Decommission) ([]byte, error) {
