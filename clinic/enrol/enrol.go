@@ -3,6 +3,7 @@
 //
 //	GET  protocol.PathCACerts    the root and the issuing CA (§4.1)
 //	POST protocol.PathEnroll     a voucher by HTTP Basic, a PKCS #10 request; the terminal's certificate (§4.2.1)
+//	                             with the terminal's certificate by TLS beside the voucher, a terminal that moves to another home
 //	POST protocol.PathReenroll   the terminal's certificate by TLS, a request for the same key; a new certificate (§4.2.2)
 //	GET  protocol.PathSettings   the terminal's certificate by TLS, or the voucher that let it in by HTTP Basic (a technician's laptop
 //	                             enrolled it); protocol.Settings in CBOR
@@ -160,7 +161,13 @@ func (s *Server) enroll(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	certificate, err := s.Register.Enrol(r.Context(), id, secret, request, s.Authority.IssueTerminal)
+	letIn := s.Register.Enrol
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 { // RFC 7030 §3.3.2
+		if key, err := s.Authority.Terminal(r.TLS.PeerCertificates[0]); err == nil && key == request.Hash {
+			letIn = s.Register.Move
+		}
+	}
+	certificate, err := letIn(r.Context(), id, secret, request, s.Authority.IssueTerminal)
 	if err != nil {
 		return refuseRegister(err)
 	}

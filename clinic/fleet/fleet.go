@@ -189,6 +189,18 @@ func (f *Fleet) Command(ctx context.Context, key protocol.KeyHash, kind string) 
 	return nil
 }
 
+// Order sends a terminal a signed order to take itself out of use; the terminal judges it. It returns when the message is on its way to the broker.
+func (f *Fleet) Order(ctx context.Context, key protocol.KeyHash, signed []byte) error {
+	payload, err := protocol.Encode(&protocol.Command{Version: protocol.Version, Kind: protocol.CommandDecommission, Order: signed})
+	if err != nil {
+		return fmt.Errorf("order terminal %s: %w", key.Code(), err)
+	}
+	if err := f.publish(ctx, protocol.InTopic(key, protocol.InCommand), payload); err != nil {
+		return fmt.Errorf("order terminal %s: %w", key.Code(), err)
+	}
+	return nil
+}
+
 // Commit stores events of one terminal, whichever way they came, and returns what may be acknowledged. It is idempotent.
 func (f *Fleet) Commit(ctx context.Context, key protocol.KeyHash, list ...*protocol.Event) ([]protocol.Ack, error) {
 	batch := make([]work, len(list))

@@ -56,9 +56,20 @@ func voucherSubject(id protocol.Nonce) string { return fmt.Sprintf("voucher %x",
 
 // Enrol lets the terminal whose request this is in, by the right of a voucher, and returns its certificate. It happens
 // whole or not at all. A refusal carries a code: protocol.IdentityVoucher (not known, or the secret is wrong),
-// IdentityVoucherOld (expired, or issued before
-// one that was used for the home), IdentityVoucherUsed, IdentityClone (the key is or was another enrolment's), or LinkRefused with ErrRevoked.
+// IdentityVoucherOld (expired, withdrawn, or issued before
+// one that was used for the home), IdentityVoucherUsed, IdentityClone (the key is or was another enrolment's: it raises an alarm), or LinkRefused with
+// ErrRevoked.
 func (r *Register) Enrol(ctx context.Context, id protocol.Nonce, secret []byte, request *authority.Request, issue Issue) (*x509.Certificate, error) {
+	return r.letIn(ctx, id, secret, request, issue, false)
+}
+
+// Move brings a terminal that has proven, by its certificate, that it is in the register into the voucher's home. Beyond that it does and refuses
+// what Enrol does.
+func (r *Register) Move(ctx context.Context, id protocol.Nonce, secret []byte, request *authority.Request, issue Issue) (*x509.Certificate, error) {
+	return r.letIn(ctx, id, secret, request, issue, true)
+}
+
+func (r *Register) letIn(ctx context.Context, id protocol.Nonce, secret []byte, request *authority.Request, issue Issue, moves bool) (*x509.Certificate, error) {
 	// Strangers without a voucher do not get as far as the one writer that all share.
 	if _, err := proven(ctx, r.store.Read(), id, secret); err != nil {
 		return nil, err
@@ -66,7 +77,7 @@ func (r *Register) Enrol(ctx context.Context, id protocol.Nonce, secret []byte, 
 	var certificate *x509.Certificate
 	var home string
 	err := r.store.Write(ctx, func(tx *sql.Tx) (err error) {
-		again, err := r.mayEnrol(ctx, tx, id, secret, request.Hash, &home)
+		again, err := r.mayEnrol(ctx, tx, id, secret, request.Hash, moves, &home)
 		if err != nil {
 			return err
 		}
@@ -98,6 +109,11 @@ func (r *Register) noteRefusal(ctx context.Context, id protocol.Nonce, home stri
 		var refused int
 		if err := tx.QueryRowContext(ctx, "UPDATE vouchers SET refused = refused + 1 WHERE id = ? RETURNING refused", id[:]).Scan(&refused); err != nil {
 			return fmt.Errorf("note refused voucher: %w", err)
+		}
+		if code == protocol.IdentityClone {
+			if err := r.raise(ctx, tx, code, key, "enrolment with "+voucherSubject(id)); err != nil {
+				return err
+			}
 		}
 		if refused > maxNoted {
 			return nil
@@ -132,7 +148,7 @@ func proven(ctx context.Context, q queryer, id protocol.Nonce, secret []byte) (v
 }
 
 // mayEnrol decides. It sets home once the voucher's secret was proven.
-func (r *Register) mayEnrol(ctx context.Context, tx *sql.Tx, id protocol.Nonce, secret []byte, key protocol.KeyHash, home *string) (again bool, err error) {
+func (r *Register) mayEnrol(ctx context.Context, tx *sql.Tx, id protocol.Nonce, secret []byte, key protocol.KeyHash, moves bool, home *string) (again bool, err error) {
 	v, err := proven(ctx, tx, id, secret)
 	if err != nil {
 		return false, err
@@ -152,8 +168,10 @@ func (r *Register) mayEnrol(ctx context.Context, tx *sql.Tx, id protocol.Nonce, 
 		return true, nil // its reply was lost; the voucher's time is not asked again, the key is already in
 	case r.now().UnixMilli() >= v.expires:
 		return false, refuse(protocol.IdentityVoucherOld, "the voucher has expired")
-	case known:
+	case known && !moves:
 		return false, refuse(protocol.IdentityClone, "the key was enrolled before")
+	case known && !terminal.Revoked.IsZero():
+		return false, revokedError(key)
 	case v.late:
 		return false, refuse(protocol.IdentityVoucherOld, "a later voucher for the home was used")
 	}
@@ -167,7 +185,7 @@ func refuse(code protocol.Code, why string) error {
 func (r *Register) enrol(ctx context.Context, tx *sql.Tx, id protocol.Nonce, request *authority.Request, home string) error {
 	now := r.now().UnixMilli()
 	var before []byte
-	err := tx.QueryRowContext(ctx, "SELECT key FROM terminals WHERE home = ? AND revoked IS NULL", home).Scan(&before)
+	err := tx.QueryRowContext(ctx, "SELECT key FROM terminals WHERE home = ? AND revoked IS NULL AND key <> ?", home, request.Hash[:]).Scan(&before)
 	if err == nil {
 		e := audit.Entry{Who: voucherSubject(id), What: audit.TerminalReplaced, Detail: map[string]string{"home": home, "by": request.Hash.Name()}}
 		err = r.revoke(ctx, tx, e, Terminal{Key: protocol.KeyHash(before)}, "replaced by another terminal")
@@ -175,14 +193,28 @@ func (r *Register) enrol(ctx context.Context, tx *sql.Tx, id protocol.Nonce, req
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("replace terminal: %w", err)
 	}
-	if _, err := tx.ExecContext(ctx, "INSERT INTO terminals (key, spki, home, enrolled) VALUES (?, ?, ?, ?)",
-		request.Hash[:], request.SPKI, home, now); err != nil {
+	e := audit.Entry{Who: voucherSubject(id), What: audit.TerminalEnrolled, Subject: request.Hash.Name(), Detail: map[string]string{"home": home}}
+	var from string
+	err = tx.QueryRowContext(ctx, "SELECT home FROM terminals WHERE key = ?", request.Hash[:]).Scan(&from)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		_, err = tx.ExecContext(ctx, "INSERT INTO terminals (key, spki, home, enrolled) VALUES (?, ?, ?, ?)", request.Hash[:], request.SPKI, home, now)
+	case err == nil:
+		e.What, e.Detail["from"] = audit.TerminalMoved, from
+		_, err = tx.ExecContext(ctx, "UPDATE terminals SET home = ? WHERE key = ?", home, request.Hash[:])
+	}
+	if err != nil {
 		return fmt.Errorf("register terminal: %w", err)
+	}
+	if from != home {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO placements (key, home, began, voucher) VALUES (?, ?, ?, ?)", request.Hash[:], home, now, id[:]); err != nil {
+			return fmt.Errorf("register terminal: %w", err)
+		}
 	}
 	if _, err := tx.ExecContext(ctx, "UPDATE vouchers SET used = ?, used_key = ? WHERE id = ?", now, request.Hash[:], id[:]); err != nil {
 		return fmt.Errorf("use voucher: %w", err)
 	}
-	return r.audit.AppendTx(ctx, tx, audit.Entry{Who: voucherSubject(id), What: audit.TerminalEnrolled, Subject: request.Hash.Name(), Detail: map[string]string{"home": home}})
+	return r.audit.AppendTx(ctx, tx, e)
 }
 
 func (r *Register) certify(ctx context.Context, tx *sql.Tx, request *authority.Request, issue Issue) (*x509.Certificate, error) {

@@ -9,6 +9,9 @@
 // with the same key gives that terminal its certificate again, so that a lost reply costs nothing; with any
 // other key it is refused as used.
 //
+// A terminal that is set up moves to another home by a voucher for that one and the certificate that it has. A key that was seen before and
+// comes with a voucher alone raises an alarm: it may be a copy.
+//
 // Every change is written to the audit log in the same transaction.
 package register
 
@@ -65,6 +68,19 @@ var steps = []string{
 		UNIQUE (name, role, organisation)
 	) STRICT`,
 	`ALTER TABLE vouchers ADD COLUMN refused INTEGER NOT NULL DEFAULT 0`, // times that it was presented and refused
+	`ALTER TABLE vouchers ADD COLUMN withdrawn INTEGER`,                  // when
+	`CREATE TABLE placements (
+		n INTEGER PRIMARY KEY, key BLOB NOT NULL REFERENCES terminals, home TEXT NOT NULL REFERENCES homes, began INTEGER NOT NULL, voucher BLOB
+	) STRICT`,
+	`CREATE INDEX placements_home ON placements (home)`,
+	`CREATE INDEX placements_key ON placements (key)`,
+	`INSERT INTO placements (key, home, began, voucher)
+		SELECT key, home, enrolled, (SELECT id FROM vouchers WHERE used_key = key ORDER BY used LIMIT 1) FROM terminals ORDER BY enrolled`,
+	`CREATE TABLE alarms (
+		n INTEGER PRIMARY KEY, code TEXT NOT NULL, terminal BLOB NOT NULL, detail TEXT NOT NULL,
+		first INTEGER NOT NULL, last INTEGER NOT NULL, count INTEGER NOT NULL, settled INTEGER, settled_by TEXT, note TEXT
+	) STRICT`,
+	`CREATE UNIQUE INDEX alarms_open ON alarms (code, terminal) WHERE settled IS NULL`,
 }
 
 // Home is where a terminal stands.

@@ -11,6 +11,7 @@ import (
 	"vindu/clinic/authority"
 	"vindu/clinic/config"
 	"vindu/clinic/register"
+	"vindu/clinic/setup"
 	"vindu/clinic/store"
 	"vindu/clinic/web"
 )
@@ -30,6 +31,7 @@ type clinic struct {
 	store     *store.Store
 	audit     *audit.Log
 	register  *register.Register
+	setup     *setup.Service
 	sessions  *web.Sessions
 }
 
@@ -58,6 +60,12 @@ func openState(ctx context.Context, conf config.Config, log *slog.Logger) (_ *cl
 		return nil, err
 	}
 	if c.register, err = register.New(ctx, c.store, c.audit); err != nil {
+		return nil, err
+	}
+	if c.setup, err = setup.New(ctx, setup.Config{
+		Store: c.store, Audit: c.audit, Register: c.register, Authority: c.authority,
+		Address: conf.Terminals.Address, ServerName: conf.Terminals.Name, Organisation: conf.Organisation, Log: log.With("part", "setup"),
+	}); err != nil {
 		return nil, err
 	}
 	if c.sessions, err = web.NewSessions(ctx, c.store, c.audit); err != nil {

@@ -26,30 +26,17 @@ func voucher(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, clinic.close()) }()
-	home, err := clinic.register.EnsureHome(ctx, *by, *label)
+	v, err := clinic.setup.Voucher(ctx, *by, *label, *life)
 	if err != nil {
 		return err
 	}
-	issued, err := clinic.register.IssueVoucher(ctx, *by, home.ID, *life)
-	if err != nil {
-		return err
-	}
-	v := protocol.Voucher{
-		Version: protocol.Version, ID: issued.ID, Secret: issued.Secret, Expires: protocol.At(issued.Expires),
-		Address: clinic.config.Terminals.Address, ServerName: clinic.config.Terminals.Name, Root: clinic.authority.Root().Raw,
-		Authority: clinic.authority.Authorities()[0],
-	}
-	text, err := v.Text()
-	if err != nil {
-		return fmt.Errorf("write voucher: %w", err)
-	}
-	if _, err := fmt.Fprintln(c.stdout, string(text)); err != nil {
+	if _, err := fmt.Fprintln(c.stdout, string(v.Text)); err != nil {
 		return fmt.Errorf("write voucher: %w", err)
 	}
 	fmt.Fprintf(c.stderr, "For one terminal in %q, once, until %s. Whoever has it can set a terminal up there: treat it as a key.\n",
-		home.Label, issued.Expires.Format(time.DateTime))
-	if home.Terminal != (protocol.KeyHash{}) {
-		fmt.Fprintf(c.stderr, "That home has terminal %s; the new one will replace it.\n", home.Terminal.Code())
+		v.Home.Label, v.Expires.Format(time.DateTime))
+	if v.Home.Terminal != (protocol.KeyHash{}) {
+		fmt.Fprintf(c.stderr, "That home has terminal %s; the new one will replace it.\n", v.Home.Terminal.Code())
 	}
 	return nil
 }
@@ -85,7 +72,8 @@ func signInLink(ctx context.Context, c *call) (err error) {
 	if _, err := fmt.Fprintln(c.stdout, base+path); err != nil {
 		return fmt.Errorf("write link: %w", err)
 	}
-	fmt.Fprintf(c.stderr, "For %s, %s, once, within %s. Whoever opens it is signed in as that person: treat it as a key.\n", party.Name, party.Role, *life)
+	fmt.Fprintf(c.stderr, "For %s, %s, once, within %s; it leads to the pages of a %s. Whoever opens it is signed in as that person: treat it as a key.\n",
+		party.Name, party.Role, *life, person.Duty())
 	return nil
 }
 
@@ -120,22 +108,31 @@ func revoke(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, clinic.close()) }()
-	homes, err := clinic.register.Homes(ctx)
+	h, err := clinic.occupied(ctx, *label)
 	if err != nil {
+		return fmt.Errorf("revoke: %w", err)
+	}
+	if err := clinic.register.Revoke(ctx, *by, h.Terminal, *reason); err != nil {
 		return err
 	}
-	for _, h := range homes {
-		if h.Label != *label {
-			continue
-		}
-		if h.Terminal == (protocol.KeyHash{}) {
-			return fmt.Errorf("revoke: %q has no terminal", h.Label)
-		}
-		if err := clinic.register.Revoke(ctx, *by, h.Terminal, *reason); err != nil {
-			return err
-		}
-		fmt.Fprintf(c.stderr, "Terminal %s of %q is revoked; a running server closes its connections within seconds.\n", h.Terminal.Code(), h.Label)
-		return nil
+	fmt.Fprintf(c.stderr, "Terminal %s of %q is revoked; a running server closes its connections within seconds.\n", h.Terminal.Code(), h.Label)
+	return nil
+}
+
+// occupied returns the home with this label, which has a terminal.
+func (c *clinic) occupied(ctx context.Context, label string) (register.Home, error) {
+	homes, err := c.register.Homes(ctx)
+	if err != nil {
+		return register.Home{}, err
 	}
-	return fmt.Errorf("revoke: home %q: %w; spell it as on its page", *label, register.ErrNotFound)
+	for _, h := range homes {
+		switch {
+		case h.Label != label:
+		case h.Terminal == (protocol.KeyHash{}):
+			return register.Home{}, fmt.Errorf("%q has no terminal", h.Label)
+		default:
+			return h, nil
+		}
+	}
+	return register.Home{}, fmt.Errorf("home %q: %w; spell it as on its page", label, register.ErrNotFound)
 }

@@ -5,6 +5,8 @@
 //	vindu-clinic voucher -dir D -home "Home 17, Storgata"          prints a voucher to set up that home's terminal with
 //	vindu-clinic sign-in-link -dir D -person "Anne Berg" -role nurse
 //	vindu-clinic revoke -dir D -home "Home 17, Storgata" -reason "stolen"
+//	vindu-clinic mandate -dir D -person "Kari Nes" -laptop vindu-laptop-1.…
+//	vindu-clinic decommission -dir D -home "Home 17, Storgata" -reason "returned"
 //	vindu-clinic version
 //
 // What a program is to read goes to standard output, alone; everything for people goes to standard error. A command that
@@ -54,6 +56,8 @@ var commands = []command{
 	{"voucher", "print a voucher that lets one terminal in, once", voucher},
 	{"sign-in-link", "print an address by which a person signs in, once", signInLink},
 	{"revoke", "withdraw a terminal's right to connect, for good", revoke},
+	{"mandate", "authorise a technician's laptop to work at terminals", mandate},
+	{"decommission", "order a terminal to destroy its keys and state", decommission},
 	{"version", "print what this is", version},
 }
 

@@ -381,6 +381,9 @@ func TestUsage(t *testing.T) {
 		"link without a port": {[]string{"sign-in-link", "-dir", dir, "-person", "Anne", "-role", "nurse"}, 1, "web.plain"},
 		"revoke nothing":      {[]string{"revoke", "-dir", dir, "-home", "nowhere", "-reason", "x"}, 1, "not in the register"},
 		"revoke no terminal":  {[]string{"revoke", "-dir", dir, "-home", "x", "-reason", "x"}, 1, ""},
+		"not a laptop's key":  {[]string{"mandate", "-dir", dir, "-person", "Kari Nes", "-laptop", "key"}, 1, "vindu-laptop-1."},
+		"mandate for a year":  {[]string{"mandate", "-dir", dir, "-person", "Kari Nes", "-laptop", laptopKey(t), "-life", "8760h"}, 1, "720h"},
+		"end no terminal":     {[]string{"decommission", "-dir", dir, "-home", "x", "-reason", "x"}, 1, "no terminal"},
 		"version":             {[]string{"version"}, 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -392,6 +395,34 @@ func TestUsage(t *testing.T) {
 				t.Errorf("exit %d, printed %q", code, stdout)
 			}
 		})
+	}
+}
+
+func laptopKey(t *testing.T) string {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := protocol.LaptopText(k.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestMandate(t *testing.T) {
+	dir := newClinic(t)
+	code, stdout, stderr := do(t, "mandate", "-dir", dir, "-person", "Kari Nes", "-laptop", laptopKey(t), "-life", "24h", "-by", "Ola")
+	if code != 0 || strings.Count(stdout, "\n") != 1 || !strings.Contains(stderr, "Kari Nes may work at terminals") {
+		t.Fatalf("exit %d, %q, %q", code, stdout, stderr)
+	}
+	_, m, err := protocol.ParseMandate(stdout)
+	if err != nil || m.Person != (protocol.Party{Name: "Kari Nes", Role: "technician", Organisation: "Fjordbyen kommune"}) {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	if left := time.Until(m.To.Time()); left <= 23*time.Hour || left > 24*time.Hour {
+		t.Errorf("good for %v", left)
 	}
 }
 

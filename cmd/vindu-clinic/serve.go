@@ -115,7 +115,7 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	}
 	if s.fleet, err = fleet.New(ctx, fleet.Config{
 		Address: s.brokerAddress, ServerName: c.config.Terminals.Name, Roots: c.authority.Pool(),
-		Certificate: c.authority.Client().Certificate, Store: c.store, Audit: c.audit, Sinks: []fleet.Sink{records},
+		Certificate: c.authority.Client().Certificate, Store: c.store, Audit: c.audit, Sinks: []fleet.Sink{records, c.setup},
 	}, part("fleet")); err != nil {
 		return s, err
 	}
@@ -187,6 +187,7 @@ func (s *server) run(ctx context.Context) error {
 		{name: "relay", run: s.relay.Run},
 		{name: "calls", run: s.calls.Run},
 		{name: "revocation", run: func(ctx context.Context) error { return watchRevoked(ctx, s.register.WatchRevoked, s.revoked) }},
+		{name: "orders", run: func(ctx context.Context) error { return s.setup.Deliver(ctx, s.fleet) }},
 		{name: "authority's end", run: func(ctx context.Context) error { return watchExpiry(ctx, s.authority.Expires(), s.log) }},
 		{name: "enrolment", run: func(ctx context.Context) error {
 			return serveHTTP(ctx, s.enrol, s.door.Terminals(), enrol.TLS(s.leaf), part("enrol"))

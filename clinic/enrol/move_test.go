@@ -1,0 +1,47 @@
+package enrol
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"vindu/clinic/register"
+	"vindu/protocol"
+)
+
+// A terminal that shows its certificate beside a voucher moves; one that shows none, or another's, is taken for a copy.
+func TestMove(t *testing.T) {
+	c := start(t)
+	key, chain := c.enrolled(t)
+	other := newKey(t)
+	elsewhere := func() *register.Voucher {
+		t.Helper()
+		h, err := c.Register.EnsureHome(t.Context(), "Kari", "Home 18, Kirkeveien")
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := c.Register.IssueVoucher(t.Context(), "Kari", h.ID, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &v
+	}
+	v := elsewhere()
+	if a := do(t, c.client(t, nil), http.MethodPost, c.url+protocol.PathEnroll, v, typeRequest, csr(t, key)); a.code != protocol.IdentityClone || a.status != http.StatusForbidden {
+		t.Errorf("without its certificate: %d %s", a.status, a.code)
+	}
+	if alarms, err := c.Register.Alarms(t.Context(), 0); err != nil || len(alarms) != 1 || alarms[0].Terminal != mustHash(t, key) {
+		t.Errorf("alarms %+v, %v", alarms, err)
+	}
+	moved := certificates(t, do(t, c.client(t, key, chain...), http.MethodPost, c.url+protocol.PathEnroll, v, typeRequest, csr(t, key)))
+	a := do(t, c.client(t, key, moved...), http.MethodGet, c.url+protocol.PathSettings, nil, "", nil)
+	settings := new(protocol.Settings)
+	if err := protocol.Decode(a.body, settings); err != nil || settings.Home != "Home 18, Kirkeveien" {
+		t.Errorf("settings %+v, %v", settings, err)
+	}
+	// By the certificate of a terminal that moved, another key is a new terminal.
+	certificates(t, do(t, c.client(t, key, moved...), http.MethodPost, c.url+protocol.PathEnroll, elsewhere(), typeRequest, csr(t, other)))
+	if a := do(t, c.client(t, key, moved...), http.MethodPost, c.url+protocol.PathEnroll, elsewhere(), typeRequest, csr(t, key)); a.code != protocol.LinkRefused {
+		t.Errorf("one that was replaced moves: %d %s", a.status, a.code)
+	}
+}

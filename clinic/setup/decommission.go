@@ -1,0 +1,264 @@
+package setup
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"vindu/clinic/audit"
+	"vindu/clinic/fleet"
+	"vindu/protocol"
+)
+
+const (
+	// orderLife is how long an order waits for a terminal that is away.
+	orderLife = 180 * 24 * time.Hour
+	// orderPoll is how often orders are looked for: they may come from another process.
+	orderPoll = time.Second
+	// sendAgain is how long a terminal that is there may leave an order without a receipt before it is sent again.
+	sendAgain = 10 * time.Second
+	// grace is how long a terminal is left connected after its receipt was committed, so that its acknowledgement reaches it.
+	grace = 3 * time.Second
+)
+
+// reasonReturned is the reason for which a terminal that has sent its receipt is revoked.
+const reasonReturned = "taken out of use: its keys and state are destroyed"
+
+var (
+	// ErrRevoked is wrapped when an order is given for a terminal that is revoked: it cannot be reached any more.
+	ErrRevoked = errors.New("the terminal is revoked")
+	// ErrReason is wrapped when an order lacks a reason, or has one that cannot be shown.
+	ErrReason = errors.New("reason cannot be used")
+)
+
+// States of an Order.
+const (
+	OrderWaiting = "waiting" // for the terminal, or for its receipt
+	OrderDone    = "done"    // the receipt is here
+	OrderVoid    = "void"    // the terminal was revoked or the order has expired before its receipt came
+)
+
+// Order is an order to take a terminal out of use.
+type Order struct {
+	Terminal  protocol.KeyHash
+	Signed    []byte // protocol.Decommission
+	By        string // as audit entries name who gave it
+	Reason    string
+	Issued    time.Time
+	Expires   time.Time
+	Sent      time.Time // when last; zero if the terminal was not there since
+	Received  time.Time // when the receipt came; zero if it did not
+	Receipt   []byte    // signed protocol.Decommissioned
+	Grade     string    // of the key that was destroyed, by the receipt
+	Destroyed time.Time // by the receipt
+	State     string    // OrderWaiting …
+}
+
+// Decommission orders a terminal to destroy its keys and its state. If an order waits for it already, that one is returned. The error wraps
+// register.ErrNotFound, ErrRevoked or ErrReason.
+func (s *Service) Decommission(ctx context.Context, who string, terminal protocol.KeyHash, reason string) (Order, error) {
+	if reason == "" || len(reason) > protocol.MaxText || protocol.Printable(reason) != reason {
+		return Order{}, fmt.Errorf("take terminal %s out of use: %w: it has to be a line of at most %d bytes", terminal.Code(), ErrReason, protocol.MaxText)
+	}
+	t, err := s.Register.ByTerminal(ctx, terminal)
+	if err != nil {
+		return Order{}, fmt.Errorf("take terminal out of use: %w", err)
+	}
+	if !t.Revoked.IsZero() {
+		return Order{}, fmt.Errorf("take terminal %s out of use: %w: it cannot be reached any more; destroy its key by hand", terminal.Code(), ErrRevoked)
+	}
+	now := s.now()
+	d := protocol.Decommission{
+		Version: protocol.Version, Terminal: terminal, Nonce: protocol.NewNonce(), Issued: protocol.At(now), Expires: protocol.At(now.Add(orderLife)),
+	}
+	signed, err := s.Authority.SignDecommission(&d)
+	if err != nil {
+		return Order{}, fmt.Errorf("take terminal %s out of use: %w", terminal.Code(), err)
+	}
+	hash := protocol.HashOf(signed)
+	err = s.Config.Store.Write(ctx, func(tx *sql.Tx) error {
+		var waiting int
+		err := tx.QueryRowContext(ctx, "SELECT count(*) FROM setup_orders WHERE terminal = ? AND (receipt IS NOT NULL OR expires > ?)", terminal[:], now.UnixMilli()).Scan(&waiting)
+		if err != nil || waiting > 0 {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO setup_orders (terminal, signed, hash, ordered_by, reason, issued, expires) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+			terminal[:], signed, hash[:], who, reason, int64(d.Issued), int64(d.Expires)); err != nil {
+			return err
+		}
+		return s.Audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.DecommissionOrder, Subject: terminal.Name(), Detail: map[string]string{"reason": reason}})
+	})
+	if err != nil {
+		return Order{}, fmt.Errorf("take terminal %s out of use: %w", terminal.Code(), err)
+	}
+	orders, err := s.Orders(ctx, terminal)
+	if err != nil {
+		return Order{}, err
+	}
+	return orders[0], nil
+}
+
+const selectOrder = `SELECT o.terminal, o.signed, o.ordered_by, o.reason, o.issued, o.expires, coalesce(o.sent, 0), coalesce(o.received, 0),
+	o.receipt, coalesce(o.grade, ''), coalesce(o.destroyed, 0), terminals.revoked IS NOT NULL
+	FROM setup_orders AS o JOIN terminals ON terminals.key = o.terminal`
+
+func (s *Service) orders(ctx context.Context, where string, args ...any) ([]Order, error) {
+	rows, err := s.Config.Store.Read().QueryContext(ctx, selectOrder+" WHERE "+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read orders: %w", err)
+	}
+	defer rows.Close()
+	instant := func(ms int64) time.Time {
+		if ms == 0 {
+			return time.Time{}
+		}
+		return time.UnixMilli(ms)
+	}
+	var list []Order
+	for rows.Next() {
+		var o Order
+		var key []byte
+		var issued, expires, sent, received, destroyed int64
+		var revoked bool
+		if err := rows.Scan(&key, &o.Signed, &o.By, &o.Reason, &issued, &expires, &sent, &received, &o.Receipt, &o.Grade, &destroyed, &revoked); err != nil {
+			return nil, fmt.Errorf("read orders: %w", err)
+		}
+		copy(o.Terminal[:], key)
+		o.Issued, o.Expires, o.Sent, o.Received, o.Destroyed = instant(issued), instant(expires), instant(sent), instant(received), instant(destroyed)
+		switch {
+		case o.Receipt != nil:
+			o.State = OrderDone
+		case revoked || !s.now().Before(o.Expires):
+			o.State = OrderVoid
+		default:
+			o.State = OrderWaiting
+		}
+		list = append(list, o)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read orders: %w", err)
+	}
+	return list, nil
+}
+
+// Orders returns the orders that were given for a terminal, the latest first.
+func (s *Service) Orders(ctx context.Context, terminal protocol.KeyHash) ([]Order, error) {
+	return s.orders(ctx, "o.terminal = ? ORDER BY n DESC", terminal[:])
+}
+
+func (s *Service) storeReceipt(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, e *protocol.ReceiptEvent) error {
+	receipt, err := s.receipt(ctx, tx, terminal, e.Receipt)
+	entry := audit.Entry{Who: "terminal " + terminal.Name(), What: audit.Decommissioned, Subject: terminal.Name()}
+	switch {
+	case errors.Is(err, errFlaw):
+		s.Log.Error("receipt does not prove what it should", "terminal", terminal, "error", err)
+		entry.What, entry.Detail = audit.StatementRefused, map[string]string{"statement": protocol.EventReceipt, "why": err.Error()}
+		return s.Audit.AppendTx(ctx, tx, entry)
+	case err != nil:
+		return err
+	}
+	result, err := tx.ExecContext(ctx, "UPDATE setup_orders SET receipt = ?, received = ?, grade = ?, destroyed = ? WHERE hash = ? AND receipt IS NULL",
+		e.Receipt, s.now().UnixMilli(), receipt.KeyGrade, int64(receipt.At), receipt.Order[:])
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 { // it came before
+		return err
+	}
+	entry.Detail = map[string]string{"key_grade": receipt.KeyGrade}
+	return s.Audit.AppendTx(ctx, tx, entry)
+}
+
+func (s *Service) receipt(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, signed []byte) (*protocol.Decommissioned, error) {
+	var spki []byte
+	err := tx.QueryRowContext(ctx, "SELECT spki FROM terminals WHERE key = ?", terminal[:]).Scan(&spki)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, flawed("the terminal is not in the register", nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, err := ecdsaKey(spki)
+	if err != nil {
+		return nil, flawed("the terminal's key", err)
+	}
+	receipt := new(protocol.Decommissioned)
+	if err := protocol.Verify(signed, key, receipt); err != nil {
+		return nil, flawed("the terminal's signature", err)
+	}
+	var about []byte
+	err = tx.QueryRowContext(ctx, "SELECT terminal FROM setup_orders WHERE hash = ?", receipt.Order[:]).Scan(&about)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, flawed("no such order was given", nil)
+	case err != nil:
+		return nil, err
+	case receipt.Terminal != terminal || string(about) != string(terminal[:]):
+		return nil, flawed("it is about another terminal", nil)
+	}
+	return receipt, nil
+}
+
+// Fleet reaches terminals; fleet.Fleet is one.
+type Fleet interface {
+	State(terminal protocol.KeyHash) fleet.State
+	// Order sends a signed order; nil means that it is on its way, not that it arrived.
+	Order(ctx context.Context, terminal protocol.KeyHash, signed []byte) error
+	Watch() (changes <-chan protocol.KeyHash, cancel func())
+}
+
+// Deliver sends waiting orders to terminals that are there, again on each connection and every sendAgain, and revokes those whose receipts
+// have come, until ctx ends. It returns nil.
+func (s *Service) Deliver(ctx context.Context, f Fleet) error {
+	changes, cancel := f.Watch()
+	defer cancel()
+	tick := time.NewTicker(orderPoll)
+	defer tick.Stop()
+	for {
+		for range len(changes) { // one look is for all of them
+			<-changes
+		}
+		if err := s.deliver(ctx, f); err != nil && ctx.Err() == nil {
+			s.Log.Error("orders for terminals cannot be carried out; trying again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changes:
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Service) deliver(ctx context.Context, f Fleet) error {
+	now := s.now()
+	waiting, err := s.orders(ctx, "o.receipt IS NULL AND o.expires > ? AND terminals.revoked IS NULL", now.UnixMilli())
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, o := range waiting {
+		state := f.State(o.Terminal)
+		if !state.Online || (now.Sub(o.Sent) < sendAgain && o.Sent.After(state.Since)) {
+			continue
+		}
+		if err := f.Order(ctx, o.Terminal, o.Signed); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		hash := protocol.HashOf(o.Signed)
+		errs = append(errs, s.Config.Store.Write(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, "UPDATE setup_orders SET sent = ? WHERE hash = ?", now.UnixMilli(), hash[:])
+			return err
+		}))
+		s.Log.Info("order to take the terminal out of use sent", "terminal", o.Terminal)
+	}
+	done, err := s.orders(ctx, "o.receipt IS NOT NULL AND o.received <= ? AND terminals.revoked IS NULL", now.Add(-grace).UnixMilli())
+	errs = append(errs, err)
+	for _, o := range done {
+		errs = append(errs, s.Register.Revoke(ctx, o.By, o.Terminal, reasonReturned))
+	}
+	return errors.Join(errs...)
+}

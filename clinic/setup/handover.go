@@ -1,0 +1,163 @@
+package setup
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"vindu/clinic/audit"
+	"vindu/protocol"
+)
+
+// handOverSkew is how far the terminal's clock may be off its technician's authorisation.
+const handOverSkew = 10 * time.Minute
+
+// HandOver is a hand-over record as it was received.
+type HandOver struct {
+	Terminal protocol.KeyHash
+	Received time.Time
+	Record   *protocol.HandOver // what the terminal has signed; nil if its signature does not hold
+	Flaw     string             // why it does not prove what it should; empty if it does
+}
+
+// Store implements fleet.Sink: it keeps hand-over records and receipts.
+func (s *Service) Store(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, _ *protocol.Event, body any) error {
+	switch m := body.(type) {
+	case *protocol.HandOverEvent:
+		return s.storeHandOver(ctx, tx, terminal, m)
+	case *protocol.ReceiptEvent:
+		return s.storeReceipt(ctx, tx, terminal, m)
+	}
+	return nil
+}
+
+// Committed implements fleet.Sink.
+func (s *Service) Committed(terminal protocol.KeyHash, _ *protocol.Event, body any) {
+	switch body.(type) {
+	case *protocol.HandOverEvent:
+		s.Log.Info("hand-over record stored", "terminal", terminal)
+	case *protocol.ReceiptEvent:
+		s.Log.Info("receipt of a terminal that was taken out of use stored", "terminal", terminal)
+	}
+}
+
+type queryer interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func (s *Service) storeHandOver(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, e *protocol.HandOverEvent) error {
+	record, err := s.examine(ctx, tx, terminal, e)
+	flaw, entry := "", audit.Entry{Who: "terminal " + terminal.Name(), What: audit.TerminalHandedOver, Subject: terminal.Name()}
+	if err != nil {
+		if !errors.Is(err, errFlaw) {
+			return err
+		}
+		flaw, entry.What, entry.Detail = err.Error(), audit.StatementRefused, map[string]string{"statement": protocol.EventHandOver, "why": err.Error()}
+		s.Log.Error("hand-over record does not prove what it should", "terminal", terminal, "error", err)
+	} else {
+		entry.Detail = map[string]string{"technician": record.Technician.Name, "home": record.Home}
+	}
+	body, err := protocol.Encode(e)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "INSERT INTO setup_hand_overs (terminal, received, event, flaw) VALUES (?, ?, ?, ?)",
+		terminal[:], s.now().UnixMilli(), body, flaw); err != nil {
+		return err
+	}
+	return s.Audit.AppendTx(ctx, tx, entry)
+}
+
+// errFlaw is wrapped when a statement does not prove what it should.
+var errFlaw = errors.New("not proven")
+
+func flawed(what string, err error) error {
+	if err == nil {
+		return fmt.Errorf("%w: %s", errFlaw, what)
+	}
+	return fmt.Errorf("%w: %s: %w", errFlaw, what, err)
+}
+
+// examine returns what the terminal has signed, if the terminal has, and an error wrapping errFlaw if anything of the event does not hold.
+func (s *Service) examine(ctx context.Context, q queryer, terminal protocol.KeyHash, e *protocol.HandOverEvent) (*protocol.HandOver, error) {
+	var spki []byte
+	err := q.QueryRowContext(ctx, "SELECT spki FROM terminals WHERE key = ?", terminal[:]).Scan(&spki)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, flawed("the terminal is not in the register", nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, err := ecdsaKey(spki)
+	if err != nil {
+		return nil, flawed("the terminal's key", err)
+	}
+	record := new(protocol.HandOver)
+	if err := protocol.Verify(e.Terminal, key, record); err != nil {
+		return nil, flawed("the terminal's signature", err)
+	}
+	mandate, err := s.Authority.VerifyMandate(e.Authorisation)
+	if err != nil {
+		return record, flawed("the technician's authorisation", err)
+	}
+	laptop, err := ecdsaKey(mandate.Key)
+	if err != nil {
+		return record, flawed("the laptop's key", err)
+	}
+	second := new(protocol.HandOver)
+	if err := protocol.Verify(e.Technician, laptop, second); err != nil {
+		return record, flawed("the technician's signature", err)
+	}
+	at := record.At.Time()
+	switch {
+	case !reflect.DeepEqual(record, second):
+		return record, flawed("terminal and technician have signed different words", nil)
+	case record.Terminal != terminal:
+		return record, flawed("it is about another terminal", nil)
+	case record.Technician != mandate.Person:
+		return record, flawed("the authorisation is another person's", nil)
+	case at.Before(mandate.From.Time().Add(-handOverSkew)) || at.After(mandate.To.Time().Add(handOverSkew)):
+		return record, flawed("the authorisation was not valid then", nil)
+	}
+	return record, nil
+}
+
+// HandOvers returns a terminal's hand-over records, the latest first, at most limit.
+func (s *Service) HandOvers(ctx context.Context, terminal protocol.KeyHash, limit int) ([]HandOver, error) {
+	rows, err := s.Config.Store.Read().QueryContext(ctx, "SELECT received, event, flaw FROM setup_hand_overs WHERE terminal = ? ORDER BY n DESC LIMIT ?", terminal[:], limit)
+	if err != nil {
+		return nil, fmt.Errorf("read hand-over records: %w", err)
+	}
+	defer rows.Close()
+	var list []HandOver
+	for rows.Next() {
+		h := HandOver{Terminal: terminal}
+		var received int64
+		var body []byte
+		if err := rows.Scan(&received, &body, &h.Flaw); err != nil {
+			return nil, fmt.Errorf("read hand-over records: %w", err)
+		}
+		h.Received = time.UnixMilli(received)
+		e := new(protocol.HandOverEvent)
+		if err := protocol.Decode(body, e); err != nil {
+			return nil, fmt.Errorf("read hand-over records: %w", err)
+		}
+		// Verified anew: what is shown is what is signed, whatever became of the database.
+		record, err := s.examine(ctx, s.Config.Store.Read(), terminal, e)
+		if err != nil && !errors.Is(err, errFlaw) {
+			return nil, fmt.Errorf("read hand-over records: %w", err)
+		}
+		if err != nil {
+			h.Flaw = err.Error()
+		}
+		h.Record = record
+		list = append(list, h)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read hand-over records: %w", err)
+	}
+	return list, nil
+}

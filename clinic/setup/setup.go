@@ -1,0 +1,190 @@
+// Package setup is the clinic's part in setting terminals up and in taking them back: the vouchers and authorisations that a
+// technician works with, the records that come of it, and the orders that end a terminal's use.
+//
+// A Mandate authorises a technician's laptop for a bounded time; terminals verify it against the authorisation key that
+// they have pinned, so that it holds without the clinic being asked, and cannot be taken back before its end.
+//
+// A hand-over record (protocol.HandOver) comes through the terminal's outbox, signed by the terminal and by the technician over the same
+// words. Every record is kept; one that does not verify is kept with the reason, shown as such, and audited.
+//
+// An order to take a terminal out of use (protocol.Decommission) is signed, stored, and sent whenever the terminal is
+// there, until its signed receipt is committed:
+//
+//	ordered ──sent whenever the terminal is there──► receipt committed ──grace──► terminal revoked
+//	   └──terminal revoked or replaced meanwhile: it can no longer be reached; the order is void
+//
+// The receipt is acknowledged before the terminal is cut off, so that it learns that it is not needed any more.
+package setup
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"vindu/clinic/audit"
+	"vindu/clinic/authority"
+	"vindu/clinic/register"
+	"vindu/clinic/store"
+	"vindu/protocol"
+)
+
+// ErrLife is wrapped when a mandate is asked for a time that it may not have.
+var ErrLife = errors.New("not a time that an authorisation may have")
+
+var steps = []string{
+	`CREATE TABLE setup_mandates (
+		id BLOB PRIMARY KEY, name TEXT NOT NULL, key BLOB NOT NULL, -- SHA-256 of the laptop's SPKI
+		issued_by TEXT NOT NULL, created INTEGER NOT NULL, valid_from INTEGER NOT NULL, valid_to INTEGER NOT NULL
+	) STRICT`,
+	`CREATE TABLE setup_hand_overs (
+		n INTEGER PRIMARY KEY, terminal BLOB NOT NULL, received INTEGER NOT NULL, event BLOB NOT NULL, flaw TEXT NOT NULL
+	) STRICT`,
+	`CREATE INDEX setup_hand_overs_terminal ON setup_hand_overs (terminal)`,
+	`CREATE TABLE setup_orders (
+		n INTEGER PRIMARY KEY, terminal BLOB NOT NULL, signed BLOB NOT NULL, hash BLOB NOT NULL UNIQUE, ordered_by TEXT NOT NULL, reason TEXT NOT NULL,
+		issued INTEGER NOT NULL, expires INTEGER NOT NULL, sent INTEGER, -- when last
+		receipt BLOB, received INTEGER, grade TEXT, destroyed INTEGER
+	) STRICT`,
+	`CREATE INDEX setup_orders_terminal ON setup_orders (terminal)`,
+}
+
+// Config says what a Service needs.
+type Config struct {
+	Store     *store.Store
+	Audit     *audit.Log
+	Register  *register.Register
+	Authority *authority.Authority
+	// Address and ServerName are how terminals reach and know the clinic; Organisation is its name.
+	Address, ServerName, Organisation string
+	Log                               *slog.Logger
+}
+
+// Service is safe for concurrent use, also beside a running server. Nothing runs but Deliver.
+type Service struct {
+	Config
+	now func() time.Time
+}
+
+// New brings the tables up.
+func New(ctx context.Context, c Config) (*Service, error) {
+	if err := c.Store.Migrate(ctx, "setup", steps); err != nil {
+		return nil, fmt.Errorf("setting up: %w", err)
+	}
+	return &Service{c, time.Now}, nil
+}
+
+// Voucher is one that was issued just now: Text is the only copy of its secret.
+type Voucher struct {
+	Text    protocol.Secret
+	Name    string // as lists and the audit log name it
+	Home    register.Home
+	Expires time.Time
+}
+
+// Voucher issues a voucher for the home with this label and adds the home where there is none.
+func (s *Service) Voucher(ctx context.Context, who, label string, life time.Duration) (Voucher, error) {
+	home, err := s.Register.EnsureHome(ctx, who, label)
+	if err != nil {
+		return Voucher{}, err
+	}
+	issued, err := s.Register.IssueVoucher(ctx, who, home.ID, life)
+	if err != nil {
+		return Voucher{}, err
+	}
+	v := protocol.Voucher{
+		Version: protocol.Version, ID: issued.ID, Secret: issued.Secret, Expires: protocol.At(issued.Expires),
+		Address: s.Address, ServerName: s.ServerName, Root: s.Authority.Root().Raw,
+		Authority: s.Authority.Authorities()[0],
+	}
+	text, err := v.Text()
+	if err != nil {
+		return Voucher{}, fmt.Errorf("write voucher: %w", err)
+	}
+	return Voucher{text, register.Issued{ID: issued.ID}.Name(), home, issued.Expires}, nil
+}
+
+// Mandate is an authorisation that was issued.
+type Mandate struct {
+	ID       protocol.Nonce
+	Name     string           // of the technician
+	Laptop   protocol.KeyHash // of the laptop's key
+	By       string           // as audit entries name who issued it
+	From, To time.Time
+}
+
+// mandateBackdate is how far back a mandate begins, for terminals whose clock is a little behind.
+const mandateBackdate = 5 * time.Minute
+
+// IssueMandate authorises the laptop with this key, as protocol.ParseLaptop returns it, for person, from now on for life. It returns the text
+// form. The error wraps ErrLife if life is out of bounds.
+func (s *Service) IssueMandate(ctx context.Context, who string, person protocol.Party, laptop []byte, life time.Duration) (string, Mandate, error) {
+	if life <= 0 || life > protocol.MaxMandateLife-mandateBackdate {
+		return "", Mandate{}, fmt.Errorf("issue authorisation: %w: for %v, has to be between 0 and %v", ErrLife, life, protocol.MaxMandateLife-24*time.Hour)
+	}
+	now := s.now()
+	m := protocol.Mandate{
+		Version: protocol.Version, ID: protocol.NewNonce(), Person: person, Key: laptop,
+		From: protocol.At(now.Add(-mandateBackdate)), To: protocol.At(now.Add(life)),
+	}
+	signed, err := s.Authority.SignMandate(&m)
+	if err != nil {
+		return "", Mandate{}, fmt.Errorf("issue authorisation: %w", err)
+	}
+	key := protocol.HashSPKI(laptop)
+	err = s.Config.Store.Write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO setup_mandates VALUES (?, ?, ?, ?, ?, ?, ?)",
+			m.ID[:], person.Name, key[:], who, now.UnixMilli(), int64(m.From), int64(m.To)); err != nil {
+			return err
+		}
+		return s.Audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.MandateIssued, Subject: "laptop " + key.Code(),
+			Detail: map[string]string{"person": person.Name, "until": m.To.Time().UTC().Format(time.RFC3339)}})
+	})
+	if err != nil {
+		return "", Mandate{}, fmt.Errorf("issue authorisation: %w", err)
+	}
+	return protocol.MandateText(signed), Mandate{m.ID, person.Name, key, who, m.From.Time(), m.To.Time()}, nil
+}
+
+// Mandates returns the authorisations that were issued, the latest first, at most limit.
+func (s *Service) Mandates(ctx context.Context, limit int) ([]Mandate, error) {
+	rows, err := s.Config.Store.Read().QueryContext(ctx, "SELECT id, name, key, issued_by, valid_from, valid_to FROM setup_mandates ORDER BY created DESC, rowid DESC LIMIT ?", limit)
+	if err != nil {
+		return nil, fmt.Errorf("read authorisations: %w", err)
+	}
+	defer rows.Close()
+	var list []Mandate
+	for rows.Next() {
+		var m Mandate
+		var id, key []byte
+		var from, to int64
+		if err := rows.Scan(&id, &m.Name, &key, &m.By, &from, &to); err != nil {
+			return nil, fmt.Errorf("read authorisations: %w", err)
+		}
+		copy(m.ID[:], id)
+		copy(m.Laptop[:], key)
+		m.From, m.To = protocol.Time(from).Time(), protocol.Time(to).Time()
+		list = append(list, m)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read authorisations: %w", err)
+	}
+	return list, nil
+}
+
+// ecdsaKey returns a stored public key.
+func ecdsaKey(spki []byte) (*ecdsa.PublicKey, error) {
+	pub, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := pub.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, errors.New("not an ECDSA key")
+	}
+	return key, nil
+}
