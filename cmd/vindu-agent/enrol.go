@@ -13,13 +13,20 @@ import (
 	"vindu/device/agent"
 	"vindu/device/clock"
 	"vindu/device/identity"
+	"vindu/device/identity/tpm"
 	"vindu/device/state"
 	"vindu/protocol"
 	"vindu/provisioning"
 )
 
-// enrol exchanges a voucher for a certificate. What was cut off is simply run again.
-func enrol(ctx context.Context, cfg agent.Config, voucherFile string, in io.Reader, out io.Writer, log *slog.Logger) (err error) {
+// keysOf says where the terminal's key is kept.
+func keysOf(cfg agent.Config, log *slog.Logger) identity.Keys {
+	return tpm.Keys{Device: cfg.Identity.TPM, Files: identity.FileKeys{Log: log}, Log: log}
+}
+
+// enrol exchanges a voucher for a certificate. What was cut off is simply run again. With newKey it first gives up the key
+// that there is, or that is lost.
+func enrol(ctx context.Context, cfg agent.Config, voucherFile string, newKey bool, in io.Reader, out io.Writer, log *slog.Logger) (err error) {
 	voucher, err := readVoucher(voucherFile, in)
 	if err != nil {
 		return err
@@ -30,7 +37,12 @@ func enrol(ctx context.Context, cfg agent.Config, voucherFile string, in io.Read
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
 	now := clock.New(dir, clock.Built(), log)
-	keys, err := identity.FileKeystore(dir)
+	if newKey {
+		if err := identity.Destroy(dir, keysOf(cfg, log)); err != nil {
+			return fmt.Errorf("enrol: %w", err)
+		}
+	}
+	keys, err := keysOf(cfg, log).Open(dir)
 	if err != nil {
 		return fmt.Errorf("enrol: %w", err)
 	}

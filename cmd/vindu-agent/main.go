@@ -1,7 +1,8 @@
 // Command vindu-agent is the program of a terminal in a patient's home.
 //
 //	vindu-agent run -config FILE                        be the terminal
-//	vindu-agent enrol -config FILE -voucher-file FILE   set it up with a voucher of the clinic; FILE - reads it from standard input
+//	vindu-agent enrol -config FILE -voucher-file FILE   set it up with a voucher of the clinic; FILE - reads it from standard input;
+//	                                                    -new-key gives up the key that it has, or has lost, and makes another
 //	vindu-agent config                                  print a configuration file with every key and its default
 //	vindu-agent version                                 print the version
 //
@@ -32,7 +33,8 @@ var errUsage = errors.New("usage")
 
 const usage = `usage:
   vindu-agent run -config FILE                        be the terminal
-  vindu-agent enrol -config FILE -voucher-file FILE   set the terminal up; FILE - is standard input
+  vindu-agent enrol -config FILE -voucher-file FILE   set the terminal up; FILE - is standard input;
+                                                      -new-key: with a new key, giving up the one it has
   vindu-agent config                                  print a configuration with every key and its default
   vindu-agent version                                 print the version
 `
@@ -63,9 +65,10 @@ func command(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	file := flags.String("config", "/etc/vindu/agent.toml", "")
-	voucher := ""
+	voucher, newKey := "", false
 	if args[0] == "enrol" {
 		flags.StringVar(&voucher, "voucher-file", "", "")
+		flags.BoolVar(&newKey, "new-key", false, "")
 	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return fmt.Errorf("%w: %s: %w", errUsage, args[0], err)
@@ -88,7 +91,7 @@ func command(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 		if err != nil {
 			return err
 		}
-		return enrol(ctx, cfg, voucher, in, out, logger(cfg.Log, errOut))
+		return enrol(ctx, cfg, voucher, newKey, in, out, logger(cfg.Log, errOut))
 	case "config":
 		_, err := io.WriteString(out, agent.Example)
 		return err

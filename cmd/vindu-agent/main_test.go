@@ -100,7 +100,7 @@ func TestEnrolWhileAnotherHoldsTheState(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	err = enrol(t.Context(), cfg, "-", strings.NewReader(string(text)), &log, slog.New(slog.NewTextHandler(&log, nil)))
+	err = enrol(t.Context(), cfg, "-", false, strings.NewReader(string(text)), &log, slog.New(slog.NewTextHandler(&log, nil)))
 	if !errors.Is(err, state.ErrLocked) {
 		t.Errorf("got %v", err)
 	}

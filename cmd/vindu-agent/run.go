@@ -42,6 +42,7 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 		Media: func(id *identity.Identity) call.Media {
 			return &media{cfg: cfg, devices: devices, screen: pictures{screen.display}, far: far, id: id, log: log}
 		},
+		Keys: keysOf(cfg, log),
 		Clinic: func(signer crypto.Signer, now func() time.Time) identity.Clinic {
 			return clinic{&provisioning.Client{Signer: signer, Now: now}}
 		},

@@ -19,6 +19,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,11 +38,15 @@ import (
 )
 
 const (
-	goodbye       = time.Second     // for the last events to reach the clinic
-	enrolmentPoll = 2 * time.Second // how often a terminal that is not set up looks whether it is
+	goodbye       = time.Second      // for the last events to reach the clinic
+	enrolmentPoll = 2 * time.Second  // how often a terminal that is not set up looks whether it is
+	keyPoll       = 10 * time.Second // how often a terminal without its key looks for it
 	callsFile     = "calls"
 	grantFile     = "identity/clinic.pem"
 )
+
+// keyAway are the reasons for which there is no key now, but may be later.
+var keyAway = []protocol.Code{protocol.IdentityTPMGone, protocol.IdentityTPMCleared, protocol.IdentityTPMLocked}
 
 // Parts are what an Agent is made of besides itself.
 type Parts struct {
@@ -170,6 +175,18 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) run(ctx context.Context) error {
 	for {
 		h, err := openHome(a.cfg.State, a.parts.Keys, a.log)
+		if code := protocol.CodeOf(err); slices.Contains(keyAway, code) {
+			// It may come back, or somebody sets the terminal up with a new one; until then people can read what is wrong.
+			if !a.showKeyAway(code) {
+				a.log.Error("the terminal's key cannot be used", "error", err)
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(keyPoll + rand.N(keyPoll/4)):
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -194,6 +211,15 @@ func (a *Agent) run(ctx context.Context) error {
 			return nil // only ctx ends the wait
 		}
 	}
+}
+
+// showKeyAway shows why there is no key, and tells whether that was already shown.
+func (a *Agent) showKeyAway(code protocol.Code) (was bool) {
+	a.change(func(s *situation) {
+		was = s.enrolled && slices.Equal(s.conditions, []protocol.Code{code})
+		s.started, s.enrolled, s.online, s.conditions = true, true, false, []protocol.Code{code}
+	})
+	return was
 }
 
 // waitForEnrolment returns nil when an enrolment is in the state folder that was not there before.

@@ -28,21 +28,27 @@ const maxConfig = 64 << 10
 
 // Config is what the configuration file says. The example beside this file explains each key.
 type Config struct {
-	State    string  `toml:"state"`
-	Language string  `toml:"language"`
-	Log      Log     `toml:"log"`
-	Devices  Devices `toml:"devices"`
-	Call     Call    `toml:"call"`
-	Quiet    Quiet   `toml:"quiet"`
-	Picture  Picture `toml:"picture"`
-	Network  Network `toml:"network"`
-	Preview  Preview `toml:"preview"`
+	State    string   `toml:"state"`
+	Language string   `toml:"language"`
+	Log      Log      `toml:"log"`
+	Identity Identity `toml:"identity"`
+	Devices  Devices  `toml:"devices"`
+	Call     Call     `toml:"call"`
+	Quiet    Quiet    `toml:"quiet"`
+	Picture  Picture  `toml:"picture"`
+	Network  Network  `toml:"network"`
+	Preview  Preview  `toml:"preview"`
 }
 
 // Log is what the agent says about itself.
 type Log struct {
 	Level  string `toml:"level"`
 	Format string `toml:"format"`
+}
+
+// Identity is where the terminal's key is kept.
+type Identity struct {
+	TPM string `toml:"tpm"`
 }
 
 // Devices are the terminal's eyes, ears, mouth and face.
@@ -106,6 +112,7 @@ func Default() Config {
 		State:    "/var/lib/vindu",
 		Language: "nb",
 		Log:      Log{Level: "info", Format: "json"},
+		Identity: Identity{TPM: "auto"},
 		Devices:  Devices{Camera: "auto", Microphone: "auto", Speaker: "auto", Display: "auto", MemorySize: "1280x720"},
 		Call:     Call{Ring: Duration(10 * time.Second), SeeFirst: Duration(2 * time.Second), Longest: Duration(2 * time.Hour)},
 		Picture:  Picture{Width: 640, Height: 480, FPS: 30, Bitrate: 1_500_000},
@@ -191,6 +198,9 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 		if !named && !filepath.IsAbs(v) {
 			bad(key, "%q has to be auto, a path such as /dev/…, or %s", v, map[string]string{"devices.camera": "none", "devices.display": "memory"}[key])
 		}
+	}
+	if v := c.Identity.TPM; v != "auto" && v != "none" && !filepath.IsAbs(v) {
+		bad("identity.tpm", "%q has to be auto, a path such as /dev/tpmrm0, or none", v)
 	}
 	for key, v := range map[string]string{"devices.microphone": c.Devices.Microphone, "devices.speaker": c.Devices.Speaker} {
 		if v == "" {

@@ -43,6 +43,7 @@ func TestConfigErrors(t *testing.T) {
 		{"log format", "[log]\nformat = \"xml\"\n", []string{"line 2", "log.format", "json"}},
 		{"camera", "[devices]\ncamera = \"video0\"\n", []string{"line 2", "devices.camera", "/dev/"}},
 		{"display none", "[devices]\ndisplay = \"none\"\n", []string{"line 2", "devices.display", "memory"}},
+		{"TPM", "[identity]\ntpm = \"tpm0\"\n", []string{"line 2", "identity.tpm", "/dev/"}},
 		{"empty speaker", "[devices]\nspeaker = \"\"\n", []string{"line 2", "devices.speaker"}},
 		{"memory size", "[devices]\nmemory_size = \"1280*720\"\n", []string{"line 2", "devices.memory_size", "1280x720"}},
 		{"memory too small", "[devices]\nmemory_size = \"1x1\"\n", []string{"line 2", "devices.memory_size"}},

@@ -58,6 +58,7 @@ func (s *Stack) writeAgentConfig() error {
 		"language":             quote(s.Language),
 		"state":                quote(filepath.Join(s.agentDir(), "state")),
 		"log.format":           quote("json"),
+		"identity.tpm":         quote("none"), // this machine's TPM belongs to this machine
 		"devices.test_picture": "true",
 		"devices.test_sound":   "true",
 		"devices.display":      quote("memory"),
