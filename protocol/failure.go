@@ -117,6 +117,7 @@ const (
 	IPWired             Code = "ip.wired"
 	EgressUDP           Code = "egress.udp_blocked"
 	EgressRelay         Code = "egress.relay_unreachable"
+	EgressNoUDP         Code = "egress.no_udp_offered"
 	QualityDelay        Code = "quality.delay"
 	QualityLoss         Code = "quality.loss"
 	MediaRobot          Code = "media.test_call"
@@ -209,6 +210,7 @@ var Register = []Failure{
 	{IPWired, Nobody, "The terminal is connected by cable.", ""},
 	{EgressUDP, Operator, "The network lets no UDP out; calls go over TLS on port 443, with more delay.", "Ask the network's owner to open UDP to the clinic."},
 	{EgressRelay, Operator, "The terminal cannot reach the clinic's relay.", "Check that port 443 to the clinic is open and the relay runs."},
+	{EgressNoUDP, Nobody, "The clinic's relay is not offered over UDP; what is relayed goes over TLS.", ""},
 	{QualityDelay, Technician, "The way to the clinic is too slow for a conversation.", "Use a cable, or another network."},
 	{QualityLoss, Technician, "Too many packets get lost on the way to the clinic.", "Use a cable, move the terminal, or use another network."},
 	{MediaRobot, Operator, "The test call to the clinic failed.", "Look at the test call's record."},

@@ -1,0 +1,566 @@
+package acceptance_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"vindu/device/acceptance"
+	"vindu/device/call"
+	"vindu/protocol"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// proof is a technician's.
+type proof struct {
+	at      time.Time
+	pressed bool
+}
+
+func (proof) Technician() protocol.Party {
+	return protocol.Party{Name: "Bo Dahl", Role: "technician", Organisation: "Kommunen"}
+}
+func (proof) Mandate() protocol.Nonce            { return protocol.Nonce{7} }
+func (p proof) Pressed() (at time.Time, ok bool) { return p.at, p.pressed }
+
+// bench is a terminal on a bench, everything of which works. Tests break parts of it.
+type bench struct {
+	t *testing.T
+
+	sight       acceptance.Sight
+	lookErr     error
+	leaves      bool          // the camera is not closed
+	hangs       chan struct{} // Look hangs until it is closed
+	watches     bool          // Look goes on until its context ends
+	hearing     acceptance.Hearing
+	listenErr   error
+	screen      protocol.Code
+	panel       protocol.Code
+	path        acceptance.Path
+	pathErr     error
+	echoes      map[string]acceptance.Echoes
+	echoErr     map[string]error
+	allocateErr error
+	servers     []protocol.ICEServer
+	relayErr    error
+	far         protocol.TestCall
+	rings       int // questions until the test call has ended
+	testErr     error
+	near        *protocol.CallRecord // nil: the terminal had no call
+	offset      time.Duration
+	timeErr     error
+	busy        bool
+	appendErr   error
+
+	runner *acceptance.Runner
+	mu     sync.Mutex
+	log    []string // what happened to devices and ledger
+	store  []byte
+	shown  []acceptance.Status
+	asked  []string
+}
+
+func newBench(t *testing.T) *bench {
+	b := &bench{
+		t:       t,
+		sight:   acceptance.Sight{Brightness: 0.4, Sharpness: 120, Motion: 1.2},
+		hearing: acceptance.Hearing{Microphone: true, Speaker: true, RMS: -50, Peak: -38, Heard: true, Delay: 64 * time.Millisecond},
+		path:    acceptance.Path{Interface: "wlan0", Address: "192.0.2.7", Wireless: true, Signal: -54},
+		echoes: map[string]acceptance.Echoes{
+			"turn":  {Sent: 50, RTT: 20 * time.Millisecond},
+			"turns": {Sent: 10, RTT: 25 * time.Millisecond},
+		},
+		echoErr: map[string]error{},
+		servers: []protocol.ICEServer{{URLs: []string{"turn:192.0.2.1:3478?transport=udp", "turns:clinic.example:443?transport=tcp"}, Username: "u", Credential: "p"}},
+		far:     protocol.TestCall{Ended: true, Outcome: protocol.EndCallerHungUp, Pictures: 60, Keys: 2, Sounds: 200},
+		near: &protocol.CallRecord{
+			Camera: "v4l2", Sound: "alsa", MicOpen: 1, Quality: protocol.Quality{FramesDecoded: 55}, Stages: []protocol.StageTime{{Stage: "heard"}},
+		},
+		rings: 3,
+	}
+	var err error
+	b.runner, err = acceptance.New(acceptance.Config{
+		Devices: b, Network: b, Clinic: b, Outbox: b, Store: store{b}, Busy: func() bool { return b.busy }, Now: time.Now,
+		Shown: func(s acceptance.Status) { b.shown = append(b.shown, s) }, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *bench) note(what string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.log = append(b.log, what)
+}
+
+func (b *bench) Append(kind string, body []byte) error {
+	if b.appendErr != nil {
+		return b.appendErr
+	}
+	var o protocol.Opening
+	if err := protocol.Decode(body, &o); err != nil || kind != protocol.EventOpening {
+		b.t.Errorf("%s: %v", kind, err)
+	}
+	if o.Reason != protocol.OpeningCheck || protocol.Nonce(o.Mandate) != (protocol.Nonce{7}) {
+		b.t.Errorf("opening %+v", o)
+	}
+	b.note("ledger: " + o.Device + map[bool]string{true: " opens", false: " closed"}[o.Open])
+	return nil
+}
+
+type store struct{ b *bench }
+
+func (s store) Load() ([]byte, error) { return s.b.store, nil }
+func (s store) Save(d []byte) error   { s.b.store = slices.Clone(d); return nil }
+
+func (b *bench) use(ctx context.Context, l call.Ledger, d call.Device) error {
+	if err := l.Opening(d); err != nil {
+		return err
+	}
+	b.note(string(d) + " open")
+	if b.hangs != nil {
+		<-b.hangs
+	}
+	if b.watches {
+		<-ctx.Done()
+	}
+	if b.leaves {
+		return nil
+	}
+	b.note(string(d) + " closed")
+	l.Closed(d)
+	return ctx.Err()
+}
+
+func (b *bench) Look(ctx context.Context, l call.Ledger) (acceptance.Sight, error) {
+	return b.sight, errors.Join(b.lookErr, b.use(ctx, l, call.Camera))
+}
+
+func (b *bench) Listen(ctx context.Context, l call.Ledger) (acceptance.Hearing, error) {
+	return b.hearing, errors.Join(b.listenErr, b.use(ctx, l, call.Microphone))
+}
+
+func (b *bench) Screen() (string, protocol.Code) { return "1280x800", b.screen }
+func (b *bench) Panel() (string, protocol.Code)  { return "", b.panel }
+
+func (b *bench) Path(context.Context) (acceptance.Path, error) { return b.path, b.pathErr }
+
+func (b *bench) Echo(_ context.Context, url string) (acceptance.Echoes, error) {
+	scheme, _, _ := strings.Cut(url, ":")
+	b.asked = append(b.asked, scheme)
+	return b.echoes[scheme], b.echoErr[scheme]
+}
+
+func (b *bench) Allocate(_ context.Context, url, user string, password protocol.Secret) error {
+	if user != "u" || password != "p" {
+		b.t.Errorf("credentials %s %s", user, string(password))
+	}
+	scheme, _, _ := strings.Cut(url, ":")
+	b.note("allocated by " + scheme)
+	return b.allocateErr
+}
+
+func (b *bench) Relay(context.Context) ([]protocol.ICEServer, error) {
+	b.asked = append(b.asked, "relay")
+	return b.servers, b.relayErr
+}
+
+func (b *bench) Time(context.Context) (time.Time, time.Duration, error) {
+	return time.Now().Add(-b.offset), 0, b.timeErr
+}
+
+func (b *bench) TestCall(_ context.Context, id protocol.CallID) (*protocol.TestCall, error) {
+	if b.testErr != nil {
+		return nil, b.testErr
+	}
+	if b.rings--; b.rings > 0 {
+		return &protocol.TestCall{Call: id}, nil
+	}
+	if b.near != nil {
+		near := *b.near
+		near.Call = id
+		b.runner.Ended(&near)
+	}
+	far := b.far
+	return &far, nil
+}
+
+// check runs the checks in a bubble of time.
+func (b *bench) check(names ...string) (checks []protocol.Check, err error) {
+	checks, err = b.runner.Check(b.t.Context(), proof{time.Now(), true}, names, nil)
+	for _, c := range checks {
+		if (c.State == protocol.CheckPassed) != (c.Code == "") || len(c.Figure) > 40 {
+			b.t.Errorf("%+v is no check", c)
+		}
+	}
+	return checks, err
+}
+
+// findings writes checks as name=state:code, the passed ones not at all.
+func findings(checks []protocol.Check) string {
+	var text []string
+	for _, c := range checks {
+		if c.State != protocol.CheckPassed {
+			text = append(text, c.Name+" "+c.State+" "+string(c.Code))
+		}
+	}
+	return strings.Join(text, "; ")
+}
+
+func TestAllPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		var progress []acceptance.Progress
+		checks, err := b.runner.Check(t.Context(), proof{time.Now(), true}, nil, func(p acceptance.Progress) { progress = append(progress, p) })
+		if err != nil || findings(checks) != "" {
+			t.Fatalf("%v: %s", err, findings(checks))
+		}
+		var names []string
+		for _, c := range checks {
+			names = append(names, c.Name)
+		}
+		if !reflect.DeepEqual(names, acceptance.Names()) || len(names) > protocol.MaxChecks {
+			t.Errorf("%v", names)
+		}
+		if want := []string{
+			"ledger: camera opens", "camera open", "camera closed", "ledger: camera closed",
+			"ledger: microphone opens", "microphone open", "microphone closed", "ledger: microphone closed", "allocated by turn",
+		}; !reflect.DeepEqual(b.log, want) {
+			t.Errorf("%v", b.log)
+		}
+		if want := []string{"relay", "turns", "turn"}; !reflect.DeepEqual(b.asked, want) {
+			t.Errorf("asked %v, want each once: %v", b.asked, want)
+		}
+		last := progress[len(progress)-1]
+		if progress[0].Current != "screen" || progress[0].Total != len(names) || last.Current != "" || len(last.Done) != len(names) {
+			t.Errorf("from %+v to %+v", progress[0], last)
+		}
+		if first, last := b.shown[0], b.shown[len(b.shown)-1]; !first.Running || first.Technician.Name != "Bo Dahl" || last != (acceptance.Status{}) {
+			t.Errorf("shown %+v", b.shown)
+		}
+		if !slices.ContainsFunc(b.shown, func(s acceptance.Status) bool { return s.Camera }) ||
+			!slices.ContainsFunc(b.shown, func(s acceptance.Status) bool { return s.Microphone }) {
+			t.Errorf("not shown that camera and microphone are on: %+v", b.shown)
+		}
+		if _, err := protocol.Encode(&protocol.HandOver{
+			Version: 1, ID: protocol.Nonce{1}, Terminal: protocol.KeyHash{1}, Organisation: "o", Home: "h", Technician: proof{}.Technician(),
+			Software: "s", KeyGrade: "file", Checks: checks, At: 1,
+		}); err != nil {
+			t.Errorf("a hand-over record cannot hold them: %v", err)
+		}
+	})
+}
+
+func TestFindings(t *testing.T) {
+	noClinic := func(code protocol.Code) string {
+		return "network.tls failed " + string(code) + "; network.udp skipped " + string(code) + "; relay.allocation skipped " + string(code) +
+			"; clinic.latency skipped " + string(code) + "; clinic.loss skipped " + string(code) + "; time.offset skipped " + string(code) + "; call.robot skipped " + string(code)
+	}
+	coded := func(c protocol.Code) error { return protocol.WithCode(c, errors.New("broken on purpose")) }
+	for _, c := range []struct {
+		name  string
+		wrong func(b *bench)
+		want  string
+	}{
+		{"no screen", func(b *bench) { b.screen = protocol.ScreenNone }, "screen failed capture.no_screen"},
+		{"no panel", func(b *bench) { b.panel = protocol.PanelMissing }, "panel skipped capture.no_panel"},
+		{"dark, and so not sharp", func(b *bench) { b.sight.Brightness, b.sight.Sharpness = 0.01, 0.2 }, "camera.brightness failed capture.dark; camera.sharpness skipped capture.dark"},
+		{"into the sun", func(b *bench) { b.sight.Brightness = 0.97 }, "camera.brightness failed capture.bright"},
+		{"film on the lens", func(b *bench) { b.sight.Sharpness = 2 }, "camera.sharpness failed capture.blurred"},
+		{"a picture that hangs", func(b *bench) { b.sight.Motion = 0 }, "camera.motion failed capture.still"},
+		{"a test picture", func(b *bench) { b.sight.Synthetic = true },
+			"camera.brightness skipped capture.test_picture; camera.sharpness skipped capture.test_picture; camera.motion skipped capture.test_picture"},
+		{"camera in use", func(b *bench) { b.lookErr = coded(protocol.CaptureCameraBusy) },
+			"camera.brightness failed capture.camera_busy; camera.sharpness failed capture.camera_busy; camera.motion failed capture.camera_busy"},
+		{"silence", func(b *bench) { b.hearing.RMS, b.hearing.Heard = -100, false }, "microphone.level failed capture.silent; loudspeaker.chirp failed capture.loudspeaker_unheard"},
+		{"noise", func(b *bench) { b.hearing.RMS = -5 }, "microphone.level failed capture.loud"},
+		{"overdriven", func(b *bench) { b.hearing.Clipped = 0.2 }, "microphone.level failed capture.loud"},
+		{"loudspeaker unheard", func(b *bench) { b.hearing.Heard = false }, "loudspeaker.chirp failed capture.loudspeaker_unheard"},
+		{"no loudspeaker", func(b *bench) { b.hearing.Speaker = false }, "loudspeaker.chirp failed capture.no_speaker"},
+		{"no microphone", func(b *bench) { b.hearing.Microphone = false }, "microphone.level failed capture.no_microphone; loudspeaker.chirp skipped capture.no_microphone"},
+		{"no sound at all", func(b *bench) { b.listenErr = errors.New("no code") }, "microphone.level failed capture.no_microphone; loudspeaker.chirp failed capture.no_microphone"},
+		{"test sound", func(b *bench) { b.hearing.Synthetic = true }, "microphone.level skipped capture.test_sound; loudspeaker.chirp skipped capture.test_sound"},
+		{"no address", func(b *bench) { b.pathErr = errors.New("no route") }, "network.address failed ip.no_address; wifi.signal skipped ip.no_address; " + noClinic(protocol.IPNone)},
+		{"cable", func(b *bench) { b.path.Wireless = false }, "wifi.signal skipped ip.wired"},
+		{"weak", func(b *bench) { b.path.Signal = -80 }, "wifi.signal failed ip.weak_wifi"},
+		{"clinic refuses", func(b *bench) { b.relayErr = coded(protocol.LinkRefused) }, noClinic(protocol.LinkRefused)},
+		{"clinic not reached", func(b *bench) { b.relayErr = errors.New("no code") }, noClinic(protocol.LinkUnreachable)},
+		{"UDP blocked", func(b *bench) { b.echoErr["turn"] = errors.New("silence") }, "network.udp failed egress.udp_blocked; clinic.loss skipped egress.udp_blocked"},
+		{"no UDP at the clinic", func(b *bench) { b.servers[0].URLs = b.servers[0].URLs[1:] }, "network.udp skipped egress.no_udp_offered; clinic.loss skipped egress.no_udp_offered"},
+		{"TLS is tampered with", func(b *bench) { b.echoErr["turns"] = coded(protocol.IdentityPin) }, "network.tls failed identity.ca_mismatch"},
+		{"no relay", func(b *bench) { b.echoErr["turn"], b.echoErr["turns"] = errors.New("silence"), errors.New("silence") },
+			"network.tls failed egress.relay_unreachable; network.udp failed egress.udp_blocked; relay.allocation failed egress.relay_unreachable; clinic.latency skipped egress.relay_unreachable; clinic.loss skipped egress.udp_blocked"},
+		{"no allocation", func(b *bench) { b.allocateErr = errors.New("486") }, "relay.allocation failed egress.relay_unreachable"},
+		{"slow", func(b *bench) {
+			b.echoes["turns"] = acceptance.Echoes{Sent: 10, RTT: time.Second}
+		}, "clinic.latency failed quality.delay"},
+		{"lossy", func(b *bench) {
+			b.echoes["turn"] = acceptance.Echoes{Sent: 50, Lost: 5, RTT: time.Millisecond}
+		}, "clinic.loss failed quality.loss"},
+		{"clock ahead", func(b *bench) { b.offset = time.Minute }, "time.offset failed time.clock_off"},
+		{"clock behind", func(b *bench) { b.offset = -6 * time.Second }, "time.offset failed time.clock_off"},
+		{"no time", func(b *bench) { b.timeErr = errors.New("no code") }, "time.offset failed time.unknown"},
+		{"robot refuses", func(b *bench) { b.testErr = coded(protocol.LinkTooMany) }, "call.robot failed link.too_many_requests"},
+		{"no path for the test call", func(b *bench) { b.far.Outcome = protocol.ICEFailed }, "call.robot failed ice.failed"},
+		{"robot sees nothing", func(b *bench) { b.far.Pictures = 0 }, "call.robot failed media.test_call"},
+		{"robot sees nothing that stands alone", func(b *bench) { b.far.Keys = 0 }, "call.robot failed media.test_call"},
+		{"robot hears nothing", func(b *bench) { b.far.Sounds = 3 }, "call.robot failed media.test_call"},
+		{"terminal sees nothing", func(b *bench) { b.near.Quality.FramesDecoded = 0 }, "call.robot failed media.test_call"},
+		{"terminal hears nothing", func(b *bench) { b.near.Stages = nil }, "call.robot failed media.test_call"},
+		{"no camera, so the robot need not see", func(b *bench) { b.near.Camera, b.far.Pictures = "none", 0 }, ""},
+		{"the terminal knows of no call", func(b *bench) { b.near = nil }, "call.robot failed media.test_call"},
+		{"the test call does not end", func(b *bench) { b.rings = 1000 }, "call.robot failed media.test_call"},
+		{"the ledger cannot be written", func(b *bench) { b.appendErr = errors.New("disk full") },
+			"camera.brightness failed storage.full; camera.sharpness failed storage.full; camera.motion failed storage.full; microphone.level failed storage.full; loudspeaker.chirp failed storage.full"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				c.wrong(b)
+				checks, err := b.check()
+				if got := findings(checks); err != nil || got != c.want || len(checks) != len(acceptance.Names()) {
+					t.Errorf("%v\n got %s\nwant %s", err, got, c.want)
+				}
+				if b.appendErr != nil && slices.Contains(b.log, "camera open") {
+					t.Error("opened without a record")
+				}
+			})
+		})
+	}
+}
+
+// TestProof: without a technician and a fresh press of the button nothing is opened and the robot does not ring.
+func TestProof(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		proof func(now time.Time) acceptance.Proof
+		code  protocol.Code
+	}{
+		{"nobody", func(time.Time) acceptance.Proof { return nil }, protocol.AuthTechnician},
+		{"not pressed", func(time.Time) acceptance.Proof { return proof{} }, protocol.AuthButton},
+		{"not pressed, though a time is there", func(now time.Time) acceptance.Proof { return proof{now, false} }, protocol.AuthButton},
+		{"pressed long ago", func(now time.Time) acceptance.Proof { return proof{now.Add(-acceptance.PressLife - time.Second), true} }, protocol.AuthButton},
+		{"pressed in the future", func(now time.Time) acceptance.Proof { return proof{now.Add(2 * time.Minute), true} }, protocol.AuthButton},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				checks, err := b.runner.Check(t.Context(), c.proof(time.Now()), nil, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, got := range checks {
+					guarded := strings.HasPrefix(got.Name, "camera.") || got.Name == "microphone.level" || got.Name == "loudspeaker.chirp" || got.Name == "call.robot"
+					if (got.State == protocol.CheckFailed) != guarded || guarded && got.Code != c.code {
+						t.Errorf("%+v", got)
+					}
+				}
+				if want := []string{"allocated by turn"}; !reflect.DeepEqual(b.log, want) {
+					t.Errorf("%v", b.log)
+				}
+			})
+		})
+	}
+}
+
+// TestProofEndsMeanwhile: a press that gets old while the check runs opens nothing more.
+func TestProofEndsMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		pressed := time.Now().Add(-acceptance.PressLife + 5*time.Second)
+		b.watches = true // until the step's time is over
+		checks, err := b.runner.Check(t.Context(), proof{pressed, true}, []string{"camera.motion", "microphone.level"}, nil)
+		if err != nil || len(checks) != 2 || checks[1].Code != protocol.AuthButton || slices.Contains(b.log, "microphone open") {
+			t.Errorf("%v: %+v, %v", err, checks, b.log)
+		}
+	})
+}
+
+func TestSome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		checks, err := b.check("clinic.loss", "camera.motion")
+		if err != nil || len(checks) != 2 || checks[0].Name != "camera.motion" || checks[1].Name != "clinic.loss" || checks[1].State != protocol.CheckPassed {
+			t.Errorf("%v: %+v", err, checks)
+		}
+		if _, err := b.check("camera.motion", "camera.smell"); !errors.Is(err, acceptance.ErrUnknown) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestStuck: a device that is not closed ends the process.
+func TestStuck(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		wrong func(b *bench)
+	}{
+		{"the camera is left open", func(b *bench) { b.leaves = true }},
+		{"the driver hangs", func(b *bench) { b.hangs = make(chan struct{}) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				c.wrong(b)
+				began := time.Now()
+				if _, err := b.check(); !errors.Is(err, call.ErrDeviceStuck) {
+					t.Errorf("%v", err)
+				}
+				if took := time.Since(began); took > 20*time.Second {
+					t.Errorf("noticed after %v", took)
+				}
+				if b.hangs != nil {
+					close(b.hangs)
+				}
+			})
+		})
+	}
+}
+
+// TestStop: whoever says no at the terminal is obeyed.
+func TestStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		if b.runner.Stop() {
+			t.Error("stopped what does not run")
+		}
+		b.watches = true
+		type result struct {
+			checks []protocol.Check
+			err    error
+		}
+		done := make(chan result)
+		go func() {
+			checks, err := b.check()
+			done <- result{checks, err}
+		}()
+		synctest.Wait()
+		if _, err := b.check(); !errors.Is(err, acceptance.ErrRunning) {
+			t.Errorf("a second one: %v", err)
+		}
+		if !b.runner.Running() || !b.runner.Stop() {
+			t.Error("did not run")
+		}
+		r := <-done
+		if protocol.CodeOf(r.err) != protocol.AnswerDeclined || len(r.checks) != 2 || b.runner.Running() {
+			t.Errorf("%v, %+v", r.err, r.checks)
+		}
+		if last := b.log[len(b.log)-1]; last != "ledger: camera closed" {
+			t.Errorf("%v", b.log)
+		}
+	})
+}
+
+// TestCalls: callers and checks do not meet.
+func TestCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		inner := decider{call.Decision{Decision: protocol.Ringing, Ring: 10 * time.Second, MaxDuration: time.Hour}}
+		policy := b.runner.Policy(&inner)
+		decide := func(id protocol.CallID) call.Decision {
+			return policy.Decide(&protocol.Invitation{Call: id}, time.Now())
+		}
+		if got := decide(protocol.CallID{1}); got != inner.d {
+			t.Errorf("at rest %+v", got)
+		}
+		b.busy = true
+		if _, err := b.check(); protocol.CodeOf(err) != protocol.AnswerBusy || b.runner.Running() {
+			t.Errorf("in a call: %v", err)
+		}
+		b.busy = false
+		var asked int
+		runner, err := acceptance.New(acceptance.Config{
+			Devices: b, Network: b, Outbox: b, Store: store{b}, Busy: func() bool { return false }, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+			Clinic: asker{b, func(id protocol.CallID) {
+				asked++
+				for _, kind := range []protocol.Decision{protocol.Ringing, protocol.Quiet} {
+					inner.d.Decision = kind
+					if got := policy.Decide(&protocol.Invitation{Call: id}, time.Now()); got.Decision != protocol.Ringing || got.Ring >= 10*time.Second || got.MaxDuration > time.Minute {
+						t.Errorf("the robot is answered %+v", got)
+					}
+					if got := decide(protocol.CallID{1}); got.Decision != protocol.Busy {
+						t.Errorf("others are answered %+v", got)
+					}
+				}
+				inner.d = call.Decision{Decision: protocol.Refused, Reason: protocol.ScreenNone}
+				if got := decide(id); got != inner.d {
+					t.Errorf("a terminal that answers nobody answers the robot: %+v", got)
+				}
+			}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		policy = runner.Policy(&inner)
+		if _, err := runner.Check(t.Context(), proof{time.Now(), true}, []string{"call.robot"}, nil); err != nil || asked == 0 {
+			t.Errorf("%v, asked %d times", err, asked)
+		}
+		inner.d = call.Decision{Decision: protocol.Quiet}
+		if got := decide(protocol.CallID{1}); got != inner.d {
+			t.Errorf("afterwards %+v", got)
+		}
+	})
+}
+
+type decider struct{ d call.Decision }
+
+func (d *decider) Decide(*protocol.Invitation, time.Time) call.Decision { return d.d }
+
+// asker looks around whenever the clinic is asked about the test call.
+type asker struct {
+	*bench
+	look func(protocol.CallID)
+}
+
+func (a asker) TestCall(_ context.Context, id protocol.CallID) (*protocol.TestCall, error) {
+	a.look(id)
+	return &protocol.TestCall{Call: id, Ended: true, Outcome: protocol.ICEFailed}, nil
+}
+
+// TestRecover: what a power cut ended is closed in the ledger at the next start, once.
+func TestRecover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.leaves = true
+		if _, err := b.check("camera.motion"); err == nil {
+			t.Fatal("not stuck")
+		}
+		b.log = nil
+		again := func() error {
+			r, err := acceptance.New(acceptance.Config{
+				Devices: b, Network: b, Clinic: b, Outbox: b, Store: store{b}, Busy: func() bool { return false }, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r.Recover()
+		}
+		for range 2 {
+			if err := again(); err != nil {
+				t.Fatal(err)
+			}
+			if want := []string{"ledger: camera closed"}; !reflect.DeepEqual(b.log, want) {
+				t.Errorf("%v", b.log)
+			}
+		}
+		b.store = []byte("garbage")
+		if err := again(); !errors.Is(err, protocol.ErrMalformed) {
+			t.Errorf("%v", err)
+		}
+		if err := again(); err != nil {
+			t.Errorf("the second time: %v", err)
+		}
+	})
+}
