@@ -115,6 +115,11 @@ const (
 	IPNone              Code = "ip.no_address"
 	IPWeak              Code = "ip.weak_wifi"
 	IPWired             Code = "ip.wired"
+	IPNoWiFi            Code = "ip.no_wifi"
+	IPWiFiUnheard       Code = "ip.wifi_not_found"
+	IPWiFiRefused       Code = "ip.wifi_refused"
+	LinkCable           Code = "link.cable"
+	LinkTerminalBusy    Code = "link.terminal_busy"
 	EgressUDP           Code = "egress.udp_blocked"
 	EgressRelay         Code = "egress.relay_unreachable"
 	EgressNoUDP         Code = "egress.no_udp_offered"
@@ -208,6 +213,11 @@ var Register = []Failure{
 	{IPNone, Technician, "The terminal has no network address.", "Check the cable or the Wi-Fi's name and password."},
 	{IPWeak, Technician, "The Wi-Fi is too weak where the terminal stands.", "Move the terminal or the access point, or use a cable."},
 	{IPWired, Nobody, "The terminal is connected by cable.", ""},
+	{IPNoWiFi, Technician, "The terminal has no Wi-Fi, or it cannot be used.", "Use a network cable, or connect a Wi-Fi adapter and try again."},
+	{IPWiFiUnheard, Technician, "The terminal does not hear a Wi-Fi of this name.", "Compare the name letter by letter, or move the terminal or the access point."},
+	{IPWiFiRefused, Technician, "The Wi-Fi did not let the terminal in.", "Check the password and how the Wi-Fi is secured."},
+	{LinkCable, Technician, "The terminal does not answer over the cable.", "Check the cable and that the terminal is on, then start again: it goes on where it stopped."},
+	{LinkTerminalBusy, Technician, "The terminal is still busy with something else.", "Wait a moment and try again."},
 	{EgressUDP, Operator, "The network lets no UDP out; calls go over TLS on port 443, with more delay.", "Ask the network's owner to open UDP to the clinic."},
 	{EgressRelay, Operator, "The terminal cannot reach the clinic's relay.", "Check that port 443 to the clinic is open and the relay runs."},
 	{EgressNoUDP, Nobody, "The clinic's relay is not offered over UDP; what is relayed goes over TLS.", ""},

@@ -1,21 +1,23 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdh"
+	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
+	"reflect"
 	"sync"
 	"time"
 
 	"vindu/protocol"
+	"vindu/provisioning/frame"
 )
-
-const pollTime = 500 * time.Millisecond // of jobs and of the button
 
 // Technician is who uses the laptop.
 type Technician struct {
@@ -29,9 +31,14 @@ type Technician struct {
 // the terminal or from here. After ErrLost or ErrSilent, Open again and go on: nothing that was done is lost, and
 // what may not have been done can be asked for again.
 type Client struct {
-	port io.ReadWriteCloser
 	who  Technician
 	log  *slog.Logger
+	line *line
+	gone chan struct{} // closed when Run has ended
+	turn chan struct{} // holds one token: whoever has it uses the line and the fields below
+
+	session *sealer // nil unless open
+	number  uint64  // of the last request
 
 	mu       sync.Mutex
 	greeting *Greeting
@@ -39,25 +46,131 @@ type Client struct {
 
 // NewClient returns the laptop's end of the line port.
 func NewClient(port io.ReadWriteCloser, who Technician, log *slog.Logger) *Client {
-	return &Client{port: port, who: who, log: log}
+	c := &Client{who: who, log: log, line: newLine(port), gone: make(chan struct{}), turn: make(chan struct{}, 1)}
+	c.turn <- struct{}{}
+	return c
 }
 
-// Run reads the port until ctx ends, which closes it and returns nil, or until it is gone.
+// Run carries until ctx ends, which closes the port and returns nil, or until the port is gone, which wraps ErrClosed. It is called once.
 func (c *Client) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return c.port.Close()
+	defer close(c.gone)
+	return c.line.run(ctx)
 }
 
-// Greet asks who is at the other end. It answers within ctx, or with ErrSilent; a few seconds suffice to look whether
-// there is a terminal at a port.
+// Greet asks who is at the other end. The error wraps ErrSilent if nobody answers for SilentTime; a shorter ctx
+// suffices to look whether there is a terminal at a port.
 func (c *Client) Greet(ctx context.Context) (*Greeting, error) {
-	return nil, ErrClosed
+	done, err := c.takeTurn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return c.greet(ctx)
 }
 
-// Open begins a session: afterwards the terminal has proven the key of the last Greet, and an earlier session is over. A terminal that is
-// set up refuses with protocol.AuthTechnician who has no mandate that it accepts.
+func (c *Client) greet(ctx context.Context) (*Greeting, error) {
+	g := new(Greeting)
+	ask := func() error { return c.line.send(kindAsk, nil) }
+	err := c.exchange(ctx, "greet the terminal", resendTime, ask, func(f frame.Frame) (answered, error) {
+		if f.Kind != kindGreeting {
+			return unrelated, nil
+		}
+		read := new(Greeting)
+		if err := decode(f.Payload, read); err != nil {
+			return unrelated, nil // of another version, or not a terminal
+		}
+		if _, err := publicKey(read.Public); err != nil {
+			return final, err
+		}
+		clean(reflect.ValueOf(read))
+		*g = *read
+		return final, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if g.Version != Version {
+		return nil, malformed("the terminal speaks version %d of the session, this program %d", g.Version, Version)
+	}
+	c.mu.Lock()
+	c.greeting = g
+	c.mu.Unlock()
+	return g, nil
+}
+
+// Open begins a session: afterwards the terminal has proven the key of the last Greet (of one now, if there was none), and an earlier
+// session is over. A terminal that is set up refuses with protocol.AuthTechnician who has no mandate that it accepts.
 func (c *Client) Open(ctx context.Context) error {
-	return ErrClosed
+	done, err := c.takeTurn(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	c.mu.Lock()
+	g := c.greeting
+	c.mu.Unlock()
+	if g == nil {
+		if g, err = c.greet(ctx); err != nil {
+			return err
+		}
+	}
+	if err := c.shakeHands(ctx, g); err != nil {
+		c.session = nil
+		return fmt.Errorf("open a session with the terminal %s: %w", g.Terminal().Code(), err)
+	}
+	return nil
+}
+
+func (c *Client) shakeHands(ctx context.Context, g *Greeting) error {
+	key, err := publicKey(g.Public)
+	if err != nil {
+		return err
+	}
+	public, err := x509.MarshalPKIXPublicKey(c.who.Key.Public())
+	if err != nil {
+		return fmt.Errorf("encode the laptop's key: %w", err)
+	}
+	ephemeral, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		return fmt.Errorf("make a session key: %w", err)
+	}
+	mine, err := encode(hello{Version, ephemeral.PublicKey().Bytes(), public})
+	if err != nil {
+		return err
+	}
+	var theirs []byte
+	greet := func() error { return c.line.send(kindHello, mine) }
+	err = c.exchange(ctx, "agree on keys", resendTime, greet, func(f frame.Frame) (answered, error) {
+		if f.Kind != kindReply {
+			return unrelated, nil
+		}
+		var h hello
+		if decode(f.Payload, &h) != nil || h.Version != Version {
+			return unrelated, nil
+		}
+		if !bytes.Equal(h.Public, g.Public) {
+			return final, fmt.Errorf("%w: it is another terminal than the one that greeted", ErrUnproven)
+		}
+		theirs = f.Payload
+		c.session, err = newSealer(ephemeral, h.Ephemeral, mine, theirs, true)
+		return final, err
+	})
+	if err != nil {
+		return err
+	}
+	c.number = 0
+	s := &protocol.Session{
+		Version: protocol.Version, Transcript: c.session.hash, Terminal: g.Terminal(), By: protocol.SideTechnician, At: protocol.At(c.who.Now()),
+	}
+	proof, err := protocol.Sign(s, c.who.Key)
+	if err != nil {
+		return err
+	}
+	var r openReply
+	if err := c.ask(ctx, request{Op: opOpen}, openRequest{proof, c.who.Mandate}, &r); err != nil {
+		return err
+	}
+	return checkProof(r.Proof, key, c.session.hash, g.Terminal(), protocol.SideTerminal)
 }
 
 // Terminal returns the terminal's identity, as told by the last Greet and proven by Open.
@@ -227,25 +340,35 @@ func (c *Client) Check(ctx context.Context, o CheckOptions, progress func(*Check
 // HandOver has both ends sign the record h, and the terminal send it to the clinic. The terminal refuses what it
 // does not know to be true. The same h again does no harm.
 func (c *Client) HandOver(ctx context.Context, h *protocol.HandOver) (*protocol.HandOverEvent, error) {
-	return nil, ErrClosed
-}
-
-func (c *Client) call(ctx context.Context, op string, request, reply any) error { return ErrClosed }
-
-// told is a failure that the terminal told of.
-func told(code protocol.Code, cause string) error {
-	if code == "" {
-		code = protocol.Unknown
+	record, err := protocol.Encode(h)
+	if err != nil {
+		return nil, err
 	}
-	return protocol.WithCode(code, fmt.Errorf("the terminal says: %s", cause))
-}
-
-// pause waits a moment between two questions.
-func pause(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(pollTime + rand.N(pollTime/4)):
-		return nil
+	var r signedReply
+	if err := c.call(ctx, opHandOver, recordRequest{record}, &r); err != nil {
+		return nil, err
 	}
+	c.mu.Lock()
+	g := c.greeting
+	c.mu.Unlock()
+	key, err := publicKey(g.Public)
+	if err != nil {
+		return nil, err
+	}
+	var signed protocol.HandOver
+	if err := protocol.Verify(r.Signed, key, &signed); err != nil {
+		return nil, fmt.Errorf("hand-over record of the terminal: %w", err)
+	}
+	if again, err := protocol.Encode(&signed); err != nil || !bytes.Equal(again, record) {
+		return nil, malformed("the terminal signed another hand-over record")
+	}
+	e := &protocol.HandOverEvent{Version: protocol.Version, Terminal: r.Signed, Authorisation: c.who.Mandate}
+	if e.Technician, err = protocol.Sign(h, c.who.Key); err != nil {
+		return nil, err
+	}
+	b, err := protocol.Encode(e)
+	if err != nil {
+		return nil, err
+	}
+	return e, c.call(ctx, opHandOverDone, recordRequest{b}, nil)
 }

@@ -8,9 +8,9 @@ import (
 	"vindu/protocol"
 )
 
-// Host is what the terminal can do for a technician; the server of this package asks it only for what the session allows. Methods are
-// called by one goroutine at a time, except Enrol and Check, which run as jobs beside the others (one job at a time). They must
-// return soon after their context ends. An error's code (protocol.CodeOf) and text reach the technician: the text must carry no secret.
+// Host is what the terminal can do for a technician; the server of this package asks it only for what the session allows. The first
+// five methods are called at any time. Of the others one runs at a time, beside at most one job (Enrol or Check), and must return
+// soon after its context ends. An error's code (protocol.CodeOf) and text reach the technician: the text must carry no secret.
 type Host interface {
 	// Greeting tells who the terminal is; Version is filled in by the server.
 	Greeting() Greeting

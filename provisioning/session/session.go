@@ -31,6 +31,8 @@ const (
 	AnswerTime = 30 * time.Second // for a terminal to answer one request
 )
 
+const maxFound = 32 // access points that a terminal tells of
+
 var (
 	// ErrSilent is wrapped when the terminal does not answer: cable, power, or another thing at the other end.
 	ErrSilent = errors.New("the terminal does not answer")

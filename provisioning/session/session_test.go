@@ -1,0 +1,785 @@
+package session_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"vindu/protocol"
+	"vindu/provisioning/session"
+	"vindu/provisioning/session/sessiontest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const password = protocol.Secret("correct horse battery")
+
+var wifi = &session.Network{Kind: session.WiFi, SSID: "Storgata 17", Security: session.WPA2, Password: password, Country: "NO"}
+
+// log keeps what both ends log.
+type log struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// bench is a terminal with its server, a cable and a laptop. It lives in a synctest bubble.
+type bench struct {
+	t        *testing.T
+	host     *sessiontest.Terminal
+	who      session.Technician
+	laptop   *sessiontest.End
+	terminal *sessiontest.End
+	log      *log
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	clinic, laptop := sessiontest.Key(), sessiontest.Key()
+	b := &bench{t: t, host: sessiontest.NewTerminal(clinic), log: new(log)}
+	b.who = session.Technician{
+		Key: laptop, Mandate: sessiontest.Mandate(clinic, laptop, time.Now().Add(-time.Hour), time.Now().Add(8*time.Hour)), Now: time.Now,
+	}
+	b.laptop, b.terminal = sessiontest.Cable()
+	return b
+}
+
+// serve runs the terminal until the test ends.
+func (b *bench) serve() {
+	server := session.NewServer(b.host, slog.New(slog.NewTextHandler(b.log, nil)))
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- server.Run(ctx, func(context.Context) (io.ReadWriteCloser, error) {
+			b.terminal.Reopen()
+			return b.terminal, nil
+		})
+	}()
+	b.t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			b.t.Error(err)
+		}
+	})
+}
+
+// with runs f with a client, as one run of the tool, and returns what f does.
+func (b *bench) with(f func(ctx context.Context, c *session.Client) error) error {
+	b.laptop.Reopen()
+	c := session.NewClient(b.laptop, b.who, slog.New(slog.NewTextHandler(b.log, nil)))
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	err := f(ctx, c)
+	stop()
+	if err := <-done; err != nil {
+		b.t.Error(err)
+	}
+	return err
+}
+
+// open is with a session that is open.
+func (b *bench) open(f func(ctx context.Context, c *session.Client) error) error {
+	return b.with(func(ctx context.Context, c *session.Client) error {
+		if err := c.Open(ctx); err != nil {
+			return err
+		}
+		return f(ctx, c)
+	})
+}
+
+func (b *bench) setUp() {
+	b.host.Lock()
+	defer b.host.Unlock()
+	b.host.State = session.SetUp
+}
+
+// presses has somebody press the button, a while after the screen asks.
+func (b *bench) presses(after time.Duration) {
+	b.host.Lock()
+	defer b.host.Unlock()
+	b.host.Press = func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(after):
+			return nil
+		}
+	}
+}
+
+// did returns what was asked of the terminal so far.
+func (b *bench) did() []string {
+	b.host.Lock()
+	defer b.host.Unlock()
+	return slices.Clone(b.host.Log)
+}
+
+func voucher() *protocol.Voucher {
+	return &protocol.Voucher{
+		Version: 1, ID: protocol.NewNonce(), Secret: bytes.Repeat([]byte{0xa5}, 32), Address: "clinic.example:443", ServerName: "terminals.clinic.example",
+		Root: []byte("root"), Expires: protocol.At(time.Now().Add(time.Hour)),
+	}
+}
+
+// technician is what the tool does from box to hand-over; each run does what is left to do, as its own questions tell it.
+func (b *bench) technician(v *protocol.Voucher, record *protocol.HandOver) func(context.Context, *session.Client) error {
+	return func(ctx context.Context, c *session.Client) error {
+		g, err := c.Greet(ctx)
+		if err != nil {
+			return err
+		}
+		if err := c.Open(ctx); err != nil {
+			return err
+		}
+		if g.State == session.SetUp {
+			if err := c.Authorise(ctx, nil); err != nil {
+				return err
+			}
+		}
+		if err := errors.Join(c.SetNetwork(ctx, wifi), c.SetLanguage(ctx, "nn")); err != nil {
+			return err
+		}
+		if g.State == session.Factory {
+			if err := c.Enrol(ctx, v); err != nil {
+				return err
+			}
+		}
+		if err := c.Authorise(ctx, nil); err != nil {
+			return err
+		}
+		checks, err := c.Check(ctx, session.CheckOptions{}, nil)
+		if err != nil {
+			return err
+		}
+		h := *record
+		h.Terminal, h.Checks, h.At = c.Terminal(), checks, protocol.At(time.Now())
+		_, err = c.HandOver(ctx, &h)
+		return err
+	}
+}
+
+func record() *protocol.HandOver {
+	return &protocol.HandOver{
+		Version: 1, ID: protocol.NewNonce(), Organisation: "Nordbyen clinic", Home: "Home 17, Storgata", Technician: sessiontest.Person,
+		Software: "vindu-agent test", KeyGrade: "file",
+	}
+}
+
+// done says what is left undone of technician.
+func (b *bench) done(v *protocol.Voucher, h *protocol.HandOver) error {
+	b.host.Lock()
+	defer b.host.Unlock()
+	switch t := b.host; {
+	case t.State != session.SetUp, len(t.Spent) != 1, t.Spent[0] != v.ID:
+		return fmt.Errorf("state %s, vouchers %v", t.State, t.Spent)
+	case len(t.Networks) != 1, t.Networks[0].Password != password, t.Language != "nn":
+		return fmt.Errorf("networks %v, language %s", t.Networks, t.Language)
+	case len(t.HandedOver) != 1, t.HandedOver[0].ID != h.ID, len(t.HandedOver[0].Checks) != 3:
+		return fmt.Errorf("handed over %v", t.HandedOver)
+	}
+	return nil
+}
+
+func TestFromBoxToHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.presses(20 * time.Second)
+		b.host.EnrolTime, b.host.CheckTime = 40*time.Second, 30*time.Second
+		b.serve()
+		v, h := voucher(), record()
+		if err := errors.Join(b.with(b.technician(v, h)), b.done(v, h)); err != nil {
+			t.Fatal(err)
+		}
+		p := b.host.Proofs[0]
+		if at, ok := p.Pressed(); !ok || time.Since(at) > 10*time.Minute || p.Technician() != sessiontest.Person || p.Mandate() == (protocol.Nonce{}) {
+			t.Errorf("proof %+v", p)
+		}
+		if _, ok := new(session.Proof).Pressed(); ok {
+			t.Error("an empty proof proves something")
+		}
+	})
+}
+
+// TestCablePulled pulls the cable before the nth thing that the laptop says, and after it so that only the reply is lost; a second
+// run of the same technician finishes, and everything was done once.
+func TestCablePulled(t *testing.T) {
+	const most = 60
+	for _, late := range []bool{false, true} {
+		finished := false
+		for n := 0; n < most && !finished; n++ {
+			t.Run(fmt.Sprintf("at %d, late %v", n, late), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBench(t)
+					b.presses(time.Second)
+					b.host.EnrolTime, b.host.CheckTime = time.Second, time.Second
+					b.serve()
+					said, pulled := 0, make(chan struct{})
+					pull := sync.OnceFunc(func() { close(pulled) })
+					b.laptop.Tamper(func(p []byte) []byte {
+						said++
+						if said > n && !late {
+							pull()
+						}
+						select {
+						case <-pulled:
+							return nil
+						default:
+						}
+						if said > n {
+							pull()
+						}
+						return p
+					})
+					b.terminal.Tamper(func(p []byte) []byte {
+						select {
+						case <-pulled:
+							return nil
+						default:
+							return p
+						}
+					})
+					v, h := voucher(), record()
+					err := b.with(b.technician(v, h))
+					if finished = err == nil; !finished && (!errors.Is(err, session.ErrSilent) || protocol.CodeOf(err) != protocol.LinkCable) {
+						t.Fatalf("with the cable pulled: %v", err)
+					}
+					b.laptop.Tamper(nil)
+					b.terminal.Tamper(nil)
+					if err := errors.Join(b.with(b.technician(v, h)), b.done(v, h)); err != nil {
+						t.Fatal(err)
+					}
+				})
+			})
+		}
+		if !finished {
+			t.Errorf("late %v: after %d messages it was not done", late, most)
+		}
+	}
+}
+
+// TestPortGone takes the terminal's port away, as an unplugged USB device does: it is opened again, a job has gone on, the session has not.
+func TestPortGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.host.EnrolTime = 20 * time.Second
+		b.serve()
+		v := voucher()
+		err := b.open(func(ctx context.Context, c *session.Client) error {
+			if err := c.StartEnrol(ctx, v); err != nil {
+				return err
+			}
+			b.terminal.Close()
+			_, err := c.EnrolStatus(ctx)
+			if !errors.Is(err, session.ErrLost) {
+				return fmt.Errorf("the session goes on: %w", err)
+			}
+			if err := c.Open(ctx); err != nil {
+				return err
+			}
+			return c.Enrol(ctx, v)
+		})
+		if err != nil || len(b.host.Spent) != 1 || slices.Index(b.did(), "Enrol") != len(b.did())-1 {
+			t.Errorf("%v; %v", err, b.did())
+		}
+	})
+}
+
+// TestBadLine damages, dribbles and adds to what is said in both directions. All gets through, and each request is done once.
+func TestBadLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.presses(time.Second)
+		b.serve()
+		random := rand.New(rand.NewPCG(1, 2))
+		var mu sync.Mutex
+		noise := func(p []byte) []byte {
+			mu.Lock()
+			defer mu.Unlock()
+			switch random.IntN(15) {
+			case 0: // a bit turns
+				p[random.IntN(len(p))] ^= 1 << random.IntN(8)
+			case 1: // a byte is lost
+				i := random.IntN(len(p))
+				p = slices.Delete(p, i, i+1)
+			case 2: // the kernel says something in between
+				p = slices.Insert(p, random.IntN(len(p)), []byte("[   12.3] usb 1-1: new device\r\n")...)
+			case 3: // it is all said twice
+				p = append(p, p...)
+			}
+			return p
+		}
+		b.laptop.Tamper(noise)
+		b.terminal.Tamper(noise)
+		v, h := voucher(), record()
+		if err := errors.Join(b.with(b.technician(v, h)), b.done(v, h)); err != nil {
+			t.Fatal(err)
+		}
+		for _, once := range []string{"SetNetwork", "SetLanguage", "Enrol", "Check", "ConfirmHandOver", "FinishHandOver"} {
+			if n := len(slices.DeleteFunc(b.did(), func(s string) bool { return s != once })); n != 1 {
+				t.Errorf("%s was done %d times", once, n)
+			}
+		}
+	})
+}
+
+// TestMandates: a terminal that is set up proves nothing to, asks nobody for, and does nothing for a laptop without its clinic's word.
+func TestMandates(t *testing.T) {
+	const hour = time.Hour
+	for _, c := range []struct {
+		name   string
+		change func(b *bench)
+		want   protocol.Code // "": it is let in
+	}{
+		{"valid", func(*bench) {}, ""},
+		{"none", func(b *bench) { b.who.Mandate = nil }, protocol.AuthTechnician},
+		{"expired", func(b *bench) { b.mandate(-8*hour, -time.Second) }, protocol.AuthTechnician},
+		{"expired by a floor of the time", func(b *bench) { b.mandate(-8*hour, -time.Second); b.host.TimeKnown = false }, protocol.AuthTechnician},
+		{"still to begin", func(b *bench) { b.mandate(hour, 2*hour) }, protocol.AuthTechnician},
+		{"still to begin, but the terminal knows no time", func(b *bench) { b.mandate(hour, 2*hour); b.host.TimeKnown = false }, ""},
+		{"of another clinic", func(b *bench) {
+			b.who.Mandate = sessiontest.Mandate(sessiontest.Key(), b.who.Key, time.Now().Add(-hour), time.Now().Add(hour))
+		}, protocol.AuthTechnician},
+		{"for another laptop", func(b *bench) {
+			b.who.Mandate = sessiontest.Mandate(b.host.Clinic, sessiontest.Key(), time.Now().Add(-hour), time.Now().Add(hour))
+		}, protocol.AuthTechnician},
+		{"by the laptop itself", func(b *bench) {
+			b.who.Mandate = sessiontest.Mandate(b.who.Key, b.who.Key, time.Now().Add(-hour), time.Now().Add(hour))
+		}, protocol.AuthTechnician},
+		{"a bit turned", func(b *bench) { b.who.Mandate[len(b.who.Mandate)-1] ^= 1 }, protocol.AuthTechnician},
+		{"of another kind", func(b *bench) {
+			m, err := protocol.Sign(&protocol.Clock{Version: 1, Nonce: protocol.NewNonce(), At: 1}, b.host.Clinic)
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			b.who.Mandate = m
+		}, protocol.AuthTechnician},
+		{"taken out of use", func(b *bench) { b.host.State = session.Returned }, protocol.IdentityReturned},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				b.setUp()
+				b.presses(time.Second)
+				c.change(b)
+				b.serve()
+				err := b.open(func(ctx context.Context, c *session.Client) error { return c.Authorise(ctx, nil) })
+				if protocol.CodeOf(err) != c.want {
+					t.Errorf("got %v with code %q, want %q", err, protocol.CodeOf(err), c.want)
+				}
+				if prompted := b.host.Prompts > 0; prompted != (c.want == "") || len(b.did()) > 0 {
+					t.Errorf("prompted %v, did %v", prompted, b.did())
+				}
+			})
+		})
+	}
+}
+
+func (b *bench) mandate(from, to time.Duration) {
+	b.who.Mandate = sessiontest.Mandate(b.host.Clinic, b.who.Key, time.Now().Add(from), time.Now().Add(to))
+}
+
+// everything asks for all that there is, and returns the codes of the refusals by request.
+func everything(ctx context.Context, c *session.Client) map[string]protocol.Code {
+	one := func(err error) protocol.Code { return protocol.CodeOf(err) }
+	two := func(_ any, err error) protocol.Code { return protocol.CodeOf(err) }
+	h := record()
+	h.Terminal, h.At = c.Terminal(), protocol.At(time.Now())
+	return map[string]protocol.Code{
+		"info": two(c.Info(ctx)), "network.set": one(c.SetNetwork(ctx, wifi)), "network.get": two(c.Network(ctx)), "network.scan": two(c.ScanNetworks(ctx)),
+		"language.set": one(c.SetLanguage(ctx, "en")), "enrol": one(c.StartEnrol(ctx, voucher())), "enrol.status": two(c.EnrolStatus(ctx)),
+		"csr": two(c.CSR(ctx)), "certificate.install": one(c.Install(ctx, &session.Grant{})), "check.start": two(c.StartCheck(ctx, session.CheckOptions{})),
+		"check.status": two(c.CheckStatus(ctx)), "handover": two(c.HandOver(ctx, h)),
+	}
+}
+
+func TestNobodyPresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.setUp()
+		b.serve()
+		err := b.open(func(ctx context.Context, c *session.Client) error {
+			prompts, began := 0, time.Now()
+			if err := c.Authorise(ctx, func() { prompts++ }); protocol.CodeOf(err) != protocol.AuthButton || time.Since(began) > session.ButtonTime+5*time.Second {
+				t.Errorf("got %v after %v", err, time.Since(began))
+			}
+			if prompts != 1 || b.host.Prompts != 1 {
+				t.Errorf("prompted %d times here, %d there", prompts, b.host.Prompts)
+			}
+			for request, code := range everything(ctx, c) {
+				if code != protocol.AuthButton {
+					t.Errorf("%s: code %q", request, code)
+				}
+			}
+			b.presses(time.Second)
+			return c.Authorise(ctx, nil) // and a second time somebody does
+		})
+		if err != nil || len(b.did()) > 0 {
+			t.Errorf("%v; did %v", err, b.did())
+		}
+	})
+}
+
+// A session from the factory may only ask how its enrolment went once the terminal is set up; what opens a camera needs that always.
+func TestSetUpWithinTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.serve()
+		err := b.open(func(ctx context.Context, c *session.Client) error {
+			if _, err := c.StartCheck(ctx, session.CheckOptions{}); protocol.CodeOf(err) != protocol.IdentityNone {
+				t.Errorf("a check from the factory: %v", err)
+			}
+			if err := c.Authorise(ctx, nil); err != nil || b.host.Prompts != 0 {
+				t.Errorf("a press from the factory: %v", err)
+			}
+			if err := c.Enrol(ctx, voucher()); err != nil {
+				return err
+			}
+			for request, code := range everything(ctx, c) {
+				if open := request == "info" || request == "enrol.status"; (code == "") != open || (!open && code != protocol.AuthButton) {
+					t.Errorf("%s: code %q", request, code)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		if want := []string{"Enrol", "Info"}; !slices.Equal(b.did(), want) {
+			t.Errorf("did %v, want %v", b.did(), want)
+		}
+	})
+}
+
+func TestMandateEndsDuringTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.setUp()
+		b.presses(time.Second)
+		b.mandate(-time.Hour, 5*time.Minute)
+		b.serve()
+		err := b.open(func(ctx context.Context, c *session.Client) error {
+			if err := c.Authorise(ctx, nil); err != nil {
+				return err
+			}
+			if err := c.SetLanguage(ctx, "en"); err != nil {
+				return err
+			}
+			<-time.After(6 * time.Minute)
+			return c.SetLanguage(ctx, "nn")
+		})
+		if protocol.CodeOf(err) != protocol.AuthTechnician || b.host.Language != "en" {
+			t.Errorf("got %v; the screen speaks %s", err, b.host.Language)
+		}
+	})
+}
+
+func TestForgottenSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.setUp()
+		b.presses(time.Second)
+		b.serve()
+		err := b.open(func(ctx context.Context, c *session.Client) error {
+			if err := c.Authorise(ctx, nil); err != nil {
+				return err
+			}
+			<-time.After(session.IdleTime + time.Second)
+			if _, err := c.Info(ctx); !errors.Is(err, session.ErrLost) {
+				t.Errorf("an idle session: %v", err)
+			}
+			if _, err := c.Info(ctx); !errors.Is(err, session.ErrLost) {
+				t.Errorf("and still: %v", err)
+			}
+			if err := c.Open(ctx); err != nil {
+				return err
+			}
+			if _, err := c.Info(ctx); protocol.CodeOf(err) != protocol.AuthButton {
+				t.Errorf("the press outlived its session: %v", err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestReplay says to the terminal once more all that a technician said, from the first byte, while the session is open and after.
+func TestReplay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.setUp()
+		b.presses(time.Second)
+		b.serve()
+		var said []byte
+		b.laptop.Tamper(func(p []byte) []byte { said = append(said, p...); return p })
+		err := b.open(func(ctx context.Context, c *session.Client) error {
+			if err := errors.Join(c.Authorise(ctx, nil), c.SetNetwork(ctx, wifi)); err != nil {
+				return err
+			}
+			b.laptop.Inject(bytes.Clone(said))
+			synctest.Wait()
+			_, err := c.Info(ctx) // the session is none the worse for it
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := b.did()
+		for range 2 { // after another laptop's session, and after none
+			b.laptop.Inject(bytes.Clone(said))
+			synctest.Wait()
+			<-time.After(session.IdleTime + time.Minute)
+		}
+		if !slices.Equal(b.did(), done) || b.host.Prompts != 1 || !slices.Equal(done, []string{"SetNetwork", "Info"}) {
+			t.Errorf("did %v and then %v, with %d prompts", done, b.did(), b.host.Prompts)
+		}
+	})
+}
+
+// TestAnotherTerminal answers for the terminal with another key: the technician's side of the session does not open.
+func TestAnotherTerminal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.serve()
+		err := b.with(func(ctx context.Context, c *session.Client) error {
+			if _, err := c.Greet(ctx); err != nil {
+				return err
+			}
+			b.host.Lock()
+			b.host.Key = sessiontest.Key()
+			b.host.Unlock()
+			return c.Open(ctx)
+		})
+		if !errors.Is(err, session.ErrUnproven) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// A refused press, request or error of the host reaches the technician with its code; so does that the terminal is busy.
+func TestFailuresOfTheHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.host.EnrolTime, b.host.CheckTime = time.Minute, time.Minute
+		b.host.Refuse = map[string]error{
+			"SetNetwork": protocol.WithCode(protocol.IPWiFiRefused, errors.New("wlan0 \x1b[2Jsays no")), "SetLanguage": errors.New("no such language"),
+		}
+		b.serve()
+		err := b.open(func(ctx context.Context, c *session.Client) error {
+			if err := c.SetNetwork(ctx, wifi); protocol.CodeOf(err) != protocol.IPWiFiRefused || strings.Contains(err.Error(), "\x1b") ||
+				!strings.Contains(err.Error(), "the terminal says: wlan0 [2Jsays no") {
+				t.Errorf("network: %q", err)
+			}
+			if err := c.SetLanguage(ctx, "xx"); protocol.CodeOf(err) != protocol.Unknown {
+				t.Errorf("language: %v", err)
+			}
+			if err := c.SetNetwork(ctx, &session.Network{Kind: "token ring"}); protocol.CodeOf(err) != protocol.SignalMalformed {
+				t.Errorf("network of an unknown kind: %v", err)
+			}
+			if err := c.StartEnrol(ctx, voucher()); err != nil {
+				return err
+			}
+			return c.StartEnrol(ctx, voucher()) // the first goes on
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		<-time.After(2 * time.Minute)
+		b.setUp()
+		b.presses(0)
+		err = b.open(func(ctx context.Context, c *session.Client) error {
+			if err := c.Authorise(ctx, nil); err != nil {
+				return err
+			}
+			first, err := c.StartCheck(ctx, session.CheckOptions{Names: []string{"panel"}})
+			if err != nil {
+				return err
+			}
+			if again, err := c.StartCheck(ctx, session.CheckOptions{}); err != nil || again != first {
+				t.Errorf("run %d, then %d, %v", first, again, err)
+			}
+			if err := c.StartEnrol(ctx, voucher()); protocol.CodeOf(err) != protocol.LinkTerminalBusy {
+				t.Errorf("an enrolment during a check: %v", err)
+			}
+			return nil
+		})
+		did := b.did()
+		if n := slices.Index(did, "Enrol"); err != nil || n < 0 || slices.Contains(did[n+1:], "Enrol") {
+			t.Errorf("%v; did %v", err, did)
+		}
+	})
+}
+
+// TestSecretsStay: a password and a voucher go in and nowhere else: not onto the line in the clear, not into a reply, not into a log.
+func TestSecretsStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.presses(time.Second)
+		b.serve()
+		var line []byte
+		var mu sync.Mutex
+		tap := func(p []byte) []byte {
+			mu.Lock()
+			defer mu.Unlock()
+			line = append(line, p...)
+			return p
+		}
+		b.laptop.Tamper(tap)
+		b.terminal.Tamper(tap)
+		v, h := voucher(), record()
+		text, err := v.Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back strings.Builder
+		err = b.with(func(ctx context.Context, c *session.Client) error {
+			if err := b.technician(v, h)(ctx, c); err != nil {
+				return err
+			}
+			i, err1 := c.Info(ctx)
+			n, err2 := c.Network(ctx)
+			e, err3 := c.EnrolStatus(ctx)
+			k, err4 := c.CheckStatus(ctx)
+			fmt.Fprintf(&back, "%+v %+v %+v %+v %+v", i, n, e, k, wifi)
+			if !strings.Contains(back.String(), wifi.SSID) {
+				t.Errorf("nothing came back: %s", &back)
+			}
+			return errors.Join(err1, err2, err3, err4)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, secret := range []string{string(password), string(v.Secret), string(text), string(text)[20:60]} {
+			if strings.Contains(string(line), secret) || strings.Contains(back.String(), secret) || strings.Contains(b.log.String(), secret) {
+				t.Errorf("%q came out", secret[:8])
+			}
+		}
+		if b.log.String() == "" {
+			t.Error("nothing was logged: what was looked through?")
+		}
+	})
+}
+
+// TestHandOverIsTheTruth: the terminal signs nothing that it does not know to be so.
+func TestHandOverIsTheTruth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.setUp()
+		b.presses(time.Second)
+		b.serve()
+		err := b.open(func(ctx context.Context, c *session.Client) error {
+			if err := c.Authorise(ctx, nil); err != nil {
+				return err
+			}
+			for name, change := range map[string]func(*protocol.HandOver){
+				"another terminal":   func(h *protocol.HandOver) { h.Terminal = protocol.KeyHash{1} },
+				"another technician": func(h *protocol.HandOver) { h.Technician.Name = "Kari" },
+				"a better key":       func(h *protocol.HandOver) { h.KeyGrade = "hardware" },
+				"other software":     func(h *protocol.HandOver) { h.Software = "x" },
+				"a check that failed": func(h *protocol.HandOver) {
+					h.Checks = []protocol.Check{{Name: "clinic.latency", State: protocol.CheckPassed}}
+				},
+			} {
+				h := record()
+				h.Terminal, h.At = c.Terminal(), protocol.At(time.Now())
+				change(h)
+				if _, err := c.HandOver(ctx, h); protocol.CodeOf(err) != protocol.SignalMalformed {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			return nil
+		})
+		if err != nil || len(b.host.HandedOver) > 0 {
+			t.Errorf("%v; handed over %v", err, b.host.HandedOver)
+		}
+	})
+}
+
+// A certificate that came through the laptop, and the certification request for it.
+func TestOffline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.serve()
+		grant := &session.Grant{Address: "clinic.example:443", ServerName: "t.clinic.example", Chain: [][]byte{make([]byte, 900), make([]byte, 700)}, Root: make([]byte, 700), Settings: []byte{1}}
+		err := b.open(func(ctx context.Context, c *session.Client) error {
+			csr, err := c.CSR(ctx)
+			if err != nil {
+				return err
+			}
+			if protocol.HashSPKI(csr.RawSubjectPublicKeyInfo) != c.Terminal() {
+				t.Error("for another key")
+			}
+			return c.Install(ctx, grant)
+		})
+		if err != nil || len(b.host.Granted) != 1 || len(b.host.Granted[0].Chain) != 2 || b.host.State != session.SetUp {
+			t.Errorf("%v; %+v", err, b.host.Granted)
+		}
+	})
+}
+
+// A laptop finds nobody, or something else that talks.
+func TestNoTerminal(t *testing.T) {
+	for name, talk := range map[string]string{"nothing": "", "a modem": "\r\nOK\r\n", "zeros": strings.Repeat("\x00", 100)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				err := b.with(func(ctx context.Context, c *session.Client) error {
+					b.terminal.Inject([]byte(talk))
+					_, err := c.Greet(ctx)
+					return err
+				})
+				if !errors.Is(err, session.ErrSilent) || protocol.CodeOf(err) != protocol.LinkCable {
+					t.Errorf("got %v", err)
+				}
+				err = b.with(func(ctx context.Context, c *session.Client) error {
+					ctx, cancel := context.WithTimeout(ctx, time.Second)
+					defer cancel()
+					_, err := c.Greet(ctx)
+					return err
+				})
+				if !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestClosedPort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		c := session.NewClient(b.laptop, b.who, slog.New(slog.DiscardHandler))
+		b.laptop.Close()
+		if err := c.Run(t.Context()); !errors.Is(err, session.ErrClosed) {
+			t.Errorf("Run: %v", err)
+		}
+		if _, err := c.Greet(t.Context()); !errors.Is(err, session.ErrClosed) || protocol.CodeOf(err) != protocol.LinkCable {
+			t.Errorf("Greet: %v", err)
+		}
+	})
+}
