@@ -18,12 +18,15 @@ modprobe virtio_pci
 modprobe virtio_console
 # A port gets its name from the host some time after its driver: without it the test has no hand in here.
 mkdir -p /dev/virtio-ports
+ports="/dev/virtio-ports/lab${LAB_SETUP:+ /dev/virtio-ports/tpm}"
 tries=0
-while [ ! -e /dev/virtio-ports/lab ] && [ $tries -lt 300 ]; do
+# shellcheck disable=SC2086 # a list of words
+while ! ls $ports >/dev/null 2>&1 && [ $tries -lt 300 ]; do
 	for port in /sys/class/virtio-ports/*; do
 		[ -s "$port/name" ] && name=$(cat "$port/name") && [ -n "$name" ] && ln -sf "/dev/${port##*/}" "/dev/virtio-ports/$name"
 	done
-	[ -e /dev/virtio-ports/lab ] || sleep 0.1
+	# shellcheck disable=SC2086
+	ls $ports >/dev/null 2>&1 || sleep 0.1
 	tries=$((tries + 1))
 done
 (
@@ -41,8 +44,19 @@ modprobe snd_aloop index=0
 modprobe snd_hda_codec_generic
 modprobe snd_hda_intel index=1
 wait
+more=
+if [ -n "$LAB_SETUP" ]; then
+	# What a terminal is set up by: a TPM (at the host's end of a port), a serial port (built in), a button.
+	modprobe virtio_input
+	modprobe tpm_vtpm_proxy
+	while :; do
+		labguest tpm /dev/virtio-ports/tpm
+		sleep 1
+	done &
+	more="/dev/tpmrm0 /dev/ttyS0 /dev/input/event0"
+fi
 tries=0
-for device in /dev/video0 /dev/snd/pcmC0D0c /dev/snd/pcmC1D0p /dev/dri/card0 /sys/class/net/eth0; do
+for device in /dev/video0 /dev/snd/pcmC0D0c /dev/snd/pcmC1D0p /dev/dri/card0 /sys/class/net/eth0 $more; do
 	while [ ! -e "$device" ] && [ $tries -lt 100 ]; do
 		sleep 0.1
 		tries=$((tries + 1))

@@ -5,6 +5,9 @@
 //	hw:Loopback        ALSA "snd-aloop": a test speaks into one side and listens at the other
 //	plughw:CARD=Intel  a real sound card's driver (Intel HDA), playback only; what it plays is in speaker.wav
 //	/dev/dri/card0     virtio-gpu, 1024×600; a test sees it by [Guest.Screendump]
+//	/dev/tpmrm0        a TPM 2.0, swtpm on the host; with Options.SetUp, as the next two
+//	/dev/ttyS0         a serial port, whose other end is a terminal device of the host ([Guest.Serial])
+//	/dev/input/event0  a keyboard, pressed by [Guest.Press]
 //	eth0               a tap in a network namespace of the test's own, where clinic and browser run too
 //
 // [Boot] prepares everything from nothing (packages, initramfs; kept in the user's cache directory), starts the guest
@@ -33,6 +36,7 @@ import (
 	"testing"
 	"time"
 
+	"vindu/device/identity/tpm/tpmtest"
 	"vindu/scripts/lab/control"
 )
 
@@ -42,13 +46,15 @@ type Options struct {
 	Files    map[string][]byte // other files, by path
 	Cmdline  string            // added to the kernel's command line
 	Memory   int               // MiB; 0 is 1024
+	SetUp    bool              // with what a terminal is set up by: a TPM, a serial port, a button
 }
 
 // Guest is a running terminal. Its methods may be used concurrently.
 type Guest struct {
 	*control.Client
 	Net       *Net
-	Artefacts string // directory for what a test wants to keep
+	Artefacts string       // directory for what a test wants to keep
+	TPM       *tpmtest.TPM // nil without Options.SetUp; the guest's reset is not its own
 
 	t       testing.TB
 	qmp     *qmp
@@ -183,22 +189,30 @@ func (g *Guest) start(s system, initrd string, options Options) error {
 	if memory == 0 {
 		memory = 1024
 	}
+	commandLine := "console=ttyAMA0 panic=-1 quiet LAB_ADDRESS=" + GuestAddr + " " + options.Cmdline
+	if options.SetUp {
+		commandLine += " LAB_SETUP=1"
+	}
 	in := func(name string) string { return filepath.Join(g.run, name) }
 	keep := func(name string) string { return filepath.Join(g.Artefacts, name) }
-	g.process = g.Net.Command(context.Background(), "qemu-system-aarch64",
+	arguments := []string{
 		"-M", "virt", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi", "-smp", "2", "-m", strconv.Itoa(memory),
 		"-nodefaults", "-display", "none",
 		"-kernel", s.kernel, "-initrd", initrd,
-		"-append", "console=ttyAMA0 panic=-1 quiet LAB_ADDRESS="+GuestAddr+" "+options.Cmdline,
-		"-serial", "file:"+keep("console.log"),
-		"-qmp", "unix:"+in("qmp")+",server=on,wait=off",
+		"-append", commandLine,
+		"-serial", "file:" + keep("console.log"),
+		"-qmp", "unix:" + in("qmp") + ",server=on,wait=off",
 		"-device", "virtio-rng-pci",
 		"-device", "virtio-gpu-pci,xres=1024,yres=600",
-		"-netdev", "tap,id=net,ifname="+tap+",script=no,downscript=no", "-device", "virtio-net-pci,netdev=net,romfile=",
-		"-audiodev", "wav,id=sound,path="+keep("speaker.wav"), "-device", "intel-hda", "-device", "hda-output,audiodev=sound,mixer=off",
+		"-netdev", "tap,id=net,ifname=" + tap + ",script=no,downscript=no", "-device", "virtio-net-pci,netdev=net,romfile=",
+		"-audiodev", "wav,id=sound,path=" + keep("speaker.wav"), "-device", "intel-hda", "-device", "hda-output,audiodev=sound,mixer=off",
 		"-device", "virtio-serial-pci",
-		"-chardev", "socket,id=lab,path="+in("lab")+",server=on,wait=off", "-device", "virtserialport,chardev=lab,name=lab",
-	)
+		"-chardev", "socket,id=lab,path=" + in("lab") + ",server=on,wait=off", "-device", "virtserialport,chardev=lab,name=lab",
+	}
+	if options.SetUp {
+		arguments = append(arguments, g.setUpDevices()...)
+	}
+	g.process = g.Net.Command(context.Background(), "qemu-system-aarch64", arguments...)
 	log, err := os.Create(keep("qemu.log"))
 	if err != nil {
 		return err

@@ -1,5 +1,6 @@
 // Labguest is the test's hand inside the lab's guest. It answers calls (package control) on the virtio-serial port
-// named on its command line, for as long as the guest runs.
+// named on its command line, for as long as the guest runs; or, with "tpm" before it, it joins the TPM at that port's other
+// end to the guest's kernel.
 package main
 
 import (
@@ -13,6 +14,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "tpm" {
+		fmt.Fprintf(os.Stderr, "labguest: %v\n", bridge(os.Args[2]))
+		os.Exit(1)
+	}
 	if len(os.Args) != 2 {
 		fmt.Fprintln(os.Stderr, "labguest: name the serial port")
 		os.Exit(2)
