@@ -103,7 +103,7 @@ int main(int argc, char **argv) {
 		"audiotestsrc is-live=true wave=ticks ! audio/x-raw,rate=48000,channels=1 ! opusenc bitrate=32000 inband-fec=true ! rtpopuspay pt=111 ! "
 		"application/x-rtp,media=audio,encoding-name=OPUS,payload=111 ! w. "
 		"videotestsrc is-live=true ! video/x-raw,format=I420,width=%s,height=%s,framerate=%s/1 ! queue max-size-buffers=1 leaky=downstream ! "
-		"vp8enc deadline=1 cpu-used=8 threads=1 end-usage=cbr target-bitrate=%s keyframe-max-dist=9000 error-resilient=default lag-in-frames=0 static-threshold=100 ! "
+		"vp8enc deadline=1 cpu-used=-10 threads=1 end-usage=cbr target-bitrate=%s keyframe-max-dist=9000 error-resilient=default lag-in-frames=0 static-threshold=1 ! "
 		"rtpvp8pay pt=96 picture-id-mode=15-bit ! application/x-rtp,media=video,encoding-name=VP8,payload=96 ! w.",
 		argv[1], argv[2], argv[3], argv[4]);
 	GError *err = NULL;
