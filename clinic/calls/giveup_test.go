@@ -128,3 +128,35 @@ func TestGiveUpDuringInvitation(t *testing.T) {
 		w.ended(t, id, protocol.SignalLostClinic)
 	})
 }
+
+// Who hangs up and rings again at once does not find the terminal busy with the call before.
+func TestRingAgain(t *testing.T) {
+	for name, finish := range map[string]func(*testing.T, *world, Started){
+		"the terminal proves its end": func(t *testing.T, w *world, s Started) { w.end(t, s, protocol.EndCallerHungUp) },
+		"the terminal says nothing":   func(t *testing.T, w *world, _ Started) { pass(time.Minute) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				first := w.talk(t)
+				if err := w.HangUp(context.Background(), person, first.Call, protocol.EndCallerHungUp); err != nil {
+					t.Fatal(err)
+				}
+				w.told(t, first, protocol.EndCallerHungUp)
+				again := make(chan error, 1)
+				go func() {
+					_, err := w.Start(context.Background(), request())
+					again <- err
+				}()
+				synctest.Wait()
+				w.untold(t)
+				finish(t, w, first)
+				if m := <-w.link.sent; m.Kind != protocol.KindInvite {
+					t.Errorf("the terminal got %s", m.Kind)
+				}
+				if err := <-again; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}

@@ -229,6 +229,9 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 	if err != nil {
 		return Started{}, fmt.Errorf("start call: %w", err)
 	}
+	if err := s.afterLast(ctx, home.Terminal); err != nil {
+		return Started{}, fmt.Errorf("start call: %w", err)
+	}
 	now := time.Now()
 	id := r.Call
 	if id == (protocol.CallID{}) {
@@ -295,6 +298,29 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 	}
 	s.mu.Unlock()
 	return Started{Call: c.id, Invitation: signed, Terminal: home.Terminal, SPKI: home.SPKI}, nil
+}
+
+// afterLast waits while a call that was hung up still ends at the terminal, as the caller sees it no more: the terminal would say that it
+// is busy to the one who hangs up and rings again. It takes no longer than a terminal has to prove its end.
+func (s *Service) afterLast(ctx context.Context, terminal protocol.KeyHash) error {
+	for {
+		var over <-chan struct{}
+		s.mu.Lock()
+		for _, c := range s.calls {
+			if c.terminal == terminal && c.ending != "" && c.state != Ended {
+				over = c.over
+			}
+		}
+		s.mu.Unlock()
+		if over == nil {
+			return nil
+		}
+		select {
+		case <-over:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // fail puts a call on the record that could not even be tried.

@@ -78,27 +78,29 @@ func TestCall(t *testing.T) {
 	signIn(t, clinic, browser)
 	screenshot(t, guest, browser, "page-1-homes.png")
 	logMemory(t, guest, agent, "at rest")
-	press(t, browser, "Ring")
-	guest.Log("rung")
-	if err := browser.WaitFor(20*time.Second, status("Ringing")); err != nil {
-		t.Fatal(err)
+	var caller CallerOnScreen
+	for try := 1; ; try++ {
+		caller = ring(t, guest, browser)
+		m := measure(t, guest, browser, caller)
+		guest.Log("measurement %d: %v", try, m)
+		t.Logf("measurement %d: %v", try, m)
+		if m.idle >= LeastIdle {
+			m.judge(t)
+			break
+		}
+		if try == tries {
+			t.Errorf("%d measurements are invalid: the host had less than %.1f cores to spare. Run the lab on a host with nothing else to do.", tries, LeastIdle)
+			break
+		}
+		// In a new call, because the terminal has made its picture smaller if the processor was short of time.
+		press(t, browser, "Hang up")
+		if err := browser.WaitFor(15*time.Second, status("The call has ended")); err != nil {
+			t.Fatal(err)
+		}
+		if err := browser.WaitFor(20*time.Second, button("Ring")); err != nil {
+			t.Fatal(err)
+		}
 	}
-	guest.Log("ringing, terminal proven")
-	noCapture(t, guest, "while it rings")
-	screendump(t, guest, "screen-2-ringing.png")
-	screenshot(t, guest, browser, "page-2-ringing.png")
-	if err := browser.WaitForFarEnd(30 * time.Second); err != nil {
-		t.Fatal(err)
-	}
-	guest.Log("the page shows the terminal's picture")
-	if err := browser.WaitFor(10*time.Second, status("In call")); err != nil {
-		t.Error(err)
-	}
-	caller := seeCaller(t, guest)
-	seeName(t, guest)
-	screenshot(t, guest, browser, "page-3-call.png")
-
-	measureCall(t, guest, browser, caller)
 	logMemory(t, guest, agent, "in the call")
 	seeCallerMove(t, guest, caller)
 	stats, err := browser.Stats()
@@ -128,6 +130,31 @@ func TestCall(t *testing.T) {
 	}
 	screenshot(t, guest, browser, "page-4-ended.png")
 	readRecord(t, guest, browser)
+}
+
+// ring calls the terminal and looks at both ends until they talk. It returns where the terminal shows the caller.
+func ring(t *testing.T, guest *Guest, browser *Browser) CallerOnScreen {
+	t.Helper()
+	press(t, browser, "Ring")
+	guest.Log("rung")
+	if err := browser.WaitFor(20*time.Second, status("Ringing")); err != nil {
+		t.Fatal(err)
+	}
+	guest.Log("ringing, terminal proven")
+	noCapture(t, guest, "while it rings")
+	screendump(t, guest, "screen-2-ringing.png")
+	screenshot(t, guest, browser, "page-2-ringing.png")
+	if err := browser.WaitForFarEnd(30 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	guest.Log("the page shows the terminal's picture")
+	if err := browser.WaitFor(10*time.Second, status("In call")); err != nil {
+		t.Error(err)
+	}
+	caller := seeCaller(t, guest)
+	seeName(t, guest)
+	screenshot(t, guest, browser, "page-3-call.png")
+	return caller
 }
 
 // startAgent sets the terminal up by a voucher, waits until it says that it is ready, and returns its process id. Its log is kept.
@@ -400,33 +427,20 @@ func (m measurement) String() string {
 		m.idle, m.guestCores, m.shown, m.moved, m.positions, m.bad, m.bars, m.painted, m.browser, m.room)
 }
 
-// measureCall measures until the host had time for it, and judges.
-func measureCall(t *testing.T, guest *Guest, browser *Browser, caller CallerOnScreen) {
+// judge compares a valid measurement with what is promised.
+func (m measurement) judge(t *testing.T) {
 	t.Helper()
-	for try := 1; ; try++ {
-		m := measure(t, guest, browser, caller)
-		guest.Log("measurement %d: %v", try, m)
-		t.Logf("measurement %d: %v", try, m)
-		if m.idle < LeastIdle {
-			if try == tries {
-				t.Errorf("%d measurements are invalid: the host had less than %.1f cores to spare. Run the lab on a host with nothing else to do.", tries, LeastIdle)
-				return
-			}
-			continue
-		}
-		if m.moved.Mean < leastRate || m.moved.Worst < leastEach {
-			t.Errorf("the browser showed %v new pictures of the bars, want %d and %d in each %s; %d others (%v)", m.moved, leastRate, leastEach, window, m.bad, m.bars)
-		}
-		if m.painted.Mean < leastRate {
-			t.Errorf("the terminal painted %v pictures of the caller, want %d", m.painted, leastRate)
-		}
-		if !m.browser.Beeped() {
-			t.Errorf("the browser, of the tone in the terminal's room: %v", m.browser)
-		}
-		if !m.room.Beeped() {
-			t.Errorf("the terminal's room, of the caller's tone: %v", m.room)
-		}
-		return
+	if m.moved.Mean < leastRate || m.moved.Worst < leastEach {
+		t.Errorf("the browser showed %v new pictures of the bars, want %d and %d in each %s; %d others (%v)", m.moved, leastRate, leastEach, window, m.bad, m.bars)
+	}
+	if m.painted.Mean < leastRate {
+		t.Errorf("the terminal painted %v pictures of the caller, want %d", m.painted, leastRate)
+	}
+	if !m.browser.Beeped() {
+		t.Errorf("the browser, of the tone in the terminal's room: %v", m.browser)
+	}
+	if !m.room.Beeped() {
+		t.Errorf("the terminal's room, of the caller's tone: %v", m.room)
 	}
 }
 
