@@ -43,7 +43,7 @@ func (c *Client) enrolFor(ctx context.Context, v *protocol.Voucher, request *x50
 		r.SetBasicAuth(user, string(secret))
 	}
 	body := []byte(base64.StdEncoding.EncodeToString(request.Raw))
-	answer, err := s.do(ctx, http.MethodPost, protocol.PathEnroll, "application/pkcs10", body, authorise)
+	answer, err := s.do(ctx, http.MethodPost, protocol.PathEnroll, typeRequest, body, authorise)
 	if err != nil {
 		return nil, err
 	}

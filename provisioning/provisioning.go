@@ -42,6 +42,8 @@ const Timeout = 30 * time.Second
 
 const maxBody = 32 << 10
 
+const typeRequest = "application/pkcs10" // RFC 7030 §4.2.1
+
 // Grant is what an enrolment gave.
 type Grant struct {
 	Address    string              // host:port of the clinic's front door
@@ -177,7 +179,7 @@ func (c *Client) request(ctx context.Context, s *session, path string, authorise
 		return nil, fmt.Errorf("make certification request: %w", err)
 	}
 	body := []byte(base64.StdEncoding.EncodeToString(der))
-	answer, err := s.do(ctx, http.MethodPost, path, "application/pkcs10", body, authorise)
+	answer, err := s.do(ctx, http.MethodPost, path, typeRequest, body, authorise)
 	if err != nil {
 		return nil, err
 	}
@@ -286,6 +288,8 @@ func (s *session) do(ctx context.Context, method, path, contentType string, body
 	}
 	if contentType != "" {
 		r.Header.Set("Content-Type", contentType)
+	}
+	if contentType == typeRequest {
 		r.Header.Set("Content-Transfer-Encoding", "base64")
 	}
 	if authorise != nil {

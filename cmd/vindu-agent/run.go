@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"vindu/device/acceptance"
 	"vindu/device/agent"
 	"vindu/device/call"
 	"vindu/device/identity"
@@ -43,6 +44,9 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 			return &media{cfg: cfg, devices: devices, screen: pictures{screen.display}, far: far, id: id, log: log}
 		},
 		Keys: keysOf(cfg, log),
+		Checks: func(id *identity.Identity, now func() time.Time) acceptance.Config {
+			return checksOf(cfg, devices, id, now, log)
+		},
 		Clinic: func(signer crypto.Signer, now func() time.Time) identity.Clinic {
 			return clinic{&provisioning.Client{Signer: signer, Now: now}}
 		},

@@ -123,7 +123,7 @@ func (b *bench) Append(kind string, body []byte) error {
 type store struct{ b *bench }
 
 func (s store) Load() ([]byte, error) { return s.b.store, nil }
-func (s store) Save(d []byte) error   { s.b.store = slices.Clone(d); return nil }
+func (s store) Save(d []byte) error   { s.b.store = append([]byte{}, d...); return nil }
 
 func (b *bench) use(ctx context.Context, l call.Ledger, d call.Device) error {
 	if err := l.Opening(d); err != nil {

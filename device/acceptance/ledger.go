@@ -21,7 +21,7 @@ type openings struct {
 // Recover closes, in the ledger, what a power cut closed in truth. It is called once, before any Check.
 func (r *Runner) Recover() error {
 	b, err := r.c.Store.Load()
-	if err != nil || b == nil {
+	if err != nil || len(b) == 0 {
 		return err
 	}
 	var was openings

@@ -25,6 +25,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"vindu/device/acceptance"
 	"vindu/device/call"
 	"vindu/device/clock"
 	"vindu/device/health"
@@ -63,6 +64,8 @@ type Parts struct {
 	Keys identity.Keys
 	// Clinic renews certificates.
 	Clinic func(signer crypto.Signer, now func() time.Time) identity.Clinic
+	// Checks has the devices, the network and the clinic of acceptance checks; the agent fills in the rest. nil: the terminal cannot be checked.
+	Checks func(id *identity.Identity, now func() time.Time) acceptance.Config
 	// Services run beside the agent as long as it does. If one returns before its context ends, the agent ends.
 	Services []func(ctx context.Context) error
 	// Shown is told every scene; it must not block. nil: nobody.
@@ -84,6 +87,7 @@ type Agent struct {
 	situation situation
 	now       func() time.Time
 	hangUp    func()
+	check     func(context.Context, acceptance.Proof, []string, func(acceptance.Progress)) ([]protocol.Check, error)
 }
 
 // New makes an Agent. It opens nothing but what Parts has open.
@@ -118,7 +122,7 @@ func (a *Agent) time() time.Time {
 	return now().Local()
 }
 
-// HangUp ends the running call, or says no to a ringing one. It does nothing else.
+// HangUp ends the running call or check, or says no to a ringing call. It does nothing else.
 func (a *Agent) HangUp() {
 	a.mu.Lock()
 	f := a.hangUp
@@ -295,7 +299,7 @@ func (a *Agent) terminal(ctx context.Context, h *home) error {
 		return fmt.Errorf("settings of the clinic: %w", err)
 	}
 	clinic := a.parts.Clinic(h.id.Signer(), h.clock.Now)
-	t := &terminal{a: a, id: h.id, clock: h.clock, outbox: events}
+	t := &terminal{a: a, id: h.id, clock: h.clock, outbox: events, stuck: make(chan error, 1)}
 	t.time = newTimekeeper(h.clock, clinic, h.id.Grant, log)
 	t.policy = a.policy
 	t.policy.Enrolled = func() bool { return h.id.Grant() != nil }
@@ -310,9 +314,16 @@ func (a *Agent) terminal(ctx context.Context, h *home) error {
 		Software: a.parts.Software, KeyGrade: h.id.Grade(), Devices: a.parts.Devices, Counters: t.counters, Checks: t.checks,
 		Publish: t.link.SetHealth, Now: h.clock.Now, Log: log,
 	})
+	if t.checker, err = t.newChecks(fileStore{h.dir, checksFile}); err != nil {
+		return err
+	}
+	var box call.Outbox = events
+	if t.checker != nil {
+		box = recorded{events, t.checker}
+	}
 	t.calls, err = call.New(call.Config{
-		Self: h.id.Key(), Signer: h.id.Signer(), Software: a.parts.Software, Prover: prover, Policy: &t.policy, Media: a.parts.Media(h.id),
-		Sender: t.link, Outbox: events, View: t, Bell: a.parts.Bell, Store: callStore{h.dir}, Now: h.clock.Now, Log: log,
+		Self: h.id.Key(), Signer: h.id.Signer(), Software: a.parts.Software, Prover: prover, Policy: t.policyOf(), Media: a.parts.Media(h.id),
+		Sender: t.link, Outbox: box, View: t, Bell: a.parts.Bell, Store: fileStore{h.dir, callsFile}, Now: h.clock.Now, Log: log,
 	})
 	if err != nil {
 		return err
@@ -320,11 +331,14 @@ func (a *Agent) terminal(ctx context.Context, h *home) error {
 	// Whether it is ready is known when the link has come up, or has failed.
 	a.change(func(s *situation) { *s = situation{enrolled: true, code: h.id.Key().Code()} })
 	a.mu.Lock()
-	a.hangUp = t.calls.HangUp
+	a.hangUp = t.hangUp
+	if t.checker != nil {
+		a.check = t.runCheck
+	}
 	a.mu.Unlock()
 	defer func() {
 		a.mu.Lock()
-		a.hangUp = nil
+		a.hangUp, a.check = nil, nil
 		a.mu.Unlock()
 	}()
 	return t.run(ctx)
@@ -339,6 +353,8 @@ type terminal struct {
 	outbox  *outbox.Outbox
 	link    *link.Link
 	calls   *call.Runner
+	checker *acceptance.Runner // nil if there are no means for checks
+	stuck   chan error         // bounded by one: a device that a check opened does not close
 	renewer *identity.Renewer
 	health  *health.Monitor
 	policy  policy.Policy
@@ -357,6 +373,7 @@ func (t *terminal) run(ctx context.Context) error {
 	group.Go(func() error { return t.link.Run(rest) })
 	group.Go(func() error { return t.health.Run(rest) })
 	group.Go(func() error { return t.renewer.Run(rest) })
+	group.Go(func() error { return t.watchChecks(rest) })
 	t.health.Watch(func(codes []protocol.Code) { t.a.change(func(s *situation) { s.conditions = codes }) })
 
 	calls, stopCalls := context.WithCancel(ctx)
@@ -480,12 +497,15 @@ func (t *terminal) checks() []protocol.Code {
 	return codes
 }
 
-// callStore keeps what package call has to remember.
-type callStore struct{ dir *state.Dir }
+// fileStore keeps what packages call and acceptance have to remember.
+type fileStore struct {
+	dir  *state.Dir
+	file string
+}
 
 // Load implements call.Store.
-func (s callStore) Load() ([]byte, error) {
-	b, err := s.dir.Read(callsFile, 64<<10)
+func (s fileStore) Load() ([]byte, error) {
+	b, err := s.dir.Read(s.file, 64<<10)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -493,4 +513,4 @@ func (s callStore) Load() ([]byte, error) {
 }
 
 // Save implements call.Store.
-func (s callStore) Save(b []byte) error { return s.dir.Write(callsFile, b) }
+func (s fileStore) Save(b []byte) error { return s.dir.Write(s.file, b) }

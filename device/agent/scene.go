@@ -3,6 +3,7 @@ package agent
 import (
 	"slices"
 
+	"vindu/device/acceptance"
 	"vindu/device/call"
 	"vindu/device/screen"
 	"vindu/protocol"
@@ -15,6 +16,7 @@ type situation struct {
 	online     bool // the link is up
 	code       string
 	call       call.Status
+	check      acceptance.Status
 	conditions []protocol.Code
 }
 
@@ -26,7 +28,7 @@ var (
 	noMicrophone = []protocol.Code{protocol.CaptureNoMicrophone, protocol.CaptureSoundBusy, protocol.CaptureSoundGone}
 )
 
-// scene says what a person sees. A call comes before everything else.
+// scene says what a person sees. A call comes before everything else, then a check.
 func (s *situation) scene() screen.Scene {
 	none := func(codes []protocol.Code) bool {
 		return !slices.ContainsFunc(s.call.Conditions, func(c protocol.Code) bool { return slices.Contains(codes, c) })
@@ -49,6 +51,8 @@ func (s *situation) scene() screen.Scene {
 	case call.SceneReady:
 	}
 	switch {
+	case s.check.Running:
+		return screen.Scene{Kind: screen.Checking, Parties: []protocol.Party{s.check.Technician}, Camera: s.check.Camera, Microphone: s.check.Microphone}
 	case !s.started:
 		return screen.Scene{Kind: screen.Starting}
 	case !s.enrolled:

@@ -63,6 +63,7 @@ type Texts struct {
 	CallerHungUp   string `toml:"caller_hung_up"`
 	CameraOffNow   string `toml:"camera_off_now"`
 	YouSaidNo      string `toml:"you_said_no"`
+	Checking       string `toml:"checking"`
 }
 
 // Languages returns the tags (BCP 47) of the languages that there are.
@@ -187,6 +188,8 @@ func (l *Language) Say(s Scene) string {
 		return t.TalkingWith + " " + strings.Join(who, "; ") + ". " + l.devices(s)
 	case Ended:
 		return strings.Join(l.ended(s), " ")
+	case Checking:
+		return t.Checking + ". " + l.devices(s)
 	case Starting:
 	}
 	return t.Starting

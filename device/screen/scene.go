@@ -21,17 +21,18 @@ const (
 	Ringing
 	InCall
 	Ended
+	Checking
 )
 
 // Scene is what is to be shown. The zero Scene is Starting.
 type Scene struct {
 	Kind       Kind
 	Code       string           // NotSetUp: the terminal's code, in groups
-	Parties    []protocol.Party // Ringing, InCall, Ended: who takes part; the first is the caller (R12)
+	Parties    []protocol.Party // Ringing, InCall, Ended: who takes part; the first is the caller (R12). Checking: the technician
 	Errand     string           // Ringing: why
 	AnswersAt  time.Time        // Ringing: when the call is answered; zero if at once
-	Camera     bool             // InCall: it is on
-	Microphone bool             // InCall: it is on
+	Camera     bool             // InCall, Checking: it is on
+	Microphone bool             // InCall, Checking: it is on
 	SaidNo     bool             // Ended: the person at the terminal said no
 	HungUp     bool             // Ended: the caller hung up
 	Offline    bool             // Ready: the clinic cannot be reached, so nobody can call
@@ -122,6 +123,20 @@ func (c *composer) compose(s Scene, now time.Time) layout {
 			lines = append(lines, line{more, regular, c.em(6), soft, 2})
 		}
 		c.center(&l, append(lines, line{said[len(said)-1], bold, c.em(9), calm, 2})...)
+	case Checking:
+		who, on := first(s.Parties), calm
+		if s.Camera || s.Microphone {
+			on = warm
+		}
+		from := ""
+		if who.Name != "" {
+			from = who.Name + ", " + fill(c.lang.Text.From, "role", who.Role, "organisation", who.Organisation)
+		}
+		c.center(&l,
+			line{c.lang.Text.Checking, bold, c.em(9), white, 2},
+			line{from, regular, c.em(4.5), soft, 2},
+			line{c.lang.devices(s), bold, c.em(6), on, 2},
+		)
 	}
 	if s.Kind != Ringing && s.Kind != InCall {
 		c.bottomLine(&l, s)

@@ -63,6 +63,8 @@ func scenes() map[string]Scene {
 		"ended-hung":   {Kind: Ended, Parties: []protocol.Party{anne}, HungUp: true},
 		"ended-lost":   {Kind: Ended, Parties: []protocol.Party{anne}, Faults: []protocol.Code{protocol.ICELost}},
 		"ended-no":     {Kind: Ended, SaidNo: true},
+		"checking":     {Kind: Checking, Parties: []protocol.Party{{Name: "Bo Dahl", Role: "technician", Organisation: "Åsane home care"}}},
+		"checking-on":  {Kind: Checking, Parties: []protocol.Party{long}, Camera: true},
 	}
 }
 

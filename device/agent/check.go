@@ -1,0 +1,104 @@
+package agent
+
+import (
+	"context"
+	"errors"
+
+	"vindu/device/acceptance"
+	"vindu/device/call"
+	"vindu/protocol"
+)
+
+const checksFile = "checks"
+
+// Check runs acceptance checks; acceptance.Runner.Check says what it returns. A terminal that is not set up has none.
+func (a *Agent) Check(ctx context.Context, p acceptance.Proof, names []string, progress func(acceptance.Progress)) ([]protocol.Check, error) {
+	a.mu.Lock()
+	check := a.check
+	a.mu.Unlock()
+	if check == nil {
+		return nil, protocol.WithCode(protocol.IdentityNone, errors.New("only a terminal that is set up can be checked"))
+	}
+	return check(ctx, p, names, progress)
+}
+
+// newChecks makes the runner of checks; nil if the program has no means for them.
+func (t *terminal) newChecks(store call.Store) (*acceptance.Runner, error) {
+	if t.a.parts.Checks == nil {
+		return nil, nil
+	}
+	c := t.a.parts.Checks(t.id, t.clock.Now)
+	c.Outbox, c.Store, c.Now, c.Log = t.outbox, store, t.clock.Now, t.a.log
+	c.Busy = func() bool {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		return t.inCall
+	}
+	c.Shown = func(s acceptance.Status) { t.a.change(func(x *situation) { x.check = s }) }
+	checks, err := acceptance.New(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := checks.Recover(); err != nil {
+		t.a.log.Error("openings of the last check are not closed in the ledger", "error", err)
+	}
+	return checks, nil
+}
+
+// runCheck is Agent.Check while the terminal runs. A device that does not close ends the terminal.
+func (t *terminal) runCheck(ctx context.Context, p acceptance.Proof, names []string, progress func(acceptance.Progress)) ([]protocol.Check, error) {
+	found, err := t.checker.Check(ctx, p, names, progress)
+	if errors.Is(err, call.ErrDeviceStuck) {
+		select {
+		case t.stuck <- err:
+		default: // known
+		}
+	}
+	return found, err
+}
+
+// watchChecks returns the error by which the terminal has to end.
+func (t *terminal) watchChecks(ctx context.Context) error {
+	select {
+	case err := <-t.stuck:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// policyOf is who is let in: while a check runs nobody but its test call.
+func (t *terminal) policyOf() call.Policy {
+	if t.checker == nil {
+		return &t.policy
+	}
+	return t.checker.Policy(&t.policy)
+}
+
+// recorded tells the checks of every call's record.
+type recorded struct {
+	call.Outbox
+	checks *acceptance.Runner
+}
+
+// Append implements call.Outbox.
+func (r recorded) Append(kind string, body []byte) error {
+	if err := r.Outbox.Append(kind, body); err != nil {
+		return err
+	}
+	if kind == protocol.EventCall {
+		rec := new(protocol.CallRecord)
+		if err := protocol.Decode(body, rec); err == nil { // it was encoded a moment ago
+			r.checks.Ended(rec)
+		}
+	}
+	return nil
+}
+
+// hangUp is the person's no: to a call, and to a check.
+func (t *terminal) hangUp() {
+	if t.checker != nil {
+		t.checker.Stop()
+	}
+	t.calls.HangUp()
+}
