@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -125,5 +128,46 @@ func TestChime(t *testing.T) {
 	}
 	if loudest > 12000 || steepest > 2000 {
 		t.Errorf("peak %d, steepest step %d", loudest, steepest)
+	}
+}
+
+// TestEnrolWithANewKey: only when it is asked for, the key that there is makes way.
+func TestEnrolWithANewKey(t *testing.T) {
+	cfg := agent.Default()
+	cfg.State, cfg.Identity.TPM = t.TempDir(), "none"
+	log := slog.New(slog.DiscardHandler)
+	v := &protocol.Voucher{
+		Version: protocol.Version, ID: protocol.NewNonce(), Secret: make([]byte, 32), Address: "127.0.0.1:1", ServerName: "x", Root: []byte{1}, Expires: 1,
+	}
+	text, err := v.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := func() crypto.PublicKey {
+		t.Helper()
+		dir, err := state.Open(cfg.State)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		keys, err := keysOf(cfg, log).Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return keys.Signer().Public()
+	}
+	first := key()
+	for _, newKey := range []bool{false, true} {
+		// The voucher is of no clinic: what happens to the key happens before that is found out.
+		if err := enrol(t.Context(), cfg, "-", newKey, strings.NewReader(string(text)), io.Discard, log); err == nil {
+			t.Fatal("enrolled by a voucher of no clinic")
+		}
+		if same := first.(*ecdsa.PublicKey).Equal(key()); same == newKey {
+			t.Errorf("new key %v: the key is the same: %v", newKey, same)
+		}
+	}
+	second := key().(*ecdsa.PublicKey)
+	if err := enrol(t.Context(), cfg, "-", true, strings.NewReader("no voucher"), io.Discard, log); err == nil || !second.Equal(key()) {
+		t.Errorf("without a voucher: %v, or the key made way", err)
 	}
 }

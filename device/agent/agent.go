@@ -88,6 +88,7 @@ type Agent struct {
 	now       func() time.Time
 	hangUp    func()
 	check     func(context.Context, acceptance.Proof, []string, func(acceptance.Progress)) ([]protocol.Check, error)
+	anew      chan struct{} // a lost key is to be given up
 }
 
 // New makes an Agent. It opens nothing but what Parts has open.
@@ -100,7 +101,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("quiet hours: %w", err)
 	}
-	a := &Agent{cfg: cfg, parts: parts, log: log, started: time.Now(), now: time.Now}
+	a := &Agent{cfg: cfg, parts: parts, log: log, started: time.Now(), now: time.Now, anew: make(chan struct{}, 1)}
 	if parts.Keys == nil {
 		a.parts.Keys = identity.FileKeys{Log: log}
 	}
@@ -188,6 +189,10 @@ func (a *Agent) run(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case <-time.After(keyPoll + rand.N(keyPoll/4)):
+			case <-a.anew:
+				if err := a.startAnew(); err != nil {
+					a.log.Error("the lost key could not be given up", "error", err)
+				}
 			}
 			continue
 		}
@@ -208,7 +213,7 @@ func (a *Agent) run(ctx context.Context) error {
 			return err
 		}
 		a.change(func(s *situation) {
-			s.started, s.enrolled, s.code, s.conditions = true, false, h.id.Key().Code(), conditions
+			s.started, s.enrolled, s.keyAway, s.code, s.conditions = true, false, false, h.id.Key().Code(), conditions
 		})
 		a.log.Info("not set up: enrol this terminal with a voucher of the clinic", "terminal", h.id.Key().Code(), "state", a.cfg.State)
 		if err := a.waitForEnrolment(ctx, before); err != nil {
@@ -217,11 +222,40 @@ func (a *Agent) run(ctx context.Context) error {
 	}
 }
 
+// StartAnew gives up a key that is lost for good, because its TPM was cleared, with the enrolment that went with it: the
+// terminal can then be set up as one from the factory. It is for a person's decision, such as a press of the button, and does
+// nothing in any other situation.
+func (a *Agent) StartAnew() {
+	a.mu.Lock()
+	lost := slices.Equal(a.situation.conditions, []protocol.Code{protocol.IdentityTPMCleared}) && a.situation.keyAway
+	a.mu.Unlock()
+	if !lost {
+		return
+	}
+	select {
+	case a.anew <- struct{}{}:
+	default: // it is about to
+	}
+}
+
+// startAnew looks once more whether the key is lost.
+func (a *Agent) startAnew() error {
+	dir, err := state.Open(a.cfg.State)
+	if err != nil {
+		return err
+	}
+	if _, err = a.parts.Keys.Open(dir); protocol.CodeOf(err) == protocol.IdentityTPMCleared {
+		a.log.Warn("the lost key is given up: the terminal can be set up anew", "error", err)
+		err = identity.Destroy(dir, a.parts.Keys)
+	}
+	return errors.Join(err, dir.Close())
+}
+
 // showKeyAway shows why there is no key, and tells whether that was already shown.
 func (a *Agent) showKeyAway(code protocol.Code) (was bool) {
 	a.change(func(s *situation) {
-		was = s.enrolled && slices.Equal(s.conditions, []protocol.Code{code})
-		s.started, s.enrolled, s.online, s.conditions = true, true, false, []protocol.Code{code}
+		was = s.keyAway && slices.Equal(s.conditions, []protocol.Code{code})
+		s.started, s.enrolled, s.online, s.keyAway, s.conditions = true, true, false, true, []protocol.Code{code}
 	})
 	return was
 }

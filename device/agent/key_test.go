@@ -61,3 +61,46 @@ func TestKeyBroken(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// keyLost is a key that is lost until it is given up.
+type keyLost struct {
+	identity.FileKeys
+	given *atomic.Bool
+}
+
+func (k keyLost) Open(dir *state.Dir) (identity.Keystore, error) {
+	if !k.given.Load() {
+		return nil, protocol.WithCode(protocol.IdentityTPMCleared, errors.New("lost"))
+	}
+	return k.FileKeys.Open(dir)
+}
+
+func (k keyLost) Destroy(dir *state.Dir) error {
+	k.given.Store(true)
+	return k.FileKeys.Destroy(dir)
+}
+
+// TestStartAnew: only a key that is lost can be given up, and only once.
+func TestStartAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		keys := keyLost{given: new(atomic.Bool)}
+		f.parts.Keys = keys
+		f.start()
+		f.see("that the key is lost", func(s screen.Scene) bool { return len(s.Faults) == 1 && s.Faults[0] == protocol.IdentityTPMCleared })
+		if synctest.Wait(); keys.given.Load() {
+			t.Error("the key was given up by itself")
+		}
+		f.StartAnew()
+		f.StartAnew()
+		first := f.see("that it is not set up", func(s screen.Scene) bool { return s.Kind == screen.NotSetUp && s.Code != "" })
+		keys.given.Store(false)
+		f.StartAnew()
+		if synctest.Wait(); keys.given.Load() || first.Code == "" {
+			t.Error("a key that is there was given up")
+		}
+		if err := f.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -14,6 +14,7 @@ type situation struct {
 	started    bool // it is known whether the terminal is set up
 	enrolled   bool
 	online     bool // the link is up
+	keyAway    bool // it counts as set up, but its key is not there
 	code       string
 	call       call.Status
 	check      acceptance.Status
