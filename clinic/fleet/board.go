@@ -18,6 +18,7 @@ type board struct {
 	mu        sync.Mutex
 	terminals map[protocol.KeyHash]*entry
 	watchers  map[chan protocol.KeyHash]struct{}
+	twice     func(protocol.KeyHash, string) // is told of two connections with one identity, and why; must not block
 }
 
 type entry struct {
@@ -26,10 +27,12 @@ type entry struct {
 	dirty   bool           // differs from what is stored, in more than that it was heard since
 	saved   time.Time      // Heard when it was last taken to be stored
 	audited time.Time      // when a refused message was last written to the audit log
+	twins   twins
 }
 
 func newBoard() *board {
-	return &board{terminals: make(map[protocol.KeyHash]*entry), watchers: make(map[chan protocol.KeyHash]struct{})}
+	return &board{terminals: make(map[protocol.KeyHash]*entry), watchers: make(map[chan protocol.KeyHash]struct{}),
+		twice: func(protocol.KeyHash, string) {}}
 }
 
 // entry returns that of key. b.mu is held.
@@ -76,6 +79,9 @@ func (b *board) presence(key protocol.KeyHash, p *protocol.Presence, retained bo
 	case p.Online && !retained:
 		if e.Online && e.session != p.Session && e.session != (protocol.Nonce{}) {
 			e.Online = false // it was away in between, unnoticed
+			if e.twins.takeover(now) {
+				b.twice(key, "connections push each other out")
+			}
 		}
 		e.session = p.Session
 		b.hear(e, now)
@@ -105,6 +111,9 @@ func (b *board) health(key protocol.KeyHash, h *protocol.Health, retained bool, 
 	e.Health, e.Software = h, h.Software
 	if !retained {
 		b.hear(e, now)
+		if e.twins.started(e.session, h, now) {
+			b.twice(key, "two that started at different times are connected in turn")
+		}
 	}
 	if changed {
 		e.dirty = true

@@ -7,6 +7,8 @@
 // while it is connected counts as heard; what the broker retained does not. A terminal is Online when its presence says so and it was
 // heard within the last 60 s. A late will of an older session changes nothing.
 //
+// Two devices that are connected in turn with one identity are noticed (twins.go says how): one of them is a copy.
+//
 // # Events
 //
 // An event is acknowledged only after it was committed to the store, together with what its sinks derive from it, in one

@@ -62,6 +62,9 @@ type Config struct {
 	Store       *store.Store
 	Audit       Auditor
 	Sinks       []Sink
+	// Twice is told when two devices seem to be connected in turn with one terminal's identity, and from what that follows. It may be nil,
+	// and must not block.
+	Twice func(terminal protocol.KeyHash, why string)
 }
 
 // CallMessage is a call message from a terminal.
@@ -107,6 +110,9 @@ func New(ctx context.Context, config Config, log *slog.Logger) (*Fleet, error) {
 		work:     make(chan work, workQueue),
 		messages: make(chan CallMessage, messageQueue),
 		reports:  make(chan protocol.KeyHash, reportQueue),
+	}
+	if config.Twice != nil {
+		f.board.twice = config.Twice
 	}
 	if err := config.Store.Migrate(ctx, "fleet", steps); err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)

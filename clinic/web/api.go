@@ -9,6 +9,7 @@ import (
 	"regexp"
 
 	"vindu/clinic/calls"
+	"vindu/clinic/register"
 	"vindu/protocol"
 )
 
@@ -30,6 +31,8 @@ func (s *Server) api(h func(http.ResponseWriter, *http.Request, visitor)) http.H
 			s.refuse(w, http.StatusUnauthorized, protocol.AuthRevoked, s.words["page.signed_out"])
 		case err != nil:
 			s.broken(w, r, err)
+		case v.person.Duty() != register.Clinician: // homes and calls are for those who call
+			s.refuse(w, http.StatusForbidden, protocol.AuthRevoked, s.words["error.404"])
 		default:
 			h(w, r, v)
 		}

@@ -1,13 +1,17 @@
-// Package web is what a clinician sees: server-rendered pages, and small TypeScript modules that make a call from the
+// Package web is what a clinic's people see: server-rendered pages, and small TypeScript modules that make a call from the
 // browser. Nothing is installed there.
 //
 //	GET  /                     the homes, the panel of a call, this person's recent calls
 //	GET  /calls/{id}           the record of one call, both halves joined
+//	/technician…               vouchers and authorisations of laptops, for technicians
+//	/operator…                 alarms, terminals and their history, for operators
 //	GET  /enter/{token}        signs in by a link that works once; POST /leave signs out
 //	GET  /events               server-sent events: homes, recent calls, updates of this page's calls
 //	POST /api/calls            {call, home, terminal, page, offer, relay_only} → {call, invitation}
 //	POST /api/calls/{id}/…     candidates, hang-up, record (the browser's half)
 //	GET  /api/ice, /api/session
+//
+// A person has one duty (register.Duty) and sees its pages alone.
 //
 // A refusal carries protocol.FailureHeader and, in the body, the register's sentence and what to do next.
 //

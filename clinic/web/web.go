@@ -62,6 +62,9 @@ type Options struct {
 	Fleet    Fleet
 	Calls    Calls
 	Relay    Relay
+	// Custody and Setup stand behind the pages of technicians and operators, who see nothing without.
+	Custody Custody
+	Setup   Setup
 	// Organisation is the clinic's name, as its staff know it.
 	Organisation string
 	// Hosts are the names (without port) by which browsers reach the pages over TLS; empty means any. Over plain HTTP
@@ -133,8 +136,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", s.page(s.homesPage))
-	mux.HandleFunc("GET /calls/{call}", s.page(s.recordPage))
+	mux.HandleFunc("GET /{$}", s.page(s.only(register.Clinician, s.homesPage)))
+	mux.HandleFunc("GET /calls/{call}", s.page(s.only(register.Clinician, s.recordPage)))
+	mux.HandleFunc("GET /technician", s.page(s.only(register.Technician, s.technicianPage)))
+	mux.HandleFunc("POST /technician/vouchers", s.form(register.Technician, s.issueVoucher))
+	mux.HandleFunc("POST /technician/vouchers/{voucher}/withdraw", s.form(register.Technician, s.withdrawVoucher))
+	mux.HandleFunc("POST /technician/mandates", s.form(register.Technician, s.issueMandate))
+	mux.HandleFunc("GET /operator", s.page(s.only(register.Operator, s.operatorPage)))
+	mux.HandleFunc("POST /operator/alarms/{alarm}", s.form(register.Operator, s.settleAlarm))
+	mux.HandleFunc("GET /operator/homes/{home}", s.page(s.only(register.Operator, s.homeHistory)))
+	mux.HandleFunc("POST /operator/homes/{home}/decommission", s.form(register.Operator, s.decommission))
+	mux.HandleFunc("POST /operator/homes/{home}/revoke", s.form(register.Operator, s.revokeTerminal))
 	mux.HandleFunc("GET /enter/{token}", s.enter)
 	mux.HandleFunc("GET /sign-in", s.signInPage)
 	mux.HandleFunc("POST /leave", s.leave)

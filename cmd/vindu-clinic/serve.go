@@ -71,6 +71,7 @@ type server struct {
 
 	broker   *broker.NATS
 	refusals *refusals
+	alarms   *alarms
 	fleet    *fleet.Fleet
 	relay    *relay.Relay
 	calls    *calls.Service
@@ -98,7 +99,7 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	if err := s.newRelay(ctx, part("relay")); err != nil {
 		return s, err
 	}
-	s.refusals = newRefusals(c.audit, log)
+	s.refusals, s.alarms = newRefusals(c.audit, log), newAlarms(c.register, log)
 	var err error
 	if s.broker, err = broker.New(broker.Config{
 		Dir:     filepath.Join(c.config.State, folderBroker),
@@ -115,14 +116,14 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	}
 	if s.fleet, err = fleet.New(ctx, fleet.Config{
 		Address: s.brokerAddress, ServerName: c.config.Terminals.Name, Roots: c.authority.Pool(),
-		Certificate: c.authority.Client().Certificate, Store: c.store, Audit: c.audit, Sinks: []fleet.Sink{records, c.setup},
+		Certificate: c.authority.Client().Certificate, Store: c.store, Audit: c.audit, Sinks: []fleet.Sink{records, c.setup}, Twice: s.alarms.twice,
 	}, part("fleet")); err != nil {
 		return s, err
 	}
 	s.calls = calls.New(records, s.fleet, c.register, c.authority, s.relay, part("calls"))
 	s.enrol = enrol.New(enrol.Config{Organisation: c.config.Organisation, Authority: c.authority, Register: c.register, Log: part("enrol")})
 	s.pages, err = web.New(web.Options{
-		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay,
+		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup,
 		Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
 	})
 	return s, err
@@ -182,6 +183,7 @@ func (s *server) run(ctx context.Context) error {
 	part := func(name string) *slog.Logger { return s.log.With("part", name) }
 	stages := []stage{
 		{name: "audit of refusals", run: s.refusals.run},
+		{name: "alarms", run: s.alarms.run},
 		{name: "broker", run: s.broker.Run, ready: s.broker.Ready()},
 		{name: "fleet", run: s.fleet.Run},
 		{name: "relay", run: s.relay.Run},

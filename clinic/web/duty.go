@@ -1,0 +1,89 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"vindu/clinic/register"
+	"vindu/clinic/setup"
+	"vindu/protocol"
+)
+
+// Custody is the register as technicians and operators see it; register.Register is one.
+type Custody interface {
+	Homes(ctx context.Context) ([]register.Home, error)
+	Home(ctx context.Context, id string) (register.Home, error)
+	Vouchers(ctx context.Context, home string, limit int) ([]register.Issued, error)
+	Withdraw(ctx context.Context, who string, id protocol.Nonce) error
+	History(ctx context.Context, home string) ([]register.Stay, error)
+	Alarms(ctx context.Context, settled int) ([]register.Alarm, error)
+	Settle(ctx context.Context, who string, n int64, note string) error
+	Revoke(ctx context.Context, who string, terminal protocol.KeyHash, reason string) error
+	Who(ctx context.Context, who string) (string, error)
+}
+
+// Setup issues what terminals are set up with and takes them back; setup.Service is one.
+type Setup interface {
+	Voucher(ctx context.Context, who, label string, life time.Duration) (setup.Voucher, error)
+	IssueMandate(ctx context.Context, who string, person protocol.Party, laptop []byte, life time.Duration) (string, setup.Mandate, error)
+	Mandates(ctx context.Context, limit int) ([]setup.Mandate, error)
+	HandOvers(ctx context.Context, terminal protocol.KeyHash, limit int) ([]setup.HandOver, error)
+	Decommission(ctx context.Context, who string, terminal protocol.KeyHash, reason string) (setup.Order, error)
+	Orders(ctx context.Context, terminal protocol.KeyHash) ([]setup.Order, error)
+}
+
+// start is the first page of each duty.
+var start = map[register.Duty]string{register.Clinician: "/", register.Technician: "/technician", register.Operator: "/operator"}
+
+// maxForm bounds what a form may send.
+const maxForm = 16 << 10
+
+// only has a page shown to those alone whose duty it is. Who has another is led to the own first page from "/", and told elsewhere.
+func (s *Server) only(duty register.Duty, h func(http.ResponseWriter, *http.Request, visitor)) func(http.ResponseWriter, *http.Request, visitor) {
+	return func(w http.ResponseWriter, r *http.Request, v visitor) {
+		own := v.person.Duty()
+		switch {
+		case own == duty && (duty == register.Clinician || s.o.Setup != nil):
+			h(w, r, v)
+		case own != duty && r.URL.Path == "/":
+			http.Redirect(w, r, start[own], http.StatusSeeOther)
+		default:
+			s.fail(w, r, http.StatusNotFound, "error.404")
+		}
+	}
+}
+
+// form is page for what a form sends.
+func (s *Server) form(duty register.Duty, h func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
+	return s.page(s.only(duty, func(w http.ResponseWriter, r *http.Request, v visitor) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		if err := r.ParseForm(); err != nil {
+			status := http.StatusBadRequest
+			var large *http.MaxBytesError
+			if errors.As(err, &large) {
+				status = http.StatusRequestEntityTooLarge
+			}
+			s.fail(w, r, status, "error.form")
+			return
+		}
+		h(w, r, v)
+	}))
+}
+
+// naming returns a function that names who did something, for as long as one page is made.
+func (s *Server) naming(ctx context.Context) func(string) string {
+	known := map[string]string{}
+	return func(who string) string {
+		name, ok := known[who]
+		if !ok {
+			var err error
+			if name, err = s.o.Custody.Who(ctx, who); err != nil {
+				name = who
+			}
+			known[who] = name
+		}
+		return name
+	}
+}

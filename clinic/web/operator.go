@@ -1,0 +1,292 @@
+package web
+
+import (
+	"cmp"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"vindu/clinic/fleet"
+	"vindu/clinic/register"
+	"vindu/clinic/setup"
+	"vindu/protocol"
+)
+
+// Bounds of what the operator's pages list.
+const (
+	settledListed   = 10
+	handOversListed = 5
+	vouchersListed  = 20
+)
+
+type alarmView struct {
+	N                    int64
+	Sentence, Next       string
+	Home, HomeLabel      string
+	Code, Detail, When   string
+	SettledBy, SettledAt string
+	Note                 string
+}
+
+func (w words) alarm(a register.Alarm, who func(string) string, now time.Time) alarmView {
+	f := protocol.Explain(a.Code)
+	v := alarmView{N: a.N, Sentence: f.Sentence, Next: f.Next, Home: a.Home, HomeLabel: a.HomeLabel, Code: a.Terminal.Code(), Detail: a.Detail}
+	v.When = w.say("operator.alarm.once", names{"at": w.when(a.First, now)})
+	if a.Count > 1 {
+		v.When = w.say("operator.alarm.often", names{"first": w.when(a.First, now), "last": w.when(a.Last, now), "count": fmt.Sprint(a.Count)})
+	}
+	if !a.Settled.IsZero() {
+		v.SettledBy, v.SettledAt, v.Note = who(a.SettledBy), w.when(a.Settled, now), a.Note
+	}
+	return v
+}
+
+// postView is a home with its terminal as operators see it.
+type postView struct {
+	homeView
+	Grade    string
+	Software string
+	Order    string // that it is about to be taken out of use
+}
+
+func (s *Server) post(r *http.Request, h register.Home, now time.Time) (postView, []setup.Order, error) {
+	var state fleet.State
+	var orders []setup.Order
+	if (h.Terminal != protocol.KeyHash{}) {
+		state = s.o.Fleet.State(h.Terminal)
+		var err error
+		if orders, err = s.o.Setup.Orders(r.Context(), h.Terminal); err != nil {
+			return postView{}, nil, err
+		}
+	}
+	v := postView{homeView: s.words.home(h, state, now), Software: state.Software}
+	if state.Health != nil {
+		v.Grade = s.words.grade(state.Health.KeyGrade)
+	}
+	if len(orders) > 0 && orders[0].State != setup.OrderVoid {
+		v.Order = s.words["operator.order."+orders[0].State]
+	}
+	return v, orders, nil
+}
+
+// grade says how a terminal's key is kept.
+func (w words) grade(grade string) string { return cmp.Or(w["operator.grade."+grade], grade) }
+
+type operatorView struct {
+	frame
+	Alarms, Settled []alarmView
+	Posts           []postView
+}
+
+func (s *Server) operatorPage(w http.ResponseWriter, r *http.Request, v visitor) {
+	alarms, err := s.o.Custody.Alarms(r.Context(), settledListed)
+	homes, homesErr := s.o.Custody.Homes(r.Context())
+	if err := errors.Join(err, homesErr); err != nil {
+		s.broken(w, r, err)
+		return
+	}
+	view := operatorView{frame: s.frame(s.words["operator.title"], &v)}
+	who, now := s.naming(r.Context()), time.Now()
+	for _, a := range alarms {
+		if a.Settled.IsZero() {
+			view.Alarms = append(view.Alarms, s.words.alarm(a, who, now))
+		} else {
+			view.Settled = append(view.Settled, s.words.alarm(a, who, now))
+		}
+	}
+	for _, h := range homes {
+		p, _, err := s.post(r, h, now)
+		if err != nil {
+			s.broken(w, r, err)
+			return
+		}
+		view.Posts = append(view.Posts, p)
+	}
+	s.render(w, r, http.StatusOK, "operator", view)
+}
+
+func (s *Server) settleAlarm(w http.ResponseWriter, r *http.Request, v visitor) {
+	n, err := strconv.ParseInt(r.PathValue("alarm"), 10, 64)
+	if err != nil {
+		s.fail(w, r, http.StatusNotFound, "error.404")
+		return
+	}
+	switch err := s.o.Custody.Settle(r.Context(), v.person.ID, n, r.PostForm.Get("note")); {
+	case errors.Is(err, register.ErrText):
+		s.fail(w, r, http.StatusUnprocessableEntity, "error.text")
+	case err != nil && !errors.Is(err, register.ErrNotFound): // settled by another meanwhile: the list says so
+		s.broken(w, r, err)
+	default:
+		http.Redirect(w, r, "/operator", http.StatusSeeOther)
+	}
+}
+
+// stayView is a terminal's time in a home.
+type stayView struct {
+	Code         string
+	Current      bool
+	State, Word  string
+	Facts        []fact
+	Certificates []fact
+	More         string // how many certificates are not listed
+	HandOvers    []handOverView
+}
+
+type checkView struct{ State, Word, Name, Figure, Why string }
+
+type handOverView struct {
+	Title, Flaw string
+	Facts       []fact
+	Checks      []checkView
+}
+
+func (w words) handOver(h setup.HandOver) handOverView {
+	v := handOverView{Title: w.say("operator.hand_over", names{"at": w.full(h.Received)})}
+	if h.Flaw != "" {
+		v.Flaw = w.say("operator.hand_over.flaw", names{"why": h.Flaw})
+	}
+	if h.Record == nil {
+		return v
+	}
+	v.Title = w.say("operator.hand_over", names{"at": w.full(h.Record.At.Time())})
+	v.Facts = []fact{
+		{Name: w["operator.technician"], Value: h.Record.Technician.Name + ", " + h.Record.Technician.Organisation},
+		{Name: w["operator.home"], Value: h.Record.Home},
+		{Name: w["operator.grade"], Value: w.grade(h.Record.KeyGrade)},
+		{Name: w["operator.software"], Value: h.Record.Software},
+	}
+	for _, c := range h.Record.Checks {
+		check := checkView{State: c.State, Word: w["operator.check."+c.State], Name: c.Name, Figure: c.Figure}
+		if c.Code != "" {
+			check.Why = protocol.Explain(c.Code).Sentence
+		}
+		v.Checks = append(v.Checks, check)
+	}
+	return v
+}
+
+func (s *Server) stay(r *http.Request, stay register.Stay, who func(string) string) (stayView, error) {
+	w := s.words
+	v := stayView{Code: stay.Key.Code(), Current: stay.Ended.IsZero()}
+	v.Word = w["operator.former"]
+	if v.Current {
+		v.State, v.Word = stateReady, w["operator.current"]
+	}
+	v.Facts = append(v.Facts, fact{Name: w["operator.key"], Value: stay.Key.Name(), Mono: true}, fact{Name: w["operator.began"], Value: w.full(stay.Began)})
+	if stay.SetUpBy != "" {
+		v.Facts = append(v.Facts, fact{Name: w["operator.by"], Value: who(stay.SetUpBy)})
+	}
+	if !v.Current {
+		v.Facts = append(v.Facts, fact{Name: w["operator.ended"], Value: w.full(stay.Ended)})
+	}
+	if stay.MovedTo != "" {
+		v.Facts = append(v.Facts, fact{Name: w["operator.moved"], Value: stay.MovedTo})
+	} else if stay.Reason != "" {
+		v.Facts = append(v.Facts, fact{Name: w["operator.reason"], Value: stay.Reason})
+	}
+	orders, err := s.o.Setup.Orders(r.Context(), stay.Key)
+	if err != nil {
+		return v, err
+	}
+	for _, o := range orders {
+		v.Facts = append(v.Facts, fact{Name: w["operator.order"], Value: w.say("operator.order.given", names{"who": who(o.By), "at": w.full(o.Issued), "reason": o.Reason, "state": w["operator.order."+o.State]})})
+		if o.State == setup.OrderDone {
+			v.Facts = append(v.Facts, fact{Name: w["operator.receipt"], Value: w.say("operator.receipt.text", names{"at": w.full(o.Destroyed), "grade": w.grade(o.Grade)}), Details: hex.EncodeToString(o.Receipt)})
+		}
+	}
+	for _, c := range stay.Certificates {
+		v.Certificates = append(v.Certificates, fact{Name: c.Serial, Value: w.say("operator.certificate", names{"from": w.full(c.NotBefore), "to": w.full(c.NotAfter)})})
+	}
+	if more := stay.Issued - int64(len(stay.Certificates)); more > 0 {
+		v.More = w.say("operator.certificates.more", names{"count": fmt.Sprint(more)})
+	}
+	records, err := s.o.Setup.HandOvers(r.Context(), stay.Key, handOversListed)
+	if err != nil {
+		return v, err
+	}
+	for _, h := range records {
+		v.HandOvers = append(v.HandOvers, w.handOver(h))
+	}
+	return v, nil
+}
+
+type homeHistoryView struct {
+	frame
+	Post     postView
+	Waiting  bool // an order waits, or is done: no other can be given
+	Stays    []stayView
+	Vouchers []issuedView
+}
+
+func (s *Server) homeHistory(w http.ResponseWriter, r *http.Request, v visitor) {
+	home, err := s.o.Custody.Home(r.Context(), r.PathValue("home"))
+	if errors.Is(err, register.ErrNotFound) {
+		s.fail(w, r, http.StatusNotFound, "error.404")
+		return
+	}
+	if err != nil {
+		s.broken(w, r, err)
+		return
+	}
+	now, who := time.Now(), s.naming(r.Context())
+	post, _, err := s.post(r, home, now)
+	stays, staysErr := s.o.Custody.History(r.Context(), home.ID)
+	vouchers, vouchersErr := s.o.Custody.Vouchers(r.Context(), home.ID, vouchersListed)
+	if err := errors.Join(err, staysErr, vouchersErr); err != nil {
+		s.broken(w, r, err)
+		return
+	}
+	view := homeHistoryView{frame: s.frame(home.Label, &v), Post: post, Waiting: post.Order != ""}
+	for _, stay := range stays {
+		sv, err := s.stay(r, stay, who)
+		if err != nil {
+			s.broken(w, r, err)
+			return
+		}
+		view.Stays = append(view.Stays, sv)
+	}
+	for _, i := range vouchers {
+		view.Vouchers = append(view.Vouchers, s.words.voucher(i, who, now))
+	}
+	s.render(w, r, http.StatusOK, "home-history", view)
+}
+
+// end is what both ways of ending a terminal's use begin with: it is the terminal that the operator's page named, or none.
+func (s *Server) end(w http.ResponseWriter, r *http.Request, act func(terminal protocol.KeyHash, reason string) error) {
+	home, err := s.o.Custody.Home(r.Context(), r.PathValue("home"))
+	if err == nil && (home.Terminal == protocol.KeyHash{} || home.Terminal.Name() != r.PostForm.Get("terminal")) {
+		s.fail(w, r, http.StatusConflict, "error.changed")
+		return
+	}
+	if err == nil {
+		err = act(home.Terminal, r.PostForm.Get("reason"))
+	}
+	switch {
+	case errors.Is(err, register.ErrNotFound):
+		s.fail(w, r, http.StatusNotFound, "error.404")
+	case errors.Is(err, register.ErrText), errors.Is(err, setup.ErrReason):
+		s.fail(w, r, http.StatusUnprocessableEntity, "error.text")
+	case errors.Is(err, setup.ErrRevoked):
+		s.fail(w, r, http.StatusConflict, "error.changed")
+	case err != nil:
+		s.broken(w, r, err)
+	default:
+		http.Redirect(w, r, "/operator/homes/"+home.ID, http.StatusSeeOther)
+	}
+}
+
+func (s *Server) decommission(w http.ResponseWriter, r *http.Request, v visitor) {
+	s.end(w, r, func(terminal protocol.KeyHash, reason string) error {
+		_, err := s.o.Setup.Decommission(r.Context(), v.person.ID, terminal, reason)
+		return err
+	})
+}
+
+func (s *Server) revokeTerminal(w http.ResponseWriter, r *http.Request, v visitor) {
+	s.end(w, r, func(terminal protocol.KeyHash, reason string) error {
+		return s.o.Custody.Revoke(r.Context(), v.person.ID, terminal, reason)
+	})
+}
