@@ -272,7 +272,7 @@ func TestKeyboard(t *testing.T) {
 		}
 		t.Fatalf("the Tab key does not reach %s, it is at %s", want, focused())
 	}
-	tabTo("Skip to the homes")
+	tabTo("Skip to the content")
 	tabTo("Sign out")
 	tabTo("Ring")
 	b.do(chromedp.KeyEvent(kb.Enter))
