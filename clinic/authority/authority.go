@@ -1,16 +1,17 @@
 // Package authority holds the clinic's keys and what is done with them: it certifies terminals and the clinic's own
 // server and client for TLS, and signs invitations and ends.
 //
-// Everything is ECDSA P-256. Below the root (20 years, its key is needed only to make a new issuing CA) stands one
-// issuing CA (5 years) and below that the leaves. A terminal pins the root, which came with its voucher, and the
+// Everything is ECDSA P-256. Below the root (20 years, its key is needed only to make a new issuing CA, or the next root) stands one
+// issuing CA (5 years) and below that the leaves. Both are followed by others without anybody touching a terminal (RenewIssuing, RenewRoot). A terminal pins the root, which came with its voucher, and the
 // authorisation keys, which it gets with its settings. A leaf says what the clinic decides and nothing that a request
 // asks for: a terminal's CN is its name (protocol.KeyHash.Name), its one SAN the URI urn:vindu:terminal:<name>.
 //
 // In the folder, with mode 0700 and all files 0600:
 //
-//	root.pem  issuing.pem            certificates
-//	root.key                         not needed while serving: advise to keep it offline
-//	issuing.key  authorisation.key   PKCS #8 in PEM
+//	root.pem                         the root; after a change also NewWithOld, OldWithNew and the root before
+//	issuing.pem                      the issuing CA, then those before it
+//	root*.key                        not needed while serving: advise to keep it offline
+//	issuing*.key  authorisation.key  PKCS #8 in PEM; that one of issuing*.key counts which fits issuing.pem
 //	log.key                          signs the audit log's tree heads (golang.org/x/mod/sumdb/note)
 //
 // The embedded authorisation key is on the server, so whoever steals the server can sign invitations.
@@ -25,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,6 +61,9 @@ var (
 // Authority holds the clinic's keys, root's excepted. It is safe for concurrent use.
 type Authority struct {
 	root, issuing *x509.Certificate
+	change        *rootChange         // nil if the root is the first
+	former        []*x509.Certificate // issuing CAs before this one, newest first
+	chain         []*x509.Certificate
 	issuingKey    *ecdsa.PrivateKey
 	signing       *ecdsa.PrivateKey
 	signingSPKI   []byte
@@ -66,18 +71,43 @@ type Authority struct {
 	now           func() time.Time
 }
 
+// rootChange leads from one root to the next.
+type rootChange struct{ newWithOld, oldWithNew, old *x509.Certificate }
+
 // Root returns the certificate that vouchers carry and terminals pin.
 func (a *Authority) Root() *x509.Certificate { return a.root }
 
 // Issuing returns the certificate of the CA that signs leaves.
 func (a *Authority) Issuing() *x509.Certificate { return a.issuing }
 
-// Pool returns what certificates of the clinic's terminals and servers are verified against. The issuing CA is in it, so
-// that a peer that sends its leaf alone is understood.
+// Chain returns the certificates that stand between a leaf and the root that a terminal has pinned, whether that is this root or the one before it.
+func (a *Authority) Chain() []*x509.Certificate { return slices.Clone(a.chain) }
+
+// RootChange returns what terminals that pinned the root before this one verify this one by, as protocol.Settings carries it, and the root before; nil
+// if this is the first.
+func (a *Authority) RootChange() (der [][]byte, old *x509.Certificate) {
+	if a.change == nil {
+		return nil, nil
+	}
+	return [][]byte{a.root.Raw, a.change.newWithOld.Raw, a.change.oldWithNew.Raw}, a.change.old
+}
+
+// CACerts returns the authorities as EST tells them (RFC 7030 §4.1.3): the root, what leads from and to the one before, that one, and the issuing CA.
+func (a *Authority) CACerts() []*x509.Certificate {
+	if a.change == nil {
+		return []*x509.Certificate{a.root, a.issuing}
+	}
+	return []*x509.Certificate{a.root, a.issuing, a.change.newWithOld, a.change.oldWithNew, a.change.old}
+}
+
+// Pool returns what certificates of the clinic's terminals and servers are verified against. The issuing CAs are in it, so
+// that a peer that sends its leaf alone, or one from before a change of the CAs, is understood.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.root)
-	pool.AddCert(a.issuing)
+	for _, c := range append([]*x509.Certificate{a.issuing}, a.former...) {
+		pool.AddCert(c)
+	}
 	return pool
 }
 

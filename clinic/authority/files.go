@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -25,6 +26,9 @@ const (
 	fileIssuingKey = "issuing.key"
 	fileSigningKey = "authorisation.key"
 	fileLogKey     = "log.key"
+
+	blockKey         = "PRIVATE KEY"
+	blockCertificate = "CERTIFICATE"
 )
 
 // LogName names the audit log in its signed tree heads.
@@ -72,39 +76,30 @@ func create(dir, organisation string, now time.Time) (err error) {
 func generate(organisation string, now time.Time) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	key := func(name string) (*ecdsa.PrivateKey, error) {
-		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			return nil, fmt.Errorf("make key: %w", err)
-		}
-		der, err := x509.MarshalPKCS8PrivateKey(k)
-		if err != nil {
-			return nil, fmt.Errorf("encode key: %w", err)
-		}
-		files[name] = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-		return k, nil
+		k, encoded, err := generateKey()
+		files[name] = encoded
+		return k, err
 	}
 	ca := func(name, title string, life time.Duration, below int, k *ecdsa.PrivateKey, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, error) {
 		template := &x509.Certificate{
 			Subject:   pkix.Name{Organization: []string{organisation}, CommonName: title},
-			NotBefore: now.Add(-backdate), NotAfter: now.Add(life),
-			KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-			IsCA:     true, BasicConstraintsValid: true, MaxPathLen: below, MaxPathLenZero: below == 0,
+			NotBefore: now.Add(-backdate), NotAfter: now.Add(life), MaxPathLen: below, MaxPathLenZero: below == 0,
 		}
 		if parent == nil {
 			parent = template
 		}
-		der, err := x509.CreateCertificate(rand.Reader, template, parent, &k.PublicKey, parentKey)
+		c, err := certify(template, parent, &k.PublicKey, parentKey)
 		if err != nil {
-			return nil, fmt.Errorf("make %s: %w", name, err)
+			return nil, err
 		}
-		files[name] = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-		return x509.ParseCertificate(der)
+		files[name] = pem.EncodeToMemory(&pem.Block{Type: blockCertificate, Bytes: c.Raw})
+		return c, nil
 	}
 	rootKey, err := key(fileRootKey)
 	if err != nil {
 		return nil, err
 	}
-	root, err := ca(fileRoot, "vindu root CA", rootLife, 1, rootKey, nil, rootKey)
+	root, err := ca(fileRoot, "vindu root CA", rootLife, 2, rootKey, nil, rootKey) // an issuing CA, below the root that follows this one
 	if err != nil {
 		return nil, err
 	}
@@ -150,23 +145,14 @@ func RootKeyPath(dir string) string { return filepath.Join(dir, fileRootKey) }
 func Load(dir string) (*Authority, error) {
 	a := &Authority{now: time.Now}
 	var err error
-	if a.root, err = readCertificate(dir, fileRoot); err != nil {
+	if err := a.loadRoots(dir); err != nil {
 		return nil, err
 	}
-	if a.issuing, err = readCertificate(dir, fileIssuing); err != nil {
-		return nil, err
-	}
-	if a.issuingKey, err = readKey(dir, fileIssuingKey); err != nil {
+	if err := a.loadIssuing(dir); err != nil {
 		return nil, err
 	}
 	if a.signing, err = readKey(dir, fileSigningKey); err != nil {
 		return nil, err
-	}
-	if err := a.issuing.CheckSignatureFrom(a.root); err != nil {
-		return nil, fmt.Errorf("load authority %s: %s was not issued by %s: %w; restore both from the same backup", dir, fileIssuing, fileRoot, err)
-	}
-	if !a.issuingKey.PublicKey.Equal(a.issuing.PublicKey) {
-		return nil, fmt.Errorf("load authority %s: %s is not the key of %s; restore both from the same backup", dir, fileIssuingKey, fileIssuing)
 	}
 	if a.signingSPKI, err = x509.MarshalPKIXPublicKey(&a.signing.PublicKey); err != nil {
 		return nil, fmt.Errorf("load authority %s: %w", dir, err)
@@ -180,6 +166,62 @@ func Load(dir string) (*Authority, error) {
 		return nil, fmt.Errorf("load authority %s: %s is damaged; restore it from a backup", dir, fileLogKey)
 	}
 	return a, nil
+}
+
+// loadRoots reads the root, and what leads from the one before to it.
+func (a *Authority) loadRoots(dir string) error {
+	certificates, err := readCertificates(dir, fileRoot)
+	if err != nil {
+		return err
+	}
+	a.root = certificates[0]
+	if len(certificates) == 1 {
+		return nil
+	}
+	if len(certificates) != 4 {
+		return fmt.Errorf("load authority %s: %s has %d certificates, not 1 or 4; restore it from a backup", dir, fileRoot, len(certificates))
+	}
+	a.change = &rootChange{newWithOld: certificates[1], oldWithNew: certificates[2], old: certificates[3]}
+	if err := errors.Join(a.change.newWithOld.CheckSignatureFrom(a.change.old), a.change.oldWithNew.CheckSignatureFrom(a.root)); err != nil {
+		return fmt.Errorf("load authority %s: the roots in %s do not certify each other: %w; restore it from a backup", dir, fileRoot, err)
+	}
+	return nil
+}
+
+// loadIssuing reads the issuing CAs, and the key of the newest.
+func (a *Authority) loadIssuing(dir string) error {
+	certificates, err := readCertificates(dir, fileIssuing)
+	if err != nil {
+		return err
+	}
+	a.issuing, a.former, a.chain = certificates[0], certificates[1:], certificates[:1:1]
+	err = a.issuing.CheckSignatureFrom(a.root)
+	switch {
+	case a.change == nil:
+	case err == nil:
+		a.chain = append(a.chain, a.change.newWithOld)
+	default:
+		err = a.issuing.CheckSignatureFrom(a.change.old)
+		a.chain = append(a.chain, a.change.oldWithNew)
+	}
+	if err != nil {
+		return fmt.Errorf("load authority %s: %s was not issued by %s: %w; restore both from the same backup", dir, fileIssuing, fileRoot, err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "issuing*.key"))
+	if err != nil {
+		return fmt.Errorf("load authority %s: %w", dir, err)
+	}
+	for _, f := range files {
+		key, err := readKey(dir, filepath.Base(f))
+		if err != nil {
+			return err
+		}
+		if key.PublicKey.Equal(a.issuing.PublicKey) {
+			a.issuingKey = key
+			return nil
+		}
+	}
+	return fmt.Errorf("load authority %s: %s, or what else is named issuing…, is not the key of %s; restore both from the same backup", dir, fileIssuingKey, fileIssuing)
 }
 
 // readFile refuses a file that others may read: it may hold a key.
@@ -202,38 +244,49 @@ func readFile(dir, name string) ([]byte, error) {
 	return b, nil
 }
 
-func readPEM(dir, name, kind string) ([]byte, error) {
+func readPEM(dir, name, kind string) ([][]byte, error) {
 	b, err := readFile(dir, name)
 	if err != nil {
 		return nil, err
 	}
-	block, rest := pem.Decode(b)
-	if block == nil || block.Type != kind || strings.TrimSpace(string(rest)) != "" {
-		return nil, fmt.Errorf("load authority %s: %s is damaged; restore it from a backup", dir, name)
+	var blocks [][]byte
+	for len(bytes.TrimSpace(b)) > 0 {
+		block, rest := pem.Decode(b)
+		if block == nil || block.Type != kind {
+			return nil, fmt.Errorf("load authority %s: %s is damaged; restore it from a backup", dir, name)
+		}
+		blocks, b = append(blocks, block.Bytes), rest
 	}
-	return block.Bytes, nil
+	if len(blocks) == 0 {
+		return nil, fmt.Errorf("load authority %s: %s is empty; restore it from a backup", dir, name)
+	}
+	return blocks, nil
 }
 
-func readCertificate(dir, name string) (*x509.Certificate, error) {
-	der, err := readPEM(dir, name, "CERTIFICATE")
+func readCertificates(dir, name string) ([]*x509.Certificate, error) {
+	blocks, err := readPEM(dir, name, blockCertificate)
 	if err != nil {
 		return nil, err
 	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("load authority %s: %s: %w; restore it from a backup", dir, name, err)
+	certificates := make([]*x509.Certificate, 0, len(blocks))
+	for _, der := range blocks {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("load authority %s: %s: %w; restore it from a backup", dir, name, err)
+		}
+		certificates = append(certificates, c)
 	}
-	return c, nil
+	return certificates, nil
 }
 
 func readKey(dir, name string) (*ecdsa.PrivateKey, error) {
-	der, err := readPEM(dir, name, "PRIVATE KEY")
+	blocks, err := readPEM(dir, name, blockKey)
 	if err != nil {
 		return nil, err
 	}
 	// The parser's error is left out: it could quote the key.
-	k, err := x509.ParsePKCS8PrivateKey(der)
-	if key, ok := k.(*ecdsa.PrivateKey); err == nil && ok && key.Curve == elliptic.P256() {
+	k, err := x509.ParsePKCS8PrivateKey(blocks[0])
+	if key, ok := k.(*ecdsa.PrivateKey); len(blocks) == 1 && err == nil && ok && key.Curve == elliptic.P256() {
 		return key, nil
 	}
 	return nil, fmt.Errorf("load authority %s: %s is not an ECDSA P-256 key; restore it from a backup", dir, name)

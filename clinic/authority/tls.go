@@ -71,7 +71,11 @@ func (l *Leaf) make() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tls.Certificate{Certificate: [][]byte{c.Raw, l.a.issuing.Raw}, PrivateKey: key, Leaf: c}, nil
+	made := &tls.Certificate{Certificate: [][]byte{c.Raw}, PrivateKey: key, Leaf: c}
+	for _, above := range l.a.Chain() {
+		made.Certificate = append(made.Certificate, above.Raw)
+	}
+	return made, nil
 }
 
 // GetCertificate is for tls.Config of a server.
@@ -84,3 +88,6 @@ func (l *Leaf) GetClientCertificate(*tls.CertificateRequestInfo) (*tls.Certifica
 
 // Expires returns when the issuing CA ends.
 func (a *Authority) Expires() time.Time { return a.issuing.NotAfter }
+
+// RootExpires returns when the root ends: by then the next one must have been made, and every terminal have heard of it.
+func (a *Authority) RootExpires() time.Time { return a.root.NotAfter }

@@ -1,7 +1,7 @@
 // Package enrol answers terminals over HTTPS: enrolment and renewal in the shapes of EST (RFC 7030), and the settings
 // that follow.
 //
-//	GET  protocol.PathCACerts    the root and the issuing CA (§4.1)
+//	GET  protocol.PathCACerts    the root and the issuing CA (§4.1), after a change of the root with what leads from and to the one before (§4.1.3)
 //	POST protocol.PathEnroll     a voucher by HTTP Basic, a PKCS #10 request; the terminal's certificate (§4.2.1)
 //	                             with the terminal's certificate by TLS beside the voucher, a terminal that moves to another home
 //	POST protocol.PathReenroll   the terminal's certificate by TLS, a request for the same key; a new certificate (§4.2.2)
@@ -9,7 +9,7 @@
 //	                             enrolled it); protocol.Settings in CBOR
 //	GET  protocol.PathClock      ?nonce=<32 hexadecimal digits>; a signed protocol.Clock, for anybody
 //
-// A response to enrolment holds, in base64 PKCS #7, the issued certificate and behind it its issuer, which §4.2.3 would leave
+// A response to enrolment holds, in base64 PKCS #7, the issued certificate and behind it those up to the root, which §4.2.3 would leave
 // to PathCACerts: a terminal that has the one without the other could not show its chain.
 // Renewal is open to a certificate that has expired, of any age, if the register knows its key and it is not revoked: a terminal that lay in
 // a cupboard for a year comes back by itself.
@@ -132,7 +132,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func (s *Server) caCerts(w http.ResponseWriter, r *http.Request) error {
-	return s.certificates(w, typeCerts, s.Authority.Root(), s.Authority.Issuing())
+	return s.certificates(w, typeCerts, s.Authority.CACerts()...)
 }
 
 func (s *Server) certificates(w http.ResponseWriter, contentType string, certificates ...*x509.Certificate) error {
@@ -172,7 +172,7 @@ func (s *Server) enroll(w http.ResponseWriter, r *http.Request) error {
 		return refuseRegister(err)
 	}
 	s.Log.Info("terminal enrolled", "terminal", request.Hash.Name(), "until", certificate.NotAfter)
-	return s.certificates(w, typeCerts+"; smime-type=certs-only", certificate, s.Authority.Issuing())
+	return s.certificates(w, typeCerts+"; smime-type=certs-only", append([]*x509.Certificate{certificate}, s.Authority.Chain()...)...)
 }
 
 // refuseRegister tells what the register refuses from what it could not do.
@@ -252,7 +252,7 @@ func (s *Server) reenroll(w http.ResponseWriter, r *http.Request) error {
 		return refuseRegister(err)
 	}
 	s.Log.Info("certificate renewed", "terminal", t.Key.Name(), "until", certificate.NotAfter)
-	return s.certificates(w, typeCerts+"; smime-type=certs-only", certificate, s.Authority.Issuing())
+	return s.certificates(w, typeCerts+"; smime-type=certs-only", append([]*x509.Certificate{certificate}, s.Authority.Chain()...)...)
 }
 
 // terminalOf returns whose settings the peer may have: its own, or those of the terminal that its voucher let in.
@@ -277,8 +277,9 @@ func (s *Server) settings(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	roots, _ := s.Authority.RootChange()
 	body, err := protocol.Encode(&protocol.Settings{
-		Version: protocol.Version, Organisation: s.Organisation, Home: t.HomeLabel, Authorities: s.Authority.Authorities(), At: protocol.At(s.now()),
+		Version: protocol.Version, Organisation: s.Organisation, Home: t.HomeLabel, Authorities: s.Authority.Authorities(), At: protocol.At(s.now()), Roots: roots,
 	})
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@
 // certificate only says that the clinic knows it.
 //
 // What was pinned at enrolment, the root and the authorisation keys, changes only by a new enrolment: a renewal or
-// new settings that say otherwise are refused. All verification goes by the clock that Open is given, which has a floor.
+// new settings that say otherwise are refused. But a root may hand over to the next one by certifying it (RFC 4210 §4.4). All verification goes by the clock that Open is given, which has a floor.
 package identity
 
 import (
@@ -181,7 +181,8 @@ func (i *Identity) KeepChain(chain []*x509.Certificate) error {
 	return i.keep(&g)
 }
 
-// KeepSettings takes new settings over. The authorisation keys have to be those that were pinned at enrolment.
+// KeepSettings takes new settings over. The authorisation keys have to be those that were pinned at enrolment, and a new root has to be
+// certified by the pinned one, in whose place it is pinned.
 func (i *Identity) KeepSettings(s *protocol.Settings) error {
 	i.writing.Lock()
 	defer i.writing.Unlock()
@@ -192,18 +193,65 @@ func (i *Identity) KeepSettings(s *protocol.Settings) error {
 	if !slices.EqualFunc(s.Authorities, old.Settings.Authorities, bytes.Equal) {
 		return foreign("keep settings: the authorisation keys are not the pinned ones")
 	}
-	if s.Organisation == old.Settings.Organisation && s.Home == old.Settings.Home {
+	g := *old
+	if err := i.follow(&g, s.Roots); err != nil {
+		return fmt.Errorf("keep settings: %w", err)
+	}
+	if s.Organisation == old.Settings.Organisation && s.Home == old.Settings.Home && g.Root == old.Root {
 		return nil // only the time moved: not worth a write
 	}
-	g := *old
 	g.Settings = s
 	return i.keep(&g)
+}
+
+// follow has g pin a new root: roots are the new one, it certified by the pinned one, and the pinned one certified by it, as protocol.Settings has them. If
+// it is pinned already nothing changes.
+func (i *Identity) follow(g *Grant, roots [][]byte) error {
+	if len(roots) == 0 || bytes.Equal(roots[0], g.Root.Raw) {
+		return nil
+	}
+	certs := make([]*x509.Certificate, 0, len(roots))
+	for _, der := range roots {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return foreign("new root: %v", err)
+		}
+		certs = append(certs, c)
+	}
+	if len(certs) != 3 {
+		return foreign("new root: %d certificates, not 3", len(certs))
+	}
+	root, newWithOld, oldWithNew := certs[0], certs[1], certs[2]
+	if err := newWithOld.CheckSignatureFrom(g.Root); err != nil {
+		return foreign("new root: the pinned one did not certify it: %v", err)
+	}
+	if !root.IsCA || !newWithOld.IsCA || !bytes.Equal(root.RawSubjectPublicKeyInfo, newWithOld.RawSubjectPublicKeyInfo) || !bytes.Equal(root.RawSubject, newWithOld.RawSubject) {
+		return foreign("new root: the pinned one certified another")
+	}
+	if err := root.CheckSignatureFrom(root); err != nil {
+		return foreign("new root: it is not signed by itself: %v", err)
+	}
+	now := i.now()
+	for _, c := range []*x509.Certificate{root, newWithOld, g.Root} {
+		if now.Before(c.NotBefore) || now.After(c.NotAfter) {
+			return foreign("new root: %q is good from %v to %v", c.Subject.CommonName, c.NotBefore, c.NotAfter)
+		}
+	}
+	g.Root = root
+	if i.check(g) != nil { // this terminal's certificate is from below the old root: until it is renewed that hangs below the new one
+		g.Chain = append(slices.Clone(g.Chain), oldWithNew)
+	}
+	return nil
 }
 
 // keep checks, writes and only then uses g. i.writing is held.
 func (i *Identity) keep(g *Grant) error {
 	if err := i.check(g); err != nil {
 		return fmt.Errorf("keep identity: %w", err)
+	}
+	if len(g.Settings.Roots) > 0 { // what they are for is done, or comes again
+		s := *g.Settings
+		s.Roots, g.Settings = nil, &s
 	}
 	b, err := encodeGrant(g)
 	if err != nil {

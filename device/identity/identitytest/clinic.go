@@ -37,6 +37,10 @@ type Clinic struct {
 	now    func() time.Time
 	key    *ecdsa.PrivateKey
 	serial *atomic.Int64
+
+	rootKey *ecdsa.PrivateKey
+	above   []*x509.Certificate // between Issuing and the root before
+	roots   [][]byte            // of settings
 }
 
 // At returns the same clinic going by another time.
@@ -50,15 +54,38 @@ func (c *Clinic) At(now func() time.Time) *Clinic {
 func New(t testing.TB, now func() time.Time) *Clinic {
 	t.Helper()
 	c := &Clinic{t: t, now: now, Authority: newKey(t), serial: new(atomic.Int64)}
-	rootKey := newKey(t)
-	from, until := now().Add(-time.Hour), now().AddDate(20, 0, 0)
-	root := &x509.Certificate{Subject: pkix.Name{CommonName: "Root"}, NotBefore: from, NotAfter: until,
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	c.Root = c.sign(root, root, rootKey.Public(), rootKey)
-	c.key = newKey(t)
-	c.Issuing = c.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "Issuing"}, NotBefore: from, NotAfter: until,
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign}, c.Root, c.key.Public(), rootKey)
+	c.rootKey = newKey(t)
+	root := c.ca("Root")
+	c.Root = c.sign(root, root, c.rootKey.Public(), c.rootKey)
+	c.newIssuing()
 	return c
+}
+
+func (c *Clinic) ca(name string) *x509.Certificate {
+	return &x509.Certificate{Subject: pkix.Name{CommonName: name}, NotBefore: c.now().Add(-time.Hour), NotAfter: c.now().AddDate(20, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+}
+
+func (c *Clinic) newIssuing() {
+	c.key = newKey(c.t)
+	template := c.ca("Issuing")
+	template.MaxPathLenZero = true
+	c.Issuing = c.sign(template, c.Root, c.key.Public(), c.rootKey)
+}
+
+// Succeeded returns the same clinic after it has changed its root: with a new one that the old one certified, and an issuing authority below it.
+func (c *Clinic) Succeeded() *Clinic {
+	c.t.Helper()
+	next := *c
+	next.rootKey = newKey(c.t)
+	root := c.ca("Root 2")
+	next.Root = c.sign(root, root, next.rootKey.Public(), next.rootKey)
+	newWithOld := c.sign(c.ca("Root 2"), c.Root, next.rootKey.Public(), c.rootKey)
+	oldWithNew := c.sign(c.ca("Root"), next.Root, c.rootKey.Public(), next.rootKey)
+	next.above = []*x509.Certificate{newWithOld}
+	next.roots = [][]byte{next.Root.Raw, newWithOld.Raw, oldWithNew.Raw}
+	next.newIssuing()
+	return &next
 }
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {
@@ -93,7 +120,7 @@ func (c *Clinic) Issue(pub crypto.PublicKey) []*x509.Certificate {
 	}
 	leaf := c.sign(&x509.Certificate{Subject: pkix.Name{CommonName: hash.Name()}, NotBefore: c.now(), NotAfter: c.now().Add(Life),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, c.Issuing, pub, c.key)
-	return []*x509.Certificate{leaf, c.Issuing}
+	return append([]*x509.Certificate{leaf, c.Issuing}, c.above...)
 }
 
 // Grant returns what the terminal with that key would get by enrolling.
@@ -109,7 +136,7 @@ func (c *Clinic) Settings() *protocol.Settings {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return &protocol.Settings{Version: protocol.Version, Organisation: "Nordbyen clinic", Home: "Home 17", Authorities: [][]byte{spki}, At: protocol.At(c.now())}
+	return &protocol.Settings{Version: protocol.Version, Organisation: "Nordbyen clinic", Home: "Home 17", Authorities: [][]byte{spki}, At: protocol.At(c.now()), Roots: c.roots}
 }
 
 // Server returns the TLS configuration of a server of the clinic that asks for a terminal's certificate.
@@ -121,9 +148,13 @@ func (c *Clinic) Server(protocols ...string) *tls.Config {
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, c.Issuing, key.Public(), c.key)
 	roots := x509.NewCertPool()
 	roots.AddCert(c.Root)
+	chain := [][]byte{leaf.Raw, c.Issuing.Raw}
+	for _, above := range c.above {
+		chain = append(chain, above.Raw)
+	}
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS13,
-		Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.Raw, c.Issuing.Raw}, PrivateKey: key, Leaf: leaf}},
+		Certificates: []tls.Certificate{{Certificate: chain, PrivateKey: key, Leaf: leaf}},
 		ClientAuth:   tls.RequireAndVerifyClientCert,
 		ClientCAs:    roots,
 		NextProtos:   protocols,
