@@ -30,6 +30,8 @@ import (
 // What happened, as entries name it.
 const (
 	ClinicCreated     = "clinic.created"
+	IssuingRenewed    = "authority.issuing_renewed"
+	RootRenewed       = "authority.root_renewed"
 	HomeAdded         = "home.added"
 	VoucherIssued     = "voucher.issued"
 	TerminalEnrolled  = "terminal.enrolled"

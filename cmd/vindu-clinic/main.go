@@ -7,6 +7,7 @@
 //	vindu-clinic revoke -dir D -home "Home 17, Storgata" -reason "stolen"
 //	vindu-clinic mandate -dir D -person "Kari Nes" -laptop vindu-laptop-1.…
 //	vindu-clinic decommission -dir D -home "Home 17, Storgata" -reason "returned"
+//	vindu-clinic renew-ca -dir D [-root]                           makes a new issuing CA, and a new root
 //	vindu-clinic version
 //
 // What a program is to read goes to standard output, alone; everything for people goes to standard error. A command that
@@ -58,6 +59,7 @@ var commands = []command{
 	{"revoke", "withdraw a terminal's right to connect, for good", revoke},
 	{"mandate", "authorise a technician's laptop to work at terminals", mandate},
 	{"decommission", "order a terminal to destroy its keys and state", decommission},
+	{"renew-ca", "make a new issuing CA, and a new root if asked to", renewCA},
 	{"version", "print what this is", version},
 }
 

@@ -383,7 +383,8 @@ func TestUsage(t *testing.T) {
 		"revoke no terminal":  {[]string{"revoke", "-dir", dir, "-home", "x", "-reason", "x"}, 1, ""},
 		"not a laptop's key":  {[]string{"mandate", "-dir", dir, "-person", "Kari Nes", "-laptop", "key"}, 1, "vindu-laptop-1."},
 		"mandate for a year":  {[]string{"mandate", "-dir", dir, "-person", "Kari Nes", "-laptop", laptopKey(t), "-life", "8760h"}, 1, "720h"},
-		"end no terminal":     {[]string{"decommission", "-dir", dir, "-home", "x", "-reason", "x"}, 1, "no terminal"},
+		"end no terminal":     {[]string{"decommission", "-dir", dir, "-home", "x", "-reason", "x"}, 1, ""},
+		"key of no root":      {[]string{"renew-ca", "-dir", dir, "-new-root-key", "x"}, 2, "-root"},
 		"version":             {[]string{"version"}, 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

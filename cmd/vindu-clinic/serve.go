@@ -190,7 +190,9 @@ func (s *server) run(ctx context.Context) error {
 		{name: "calls", run: s.calls.Run},
 		{name: "revocation", run: func(ctx context.Context) error { return watchRevoked(ctx, s.register.WatchRevoked, s.revoked) }},
 		{name: "orders", run: func(ctx context.Context) error { return s.setup.Deliver(ctx, s.fleet) }},
-		{name: "authority's end", run: func(ctx context.Context) error { return watchExpiry(ctx, s.authority.Expires(), s.log) }},
+		{name: "authority's end", run: func(ctx context.Context) error {
+			return watchExpiry(ctx, s.authority.Expires(), s.authority.RootExpires(), s.log)
+		}},
 		{name: "enrolment", run: func(ctx context.Context) error {
 			return serveHTTP(ctx, s.enrol, s.door.Terminals(), enrol.TLS(s.leaf), part("enrol"))
 		}},

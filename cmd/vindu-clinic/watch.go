@@ -30,15 +30,19 @@ func watchRevoked(ctx context.Context, watch func(context.Context, func(protocol
 const (
 	expiryCheck  = 24 * time.Hour
 	expiryNotice = 180 * 24 * time.Hour
+	rootNotice   = 3 * 365 * 24 * time.Hour // a terminal that is away for so long still hears of the next one
 )
 
-// watchExpiry says once a day that the issuing CA is about to end, from expiryNotice before.
-func watchExpiry(ctx context.Context, ends time.Time, log *slog.Logger) error {
+// watchExpiry says once a day that the issuing CA or the root is about to end, from expiryNotice or rootNotice before.
+func watchExpiry(ctx context.Context, issuing, root time.Time, log *slog.Logger) error {
 	tick := time.NewTicker(expiryCheck)
 	defer tick.Stop()
 	for {
-		if left := time.Until(ends); left < expiryNotice {
-			log.Error("the clinic's issuing CA is about to end, and with it every terminal's certificate: plan for a new one", "ends", ends, "days_left", int(left/(24*time.Hour)))
+		if left := time.Until(issuing); left < expiryNotice {
+			log.Error("the clinic's issuing CA is about to end, and with it every terminal's certificate: run vindu-clinic renew-ca and restart the server", "ends", issuing, "days_left", int(left/(24*time.Hour)))
+		}
+		if left := time.Until(root); left < rootNotice {
+			log.Error("the clinic's root is about to end: run vindu-clinic renew-ca -root and restart the server, so that terminals hear of the next one", "ends", root, "days_left", int(left/(24*time.Hour)))
 		}
 		select {
 		case <-ctx.Done():

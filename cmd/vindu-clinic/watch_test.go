@@ -42,8 +42,11 @@ func TestExpiryIsAnnounced(t *testing.T) {
 		var out bytes.Buffer
 		ctx, cancel := context.WithTimeout(t.Context(), 3*expiryCheck+time.Hour)
 		defer cancel()
-		if err := watchExpiry(ctx, time.Now().Add(expiryNotice+2*expiryCheck-time.Minute), slog.New(slog.NewTextHandler(&out, nil))); err != nil {
+		if err := watchExpiry(ctx, time.Now().Add(expiryNotice+2*expiryCheck-time.Minute), time.Now().Add(rootNotice+expiryCheck-time.Minute), slog.New(slog.NewTextHandler(&out, nil))); err != nil {
 			t.Fatal(err)
+		}
+		if n := strings.Count(out.String(), "root is about to end"); n != 3 {
+			t.Errorf("said of the root %d times in three days, want on all but the first look: %s", n, out.String())
 		}
 		if n := strings.Count(out.String(), "issuing CA is about to end"); n != 2 {
 			t.Errorf("said %d times in three days, want twice, on the last two: %s", n, out.String())

@@ -24,7 +24,7 @@ type Clinic interface {
 // When a renewal happens, and how often the clinic's time is asked for.
 const (
 	renewAfter   = 2.0 / 3   // of the certificate's life: day 20 of 30
-	renewSpread  = 1.0 / 15  // of its life, at random on top: two days of 30, so that a fleet set up in one day does not renew in one minute
+	renewSpread  = 1.0 / 40  // of its life, at random on top: 18 hours of 30 days, so that a fleet set up in one day does not renew in one minute, and nine days are left for a clinic that is away
 	refreshEvery = time.Hour // for the clock: a wrong one is healed within the hour
 	retryFirst   = 10 * time.Second
 	retryMost    = time.Hour
@@ -40,6 +40,8 @@ type Renewer struct {
 	// Renewed is called after each renewal; nil if nobody wants to know.
 	Renewed func()
 	Log     *slog.Logger
+	// Every is how often the time and the settings are asked for; 0 means hourly.
+	Every time.Duration
 
 	now chan struct{}
 }
@@ -57,7 +59,7 @@ func (r *Renewer) RenewNow() {
 	}
 }
 
-// RenewAt returns when a certificate is due: after two thirds of its life, and then at an instant within a fifteenth of its life
+// RenewAt returns when a certificate is due: after two thirds of its life, and then at an instant within a fortieth of its life
 // that spread in [0,1) chooses.
 func RenewAt(c *x509.Certificate, spread float64) time.Time {
 	life := c.NotAfter.Sub(c.NotBefore)
@@ -66,6 +68,9 @@ func RenewAt(c *x509.Certificate, spread float64) time.Time {
 
 // Run works until ctx ends and returns nil. While the terminal is not enrolled it waits.
 func (r *Renewer) Run(ctx context.Context) error {
+	if r.Every == 0 {
+		r.Every = refreshEvery
+	}
 	spread := rand.Float64()
 	var refreshed time.Time // by the monotonic clock
 	failures := 0
@@ -73,7 +78,7 @@ func (r *Renewer) Run(ctx context.Context) error {
 	var obeyed time.Time // when that was last done at once
 	for {
 		changed := r.Identity.Changed()
-		wait := refreshEvery
+		wait := r.Every
 		if g := r.Identity.Grant(); g != nil {
 			err := r.work(ctx, g, spread, &asked, &refreshed)
 			if ctx.Err() != nil {
@@ -111,7 +116,7 @@ func (r *Renewer) Run(ctx context.Context) error {
 
 // rest returns how long nothing is due.
 func (r *Renewer) rest(spread float64, refreshed time.Time) time.Duration {
-	wait := refreshEvery*9/10 + rand.N(refreshEvery/5) - time.Since(refreshed) // spread, as terminals that started together ask together
+	wait := r.Every*9/10 + rand.N(r.Every/5) - time.Since(refreshed) // spread, as terminals that started together ask together
 	if c := r.Identity.Certificate(); c != nil {
 		wait = min(wait, RenewAt(c, spread).Sub(r.Identity.now()))
 	}
@@ -120,7 +125,7 @@ func (r *Renewer) rest(spread float64, refreshed time.Time) time.Duration {
 
 // work renews and refreshes what is due. asked is obeyed once: what fails after the renewal asks for no other.
 func (r *Renewer) work(ctx context.Context, g *Grant, spread float64, asked *bool, refreshed *time.Time) error {
-	due := refreshed.IsZero() || time.Since(*refreshed) >= refreshEvery*9/10
+	due := refreshed.IsZero() || time.Since(*refreshed) >= r.Every*9/10
 	if due && r.Time != nil {
 		if err := r.Time(ctx); err != nil {
 			return err
