@@ -4,6 +4,7 @@
 //	mandate.txt                          the clinic's authorisation for that key (protocol.MandateText)
 //	terminals/<name>/hand-over-<at>.cbor the record of a hand-over, signed by both (protocol.HandOverEvent)
 //	terminals/<name>/sheet-<at>.html     the page that stays in the home
+//	terminals/<name>/voucher             the id of the voucher that it was last set up with: the secret is not kept
 //
 // Files are replaced whole or not at all. No secret of a terminal, a network or a clinic is kept: vouchers and Wi-Fi passwords are used
 // and forgotten.
@@ -15,6 +16,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -22,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"vindu/protocol"
@@ -30,6 +33,7 @@ import (
 const (
 	keyFile     = "key.pem"
 	mandateFile = "mandate.txt"
+	voucherFile = "voucher"
 	keyType     = "PRIVATE KEY"
 )
 
@@ -185,6 +189,24 @@ func (l *Laptop) Keep(record *protocol.HandOver, event, sheet []byte) (Kept, err
 		return Kept{}, fmt.Errorf("keep the hand-over: %w", err)
 	}
 	return k, nil
+}
+
+// Spend remembers by which voucher a terminal is being set up, so that an interrupted set-up is told from a new one.
+func (l *Laptop) Spend(terminal protocol.KeyHash, voucher protocol.Nonce) error {
+	dir := filepath.Join(l.dir, "terminals", terminal.Name())
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("remember the voucher: %w", err)
+	}
+	if err := write(filepath.Join(dir, voucherFile), []byte(hex.EncodeToString(voucher[:])+"\n")); err != nil {
+		return fmt.Errorf("remember the voucher: %w", err)
+	}
+	return nil
+}
+
+// Spent tells whether this laptop has set the terminal up, or began to, by that voucher and no other since.
+func (l *Laptop) Spent(terminal protocol.KeyHash, voucher protocol.Nonce) bool {
+	b, err := os.ReadFile(filepath.Join(l.dir, "terminals", terminal.Name(), voucherFile))
+	return err == nil && strings.TrimSpace(string(b)) == hex.EncodeToString(voucher[:])
 }
 
 // write replaces a file whole or not at all, readable by its owner alone.

@@ -138,3 +138,23 @@ func TestKeep(t *testing.T) {
 		}
 	}
 }
+
+func TestSpent(t *testing.T) {
+	l := open(t, t.TempDir())
+	one, other, terminal := protocol.NewNonce(), protocol.NewNonce(), protocol.KeyHash{1}
+	if l.Spent(terminal, one) {
+		t.Error("spent before it was")
+	}
+	if err := l.Spend(terminal, one); err != nil {
+		t.Fatal(err)
+	}
+	if !l.Spent(terminal, one) || l.Spent(terminal, other) || l.Spent(protocol.KeyHash{2}, one) {
+		t.Error("not what was spent")
+	}
+	if err := l.Spend(terminal, other); err != nil {
+		t.Fatal(err)
+	}
+	if l.Spent(terminal, one) || !l.Spent(terminal, other) {
+		t.Error("not what was spent last")
+	}
+}

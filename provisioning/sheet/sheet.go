@@ -87,6 +87,14 @@ func Write(w io.Writer, language string, s Sheet) error {
 	return nil
 }
 
+// CheckName returns what a check is called in one of Languages; one that has no name there is called as it is.
+func CheckName(language, check string) string {
+	if texts, err := load(language); err == nil && texts.Check[check] != "" {
+		return texts.Check[check]
+	}
+	return check
+}
+
 func load(language string) (*words, error) {
 	b, err := files.ReadFile("words/" + language + ".toml")
 	if err != nil {

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"vindu/protocol"
+	"vindu/provisioning/session"
+)
+
+// result is what --json prints. Fields are added, never renamed or taken away.
+type result struct {
+	Command      string                `json:"command"`
+	OK           bool                  `json:"ok"`
+	Version      string                `json:"version,omitempty"`
+	Ports        []port                `json:"ports,omitempty"`
+	Port         string                `json:"port,omitempty"`
+	Terminal     *terminal             `json:"terminal,omitempty"`
+	Info         *session.Info         `json:"info,omitempty"`
+	Network      *session.NetworkState `json:"network,omitempty"`
+	EnrolledBy   string                `json:"enrolled_by,omitempty"` // the network over which: "terminal" or "laptop"; "before" if it was set up already
+	Checks       []finding             `json:"checks,omitempty"`
+	HandOver     *handedOver           `json:"hand_over,omitempty"`
+	LaptopKey    string                `json:"laptop_key,omitempty"`
+	Technician   *protocol.Party       `json:"technician,omitempty"`
+	MandateUntil *protocol.Time        `json:"mandate_until,omitempty"` // milliseconds since 1970
+	Failure      *failure              `json:"failure,omitempty"`
+}
+
+// terminal is who was at the other end of the cable.
+type terminal struct {
+	Name string `json:"name"`
+	Code string `json:"code"`
+}
+
+// finding is a check with what to do about it.
+type finding struct {
+	protocol.Check
+	Sentence string `json:"sentence,omitempty"`
+	Next     string `json:"next,omitempty"`
+}
+
+func findings(checks []protocol.Check) []finding {
+	var found []finding
+	for _, c := range checks {
+		f := finding{Check: c}
+		if c.Code != "" {
+			entry := protocol.Explain(c.Code)
+			f.Sentence, f.Next = entry.Sentence, entry.Next
+		}
+		found = append(found, f)
+	}
+	return found
+}
+
+// handedOver is where the record is.
+type handedOver struct {
+	ID     string        `json:"id"`
+	At     protocol.Time `json:"at"`
+	Record string        `json:"record"`
+	Sheet  string        `json:"sheet"`
+}
+
+func (r *result) write(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(r)
+}
+
+// failure is what a person is told: one sentence, and what to do. As an error it is one that this program itself found; all others have
+// their sentence in protocol.Register.
+type failure struct {
+	Code     string `json:"code"`
+	Sentence string `json:"sentence"`
+	Next     string `json:"next"`
+	Detail   string `json:"detail,omitempty"`
+	is       error
+}
+
+func (f *failure) Error() string { return f.Sentence }
+func (f *failure) Unwrap() error { return f.is }
+
+var (
+	errUsage   = errors.New("wrong usage")
+	errChecks  = errors.New("checks failed")
+	errStopped = errors.New("stopped")
+)
+
+// because returns f with what lies under it.
+func (f failure) because(err error) error {
+	if err != nil {
+		f.Detail = err.Error()
+		f.is = errors.Join(f.is, err)
+	}
+	return &f
+}
+
+// What only the laptop can find. Codes begin with "tool." and are stable, as those of the register are.
+var (
+	noPort = failure{Code: "tool.no_port", Sentence: "This laptop has no serial port.",
+		Next: "Connect the cable to the terminal's service socket and to this laptop, wait a few seconds and run this again."}
+	noTerminal = failure{Code: "tool.no_terminal", Sentence: "No terminal answers at any serial port.",
+		Next: "Check that the terminal is on and the cable is in its service socket, then run this again; --port names a port yourself."}
+	noAnswer = failure{Code: "tool.no_answer", Sentence: "No terminal answers at this port.",
+		Next: "Check that the terminal is on and the cable is in its service socket; without --port every port is tried."}
+	portMissing = failure{Code: "tool.port_missing", Sentence: "There is no such serial port.",
+		Next: "Check the cable; vindu-provision ports lists the ports that there are."}
+	portBusy = failure{Code: "tool.port_busy", Sentence: "Another program uses the serial port.",
+		Next: "Close other terminal programs (minicom, screen, ModemManager) and run this again."}
+	portForbidden = failure{Code: "tool.port_forbidden", Sentence: "You may not use the serial port.",
+		Next: "Add yourself to the group that may (on Debian and Ubuntu: sudo adduser $USER dialout), sign out and in, and run this again."}
+	portUnusable = failure{Code: "tool.port_unusable", Sentence: "The serial port cannot be used.",
+		Next: "Pull the cable out, put it back and run this again; use another cable if this stays."}
+	severalTerminals = failure{Code: "tool.several_terminals", Sentence: "More than one terminal is connected.",
+		Next: "Leave one cable in, or choose by --port.", is: errUsage}
+	codeDiffers = failure{Code: "tool.code_differs", Sentence: "The terminal at the cable is not the one with this code on its screen.",
+		Next: "Do not go on with it: check which terminal the cable leads to, and tell the clinic if it is the right one."}
+	otherTerminal = failure{Code: "tool.other_terminal", Sentence: "Another terminal is at the cable now.",
+		Next: "Put the cable back into the first one, or run this again for the other."}
+	sessionVersion = failure{Code: "tool.version", Sentence: "The terminal and this program do not understand each other.",
+		Next: "Use the version of this program that belongs to the terminal's software."}
+	notProven = failure{Code: "tool.not_proven", Sentence: "What answers over the cable could not prove that it is the terminal.",
+		Next: "Connect the cable directly, without anything in between, and run this again; tell the clinic if this stays."}
+	stopped      = failure{Code: "tool.stopped", Sentence: "You stopped.", Next: "Run this again: it goes on where it stopped.", is: errStopped}
+	checksFailed = failure{Code: "tool.checks_failed", Sentence: "The terminal is set up, but not all is in order.",
+		Next: "Do what is said at each check and run this again.", is: errChecks}
+	notSetUp   = failure{Code: "tool.not_set_up", Sentence: "The terminal is not set up yet.", Next: "Run vindu-provision setup."}
+	badVoucher = failure{Code: "tool.voucher_text", Sentence: "This is not a whole voucher.",
+		Next: "Copy all of it from the clinic's page, from \"vindu-voucher-1.\" to its end."}
+	badFile       = failure{Code: "tool.file", Sentence: "A file could not be read or written.", Next: "Check its name and whether you may."}
+	laptopOffline = failure{Code: "tool.laptop_offline", Sentence: "Neither the terminal nor this laptop reaches the clinic.",
+		Next: "Connect this laptop to the internet, for example by your telephone, and run this again."}
+)
+
+// needs is the error of a question that nobody is there to answer.
+func needs(flag, what string) error {
+	return &failure{Code: "tool.needs_flag", Sentence: "Nobody is here to be asked: " + what, Next: "Give " + flag + ".", is: errUsage}
+}
+
+// explain finds the sentence for an error.
+func explain(err error) failure {
+	var own *failure
+	if errors.As(err, &own) {
+		return *own
+	}
+	code := protocol.CodeOf(err)
+	f := failure{Code: string(code), Detail: err.Error(), is: err}
+	switch entry := protocol.Explain(code); {
+	case errors.Is(err, context.Canceled):
+		return stopped
+	case code == protocol.SignalMalformed && errors.Is(err, protocol.ErrVersion):
+		f.Code, f.Sentence, f.Next = sessionVersion.Code, sessionVersion.Sentence, sessionVersion.Next
+	case errors.Is(err, session.ErrUnproven):
+		f.Code, f.Sentence, f.Next = notProven.Code, notProven.Sentence, notProven.Next
+	case code != protocol.Unknown:
+		f.Sentence, f.Next = entry.Sentence, entry.Next
+	case errors.Is(err, session.ErrMalformed):
+		f.Code, f.Sentence, f.Next = sessionVersion.Code, sessionVersion.Sentence, sessionVersion.Next
+	case errors.Is(err, session.ErrSilent), errors.Is(err, session.ErrClosed), errors.Is(err, session.ErrLost):
+		f.Code, f.Sentence, f.Next = noAnswer.Code, noAnswer.Sentence, noAnswer.Next
+	default:
+		f.Sentence, f.Next = fmt.Sprintf("It did not work: %v.", err), "Run this again; with -v it tells more."
+	}
+	return f
+}

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"vindu/protocol"
+	"vindu/provisioning/laptop"
+	"vindu/provisioning/session"
+	"vindu/provisioning/sheet"
+)
+
+// setupCmd is the whole way from the box to the sheet in the home.
+type setupCmd struct {
+	portFlags
+	networkFlags
+	Code           string `help:"Code that the terminal's screen shows, ABCD-EFGH-IJKL-MNOP: what the cable leads to has to have it." placeholder:"CODE"`
+	Language       string `help:"What the terminal speaks: nb, nn or en." placeholder:"TAG"`
+	VoucherFile    string `help:"File with the clinic's voucher; - is standard input." placeholder:"FILE"`
+	Via            string `help:"Over whose network to ask the clinic: the terminal's, this laptop's, or the laptop's if the terminal has none (${enum})." enum:"auto,terminal,laptop" default:"auto"`
+	AcceptFailures bool   `help:"Hand over although checks failed: they are in the record."`
+	handOverFlags
+}
+
+// setup is one run of it.
+type setup struct {
+	*cable
+	app       *app
+	flags     *setupCmd
+	laptop    *laptop.Laptop
+	mandate   *protocol.Mandate
+	voucher   *protocol.Voucher // nil unless there is one to spend
+	info      *session.Info
+	wasSetUp  bool
+	noNetwork bool // the technician said so
+}
+
+// Run sets a terminal up.
+func (f *setupCmd) Run(c *call) error {
+	ctx, a := c.ctx, c.app
+	s := &setup{app: a, flags: f}
+	var err error
+	if s.laptop, err = a.laptop(); err != nil {
+		return err
+	}
+	if f.Language != "" && !slices.Contains([]string{"nb", "nn", "en"}, f.Language) {
+		return (failure{Code: "tool.language", Sentence: "The terminal does not speak " + f.Language + ".", Next: "Use --language nb, nn or en.", is: errUsage}).because(nil)
+	}
+	if f.VoucherFile != "" {
+		text, err := readVoucher(f.VoucherFile, a)
+		if err != nil {
+			return err
+		}
+		if s.voucher, err = parseVoucher(text); err != nil {
+			return err
+		}
+	}
+	signed, err := s.authorisation(ctx)
+	if err != nil {
+		return err
+	}
+	s.cable = &cable{app: a, flags: &f.portFlags, who: session.Technician{Key: s.laptop.Key(), Mandate: signed, Now: a.now}}
+	defer s.close()
+	for _, step := range []func(context.Context) error{s.connect, s.compare, s.speak, s.network, s.enrol, s.check, s.handOver} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// authorisation returns the laptop's mandate, which the technician gets and pastes if it is missing.
+func (s *setup) authorisation(ctx context.Context) ([]byte, error) {
+	a := s.app
+	signed, m, err := s.laptop.Mandate(a.now())
+	if errors.Is(err, laptop.ErrMandate) {
+		a.result.LaptopKey = s.laptop.Text()
+		a.say.attention("This laptop is not authorised, or not any more. Give the clinic's page for technicians this key:")
+		a.say.line("\n" + s.laptop.Text() + "\n")
+		q := question{title: "Paste the authorisation that the clinic gave", detail: "It begins with vindu-mandate-1.", flag: "one by vindu-provision mandate FILE"}
+		_, askErr := a.ask.text(ctx, q, "", func(text string) error {
+			_, err := s.laptop.KeepMandate(text, a.now())
+			return err
+		})
+		if errors.Is(askErr, errUsage) {
+			return nil, err // why, and what to do, is known better than by a missing flag
+		}
+		if askErr != nil {
+			return nil, askErr
+		}
+		a.result.LaptopKey = ""
+		signed, m, err = s.laptop.Mandate(a.now())
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.mandate = m
+	a.result.Technician, a.result.MandateUntil = &m.Person, &m.To
+	return signed, nil
+}
+
+func (s *setup) connect(ctx context.Context) error {
+	s.app.say.step("Find the terminal")
+	if err := s.find(ctx); err != nil {
+		return err
+	}
+	s.wasSetUp = s.greeting.State == session.SetUp
+	return nil
+}
+
+// compare makes sure that the cable leads to the terminal in front of the technician.
+func (s *setup) compare(ctx context.Context) error {
+	s.app.say.step("Compare the code")
+	code := s.terminal.Code()
+	switch {
+	case s.flags.Code != "":
+		if !strings.EqualFold(strings.ReplaceAll(s.flags.Code, "-", ""), strings.ReplaceAll(code, "-", "")) {
+			return codeDiffers.because(fmt.Errorf("the terminal at the cable is %s", code))
+		}
+	case s.wasSetUp:
+		// Its screen shows no code any more. That it is the one in front of the technician shows when its screen asks for its button.
+		s.app.say.note("this terminal is set up already: %s", code)
+	default:
+		q := question{title: "Does the terminal's screen show this code?", detail: "\n    " + strings.ReplaceAll(code, "-", "  -  ") + "\n", flag: "--code CODE"}
+		same, err := s.app.ask.choose(ctx, q, "", option{"No, or I cannot tell", "no"}, option{"Yes, all 16 characters are the same", "yes"})
+		if err != nil {
+			return err
+		}
+		if same != "yes" {
+			return codeDiffers.because(nil)
+		}
+	}
+	s.app.say.ok("%s", code)
+	if s.wasSetUp {
+		if err := s.authorise(ctx); err != nil {
+			return err
+		}
+	}
+	return s.inform(ctx)
+}
+
+// inform asks the terminal about itself.
+func (s *setup) inform(ctx context.Context) error {
+	return s.do(ctx, func(c *session.Client) (err error) {
+		s.info, err = c.Info(ctx)
+		s.app.result.Info = s.info
+		return err
+	})
+}
+
+// speak sets the language.
+func (s *setup) speak(ctx context.Context) error {
+	s.app.say.step("Language")
+	tag := s.flags.Language
+	if tag == "" && len(s.info.Languages) > 0 {
+		names := map[string]string{"nb": "Norsk bokmål", "nn": "Nynorsk", "en": "English"}
+		var options []option
+		for _, l := range s.info.Languages {
+			name := names[l]
+			if name == "" {
+				name = l
+			}
+			options = append(options, option{name, l})
+		}
+		var err error
+		tag, err = s.app.ask.choose(ctx, question{title: "What shall the terminal speak?", flag: "--language TAG"}, s.info.Language, options...)
+		if errors.Is(err, errUsage) {
+			tag = s.info.Language // it speaks one: nobody has to be asked
+		} else if err != nil {
+			return err
+		}
+	}
+	if tag != "" && tag != s.info.Language {
+		if err := s.do(ctx, func(c *session.Client) error { return c.SetLanguage(ctx, tag) }); err != nil {
+			return err
+		}
+		s.info.Language = tag
+	}
+	s.app.say.ok("%s", s.info.Language)
+	return nil
+}
+
+// sheetLanguage is that of the page for the home.
+func (s *setup) sheetLanguage() string {
+	if s.flags.SheetLanguage != "" {
+		return s.flags.SheetLanguage
+	}
+	return sheet.Language(s.info.Language)
+}
+
+func readVoucher(name string, a *app) (string, error) {
+	in := a.in
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return "", badFile.because(err)
+		}
+		defer f.Close()
+		in = f
+	}
+	return readText(in, protocol.MaxVoucher)
+}
+
+// parseVoucher reads what a person pasted: a voucher, or the name of a file with one.
+func parseVoucher(text string) (*protocol.Voucher, error) {
+	v, err := protocol.ParseVoucher(text)
+	if err != nil {
+		return nil, badVoucher.because(err)
+	}
+	return v, nil
+}
+
+// wait lets some time pass.
+func (a *app) wait(ctx context.Context) error {
+	t := time.NewTimer(a.poll)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
