@@ -26,7 +26,8 @@ type cable struct {
 	gone     chan struct{}
 	terminal protocol.KeyHash // zero until the first greeting
 	greeting *session.Greeting
-	pressed  bool // somebody pressed the button, or did not have to
+	button   string // where it is, as far as known
+	pressed  bool   // somebody pressed the button, or did not have to
 }
 
 // plug opens a port and asks who is there.
@@ -88,7 +89,7 @@ func (c *cable) find(ctx context.Context) error {
 	if g.State == session.Returned {
 		return protocol.WithCode(protocol.IdentityReturned, errors.New("the terminal was taken out of use"))
 	}
-	return c.client.Open(ctx)
+	return c.do(ctx, func(s *session.Client) error { return s.Open(ctx) })
 }
 
 // silent says of a port where nobody answers what to do.
@@ -170,7 +171,8 @@ func (c *cable) again(ctx context.Context, cause error) error {
 		err := c.resume(limited)
 		if err == nil {
 			c.app.say.ok("the terminal is back")
-			if err = c.press(ctx, c.pressed); err == nil || !lost(err) {
+			// A terminal that was set up meanwhile does nothing any more without the button.
+			if err = c.press(ctx, c.pressed || c.greeting.State == session.SetUp); err == nil || !lost(err) {
 				return err
 			}
 		}
@@ -238,7 +240,11 @@ func (c *cable) press(ctx context.Context, needed bool) error {
 	}
 	c.pressed = true
 	err := c.client.Authorise(ctx, func() {
-		c.app.say.attention("Press the button at the terminal now; its screen asks for it. You have a minute.")
+		where := ""
+		if c.button != "" {
+			where = " (" + c.button + ")"
+		}
+		c.app.say.attention("Press the button at the terminal%s now: its screen asks for it. You have a minute.", where)
 	})
 	if err != nil && !lost(err) {
 		c.pressed = false

@@ -138,7 +138,7 @@ var (
 
 // needs is the error of a question that nobody is there to answer.
 func needs(flag, what string) error {
-	return &failure{Code: "tool.needs_flag", Sentence: "Nobody is here to be asked: " + what, Next: "Give " + flag + ".", is: errUsage}
+	return &failure{Code: "tool.needs_flag", Sentence: fmt.Sprintf("Nobody is here to answer %q.", what), Next: "Give " + flag + ".", is: errUsage}
 }
 
 // explain finds the sentence for an error.

@@ -147,8 +147,9 @@ func (s *setup) compare(ctx context.Context) error {
 // inform asks the terminal about itself.
 func (s *setup) inform(ctx context.Context) error {
 	return s.do(ctx, func(c *session.Client) (err error) {
-		s.info, err = c.Info(ctx)
-		s.app.result.Info = s.info
+		if s.info, err = c.Info(ctx); err == nil {
+			s.button, s.app.result.Info = s.info.Button, s.info
+		}
 		return err
 	})
 }
