@@ -242,3 +242,50 @@ func TestErrors(t *testing.T) {
 		})
 	}
 }
+
+func TestWipe(t *testing.T) {
+	d := open(t)
+	if err := errors.Join(d.Wipe("clock"), d.Wipe("identity/key.pem")); err != nil {
+		t.Errorf("nothing to wipe: %v", err)
+	}
+	if err := d.Wipe("../x"); err == nil {
+		t.Error("a name outside the folder was accepted")
+	}
+	content := bytes.Repeat([]byte("secret "), 1000)
+	if err := d.Write("identity/key.pem", content); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(d.Path(), "identity", "key.pem")
+	// Other names for the same content show what was left in its place.
+	for _, name := range []string{path, path + ".new"} {
+		if name != path {
+			if err := os.WriteFile(name, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Link(name, name+"-seen"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Wipe("identity/key.pem"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path, path + ".new"} {
+		if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is there: %v", name, err)
+		}
+		left, err := os.ReadFile(name + "-seen")
+		if err != nil || len(left) != len(content) || bytes.Contains(left, []byte("secret")) {
+			t.Errorf("%s was not overwritten: %v, %d bytes", name, err, len(left))
+		}
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if !d.Has("identity/key.pem") {
+		t.Error("something that cannot be read counts as nothing")
+	}
+	if err := d.Wipe("identity/key.pem"); protocol.CodeOf(err) != protocol.StorageUnreadable {
+		t.Errorf("a folder in its place: %v", err)
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -201,7 +200,18 @@ func keyInTPM(t *testing.T, guest *Guest) {
 		t.Error(err)
 	}
 	guest.Log("TPM back, and the agent says so")
-	if _, err := os.Stat(guest.TPM.Path); err != nil {
+
+	// The page shows the home only when the TPM's signature under the answer is right, and the receipt when that under the end is.
+	browser := NewBrowser(t, guest.Net)
+	signIn(t, clinic, browser)
+	press(t, browser, "Ring")
+	if err := browser.WaitForFarEnd(30 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	guest.Log("the page shows the terminal's picture")
+	press(t, browser, "Hang up")
+	if err := browser.WaitFor(15*time.Second, `(e => !e.hidden && e.textContent.includes("were closed at"))(document.querySelector("#receipt"))`); err != nil {
 		t.Error(err)
 	}
+	guest.Log("the page shows the terminal's signed end")
 }

@@ -172,7 +172,7 @@ func (k Keys) create(dir *state.Dir, path string) (*key, error) {
 // does not answer that is logged: without the record nobody can use the key.
 func (k Keys) Destroy(dir *state.Dir) error {
 	r, err := load(dir)
-	if err == nil || k.path() != "" {
+	if err == nil || (k.path() != "" && !identity.FileKeyIn(dir)) {
 		if err := k.evict(r, err == nil); err != nil {
 			k.log().Warn("the key stays in the TPM, where nobody can use it any more", "error", err)
 		}

@@ -300,6 +300,22 @@ func TestDestroyed(t *testing.T) {
 	}
 }
 
+// TestDestroyedFile: giving up a key in a file leaves the TPM alone.
+func TestDestroyedFile(t *testing.T) {
+	keys := at(tpmtest.Start(t).Path)
+	k := open(t, keys, on(t, statetest.New()))
+	dir := on(t, statetest.New())
+	if _, err := keys.Files.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Destroy(dir); err != nil || identity.FileKeyIn(dir) {
+		t.Errorf("the file is there: %v", err)
+	}
+	if err := sign(k); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestChoice(t *testing.T) {
 	chip := tpmtest.Start(t)
 	nowhere := filepath.Join(t.TempDir(), "tpmrm0")
