@@ -400,6 +400,10 @@ func TestOperatorPages(t *testing.T) {
 	if d.enrolKey(again, key, &err); protocol.CodeOf(err) != protocol.IdentityClone {
 		t.Fatal(err)
 	}
+	nurse := d.signedIn("nurse")
+	if _, page := d.get(nurse, "/"); !strings.Contains(page, "There may be a copy of this home") || !strings.Contains(page, `data-state="attention"`) {
+		t.Error("clinicians are not warned")
+	}
 	c := d.signedIn("operator")
 	status, page := d.get(c, "/operator")
 	for _, want := range []string{"may be a copy of another terminal", terminal.Code(), "a file, not in hardware", "Settle this alarm"} {
@@ -412,6 +416,9 @@ func TestOperatorPages(t *testing.T) {
 	}
 	if status, page := d.post(c, "/operator/alarms/1", url.Values{"note": {"a copied card, destroyed"}}); status != http.StatusOK || !strings.Contains(page, "No alarm is open.") || !strings.Contains(page, "a copied card, destroyed") {
 		t.Errorf("settled: %d", status)
+	}
+	if _, page := d.get(nurse, "/"); strings.Contains(page, "There may be a copy of this home") {
+		t.Error("clinicians are warned of what is settled")
 	}
 	homes, err := d.register.Homes(ctx)
 	if err != nil {

@@ -178,6 +178,16 @@ func (s *Server) read(ctx context.Context) ([]homeView, error) {
 	if err != nil {
 		return nil, err
 	}
+	alarmed := map[protocol.KeyHash]bool{}
+	if s.o.Custody != nil {
+		alarms, err := s.o.Custody.Alarms(ctx, 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range alarms {
+			alarmed[a.Terminal] = true
+		}
+	}
 	now := time.Now()
 	views := make([]homeView, 0, len(homes))
 	for _, h := range homes {
@@ -185,7 +195,14 @@ func (s *Server) read(ctx context.Context) ([]homeView, error) {
 		if (h.Terminal != protocol.KeyHash{}) {
 			state = s.o.Fleet.State(h.Terminal)
 		}
-		views = append(views, s.words.home(h, state, now))
+		v := s.words.home(h, state, now)
+		if alarmed[h.Terminal] {
+			v.Notes = append([]noteView{{Kind: "warn", Text: s.words["home.alarm"]}}, v.Notes...)
+			if v.State == stateReady {
+				v.State, v.Word = stateAttention, s.words["home.attention"]
+			}
+		}
+		views = append(views, v)
 	}
 	return views, nil
 }

@@ -8,6 +8,9 @@ import (
 	"github.com/skip2/go-qrcode"
 )
 
+// moduleSize is how many pixels a module is wide also on a phone: a whole number, or readers lose count of the modules.
+const moduleSize = 3
+
 // qr draws text as a QR code (ISO/IEC 18004), in SVG that stands in the page: the content policy lets no image in that has no address, and a
 // secret should have none.
 func qr(text, label string) (template.HTML, error) {
@@ -30,6 +33,6 @@ func qr(text, label string) (template.HTML, error) {
 		}
 	}
 	return template.HTML(fmt.Sprintf( // of numbers and of what is escaped
-		`<svg class="qr" role="img" aria-label="%s" viewBox="0 0 %d %[2]d" shape-rendering="crispEdges"><rect width="%[2]d" height="%[2]d" fill="#fff"/><path fill="#000" d="%[3]s"/></svg>`,
-		template.HTMLEscapeString(label), len(bitmap), path.String())), nil
+		`<svg class="qr" role="img" aria-label="%s" width="%d" height="%[2]d" viewBox="0 0 %[3]d %[3]d" shape-rendering="crispEdges"><rect width="%[3]d" height="%[3]d" fill="#fff"/><path fill="#000" d="%[4]s"/></svg>`,
+		template.HTMLEscapeString(label), moduleSize*len(bitmap), len(bitmap), path.String())), nil
 }
