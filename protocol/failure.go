@@ -116,6 +116,7 @@ const (
 	IPWeak              Code = "ip.weak_wifi"
 	IPWired             Code = "ip.wired"
 	IPNoWiFi            Code = "ip.no_wifi"
+	IPDHCPOnly          Code = "ip.dhcp_only"
 	IPWiFiUnheard       Code = "ip.wifi_not_found"
 	IPWiFiRefused       Code = "ip.wifi_refused"
 	LinkCable           Code = "link.cable"
@@ -214,6 +215,7 @@ var Register = []Failure{
 	{IPWeak, Technician, "The Wi-Fi is too weak where the terminal stands.", "Move the terminal or the access point, or use a cable."},
 	{IPWired, Nobody, "The terminal is connected by cable.", ""},
 	{IPNoWiFi, Technician, "The terminal has no Wi-Fi, or it cannot be used.", "Use a network cable, or connect a Wi-Fi adapter and try again."},
+	{IPDHCPOnly, Technician, "This terminal gets its addresses by DHCP only.", "Ask the network's owner to reserve an address for it by DHCP."},
 	{IPWiFiUnheard, Technician, "The terminal does not hear a Wi-Fi of this name.", "Compare the name letter by letter, or move the terminal or the access point."},
 	{IPWiFiRefused, Technician, "The Wi-Fi did not let the terminal in.", "Check the password and how the Wi-Fi is secured."},
 	{LinkCable, Technician, "The terminal does not answer over the cable.", "Check the cable and that the terminal is on, then start again: it goes on where it stopped."},

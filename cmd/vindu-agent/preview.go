@@ -42,6 +42,7 @@ type preview struct {
 	log       *slog.Logger
 	agent     *agent.Agent
 
+	press    chan struct{} // the page's button
 	mu       sync.Mutex
 	state    pageState
 	changed  chan struct{} // closed at the next change of state
@@ -58,6 +59,7 @@ type preview struct {
 type pageState struct {
 	Text   string   `json:"text"`
 	HangUp bool     `json:"hang_up"`
+	Press  bool     `json:"press"`
 	Notes  []string `json:"notes"`
 }
 
@@ -90,7 +92,7 @@ func openPreview(listen, language string, memory *display.Memory, d *devices, fa
 	_, port, _ := net.SplitHostPort(listeners[0].Addr().String())
 	p := &preview{
 		listeners: listeners, url: "http://" + net.JoinHostPort(host, port) + "/", memory: memory, far: far, devices: d, lang: lang, texts: texts, log: log,
-		changed: make(chan struct{}), sounds: map[chan []byte]bool{}, state: pageState{Text: lang.Say(screen.Scene{}), Notes: []string{}},
+		press: make(chan struct{}), changed: make(chan struct{}), sounds: map[chan []byte]bool{}, state: pageState{Text: lang.Say(screen.Scene{}), Notes: []string{}},
 	}
 	far.set(p.hear)
 	return p, nil
@@ -154,6 +156,19 @@ func (p *preview) use(a *agent.Agent) {
 	}
 }
 
+// awaitPress returns nil once the page's button was pressed.
+func (p *preview) awaitPress(ctx context.Context) error {
+	if p == nil {
+		return errors.New("there is no page with a button")
+	}
+	select {
+	case <-p.press:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // run serves until ctx ends.
 func (p *preview) run(ctx context.Context) error {
 	server := &http.Server{
@@ -191,6 +206,13 @@ func (p *preview) handler() http.Handler {
 	mux.HandleFunc("GET /screen", p.screen)
 	mux.HandleFunc("GET /state", p.stream)
 	mux.HandleFunc("GET /sound", p.sound)
+	mux.HandleFunc("POST /press", func(w http.ResponseWriter, _ *http.Request) {
+		select {
+		case p.press <- struct{}{}:
+		default: // nothing asks for it
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
 	mux.HandleFunc("POST /hang-up", func(w http.ResponseWriter, _ *http.Request) {
 		p.agent.HangUp()
 		w.WriteHeader(http.StatusNoContent)
@@ -230,10 +252,7 @@ func (p *preview) page(w http.ResponseWriter, _ *http.Request) {
 		width, height := p.memory.Size()
 		picture = fmt.Sprintf(`<canvas id="screen" width="%d" height="%d" role="img" aria-label="{screen}"></canvas>`, width, height)
 	}
-	disabled := " disabled"
-	if state.HangUp {
-		disabled = ""
-	}
+	disabled := map[bool]string{false: " disabled"}
 	var notes strings.Builder
 	for _, n := range state.Notes {
 		notes.WriteString("<li>" + escape.Replace(n) + "</li>")
@@ -245,7 +264,7 @@ func (p *preview) page(w http.ResponseWriter, _ *http.Request) {
 	}
 	text := strings.NewReplacer(blanks...).Replace(strings.Replace(string(page), "<!--picture-->", picture, 1))
 	_, _ = strings.NewReplacer(
-		"<!--state-->", escape.Replace(state.Text), " data-disabled", disabled, "<!--notes-->", notes.String(),
+		"<!--state-->", escape.Replace(state.Text), " data-disabled", disabled[state.HangUp], " data-no-press", disabled[state.Press], "<!--notes-->", notes.String(),
 	).WriteString(w, text)
 }
 
@@ -389,7 +408,7 @@ func (p *preview) show(s screen.Scene) {
 	if p == nil {
 		return
 	}
-	state := pageState{Text: p.lang.Say(s), HangUp: s.Kind == screen.Ringing || s.Kind == screen.InCall, Notes: []string{}}
+	state := pageState{Text: p.lang.Say(s), HangUp: s.Kind == screen.Ringing || s.Kind == screen.InCall, Press: s.Kind == screen.Pressing, Notes: []string{}}
 	d := p.devices.look()
 	if d.Camera.Kind == "synthetic" {
 		state.Notes = append(state.Notes, p.texts["test_picture"])
@@ -399,7 +418,7 @@ func (p *preview) show(s screen.Scene) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if state.Text == p.state.Text && state.HangUp == p.state.HangUp && slices.Equal(state.Notes, p.state.Notes) {
+	if state.Text == p.state.Text && state.HangUp == p.state.HangUp && state.Press == p.state.Press && slices.Equal(state.Notes, p.state.Notes) {
 		return
 	}
 	p.state = state

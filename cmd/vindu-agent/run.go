@@ -38,7 +38,13 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 		services = append(services, page.run)
 		fields = []any{"preview", page.address()}
 	}
-	a, err := agent.New(cfg, agent.Parts{
+	var a *agent.Agent
+	if cfg.Serial.Port != "" {
+		services = append(services, func(ctx context.Context) error { // runs only after a is made
+			return serveSerial(cfg.Serial.Port, newSetupHost(cfg, a, page, log), log)(ctx)
+		})
+	}
+	a, err = agent.New(cfg, agent.Parts{
 		Software: software(), Display: screen.display, HasScreen: screen.seen.Load, Devices: devices.look, Bell: &bell{cfg: cfg.Devices, log: log},
 		Media: func(id *identity.Identity) call.Media {
 			return &media{cfg: cfg, devices: devices, screen: pictures{screen.display}, far: far, id: id, log: log}

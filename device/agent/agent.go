@@ -89,6 +89,12 @@ type Agent struct {
 	hangUp    func()
 	check     func(context.Context, acceptance.Proof, []string, func(acceptance.Progress)) ([]protocol.Check, error)
 	anew      chan struct{} // a lost key is to be given up
+	language  string        // of the screen
+	home      *home         // as it was opened last; its folder is open while restart is not nil
+	restart   func()        // has the terminal begin anew; nil unless it runs
+	events    *outbox.Outbox
+
+	using sync.RWMutex // held for reading by who uses the open folder or the outbox, for writing by who opens and closes them
 }
 
 // New makes an Agent. It opens nothing but what Parts has open.
@@ -101,7 +107,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("quiet hours: %w", err)
 	}
-	a := &Agent{cfg: cfg, parts: parts, log: log, started: time.Now(), now: time.Now, anew: make(chan struct{}, 1)}
+	a := &Agent{cfg: cfg, parts: parts, log: log, started: time.Now(), now: time.Now, anew: make(chan struct{}, 1), language: lang.Tag}
 	if parts.Keys == nil {
 		a.parts.Keys = identity.FileKeys{Log: log}
 	}
@@ -139,6 +145,9 @@ func (a *Agent) change(f func(*situation)) {
 	defer a.mu.Unlock()
 	f(&a.situation)
 	scene := a.situation.scene()
+	if a.situation.covered != nil && scene.Kind != screen.Pressing {
+		a.situation.covered()
+	}
 	a.screen.Show(scene)
 	if a.parts.Shown != nil {
 		a.parts.Shown(scene)
@@ -199,8 +208,17 @@ func (a *Agent) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		a.recall(h.dir)
+		a.mu.Lock()
+		a.home = h
+		a.mu.Unlock()
 		if h.id.Grant() != nil {
-			return errors.Join(a.terminal(ctx, h), h.close())
+			again, err := a.hold(ctx, h)
+			if again && err == nil {
+				a.log.Info("the terminal was set up anew")
+				continue
+			}
+			return err
 		}
 		conditions := []protocol.Code{protocol.IdentityNone}
 		if h.problem != nil {
@@ -220,6 +238,22 @@ func (a *Agent) run(ctx context.Context) error {
 			return nil // only ctx ends the wait
 		}
 	}
+}
+
+// hold runs the terminal and holds its folder meanwhile. It returns true if it was told to begin anew.
+func (a *Agent) hold(ctx context.Context, h *home) (again bool, err error) {
+	inner, stop := context.WithCancel(ctx)
+	defer stop()
+	a.mu.Lock()
+	a.restart = stop
+	a.mu.Unlock()
+	err = a.terminal(inner, h)
+	a.using.Lock()
+	defer a.using.Unlock()
+	a.mu.Lock()
+	a.restart = nil
+	a.mu.Unlock()
+	return ctx.Err() == nil && inner.Err() != nil, errors.Join(err, h.close())
 }
 
 // StartAnew gives up a key that is lost for good, because its TPM was cleared, with the enrolment that went with it: the
@@ -322,7 +356,15 @@ func (a *Agent) terminal(ctx context.Context, h *home) error {
 	if err != nil {
 		return err
 	}
+	a.mu.Lock()
+	a.events = events
+	a.mu.Unlock()
 	defer func() {
+		a.using.Lock()
+		defer a.using.Unlock()
+		a.mu.Lock()
+		a.events = nil
+		a.mu.Unlock()
 		if err := events.Close(); err != nil {
 			log.Error("outbox not closed", "error", err)
 		}
@@ -363,7 +405,9 @@ func (a *Agent) terminal(ctx context.Context, h *home) error {
 		return err
 	}
 	// Whether it is ready is known when the link has come up, or has failed.
-	a.change(func(s *situation) { *s = situation{enrolled: true, code: h.id.Key().Code()} })
+	a.change(func(s *situation) {
+		*s = situation{enrolled: true, code: h.id.Key().Code(), pressing: s.pressing, covered: s.covered}
+	})
 	a.mu.Lock()
 	a.hangUp = t.hangUp
 	if t.checker != nil {

@@ -37,6 +37,7 @@ type Config struct {
 	Quiet    Quiet    `toml:"quiet"`
 	Picture  Picture  `toml:"picture"`
 	Network  Network  `toml:"network"`
+	Serial   Serial   `toml:"serial"`
 	Preview  Preview  `toml:"preview"`
 }
 
@@ -58,6 +59,7 @@ type Devices struct {
 	Speaker     string `toml:"speaker"`
 	Display     string `toml:"display"`
 	MemorySize  string `toml:"memory_size"`
+	Button      string `toml:"button"`
 	TestPicture bool   `toml:"test_picture"`
 	TestSound   bool   `toml:"test_sound"`
 }
@@ -85,7 +87,15 @@ type Picture struct {
 
 // Network is how the far end is reached.
 type Network struct {
-	Loopback bool `toml:"loopback"`
+	Loopback   bool   `toml:"loopback"`
+	WiFi       string `toml:"wifi"`
+	WPAFile    string `toml:"wpa_file"`
+	WPAControl string `toml:"wpa_control"`
+}
+
+// Serial is where a technician's laptop is.
+type Serial struct {
+	Port string `toml:"port"`
 }
 
 // Preview is the page of builds with that tag.
@@ -113,9 +123,10 @@ func Default() Config {
 		Language: "nb",
 		Log:      Log{Level: "info", Format: "json"},
 		Identity: Identity{TPM: "auto"},
-		Devices:  Devices{Camera: "auto", Microphone: "auto", Speaker: "auto", Display: "auto", MemorySize: "1280x720"},
+		Devices:  Devices{Camera: "auto", Microphone: "auto", Speaker: "auto", Display: "auto", MemorySize: "1280x720", Button: "auto"},
 		Call:     Call{Ring: Duration(10 * time.Second), SeeFirst: Duration(2 * time.Second), Longest: Duration(2 * time.Hour)},
 		Picture:  Picture{Width: 640, Height: 480, FPS: 30, Bitrate: 1_500_000},
+		Network:  Network{WiFi: "auto", WPAFile: "/etc/wpa_supplicant.conf", WPAControl: "/run/wpa_supplicant"},
 	}
 }
 
@@ -197,6 +208,20 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 		named := v == "auto" || (key == "devices.camera" && v == "none") || (key == "devices.display" && v == "memory")
 		if !named && !filepath.IsAbs(v) {
 			bad(key, "%q has to be auto, a path such as /dev/…, or %s", v, map[string]string{"devices.camera": "none", "devices.display": "memory"}[key])
+		}
+	}
+	if v := c.Devices.Button; v != "auto" && v != "none" && !filepath.IsAbs(v) {
+		bad("devices.button", "%q has to be auto, a path such as /dev/input/event0, or none", v)
+	}
+	if v := c.Serial.Port; v != "" && !filepath.IsAbs(v) {
+		bad("serial.port", "%q has to be a path such as /dev/ttyS0, or empty", v)
+	}
+	if c.Network.WiFi == "" || strings.ContainsRune(c.Network.WiFi, '/') {
+		bad("network.wifi", "%q has to be auto, an interface such as wlan0, or none", c.Network.WiFi)
+	}
+	for key, v := range map[string]string{"network.wpa_file": c.Network.WPAFile, "network.wpa_control": c.Network.WPAControl} {
+		if !filepath.IsAbs(v) || strings.ContainsAny(v, "\r\n") {
+			bad(key, "%q has to be a whole path", v)
 		}
 	}
 	if v := c.Identity.TPM; v != "auto" && v != "none" && !filepath.IsAbs(v) {

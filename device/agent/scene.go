@@ -19,6 +19,8 @@ type situation struct {
 	call       call.Status
 	check      acceptance.Status
 	conditions []protocol.Code
+	pressing   *protocol.Party // the technician for whom the button is to be pressed, or nil
+	covered    func()          // is called when that is not on the screen
 }
 
 // Conditions in a call by which camera or microphone are not open.
@@ -29,7 +31,7 @@ var (
 	noMicrophone = []protocol.Code{protocol.CaptureNoMicrophone, protocol.CaptureSoundBusy, protocol.CaptureSoundGone}
 )
 
-// scene says what a person sees. A call comes before everything else, then a check.
+// scene says what a person sees. A call comes before everything else, then a check, then the wish for a press.
 func (s *situation) scene() screen.Scene {
 	none := func(codes []protocol.Code) bool {
 		return !slices.ContainsFunc(s.call.Conditions, func(c protocol.Code) bool { return slices.Contains(codes, c) })
@@ -54,6 +56,8 @@ func (s *situation) scene() screen.Scene {
 	switch {
 	case s.check.Running:
 		return screen.Scene{Kind: screen.Checking, Parties: []protocol.Party{s.check.Technician}, Camera: s.check.Camera, Microphone: s.check.Microphone}
+	case s.pressing != nil:
+		return screen.Scene{Kind: screen.Pressing, Parties: []protocol.Party{*s.pressing}}
 	case !s.started:
 		return screen.Scene{Kind: screen.Starting}
 	case !s.enrolled:

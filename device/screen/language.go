@@ -64,6 +64,8 @@ type Texts struct {
 	CameraOffNow   string `toml:"camera_off_now"`
 	YouSaidNo      string `toml:"you_said_no"`
 	Checking       string `toml:"checking"`
+	Press          string `toml:"press"`
+	PressHelp      string `toml:"press_help"`
 }
 
 // Languages returns the tags (BCP 47) of the languages that there are.
@@ -188,6 +190,8 @@ func (l *Language) Say(s Scene) string {
 		return t.TalkingWith + " " + strings.Join(who, "; ") + ". " + l.devices(s)
 	case Ended:
 		return strings.Join(l.ended(s), " ")
+	case Pressing:
+		return t.Press + ": " + party(first(s.Parties)) + ". " + t.PressHelp
 	case Checking:
 		return t.Checking + ". " + l.devices(s)
 	case Starting:

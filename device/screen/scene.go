@@ -22,13 +22,14 @@ const (
 	InCall
 	Ended
 	Checking
+	Pressing
 )
 
 // Scene is what is to be shown. The zero Scene is Starting.
 type Scene struct {
 	Kind       Kind
 	Code       string           // NotSetUp: the terminal's code, in groups
-	Parties    []protocol.Party // Ringing, InCall, Ended: who takes part; the first is the caller (R12). Checking: the technician
+	Parties    []protocol.Party // Ringing, InCall, Ended: who takes part; the first is the caller (R12). Checking, Pressing: the technician
 	Errand     string           // Ringing: why
 	AnswersAt  time.Time        // Ringing: when the call is answered; zero if at once
 	Camera     bool             // InCall, Checking: it is on
@@ -123,6 +124,13 @@ func (c *composer) compose(s Scene, now time.Time) layout {
 			lines = append(lines, line{more, regular, c.em(6), soft, 2})
 		}
 		c.center(&l, append(lines, line{said[len(said)-1], bold, c.em(9), calm, 2})...)
+	case Pressing:
+		who := first(s.Parties)
+		c.center(&l,
+			line{c.lang.Text.Press, bold, c.em(9), warm, 3},
+			line{who.Name + ", " + fill(c.lang.Text.From, "role", who.Role, "organisation", who.Organisation), regular, c.em(4.5), soft, 3},
+			line{c.lang.Text.PressHelp, regular, c.em(4.5), white, 4},
+		)
 	case Checking:
 		who, on := first(s.Parties), calm
 		if s.Camera || s.Microphone {

@@ -42,6 +42,7 @@ type Screen struct {
 
 	mu    sync.Mutex
 	scene Scene
+	lang  *Language // to speak from now on; nil: no change
 }
 
 // New makes a Screen that shows Starting. It paints nothing yet. now is the time that the clock shows, in the terminal's zone.
@@ -69,6 +70,17 @@ func (s *Screen) Show(scene Scene) {
 	}
 }
 
+// SetLanguage has the screen speak lang from now on.
+func (s *Screen) SetLanguage(lang *Language) {
+	s.mu.Lock()
+	s.lang = lang
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
 // Run paints until ctx ends, then returns nil, or until the display fails.
 func (s *Screen) Run(ctx context.Context) error {
 	if err := s.paint.mapImage(); err != nil {
@@ -77,8 +89,12 @@ func (s *Screen) Run(ctx context.Context) error {
 	defer s.paint.unmap()
 	for {
 		s.mu.Lock()
-		scene := s.scene
+		scene, lang := s.scene, s.lang
+		s.lang = nil
 		s.mu.Unlock()
+		if lang != nil {
+			s.paint.c.lang = lang
+		}
 		now := s.now()
 		img, l, dirty := s.paint.paint(scene, now)
 		if len(dirty) > 0 {
@@ -110,7 +126,7 @@ func next(s Scene, now time.Time) time.Duration {
 		if left := s.AnswersAt.Sub(now); left > 0 {
 			return (left-1)%time.Second + 1 + time.Millisecond
 		}
-	case Starting, NotSetUp, InCall, Ended:
+	case Pressing, Starting, NotSetUp, InCall, Ended:
 	}
 	return 0
 }

@@ -58,13 +58,15 @@ func scenes() map[string]Scene {
 		"in-call-test": {Kind: InCall, Parties: []protocol.Party{anne, relief}, Camera: true, Microphone: true, Faults: []protocol.Code{
 			protocol.CaptureTestPicture, protocol.CaptureTestSound,
 		}},
-		"in-call-long": {Kind: InCall, Parties: []protocol.Party{long, relief, son, long}, Camera: true, Microphone: true, Faults: []protocol.Code{"quality.unheard_of"}},
-		"ended":        {Kind: Ended},
-		"ended-hung":   {Kind: Ended, Parties: []protocol.Party{anne}, HungUp: true},
-		"ended-lost":   {Kind: Ended, Parties: []protocol.Party{anne}, Faults: []protocol.Code{protocol.ICELost}},
-		"ended-no":     {Kind: Ended, SaidNo: true},
-		"checking":     {Kind: Checking, Parties: []protocol.Party{{Name: "Bo Dahl", Role: "technician", Organisation: "Åsane home care"}}},
-		"checking-on":  {Kind: Checking, Parties: []protocol.Party{long}, Camera: true},
+		"in-call-long":  {Kind: InCall, Parties: []protocol.Party{long, relief, son, long}, Camera: true, Microphone: true, Faults: []protocol.Code{"quality.unheard_of"}},
+		"ended":         {Kind: Ended},
+		"ended-hung":    {Kind: Ended, Parties: []protocol.Party{anne}, HungUp: true},
+		"ended-lost":    {Kind: Ended, Parties: []protocol.Party{anne}, Faults: []protocol.Code{protocol.ICELost}},
+		"ended-no":      {Kind: Ended, SaidNo: true},
+		"checking":      {Kind: Checking, Parties: []protocol.Party{{Name: "Bo Dahl", Role: "technician", Organisation: "Åsane home care"}}},
+		"pressing":      {Kind: Pressing, Parties: []protocol.Party{{Name: "Bo Dahl", Role: "technician", Organisation: "Åsane home care"}}},
+		"pressing-long": {Kind: Pressing, Parties: []protocol.Party{long}},
+		"checking-on":   {Kind: Checking, Parties: []protocol.Party{long}, Camera: true},
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // five methods are called at any time. Of the others one runs at a time, beside at most one job (Enrol or Check), and must return
 // soon after its context ends. An error's code (protocol.CodeOf) and text reach the technician: the text must carry no secret.
 type Host interface {
-	// Greeting tells who the terminal is; Version is filled in by the server.
+	// Greeting tells who the terminal is; Version is filled in by the server. While Public is empty nobody is answered.
 	Greeting() Greeting
 	// Signer signs with the terminal's key.
 	Signer() crypto.Signer

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -156,7 +157,9 @@ func (d *desk) frame(ctx context.Context, f frame.Frame) bool {
 	switch f.Kind {
 	case kindAsk:
 		g := d.host.Greeting()
-		g.Version = Version
+		if g.Version = Version; len(g.Public) == 0 {
+			return false // it does not know its key yet
+		}
 		if b, err := encode(g); err == nil {
 			d.send(kindGreeting, b)
 		}
@@ -208,6 +211,9 @@ func (d *desk) welcome(b []byte) (*guest, error) {
 		return nil, fmt.Errorf("make a session key: %w", err)
 	}
 	greeting := d.host.Greeting()
+	if len(greeting.Public) == 0 {
+		return nil, errors.New("the terminal's key is not there")
+	}
 	answer, err := encode(hello{Version, ephemeral.PublicKey().Bytes(), greeting.Public})
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ const byId = (id) => document.getElementById(id);
 const canvas = byId("screen");
 const status = byId("status");
 const hangUp = byId("hang-up");
+const press = byId("press");
 const listen = byId("listen");
 const notes = byId("notes");
 
@@ -38,6 +39,7 @@ async function watch() {
 function show(state) {
 	if (status.textContent !== state.text) status.textContent = state.text;
 	hangUp.disabled = !state.hang_up;
+	press.disabled = !state.press;
 	const said = state.notes.join("\n");
 	if (notes.dataset.said !== said) {
 		notes.dataset.said = said;
@@ -47,15 +49,17 @@ function show(state) {
 
 const events = new EventSource("/state");
 events.addEventListener("message", (e) => show(JSON.parse(e.data)));
-events.addEventListener("error", () => show({ text: status.dataset.gone, hang_up: false, notes: [] }));
+events.addEventListener("error", () => show({ text: status.dataset.gone, hang_up: false, press: false, notes: [] }));
 
-hangUp.addEventListener("click", async () => {
-	try {
-		await fetch("/hang-up", { method: "POST" });
-	} catch {
-		status.textContent = status.dataset.gone;
-	}
-});
+for (const [button, path] of [[hangUp, "/hang-up"], [press, "/press"]]) {
+	button.addEventListener("click", async () => {
+		try {
+			await fetch(path, { method: "POST" });
+		} catch {
+			status.textContent = status.dataset.gone;
+		}
+	});
+}
 
 // Sound comes as 48 kHz mono 16-bit samples without end. What has waited for long, because the page was in the background, is skipped.
 const bytesPerSecond = 96000;

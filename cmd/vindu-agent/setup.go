@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"vindu/device/agent"
+	"vindu/device/button"
+	"vindu/device/identity"
+	"vindu/device/network"
+	"vindu/device/screen"
+	"vindu/protocol"
+	"vindu/provisioning"
+	"vindu/provisioning/session"
+)
+
+// driftMost is how far the time of a hand-over record may be from the terminal's.
+const driftMost = time.Hour
+
+// setupHost is this terminal for a technician's laptop: it implements session.Host by the agent, the network and the button.
+type setupHost struct {
+	checkHost
+	agent   *agent.Agent
+	button  *button.Button
+	page    *preview // has a button too, in builds that have it
+	network *network.Network
+	log     *slog.Logger
+
+	mu       sync.Mutex
+	found    []protocol.Check // by the last check
+	finished map[protocol.Nonce]bool
+}
+
+var _ session.Host = (*setupHost)(nil)
+
+var errNoIdentity = protocol.WithCode(protocol.LinkTerminalBusy, errors.New("the terminal is starting, or its key is away"))
+
+func newSetupHost(cfg agent.Config, a *agent.Agent, page *preview, log *slog.Logger) *setupHost {
+	return &setupHost{
+		checkHost: checkHost{a}, agent: a, button: button.New(cfg.Devices.Button), page: page, log: log, finished: map[protocol.Nonce]bool{},
+		network: network.New(network.Config{WiFi: cfg.Network.WiFi, File: cfg.Network.WPAFile, Control: cfg.Network.WPAControl}),
+	}
+}
+
+// Greeting implements session.Host.
+func (h *setupHost) Greeting() session.Greeting {
+	self, ok := h.agent.Self()
+	if !ok {
+		return session.Greeting{}
+	}
+	public, err := x509.MarshalPKIXPublicKey(self.Identity.Signer().Public())
+	if err != nil {
+		return session.Greeting{}
+	}
+	g := session.Greeting{Public: public, State: session.Factory, KeyGrade: self.Identity.Grade(), Software: software()}
+	if self.Identity.Grant() != nil {
+		g.State = session.SetUp
+	}
+	return g
+}
+
+// noKey signs nothing.
+type noKey struct{}
+
+func (noKey) Public() crypto.PublicKey { return nil }
+func (noKey) Sign(_ io.Reader, _ []byte, _ crypto.SignerOpts) ([]byte, error) {
+	return nil, errNoIdentity
+}
+
+// Signer implements session.Host.
+func (h *setupHost) Signer() crypto.Signer {
+	if self, ok := h.agent.Self(); ok {
+		return self.Identity.Signer()
+	}
+	return noKey{}
+}
+
+// Authorities implements session.Host.
+func (h *setupHost) Authorities() [][]byte {
+	if self, ok := h.agent.Self(); ok && self.Identity.Grant() != nil {
+		return self.Identity.Grant().Settings.Authorities
+	}
+	return nil
+}
+
+// Now implements session.Host.
+func (h *setupHost) Now() (time.Time, bool) {
+	if self, ok := h.agent.Self(); ok {
+		return self.Clock.Now(), self.Clock.Proven()
+	}
+	return time.Now(), false
+}
+
+// AwaitPress implements session.Host.
+func (h *setupHost) AwaitPress(ctx context.Context, who protocol.Party) error {
+	return h.agent.AwaitPress(ctx, who, func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		buttons := []func(context.Context) error{h.button.Await, h.page.awaitPress}
+		ends := make(chan error, len(buttons))
+		for _, await := range buttons {
+			go func() { ends <- await(ctx) }()
+		}
+		var failed []error
+		for range buttons { // one that is pressed ends the others
+			err := <-ends
+			if err == nil {
+				cancel()
+			}
+			failed = append(failed, err)
+		}
+		if slices.Contains(failed, nil) {
+			return nil
+		}
+		return errors.Join(failed...)
+	})
+}
+
+// Info implements session.Host.
+func (h *setupHost) Info(context.Context) (*session.Info, error) {
+	self, ok := h.agent.Self()
+	if !ok {
+		return nil, errNoIdentity
+	}
+	g := h.Greeting()
+	i := &session.Info{
+		State: g.State, KeyGrade: g.KeyGrade, Software: g.Software, Connected: self.Online, Language: self.Language, Languages: screen.Languages(),
+		Time: protocol.At(self.Clock.Now()), TimeKnown: self.Clock.Proven(), Conditions: []string{},
+	}
+	for _, c := range self.Conditions {
+		i.Conditions = append(i.Conditions, string(c))
+	}
+	if grant := self.Identity.Grant(); grant != nil {
+		i.Organisation, i.Home, i.Address = grant.Settings.Organisation, grant.Settings.Home, grant.Address
+		i.Expires = protocol.At(grant.Chain[0].NotAfter)
+	}
+	return i, nil
+}
+
+// SetNetwork implements session.Host.
+func (h *setupHost) SetNetwork(ctx context.Context, n *session.Network) error {
+	if n.Address != "" {
+		return protocol.WithCode(protocol.IPDHCPOnly, errors.New("addresses cannot be set"))
+	}
+	if n.Kind == session.Ethernet {
+		return nil // a cable needs nothing
+	}
+	return h.network.SetWiFi(ctx, &network.WiFiSettings{SSID: n.SSID, Security: n.Security, Password: n.Password, Hidden: n.Hidden, Country: n.Country})
+}
+
+// Network implements session.Host.
+func (h *setupHost) Network(ctx context.Context) (*session.NetworkState, error) {
+	all, err := h.network.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &session.NetworkState{Interfaces: []session.Interface{}}
+	for _, i := range all {
+		s.Interfaces = append(s.Interfaces, session.Interface(i))
+	}
+	return s, nil
+}
+
+// ScanNetworks implements session.Host.
+func (h *setupHost) ScanNetworks(ctx context.Context) ([]session.AccessPoint, error) {
+	all, err := h.network.Scan(ctx)
+	var found []session.AccessPoint
+	for _, a := range all {
+		found = append(found, session.AccessPoint(a))
+	}
+	return found, err
+}
+
+// SetLanguage implements session.Host.
+func (h *setupHost) SetLanguage(ctx context.Context, tag string) error {
+	return h.agent.SetLanguage(ctx, tag)
+}
+
+// Enrol implements session.Host. The clinic gives the same key a certificate again for the same voucher.
+func (h *setupHost) Enrol(ctx context.Context, v *protocol.Voucher) error {
+	self, ok := h.agent.Self()
+	if !ok {
+		return errNoIdentity
+	}
+	client := &provisioning.Client{Signer: self.Identity.Signer(), Now: self.Clock.Now}
+	grant, err := client.Enrol(ctx, v)
+	if err != nil {
+		return err
+	}
+	return h.agent.Keep(ctx, (*identity.Grant)(grant))
+}
+
+// CSR implements session.Host.
+func (h *setupHost) CSR(context.Context) ([]byte, error) {
+	self, ok := h.agent.Self()
+	if !ok {
+		return nil, errNoIdentity
+	}
+	name := pkix.Name{CommonName: self.Identity.Key().Name()}
+	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: name}, self.Identity.Signer())
+}
+
+// Install implements session.Host. Package identity checks that the certificate is for this key and below the root.
+func (h *setupHost) Install(ctx context.Context, g *session.Grant) error {
+	malformed := func(err error) error {
+		return protocol.WithCode(protocol.SignalMalformed, fmt.Errorf("read the certificate from the laptop: %w", err))
+	}
+	grant := &identity.Grant{Address: g.Address, ServerName: g.ServerName, Settings: new(protocol.Settings)}
+	for _, der := range g.Chain {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return malformed(err)
+		}
+		grant.Chain = append(grant.Chain, c)
+	}
+	root, err := x509.ParseCertificate(g.Root)
+	if err != nil {
+		return malformed(err)
+	}
+	grant.Root = root
+	if err := protocol.Decode(g.Settings, grant.Settings); err != nil {
+		return malformed(err)
+	}
+	if len(grant.Chain) == 0 {
+		return malformed(errors.New("there is none"))
+	}
+	return h.agent.Keep(ctx, grant)
+}
+
+// Check implements session.Host.
+func (h *setupHost) Check(ctx context.Context, p *session.Proof, o session.CheckOptions, progress func(session.CheckProgress)) ([]protocol.Check, error) {
+	found, err := h.checkHost.Check(ctx, p, o, progress)
+	h.mu.Lock()
+	h.found = slices.Clone(found)
+	h.mu.Unlock()
+	return found, err
+}
+
+// ConfirmHandOver implements session.Host.
+func (h *setupHost) ConfirmHandOver(_ context.Context, r *protocol.HandOver) error {
+	refuse := func(what string) error {
+		return protocol.WithCode(protocol.SignalMalformed, fmt.Errorf("the hand-over record has %s", what))
+	}
+	self, ok := h.agent.Self()
+	if !ok || self.Identity.Grant() == nil {
+		return errNoIdentity
+	}
+	s := self.Identity.Grant().Settings
+	h.mu.Lock()
+	found := h.found
+	h.mu.Unlock()
+	switch drift := r.At.Time().Sub(self.Clock.Now()).Abs(); {
+	case r.Organisation != s.Organisation || r.Home != s.Home:
+		return refuse("another clinic or home than this terminal's")
+	case len(found) == 0 || !slices.Equal(r.Checks, found):
+		return refuse("other checks than the last that this terminal made: run them again")
+	case drift > driftMost && self.Clock.Proven():
+		return protocol.WithCode(protocol.TimeOff, fmt.Errorf("the hand-over record is %v off the terminal's time", drift.Round(time.Minute)))
+	}
+	return nil
+}
+
+// FinishHandOver implements session.Host.
+func (h *setupHost) FinishHandOver(ctx context.Context, r *protocol.HandOver, e *protocol.HandOverEvent) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.finished[r.ID] {
+		return nil
+	}
+	body, err := protocol.Encode(e)
+	if err != nil {
+		return err
+	}
+	if err := h.agent.Report(ctx, protocol.EventHandOver, body); err != nil {
+		return err
+	}
+	h.finished[r.ID] = true
+	return nil
+}
