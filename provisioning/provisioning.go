@@ -57,6 +57,9 @@ type Grant struct {
 type Client struct {
 	Signer crypto.Signer    // the terminal's key, ECDSA P-256
 	Now    func() time.Time // by which certificates are verified
+	// Chain is the terminal's certificate, if it is set up at the clinic of the voucher: shown beside a voucher, it moves the terminal to another
+	// home. Without it the clinic refuses a key that it knows, as protocol.IdentityClone.
+	Chain []*x509.Certificate
 	// Dial opens the connections below TLS; nil means TCP.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -72,7 +75,7 @@ func (c *Client) Enrol(ctx context.Context, v *protocol.Voucher) (*Grant, error)
 	if c, err = c.onTime(ctx, g, v); err != nil {
 		return nil, fmt.Errorf("enrol at the clinic at %s: %w", v.Address, err)
 	}
-	s := c.session(g, nil, c.Now)
+	s := c.session(g, c.Chain, c.Now)
 	defer s.close()
 	if err := s.checkAuthorities(ctx); err != nil {
 		return nil, fmt.Errorf("enrol at the clinic at %s: %w", v.Address, err)
@@ -108,7 +111,7 @@ func (c *Client) onTime(ctx context.Context, g *Grant, v *protocol.Voucher) (*Cl
 		return nil, fmt.Errorf("learn the time: %w", err)
 	}
 	at, since := at.Add(took/2), time.Now()
-	return &Client{Signer: c.Signer, Dial: c.Dial, Now: func() time.Time { return at.Add(time.Since(since)) }}, nil
+	return &Client{Signer: c.Signer, Chain: c.Chain, Dial: c.Dial, Now: func() time.Time { return at.Add(time.Since(since)) }}, nil
 }
 
 // Renew asks for a new certificate for the same key.

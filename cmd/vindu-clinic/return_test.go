@@ -170,6 +170,33 @@ func TestReturn(t *testing.T) {
 	}
 }
 
+// TestMove: a terminal that shows its certificate beside a voucher moves to that home; with the voucher alone it is taken for a copy.
+func TestMove(t *testing.T) {
+	s := start(t, newClinic(t))
+	client, grant := letIn(t, s.dir, s.front())
+	v, err := protocol.ParseVoucher(must(t, "voucher", "-dir", s.dir, "-home", "Home 18, Kirkeveien"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Address = s.front()
+	if _, err := client.Enrol(t.Context(), v); protocol.CodeOf(err) != protocol.IdentityClone {
+		t.Errorf("without its certificate: %v", err)
+	}
+	client.Chain = grant.Chain
+	for range 2 { // the reply to the first was lost
+		moved, err := client.Enrol(t.Context(), v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if moved.Settings.Home != "Home 18, Kirkeveien" {
+			t.Errorf("moved to %q", moved.Settings.Home)
+		}
+	}
+	if code, _, stderr := do(t, "revoke", "-dir", s.dir, "-home", "Home 17, Storgata", "-reason", "x"); code != 1 {
+		t.Errorf("the former home has a terminal: %s", stderr)
+	}
+}
+
 // TestTwice: two terminals that run with one identity push each other out; the operator gets an alarm. It takes as long as the terminals' backoff.
 func TestTwice(t *testing.T) {
 	s := start(t, newClinic(t))
