@@ -7,6 +7,8 @@
 //	POST protocol.PathReenroll   the terminal's certificate by TLS, a request for the same key; a new certificate (§4.2.2)
 //	GET  protocol.PathSettings   the terminal's certificate by TLS, or the voucher that let it in by HTTP Basic (a technician's laptop
 //	                             enrolled it); protocol.Settings in CBOR
+//	GET  protocol.PathRelay      the terminal's certificate by TLS; protocol.RelayServers
+//	POST protocol.PathTestCall   the terminal's certificate by TLS, a protocol.TestCallRequest; protocol.TestCall
 //	GET  protocol.PathClock      ?nonce=<32 hexadecimal digits>; a signed protocol.Clock, for anybody
 //
 // A response to enrolment holds, in base64 PKCS #7, the issued certificate and behind it those up to the root, which §4.2.3 would leave
@@ -51,7 +53,11 @@ type Config struct {
 	Organisation string
 	Authority    *authority.Authority
 	Register     *register.Register
-	Log          *slog.Logger
+	// Relay returns the relay's servers with fresh credentials; nil: there is none.
+	Relay func() []protocol.ICEServer
+	// TestCall has the robot call, or tells how that call goes; nil: there is no robot.
+	TestCall func(t register.Terminal, call protocol.CallID) (*protocol.TestCall, error)
+	Log      *slog.Logger
 }
 
 // Server answers terminals. It is an http.Handler, to be served with the TLS configuration of TLS.
@@ -70,6 +76,12 @@ func New(c Config) *Server {
 	s.handle("POST "+protocol.PathReenroll, s.reenroll)
 	s.handle("GET "+protocol.PathSettings, s.settings)
 	s.handle("GET "+protocol.PathClock, s.clock)
+	if c.Relay != nil {
+		s.handle("GET "+protocol.PathRelay, s.relay)
+	}
+	if c.TestCall != nil {
+		s.handle("POST "+protocol.PathTestCall, s.testCall)
+	}
 	s.handle("/", func(http.ResponseWriter, *http.Request) error {
 		return &refusal{http.StatusNotFound, protocol.SignalMalformed, errors.New("no such path or method")}
 	})

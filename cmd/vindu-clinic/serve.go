@@ -20,6 +20,7 @@ import (
 	"vindu/clinic/fleet"
 	"vindu/clinic/frontdoor"
 	"vindu/clinic/relay"
+	"vindu/clinic/robot"
 	"vindu/clinic/web"
 	"vindu/protocol"
 )
@@ -75,6 +76,7 @@ type server struct {
 	fleet    *fleet.Fleet
 	relay    *relay.Relay
 	calls    *calls.Service
+	robot    *robot.Robot
 	door     *frontdoor.Door
 	enrol    *enrol.Server
 	pages    *web.Server
@@ -121,7 +123,15 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 		return s, err
 	}
 	s.calls = calls.New(records, s.fleet, c.register, c.authority, s.relay, part("calls"))
-	s.enrol = enrol.New(enrol.Config{Organisation: c.config.Organisation, Authority: c.authority, Register: c.register, Log: part("enrol")})
+	if s.robot, err = robot.New(robot.Config{
+		Calls: s.calls, Organisation: c.config.Organisation, Relay: s.relay.Servers, Loopback: c.config.Relay.Local, Log: part("robot"),
+	}); err != nil {
+		return s, err
+	}
+	s.enrol = enrol.New(enrol.Config{
+		Organisation: c.config.Organisation, Authority: c.authority, Register: c.register, Relay: s.relay.TerminalServers, TestCall: s.robot.Call,
+		Log: part("enrol"),
+	})
 	s.pages, err = web.New(web.Options{
 		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup,
 		Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
@@ -188,6 +198,7 @@ func (s *server) run(ctx context.Context) error {
 		{name: "fleet", run: s.fleet.Run},
 		{name: "relay", run: s.relay.Run},
 		{name: "calls", run: s.calls.Run},
+		{name: "robot", run: s.robot.Run},
 		{name: "revocation", run: func(ctx context.Context) error { return watchRevoked(ctx, s.register.WatchRevoked, s.revoked) }},
 		{name: "orders", run: func(ctx context.Context) error { return s.setup.Deliver(ctx, s.fleet) }},
 		{name: "authority's end", run: func(ctx context.Context) error {

@@ -35,9 +35,6 @@ import (
 // labPackage is what runs last and alone.
 const labPackage = "vindu/scripts/lab"
 
-// yearsPackage is all arithmetic, in one goroutine at a time of each fleet: the race detector would only make minutes of it a quarter of an hour.
-const yearsPackage = "vindu/scripts/years"
-
 func main() {
 	run := flag.String("run", "", "only the tests that match, as in go test")
 	timeout := flag.Duration("timeout", 10*time.Minute, "for each package")
@@ -75,7 +72,7 @@ func test(ctx context.Context, out io.Writer, run string, timeout time.Duration,
 		defer func() { err = errors.Join(err, report.leave(temporary, ctx.Err() != nil)) }()
 		for _, group := range groups(packages) {
 			arguments := []string{"test", "-json", "-shuffle=on", "-tags", "preview", "-p", "2", "-timeout", timeout.String()}
-			if !slices.Contains(group, labPackage) && !slices.Contains(group, yearsPackage) {
+			if !slices.Contains(group, labPackage) {
 				arguments = append(arguments, "-race")
 			}
 			if run != "" {
@@ -118,21 +115,18 @@ func list(ctx context.Context, patterns []string) ([]string, error) {
 	return strings.Fields(string(text)), nil
 }
 
-// groups puts the years, and then the lab, behind everything else.
+// groups puts the lab behind everything else.
 func groups(packages []string) [][]string {
-	var first, years, last []string
+	var first, last []string
 	for _, name := range packages {
-		switch name {
-		case labPackage:
+		if name == labPackage {
 			last = append(last, name)
-		case yearsPackage:
-			years = append(years, name)
-		default:
+		} else {
 			first = append(first, name)
 		}
 	}
 	var result [][]string
-	for _, group := range [][]string{first, years, last} {
+	for _, group := range [][]string{first, last} {
 		if len(group) > 0 {
 			result = append(result, group)
 		}
