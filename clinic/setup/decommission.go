@@ -148,6 +148,19 @@ func (s *Service) Orders(ctx context.Context, terminal protocol.KeyHash) ([]Orde
 	return s.orders(ctx, "o.terminal = ? ORDER BY n DESC", terminal[:])
 }
 
+// Latest returns, of every terminal that was ever ordered to end, the latest order.
+func (s *Service) Latest(ctx context.Context) (map[protocol.KeyHash]Order, error) {
+	list, err := s.orders(ctx, "n IN (SELECT max(n) FROM setup_orders GROUP BY terminal)")
+	if err != nil {
+		return nil, err
+	}
+	latest := make(map[protocol.KeyHash]Order, len(list))
+	for _, o := range list {
+		latest[o.Terminal] = o
+	}
+	return latest, nil
+}
+
 func (s *Service) storeReceipt(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, e *protocol.ReceiptEvent) error {
 	receipt, err := s.receipt(ctx, tx, terminal, e.Receipt)
 	entry := audit.Entry{Who: "terminal " + terminal.Name(), What: audit.Decommissioned, Subject: terminal.Name()}

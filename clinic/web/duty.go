@@ -32,6 +32,7 @@ type Setup interface {
 	HandOvers(ctx context.Context, terminal protocol.KeyHash, limit int) ([]setup.HandOver, error)
 	Decommission(ctx context.Context, who string, terminal protocol.KeyHash, reason string) (setup.Order, error)
 	Orders(ctx context.Context, terminal protocol.KeyHash) ([]setup.Order, error)
+	Latest(ctx context.Context) (map[protocol.KeyHash]setup.Order, error)
 }
 
 // start is the first page of each duty.

@@ -52,24 +52,19 @@ type postView struct {
 	Order    string // that it is about to be taken out of use
 }
 
-func (s *Server) post(r *http.Request, h register.Home, now time.Time) (postView, []setup.Order, error) {
+func (s *Server) post(h register.Home, latest map[protocol.KeyHash]setup.Order, now time.Time) postView {
 	var state fleet.State
-	var orders []setup.Order
 	if (h.Terminal != protocol.KeyHash{}) {
 		state = s.o.Fleet.State(h.Terminal)
-		var err error
-		if orders, err = s.o.Setup.Orders(r.Context(), h.Terminal); err != nil {
-			return postView{}, nil, err
-		}
 	}
 	v := postView{homeView: s.words.home(h, state, now), Software: state.Software}
 	if state.Health != nil {
 		v.Grade = s.words.grade(state.Health.KeyGrade)
 	}
-	if len(orders) > 0 && orders[0].State != setup.OrderVoid {
-		v.Order = s.words["operator.order."+orders[0].State]
+	if o, ok := latest[h.Terminal]; ok && o.State != setup.OrderVoid {
+		v.Order = s.words["operator.order."+o.State]
 	}
-	return v, orders, nil
+	return v
 }
 
 // grade says how a terminal's key is kept.
@@ -84,7 +79,8 @@ type operatorView struct {
 func (s *Server) operatorPage(w http.ResponseWriter, r *http.Request, v visitor) {
 	alarms, err := s.o.Custody.Alarms(r.Context(), settledListed)
 	homes, homesErr := s.o.Custody.Homes(r.Context())
-	if err := errors.Join(err, homesErr); err != nil {
+	latest, latestErr := s.o.Setup.Latest(r.Context())
+	if err := errors.Join(err, homesErr, latestErr); err != nil {
 		s.broken(w, r, err)
 		return
 	}
@@ -98,12 +94,7 @@ func (s *Server) operatorPage(w http.ResponseWriter, r *http.Request, v visitor)
 		}
 	}
 	for _, h := range homes {
-		p, _, err := s.post(r, h, now)
-		if err != nil {
-			s.broken(w, r, err)
-			return
-		}
-		view.Posts = append(view.Posts, p)
+		view.Posts = append(view.Posts, s.post(h, latest, now))
 	}
 	s.render(w, r, http.StatusOK, "operator", view)
 }
@@ -232,13 +223,14 @@ func (s *Server) homeHistory(w http.ResponseWriter, r *http.Request, v visitor) 
 		return
 	}
 	now, who := time.Now(), s.naming(r.Context())
-	post, _, err := s.post(r, home, now)
+	latest, err := s.o.Setup.Latest(r.Context())
 	stays, staysErr := s.o.Custody.History(r.Context(), home.ID)
 	vouchers, vouchersErr := s.o.Custody.Vouchers(r.Context(), home.ID, vouchersListed)
 	if err := errors.Join(err, staysErr, vouchersErr); err != nil {
 		s.broken(w, r, err)
 		return
 	}
+	post := s.post(home, latest, now)
 	view := homeHistoryView{frame: s.frame(home.Label, &v), Post: post, Waiting: post.Order != ""}
 	for _, stay := range stays {
 		sv, err := s.stay(r, stay, who)

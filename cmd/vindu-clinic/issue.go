@@ -72,7 +72,7 @@ func signInLink(ctx context.Context, c *call) (err error) {
 	if _, err := fmt.Fprintln(c.stdout, base+path); err != nil {
 		return fmt.Errorf("write link: %w", err)
 	}
-	fmt.Fprintf(c.stderr, "For %s, %s, once, within %s; it leads to the pages of a %s. Whoever opens it is signed in as that person: treat it as a key.\n",
+	fmt.Fprintf(c.stderr, "For %s, %s, once, within %s; it leads to the %s's pages. Whoever opens it is signed in as that person: treat it as a key.\n",
 		party.Name, party.Role, *life, person.Duty())
 	return nil
 }
