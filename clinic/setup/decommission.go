@@ -19,6 +19,9 @@ const (
 	orderPoll = time.Second
 	// sendAgain is how long a terminal that is there may leave an order without a receipt before it is sent again.
 	sendAgain = 10 * time.Second
+	// An order that is older than settledIn is sent to a terminal that stays connected every sendRarely: it does not want to, or cannot.
+	settledIn  = time.Hour
+	sendRarely = 10 * time.Minute
 	// grace is how long a terminal is left connected after its receipt was committed, so that its acknowledgement reaches it.
 	grace = 3 * time.Second
 )
@@ -222,7 +225,7 @@ type Fleet interface {
 	Watch() (changes <-chan protocol.KeyHash, cancel func())
 }
 
-// Deliver sends waiting orders to terminals that are there, again on each connection and every sendAgain, and revokes those whose receipts
+// Deliver sends waiting orders to terminals that are there, again on each connection and every sendAgain, later sendRarely, and revokes those whose receipts
 // have come, until ctx ends. It returns nil.
 func (s *Service) Deliver(ctx context.Context, f Fleet) error {
 	changes, cancel := f.Watch()
@@ -253,8 +256,11 @@ func (s *Service) deliver(ctx context.Context, f Fleet) error {
 	}
 	var errs []error
 	for _, o := range waiting {
-		state := f.State(o.Terminal)
-		if !state.Online || (now.Sub(o.Sent) < sendAgain && o.Sent.After(state.Since)) {
+		state, again := f.State(o.Terminal), sendAgain
+		if now.Sub(o.Issued) > settledIn {
+			again = sendRarely
+		}
+		if !state.Online || (now.Sub(o.Sent) < again && o.Sent.After(state.Since)) {
 			continue
 		}
 		if err := f.Order(ctx, o.Terminal, o.Signed); err != nil {

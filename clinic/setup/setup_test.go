@@ -350,6 +350,23 @@ func TestDecommission(t *testing.T) {
 		t.Error("not sent again")
 	}
 
+	now = now.Add(settledIn)
+	for range 60 {
+		step()
+		now = now.Add(sendAgain)
+	}
+	if n := len(f.take()); n != 1 {
+		t.Errorf("sent %d times in ten minutes to one that does not want to", n)
+	}
+	f.mu.Lock()
+	f.states[terminal] = fleet.State{Terminal: terminal, Online: true, Since: now}
+	f.mu.Unlock()
+	now = now.Add(time.Second)
+	step()
+	if len(f.take()) != 1 {
+		t.Error("not sent on a new connection")
+	}
+
 	receipt := func(k *ecdsa.PrivateKey, change func(*protocol.Decommissioned)) *protocol.ReceiptEvent {
 		d := &protocol.Decommissioned{Version: 1, Terminal: terminal, Order: protocol.HashOf(order.Signed), KeyGrade: "hardware", At: protocol.At(now)}
 		if change != nil {

@@ -193,6 +193,9 @@ func (h *setupHost) Enrol(ctx context.Context, v *protocol.Voucher) error {
 		return errNoIdentity
 	}
 	client := &provisioning.Client{Signer: self.Identity.Signer(), Now: self.Clock.Now}
+	if g := self.Identity.Grant(); g != nil { // it moves to another home
+		client.Chain = g.Chain
+	}
 	grant, err := client.Enrol(ctx, v)
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ func mandate(ctx context.Context, c *call) (err error) {
 	party := protocol.Party{Role: string(register.Technician)}
 	c.flags.StringVar(&party.Name, "person", "", "the technician's name")
 	laptop := c.flags.String("laptop", "", "the laptop's key, as vindu-provision prints it (vindu-laptop-1.…)")
-	life := c.flags.Duration("life", 7*24*time.Hour, "how long the authorisation is good for; it cannot be taken back before")
+	life := c.flags.Duration("life", 24*time.Hour, "how long the authorisation is good for; it cannot be taken back before")
 	by := c.by()
 	if err := c.parse("dir", "person", "laptop"); err != nil {
 		return err

@@ -62,6 +62,8 @@ type Parts struct {
 	Bell  call.Bell // nil: silent
 	// Keys opens the terminal's key. nil: in a file.
 	Keys identity.Keys
+	// Forget destroys what the terminal knows outside its state folder, such as passwords of networks, when it is taken out of use. It may be called again. nil: nothing.
+	Forget func() error
 	// Clinic renews certificates.
 	Clinic func(signer crypto.Signer, now func() time.Time) identity.Clinic
 	// Checks has the devices, the network and the clinic of acceptance checks; the agent fills in the rest. nil: the terminal cannot be checked.
@@ -188,6 +190,10 @@ func (a *Agent) Run(ctx context.Context) error {
 // run waits until the terminal is set up, and then is one.
 func (a *Agent) run(ctx context.Context) error {
 	for {
+		order, err := a.returning(ctx)
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
 		h, err := openHome(a.cfg.State, a.parts.Keys, a.log)
 		if code := protocol.CodeOf(err); slices.Contains(keyAway, code) {
 			// It may come back, or somebody sets the terminal up with a new one; until then people can read what is wrong.
@@ -213,9 +219,9 @@ func (a *Agent) run(ctx context.Context) error {
 		a.home = h
 		a.mu.Unlock()
 		if h.id.Grant() != nil {
-			again, err := a.hold(ctx, h)
+			again, err := a.hold(ctx, h, order)
 			if again && err == nil {
-				a.log.Info("the terminal was set up anew")
+				a.log.Info("the terminal begins anew")
 				continue
 			}
 			return err
@@ -240,30 +246,35 @@ func (a *Agent) run(ctx context.Context) error {
 	}
 }
 
-// hold runs the terminal and holds its folder meanwhile. It returns true if it was told to begin anew.
-func (a *Agent) hold(ctx context.Context, h *home) (again bool, err error) {
+// hold runs the terminal and holds its folder meanwhile. It returns true if it was told to begin anew, or has been taken out of use.
+func (a *Agent) hold(ctx context.Context, h *home, order []byte) (again bool, err error) {
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
 	a.mu.Lock()
 	a.restart = stop
 	a.mu.Unlock()
-	err = a.terminal(inner, h)
+	err = a.terminal(inner, h, order)
+	out := errors.Is(err, errReturned)
+	if out { // the mark is all that is needed: the rest is done where it would be after a power cut
+		err = h.dir.Write(returnFile, []byte(destroying))
+	}
 	a.using.Lock()
 	defer a.using.Unlock()
 	a.mu.Lock()
 	a.restart = nil
 	a.mu.Unlock()
-	return ctx.Err() == nil && inner.Err() != nil, errors.Join(err, h.close())
+	return out || ctx.Err() == nil && inner.Err() != nil, errors.Join(err, h.close())
 }
 
-// StartAnew gives up a key that is lost for good, because its TPM was cleared, with the enrolment that went with it: the
-// terminal can then be set up as one from the factory. It is for a person's decision, such as a press of the button, and does
+// StartAnew gives up a key that is lost for good, because its TPM was cleared, with the enrolment that went with it, and ends that a
+// terminal that was taken out of use asks to be returned: the terminal can then be set up as one from the factory. It is for a person's decision, such as a press of the button, and does
 // nothing in any other situation.
 func (a *Agent) StartAnew() {
 	a.mu.Lock()
 	lost := slices.Equal(a.situation.conditions, []protocol.Code{protocol.IdentityTPMCleared}) && a.situation.keyAway
+	out := a.situation.returned
 	a.mu.Unlock()
-	if !lost {
+	if !lost && !out {
 		return
 	}
 	select {
@@ -344,8 +355,8 @@ func openHome(path string, in identity.Keys, log *slog.Logger) (*home, error) {
 
 func (h *home) close() error { return h.dir.Close() }
 
-// terminal is a terminal that is set up, until ctx ends.
-func (a *Agent) terminal(ctx context.Context, h *home) error {
+// terminal is a terminal that is set up, until ctx ends; or until it was taken out of use, and then it returns errReturned. order is one from before.
+func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 	a.mu.Lock()
 	a.now = h.clock.Now
 	a.mu.Unlock()
@@ -375,10 +386,10 @@ func (a *Agent) terminal(ctx context.Context, h *home) error {
 		return fmt.Errorf("settings of the clinic: %w", err)
 	}
 	clinic := a.parts.Clinic(h.id.Signer(), h.clock.Now)
-	t := &terminal{a: a, id: h.id, clock: h.clock, outbox: events, stuck: make(chan error, 1)}
+	t := &terminal{a: a, id: h.id, clock: h.clock, outbox: events, dir: h.dir, stuck: make(chan error, 1), orders: make(chan []byte, 1)}
 	t.time = newTimekeeper(h.clock, clinic, h.id.Grant, log)
 	t.policy = a.policy
-	t.policy.Enrolled = func() bool { return h.id.Grant() != nil }
+	t.policy.Enrolled = func() bool { return h.id.Grant() != nil && t.left() == nil }
 	t.renewer = identity.NewRenewer(h.id, clinic, log)
 	t.renewer.Time = t.time.learn
 	t.renewer.Renewed = t.renewed
@@ -408,6 +419,9 @@ func (a *Agent) terminal(ctx context.Context, h *home) error {
 	a.change(func(s *situation) {
 		*s = situation{enrolled: true, code: h.id.Key().Code(), pressing: s.pressing, covered: s.covered}
 	})
+	if order != nil {
+		t.leave(order)
+	}
 	a.mu.Lock()
 	a.hangUp = t.hangUp
 	if t.checker != nil {
@@ -431,6 +445,9 @@ type terminal struct {
 	outbox  *outbox.Outbox
 	link    *link.Link
 	calls   *call.Runner
+	dir     *state.Dir
+	orders  chan []byte        // proven ones to take the terminal out of use; bounded by one
+	noticed time.Time          // when a refused order was last told of
 	checker *acceptance.Runner // nil if there are no means for checks
 	stuck   chan error         // bounded by one: a device that a check opened does not close
 	renewer *identity.Renewer
@@ -440,7 +457,8 @@ type terminal struct {
 
 	mu        sync.Mutex
 	inCall    bool
-	reconnect bool // once no call runs
+	reconnect bool   // once no call runs
+	leaving   []byte // the order that is being carried out
 }
 
 // run runs the parts. Calls stop first and the link last, so that the end of a call gets through.
@@ -457,9 +475,28 @@ func (t *terminal) run(ctx context.Context) error {
 	calls, stopCalls := context.WithCancel(ctx)
 	defer stopCalls()
 	defer context.AfterFunc(rest, stopCalls)()
+	if t.left() == nil {
+		group.Go(func() error {
+			return t.waitForOrder(rest, func() {
+				if t.checker != nil {
+					t.checker.Stop()
+				}
+				stopCalls()
+			})
+		})
+	} else {
+		stopCalls()
+	}
 	err := t.calls.Run(calls)
 	if errors.Is(err, call.ErrDeviceStuck) {
 		return err
+	}
+	if order := t.left(); order != nil && err == nil && rest.Err() == nil {
+		waiting, stop := context.WithCancel(rest)
+		unhook := context.AfterFunc(ctx, stop)
+		err = t.giveReceipt(waiting, order)
+		unhook()
+		stop()
 	}
 	t.flush(rest)
 	stopRest()
@@ -526,6 +563,8 @@ func (t *terminal) command(c *protocol.Command) {
 		t.health.Report()
 	case protocol.CommandRenew:
 		t.renewer.RenewNow()
+	case protocol.CommandDecommission:
+		t.order(c.Order)
 	}
 }
 

@@ -18,6 +18,8 @@ type situation struct {
 	code       string
 	call       call.Status
 	check      acceptance.Status
+	returning  bool // it is taken out of use
+	returned   bool // and nothing is left of what it was
 	conditions []protocol.Code
 	pressing   *protocol.Party // the technician for whom the button is to be pressed, or nil
 	covered    func()          // is called when that is not on the screen
@@ -54,6 +56,8 @@ func (s *situation) scene() screen.Scene {
 	case call.SceneReady:
 	}
 	switch {
+	case s.returning:
+		return screen.Scene{Kind: screen.Returned}
 	case s.check.Running:
 		return screen.Scene{Kind: screen.Checking, Parties: []protocol.Party{s.check.Technician}, Camera: s.check.Camera, Microphone: s.check.Microphone}
 	case s.pressing != nil:

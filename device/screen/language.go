@@ -42,6 +42,8 @@ type Texts struct {
 	Starting       string `toml:"starting"`
 	NotSetUp       string `toml:"not_set_up"`
 	NotSetUpHelp   string `toml:"not_set_up_help"`
+	Returned       string `toml:"returned"`
+	ReturnedHelp   string `toml:"returned_help"`
 	Ready          string `toml:"ready"`
 	Calling        string `toml:"calling"`
 	From           string `toml:"from"`
@@ -178,6 +180,8 @@ func (l *Language) Say(s Scene) string {
 	switch s.Kind {
 	case NotSetUp:
 		return t.NotSetUp + ": " + s.Code
+	case Returned:
+		return t.Returned + ". " + t.ReturnedHelp
 	case Ready:
 		if s.Offline {
 			return l.fault(protocol.LinkUnreachable)

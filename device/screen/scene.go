@@ -23,6 +23,7 @@ const (
 	Ended
 	Checking
 	Pressing
+	Returned
 )
 
 // Scene is what is to be shown. The zero Scene is Starting.
@@ -106,6 +107,11 @@ func (c *composer) compose(s Scene, now time.Time) layout {
 			line{c.lang.Text.NotSetUpHelp, regular, c.em(4.5), soft, 3},
 			line{s.Code[:half], bold, c.em(11), warm, 1},
 			line{strings.TrimPrefix(s.Code[half:], "-"), bold, c.em(11), warm, 1},
+		)
+	case Returned:
+		c.center(&l,
+			line{c.lang.Text.Returned, bold, c.em(8), white, 3},
+			line{c.lang.Text.ReturnedHelp, regular, c.em(4.5), soft, 4},
 		)
 	case Ready:
 		c.center(&l,

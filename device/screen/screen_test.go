@@ -47,6 +47,7 @@ func scenes() map[string]Scene {
 	return map[string]Scene{
 		"starting":      {},
 		"not-set-up":    {Kind: NotSetUp, Code: "ABCD-EFGH-IJKL-MNOP", Faults: []protocol.Code{protocol.IdentityNone}},
+		"returned":      {Kind: Returned},
 		"ready":         {Kind: Ready},
 		"ready-offline": {Kind: Ready, Offline: true, Faults: []protocol.Code{protocol.LinkUnreachable}},
 		"ready-test":    {Kind: Ready, Faults: []protocol.Code{protocol.CaptureTestPicture}},
@@ -225,7 +226,7 @@ func TestLayout(t *testing.T) {
 					for _, e := range l.elements {
 						text, _, _ := strings.Cut(e.key, "|")
 						code := looksLikeCode.FindString(text)
-						atRest := scene.Kind == Starting || scene.Kind == NotSetUp || scene.Kind == Ready
+						atRest := scene.Kind == Starting || scene.Kind == NotSetUp || scene.Kind == Ready || scene.Kind == Returned
 						if e.text && code != "" && (!atRest || code != text || e.rect.Max.Y != size.Y-c.margin() || e.rect.Dy() > lineHeight(c.em(2.2))) {
 							t.Errorf("%q is told to the person at home", text)
 						}

@@ -4,6 +4,7 @@
 //	<state>/            0700
 //	  lock              held by the running agent (flock); contains its process id
 //	  identity/         package identity: key, certificates, settings
+//	  returning         package agent: the terminal is taken out of use
 //	  clock             package clock: the last time that the clinic told
 //	  outbox.db         package outbox (bbolt)
 //	  outbox.db.damaged-<time>  a database that could not be read, set aside

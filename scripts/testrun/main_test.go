@@ -73,8 +73,8 @@ func TestReportCounts(t *testing.T) {
 }
 
 func TestLabRunsLast(t *testing.T) {
-	got := groups([]string{"vindu/scripts/lab", "vindu/protocol", "vindu/scripts/lab/labguest"})
-	if len(got) != 2 || !slices.Equal(got[1], []string{labPackage}) || len(got[0]) != 2 {
+	got := groups([]string{"vindu/scripts/lab", "vindu/scripts/years", "vindu/protocol", "vindu/scripts/lab/labguest"})
+	if len(got) != 3 || !slices.Equal(got[2], []string{labPackage}) || !slices.Equal(got[1], []string{yearsPackage}) || len(got[0]) != 2 {
 		t.Errorf("groups are %v", got)
 	}
 }

@@ -1,0 +1,281 @@
+package agent
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"vindu/device/clock"
+	"vindu/device/identity"
+	"vindu/device/state"
+	"vindu/protocol"
+)
+
+// A terminal that is taken out of use goes through three phases, of which the file "returning" in its state folder is the mark, so that a power cut at any
+// instant delays it and changes nothing:
+//
+//	ordered    the order was proven: no more calls, and the signed receipt is on its way to the clinic; after the word comes the order
+//	destroying the receipt was acknowledged, or time is up: the key is destroyed, then all else
+//	returned   there is nothing left but this file and the clock; the screen asks to return the terminal. An enrolment ends it
+const (
+	returnFile = "returning"
+	ordered    = "ordered\n"
+	destroying = "destroying\n"
+	returned   = "returned\n"
+	maxReturn  = protocol.MaxStatement + 64
+)
+
+// receiptPatience is how long a receipt waits for the clinic's acknowledgement, in one run of the agent. The order came over the link, so the clinic is there.
+const receiptPatience = 15 * time.Minute
+
+// noticeEvery bounds the events that forged orders can cause.
+const noticeEvery = time.Minute
+
+// errReturned ends terminal.run when nothing is left to do but to destroy everything.
+var errReturned = errors.New("the terminal is taken out of use")
+
+// phase reads the mark, with the order if there is one.
+func phase(dir *state.Dir) (word string, order []byte, err error) {
+	b, err := dir.Read(returnFile, maxReturn)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil, nil
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	switch s := string(b); {
+	case s == destroying, s == returned:
+		return s, nil, nil
+	case strings.HasPrefix(s, ordered):
+		return ordered, b[len(ordered):], nil
+	}
+	return "", nil, fmt.Errorf("%s/%s cannot be understood: remove it if the terminal is to stay in use", dir.Path(), returnFile)
+}
+
+// verifyOrder asks whether the clinic ordered this terminal to destroy itself. The code of the error is protocol.AuthOrder.
+func verifyOrder(order []byte, authorities [][]byte, self protocol.KeyHash, now time.Time) error {
+	refused := func(err error) error { return protocol.WithCode(protocol.AuthOrder, err) }
+	err := errors.New("no authorisation key is known")
+	for _, der := range authorities {
+		parsed, parseErr := x509.ParsePKIXPublicKey(der)
+		key, ok := parsed.(*ecdsa.PublicKey)
+		if parseErr != nil || !ok {
+			continue
+		}
+		d := new(protocol.Decommission)
+		if err = protocol.Verify(order, key, d); err != nil {
+			continue
+		}
+		switch {
+		case d.Terminal != self:
+			return refused(fmt.Errorf("the order is for the terminal %s", d.Terminal.Code()))
+		case now.Before(d.Issued.Time().Add(-clock.Tolerance)), now.After(d.Expires.Time()):
+			return refused(fmt.Errorf("the order is good from %s to %s", d.Issued.Time().Format(time.DateTime), d.Expires.Time().Format(time.DateTime)))
+		}
+		return nil
+	}
+	return refused(err)
+}
+
+// order takes an order to destroy everything. Refusing one that is not proven is an event for the clinic.
+func (t *terminal) order(signed []byte) {
+	err := verifyOrder(signed, t.id.Settings().Authorities, t.id.Key(), t.clock.Now())
+	if err == nil && !t.clock.Proven() {
+		err = protocol.WithCode(protocol.AuthOrder, errors.New("the time is not known"))
+	}
+	if err != nil {
+		t.a.log.Error("order to take the terminal out of use refused", "error", err, "code", protocol.CodeOf(err))
+		t.notice(protocol.CodeOf(err))
+		return
+	}
+	select {
+	case t.orders <- signed:
+	default: // it has one, and is at it
+	}
+}
+
+// notice tells the clinic. Only for the goroutine of commands.
+func (t *terminal) notice(code protocol.Code) {
+	if !t.noticed.IsZero() && time.Since(t.noticed) < noticeEvery {
+		return
+	}
+	t.noticed = time.Now()
+	body, err := protocol.Encode(&protocol.Notice{Version: protocol.Version, At: protocol.At(t.clock.Now()), Code: code})
+	if err == nil {
+		err = t.outbox.Append(protocol.EventNotice, body)
+	}
+	if err != nil {
+		t.a.log.Warn("notice not kept", "error", err, "code", code)
+	}
+}
+
+// waitForOrder returns nil when an order was proven and its mark written; from then on the policy lets no call in. It has end end the calls.
+func (t *terminal) waitForOrder(ctx context.Context, end func()) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case order := <-t.orders:
+			if err := t.dir.Write(returnFile, append([]byte(ordered), order...)); err != nil {
+				t.a.log.Error("order to take the terminal out of use cannot be kept; the clinic sends it again", "error", err, "code", protocol.CodeOf(err))
+				continue
+			}
+			t.leave(order)
+			end()
+			return nil
+		}
+	}
+}
+
+// leave remembers that an order is being carried out.
+func (t *terminal) leave(order []byte) {
+	t.mu.Lock()
+	t.leaving = order
+	t.mu.Unlock()
+	t.a.change(func(s *situation) { s.returning = true })
+	t.a.log.Warn("the clinic takes this terminal out of use", "terminal", t.id.Key().Code())
+}
+
+// left returns the order that is being carried out, or nil.
+func (t *terminal) left() []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.leaving
+}
+
+// giveReceipt sends the clinic the last that the key signs, and waits until that was acknowledged, ctx ends, or it has waited for long enough. It
+// returns errReturned unless ctx ended before.
+func (t *terminal) giveReceipt(ctx context.Context, order []byte) error {
+	receipt, err := protocol.Sign(&protocol.Decommissioned{
+		Version: protocol.Version, Terminal: t.id.Key(), Order: protocol.HashOf(order), KeyGrade: t.id.Grade(), At: protocol.At(t.clock.Now()),
+	}, t.id.Signer())
+	if err == nil {
+		var body []byte
+		if body, err = protocol.Encode(&protocol.ReceiptEvent{Version: protocol.Version, Receipt: receipt}); err == nil {
+			err = t.outbox.Append(protocol.EventReceipt, body)
+		}
+	}
+	if err != nil { // the key must go all the same
+		t.a.log.Error("no receipt can be given", "error", err, "code", protocol.CodeOf(err))
+		return errReturned
+	}
+	patience := time.NewTimer(receiptPatience)
+	defer patience.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for t.outbox.Status().Pending > 0 {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-patience.C:
+			t.a.log.Error("the clinic did not acknowledge the receipt; the key is destroyed all the same")
+			return errReturned
+		case <-tick.C:
+		}
+	}
+	return errReturned
+}
+
+// FinishReturn destroys what a terminal that was taken out of use has left, if anything, and removes the mark, so that it can be set up anew. It is
+// for whoever is about to enrol it; without such a mark it does nothing. forget is Parts.Forget, or nil.
+func FinishReturn(dir *state.Dir, keys identity.Keys, forget func() error) error {
+	word, _, err := phase(dir)
+	if err != nil || word == "" || word == ordered {
+		return err
+	}
+	if word == destroying {
+		if err := destroy(dir, keys, forget); err != nil {
+			return err
+		}
+	}
+	return dir.Remove(returnFile)
+}
+
+// destroy carries out the phase destroying: the key first.
+func destroy(dir *state.Dir, keys identity.Keys, forget func() error) error {
+	if err := dir.Write(returnFile, []byte(destroying)); err != nil {
+		return fmt.Errorf("take the terminal out of use: %w", err)
+	}
+	if err := identity.Destroy(dir, keys); err != nil {
+		return fmt.Errorf("take the terminal out of use: %w", err)
+	}
+	names := []string{callsFile, checksFile, languageFile}
+	databases, err := filepath.Glob(filepath.Join(dir.Path(), "outbox.db*"))
+	if err != nil {
+		return fmt.Errorf("take the terminal out of use: %w", err)
+	}
+	for _, path := range databases {
+		names = append(names, filepath.Base(path))
+	}
+	for _, name := range names {
+		if err := dir.Wipe(name); err != nil {
+			return fmt.Errorf("take the terminal out of use: %w", err)
+		}
+	}
+	if forget != nil {
+		if err := forget(); err != nil {
+			return fmt.Errorf("take the terminal out of use: %w", err)
+		}
+	}
+	return dir.Write(returnFile, []byte(returned))
+}
+
+// returning destroys what an earlier run was to destroy, and shows a terminal that is out of use as such until it is enrolled anew or ctx ends; the folder is
+// nobody's meanwhile. It returns the order if the receipt is still to be given, and nil at once if the terminal is in use.
+func (a *Agent) returning(ctx context.Context) (order []byte, err error) {
+	for shown, wasDone := false, false; ; {
+		dir, err := state.Open(a.cfg.State)
+		if err != nil {
+			return nil, err
+		}
+		word, order, err := phase(dir)
+		if err == nil && word == destroying {
+			if err := destroy(dir, a.parts.Keys, a.parts.Forget); err != nil {
+				a.log.Error("the terminal's key and state are not destroyed yet", "error", err, "code", protocol.CodeOf(err))
+			} else {
+				a.log.Warn("the terminal is out of use: its key and state are destroyed", "state", a.cfg.State)
+				word = returned
+			}
+		}
+		_, grantErr := os.Stat(filepath.Join(a.cfg.State, grantFile))
+		if err == nil && word == returned && grantErr == nil { // it was enrolled
+			err, word = dir.Remove(returnFile), ""
+		}
+		if err = errors.Join(err, dir.Close()); err != nil || word == "" || word == ordered {
+			a.change(func(s *situation) { s.returning = word == ordered })
+			return order, err
+		}
+		a.mu.Lock()
+		a.home = nil
+		a.mu.Unlock()
+		if done := word == returned; !shown || done != wasDone {
+			shown, wasDone = true, done
+			a.change(func(s *situation) { *s = situation{started: true, returning: true, returned: done} })
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case <-a.anew:
+			if err := a.finishReturn(); err != nil {
+				a.log.Error("the terminal cannot be made ready to be set up anew", "error", err, "code", protocol.CodeOf(err))
+			}
+		case <-time.After(enrolmentPoll + rand.N(enrolmentPoll/4)):
+		}
+	}
+}
+
+func (a *Agent) finishReturn() error {
+	dir, err := state.Open(a.cfg.State)
+	if err != nil {
+		return err
+	}
+	return errors.Join(FinishReturn(dir, a.parts.Keys, a.parts.Forget), dir.Close())
+}

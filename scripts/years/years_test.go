@@ -1,0 +1,403 @@
+// Package years lets a fleet and its clinic live through years in a minute, to see that no certificate ever lapses for another
+// reason than that the clinic was away, and that nobody is locked out.
+//
+// What runs is what ships, both ends: identity.Identity and identity.Renewer of each terminal; the clinic's EST handler with register, audit log and database, and its
+// authority, whose issuing CA and root change on the way. In between, instead of TLS, stands the verification of both
+// certificates that TLS would make. Time is that of a synctest bubble, which stands still while anybody works.
+package years
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vindu/clinic/audit"
+	"vindu/clinic/authority"
+	"vindu/clinic/enrol"
+	"vindu/clinic/register"
+	"vindu/clinic/store"
+	"vindu/device/identity"
+	"vindu/device/state"
+	"vindu/protocol"
+)
+
+const (
+	day        = 24 * time.Hour
+	year       = 365 * day
+	serverName = "terminals.vindu.invalid"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// clinic is the server. Its authority can be changed and is then loaded anew, as by a restart.
+type clinic struct {
+	t        *testing.T
+	dir      string
+	register *register.Register
+	log      *audit.Log
+	current  atomic.Pointer[serving]
+	down     atomic.Bool
+
+	renewals, refusals atomic.Int64
+}
+
+// serving is the clinic from one restart to the next.
+type serving struct {
+	authority *authority.Authority
+	server    *enrol.Server
+	leaf      *authority.Leaf
+
+	mu   sync.Mutex
+	good map[[2]*x509.Certificate]error // the server's certificate as terminals that pinned a root found it
+}
+
+func newClinic(t *testing.T) *clinic {
+	t.Helper()
+	// In memory: that the database survives power cuts is proven elsewhere, and 90,000 times here would wear a disk out.
+	base, err := os.MkdirTemp("/dev/shm", "vindu-years-")
+	if errors.Is(err, fs.ErrNotExist) {
+		base = t.TempDir()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	c := &clinic{t: t, dir: filepath.Join(base, "authority")}
+	if err := authority.Create(c.dir, "Nordbyen kommune"); err != nil {
+		t.Fatal(err)
+	}
+	db, err := store.Open(t.Context(), filepath.Join(base, "clinic.db"), quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(db.Close(), os.RemoveAll(base)); err != nil {
+			t.Error(err)
+		}
+	})
+	a, err := authority.Load(c.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.log, err = audit.New(t.Context(), db, a.LogKey()); err != nil {
+		t.Fatal(err)
+	}
+	if c.register, err = register.New(t.Context(), db, c.log); err != nil {
+		t.Fatal(err)
+	}
+	c.restart()
+	return c
+}
+
+func (c *clinic) restart() {
+	c.t.Helper()
+	a, err := authority.Load(c.dir)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.current.Store(&serving{
+		authority: a, leaf: a.Server(serverName), good: map[[2]*x509.Certificate]error{},
+		server: enrol.New(enrol.Config{Organisation: "Nordbyen kommune", Authority: a, Register: c.register, Log: quiet}),
+	})
+}
+
+// verify is what a terminal's TLS does with the server's certificate.
+func (s *serving) verify(root *x509.Certificate) error {
+	own, err := s.leaf.Certificate()
+	if err != nil {
+		return err
+	}
+	if time.Now().After(own.Leaf.NotAfter) {
+		return fmt.Errorf("the server's certificate has expired: %w", x509.CertificateInvalidError{Cert: own.Leaf, Reason: x509.Expired})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := [2]*x509.Certificate{root, own.Leaf}
+	if err, known := s.good[key]; known {
+		return err
+	}
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	roots.AddCert(root)
+	for _, der := range own.Certificate[1:] {
+		above, err := x509.ParseCertificate(der)
+		if err != nil {
+			return err
+		}
+		between.AddCert(above)
+	}
+	_, err = own.Leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, DNSName: serverName, CurrentTime: time.Now()})
+	s.good[key] = err
+	return err
+}
+
+var errDown = protocol.WithCode(protocol.LinkUnreachable, errors.New("the clinic is away"))
+
+// line is what one terminal has of the clinic.
+type line struct {
+	*clinic
+	number int
+	signer crypto.Signer
+	roots  sync.Map // of *x509.Certificate by their bytes, so that each is one
+}
+
+// do makes a request over what stands for a TLS connection: chain is what the terminal shows of itself.
+func (l *line) do(method, path string, root *x509.Certificate, chain []*x509.Certificate, body []byte, v *register.Voucher) (*httptest.ResponseRecorder, error) {
+	if l.down.Load() {
+		return nil, errDown
+	}
+	s := l.current.Load()
+	pinned, _ := l.roots.LoadOrStore(string(root.Raw), root)
+	if err := s.verify(pinned.(*x509.Certificate)); err != nil {
+		l.refusals.Add(1)
+		return nil, protocol.WithCode(protocol.IdentityPin, err)
+	}
+	r := httptest.NewRequest(method, "https://"+serverName+path, bytes.NewReader(body))
+	r.RemoteAddr = fmt.Sprintf("10.%d.%d.%d:1", l.number>>16, l.number>>8&255, l.number&255)
+	r.TLS = &tls.ConnectionState{PeerCertificates: chain}
+	if body != nil {
+		r.Header.Set("Content-Type", "application/pkcs10")
+	}
+	if v != nil {
+		user, password := (&protocol.Voucher{ID: v.ID, Secret: v.Secret}).Credentials()
+		r.SetBasicAuth(user, string(password))
+	}
+	w := httptest.NewRecorder()
+	s.server.ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		l.refusals.Add(1)
+		code := protocol.Code(w.Header().Get(protocol.FailureHeader))
+		return nil, protocol.WithCode(code, fmt.Errorf("%s: status %d, %s", path, w.Code, code))
+	}
+	return w, nil
+}
+
+func (l *line) certify(path string, root *x509.Certificate, chain []*x509.Certificate, v *register.Voucher) ([]*x509.Certificate, error) {
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "terminal"}}, l.signer)
+	if err != nil {
+		return nil, err
+	}
+	w, err := l.do(http.MethodPost, path, root, chain, []byte(base64.StdEncoding.EncodeToString(der)), v)
+	if err != nil {
+		return nil, err
+	}
+	return protocol.DecodeCerts(w.Body.Bytes())
+}
+
+func (l *line) Renew(_ context.Context, g *identity.Grant) ([]*x509.Certificate, error) {
+	chain, err := l.certify(protocol.PathReenroll, g.Root, g.Chain, nil)
+	if err == nil {
+		l.renewals.Add(1)
+	}
+	return chain, err
+}
+
+func (l *line) Settings(_ context.Context, g *identity.Grant) (*protocol.Settings, time.Duration, error) {
+	w, err := l.do(http.MethodGet, protocol.PathSettings, g.Root, g.Chain, nil, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	s := new(protocol.Settings)
+	return s, 0, protocol.Decode(w.Body.Bytes(), s)
+}
+
+func (l *line) Time(context.Context, *identity.Grant) (time.Time, time.Duration, error) {
+	return time.Now(), 0, nil
+}
+
+// enrol sets a terminal up.
+func (c *clinic) enrol(number int) (*identity.Identity, *line) {
+	c.t.Helper()
+	check := func(err error) {
+		c.t.Helper()
+		if err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	dir, err := state.OpenOn(memory{}, "/state")
+	check(err)
+	keys, err := identity.FileKeystore(dir)
+	check(err)
+	i, err := identity.Open(dir, keys, time.Now)
+	check(err)
+	home, err := c.register.EnsureHome(c.t.Context(), "Kari", fmt.Sprintf("Home %d", number))
+	check(err)
+	v, err := c.register.IssueVoucher(c.t.Context(), "Kari", home.ID, time.Hour)
+	check(err)
+	l := &line{clinic: c, number: number, signer: i.Signer()}
+	g := identity.Grant{Address: "clinic.example:443", ServerName: serverName, Root: c.current.Load().authority.Root()}
+	g.Chain, err = l.certify(protocol.PathEnroll, g.Root, nil, &v)
+	check(err)
+	g.Settings, _, err = l.Settings(c.t.Context(), &g)
+	check(err)
+	check(i.Keep(g))
+	return i, l
+}
+
+// memory is a disk that keeps nothing but the newest.
+type memory map[string][]byte
+
+func (memory) Mkdir(string) error   { return nil }
+func (memory) SyncDir(string) error { return nil }
+func (memory) Scrub(string) error   { return nil }
+
+func (m memory) Create(path string) (state.File, error) {
+	m[path] = nil
+	return &memoryFile{disk: m, path: path}, nil
+}
+
+func (m memory) Read(path string, _ int64) ([]byte, error) {
+	b, ok := m[path]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return b, nil
+}
+
+func (m memory) Rename(from, to string) error {
+	m[to] = m[from]
+	delete(m, from)
+	return nil
+}
+
+func (m memory) Remove(path string) error {
+	delete(m, path)
+	return nil
+}
+
+type memoryFile struct {
+	disk memory
+	path string
+}
+
+func (f *memoryFile) Write(b []byte) (int, error) {
+	f.disk[f.path] = append(f.disk[f.path], b...)
+	return len(b), nil
+}
+func (*memoryFile) Sync() error  { return nil }
+func (*memoryFile) Close() error { return nil }
+
+// scenario is what happens to a clinic in five years, besides that it is away for nine days.
+type scenario struct {
+	name    string
+	away    time.Duration // when the nine days begin
+	root    time.Duration // when the root changes; 0: never
+	issuing time.Duration // when the issuing CA changes
+}
+
+const (
+	terminals = 500 // of each clinic
+	lifetime  = 5 * year
+	outage    = 9 * day
+)
+
+// TestFiveYears: a thousand terminals of two clinics, each clinic's set up on one day, through five years, in which the clinic is away for nine days and
+// changes its issuing CA, or its root too. No certificate lapses, not for an hour. One terminal of each lies in a cupboard for the year of the
+// change, and comes back by itself.
+func TestFiveYears(t *testing.T) {
+	for _, s := range []scenario{
+		{"issuing CA", 2 * year, 0, year + 180*day},
+		{"root and issuing CA", 3*year + 100*day, year + 180*day, year + 182*day},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, s.run)
+		})
+	}
+}
+
+func (s scenario) run(t *testing.T) {
+	c := newClinic(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	start := func(ctx context.Context, i *identity.Identity, l *line) {
+		r := identity.NewRenewer(i, l, quiet)
+		r.Every = 60 * day // hourly, for 5,000 years altogether, is not what is tested
+		running.Go(func() {
+			if err := r.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	fleet := make([]*identity.Identity, 0, terminals)
+	for n := range terminals - 1 {
+		i, l := c.enrol(n)
+		fleet = append(fleet, i)
+		start(ctx, i, l)
+	}
+	first := fleet[0].Root()
+	stored, its := c.enrol(terminals - 1) // what lies in the cupboard
+	cupboard, off := context.WithCancel(ctx)
+	start(cupboard, stored, its)
+
+	began := time.Now()
+	lapsed, least := 0, 30*day
+	for d := time.Duration(0); d < lifetime; d += day {
+		time.Sleep(began.Add(d).Sub(time.Now())) // allowed: of the bubble
+		synctest.Wait()
+		c.down.Store(d >= s.away && d < s.away+outage)
+		switch d {
+		case year:
+			off()
+		case s.root:
+			if d > 0 {
+				c.change(authority.RenewRoot(c.dir, "", ""))
+			}
+		case s.issuing:
+			c.change(authority.RenewIssuing(c.dir, ""))
+		case 2*year + 30*day:
+			if stored.Condition() != protocol.IdentityExpired {
+				t.Error("the certificate of the terminal in the cupboard is good")
+			}
+			start(ctx, stored, its)
+		case 2*year + 31*day:
+			fleet = append(fleet, stored)
+		}
+		for _, i := range fleet {
+			left := time.Until(i.Certificate().NotAfter)
+			if least = min(least, left); left <= 0 {
+				lapsed++
+			}
+		}
+	}
+	for n, i := range fleet {
+		if followed := !i.Root().Equal(first); i.Condition() != "" || followed != (s.root > 0) {
+			t.Errorf("terminal %d ends with condition %q, it followed to a new root: %v", n, i.Condition(), followed)
+		}
+	}
+	if len(fleet) != terminals || lapsed != 0 || c.refusals.Load() != 0 {
+		t.Errorf("%d terminals, %d lapses, %d refusals", len(fleet), lapsed, c.refusals.Load())
+	}
+	cancel()
+	off()
+	running.Wait()
+	renewals := c.renewals.Load()
+	t.Logf("%d terminals, %d renewals; the least that a certificate had left was %v", terminals, renewals, least.Round(time.Hour))
+	if per := int64(lifetime / day); renewals < terminals*per/22 || renewals > terminals*per/19 {
+		t.Errorf("%d renewals", renewals)
+	}
+}
+
+// change takes over what was renewed in the authority's folder.
+func (c *clinic) change(_ *x509.Certificate, err error) {
+	c.t.Helper()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.restart()
+}
