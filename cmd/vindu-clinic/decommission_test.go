@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"vindu/clinic/config"
@@ -52,67 +53,8 @@ func (noDisplay) SetScene(*image.RGBA, image.Rectangle, image.Rectangle, ...imag
 // revoked, its key and state are gone, and its screen says what to do.
 func TestDecommission(t *testing.T) {
 	s := start(t, newClinic(t))
-	folder := filepath.Join(t.TempDir(), "terminal")
-	dir, err := state.Open(folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := identity.FileKeystore(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := identity.Open(dir, keys, time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := protocol.ParseVoucher(must(t, "voucher", "-dir", s.dir, "-home", "Home 17"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	v.Address = s.front()
-	grant, err := (&provisioning.Client{Signer: id.Signer(), Now: time.Now}).Enrol(t.Context(), v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := id.Keep(identity.Grant(*grant)); err != nil {
-		t.Fatal(err)
-	}
-	if err := dir.Close(); err != nil {
-		t.Fatal(err)
-	}
-
-	scenes := make(chan screen.Scene, 1000)
-	cfg := agent.Default()
-	cfg.State = folder
-	a, err := agent.New(cfg, agent.Parts{
-		Software: "test", Display: noDisplay{}, HasScreen: func() bool { return true }, Devices: func() health.Devices { return health.Devices{} },
-		Media: func(*identity.Identity) devicecall.Media { return &calltest.Media{} },
-		Clinic: func(signer crypto.Signer, now func() time.Time) identity.Clinic {
-			return estClinic{&provisioning.Client{Signer: signer, Now: now}}
-		},
-		Shown: func(s screen.Scene) { scenes <- s },
-	}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- a.Run(ctx) }()
-	see := func(what string, wanted func(screen.Scene) bool) {
-		t.Helper()
-		for late := time.After(time.Minute); ; {
-			select {
-			case scene := <-scenes:
-				if wanted(scene) {
-					return
-				}
-			case err := <-done:
-				t.Fatalf("the terminal ended before it showed %s: %v", what, err)
-			case <-late:
-				t.Fatalf("%s was not shown in a minute", what)
-			}
-		}
-	}
+	folder, id := setUp(t, s, "Home 17")
+	cancel, done, see := runTerminal(t, folder)
 	see("that it is ready", func(s screen.Scene) bool { return s.Kind == screen.Ready && !s.Offline })
 	must(t, "decommission", "-dir", s.dir, "-home", "Home 17", "-reason", "the loan is over")
 	see("that it is to be returned", func(s screen.Scene) bool { return s.Kind == screen.Returned })
@@ -159,5 +101,101 @@ func TestDecommission(t *testing.T) {
 	}
 	if b, err := os.ReadFile(filepath.Join(folder, "returning")); err != nil || strings.TrimSpace(string(b)) != "returned" {
 		t.Errorf("mark %q, %v", b, err)
+	}
+}
+
+// setUp makes a state folder with a terminal that was enrolled.
+func setUp(t *testing.T, s *serving, home string) (folder string, id *identity.Identity) {
+	t.Helper()
+	folder = filepath.Join(t.TempDir(), "terminal")
+	dir, err := state.Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := identity.FileKeystore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err = identity.Open(dir, keys, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := protocol.ParseVoucher(must(t, "voucher", "-dir", s.dir, "-home", home))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Address = s.front()
+	grant, err := (&provisioning.Client{Signer: id.Signer(), Now: time.Now}).Enrol(t.Context(), v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := id.Keep(identity.Grant(*grant)); err != nil {
+		t.Fatal(err)
+	}
+	if err := dir.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return folder, id
+}
+
+// runTerminal runs a terminal's whole program but for its devices.
+func runTerminal(t *testing.T, folder string) (cancel func(), done chan error, see func(what string, wanted func(screen.Scene) bool)) {
+	t.Helper()
+	scenes := make(chan screen.Scene, 1000)
+	cfg := agent.Default()
+	cfg.State = folder
+	a, err := agent.New(cfg, agent.Parts{
+		Software: "test", Display: noDisplay{}, HasScreen: func() bool { return true }, Devices: func() health.Devices { return health.Devices{} },
+		Media: func(*identity.Identity) devicecall.Media { return &calltest.Media{} },
+		Clinic: func(signer crypto.Signer, now func() time.Time) identity.Clinic {
+			return estClinic{&provisioning.Client{Signer: signer, Now: now}}
+		},
+		Shown: func(s screen.Scene) { scenes <- s },
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done = make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	see = func(what string, wanted func(screen.Scene) bool) {
+		t.Helper()
+		for late := time.After(time.Minute); ; {
+			select {
+			case scene := <-scenes:
+				if wanted(scene) {
+					return
+				}
+			case err := <-done:
+				t.Fatalf("the terminal ended before it showed %s: %v", what, err)
+			case <-late:
+				t.Fatalf("%s was not shown in a minute", what)
+			}
+		}
+	}
+	return cancel, done, see
+}
+
+// TestWrongClock: a terminal's whole program, with a system clock that is wrong by decades, connects to a real clinic. The wrong clock is that of
+// a synctest bubble, the clinic stands outside.
+func TestWrongClock(t *testing.T) {
+	s := start(t, newClinic(t))
+	for name, wait := range map[string]time.Duration{"no battery": 0, "in the future": 40 * 365 * 24 * time.Hour} {
+		folder, _ := setUp(t, s, name)
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(wait) // allowed: of the bubble
+				cancel, done, see := runTerminal(t, folder)
+				began := time.Now()
+				see("that it is ready", func(s screen.Scene) bool { return s.Kind == screen.Ready && !s.Offline })
+				if took := time.Since(began); took > time.Minute {
+					t.Errorf("connected after %v", took)
+				}
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
 	}
 }
