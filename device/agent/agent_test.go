@@ -45,6 +45,10 @@ func TestScene(t *testing.T) {
 	}{
 		{"at the start", situation{}, screen.Scene{}},
 		{"not set up", situation{started: true, code: "ABCD", conditions: []protocol.Code{protocol.IdentityNone}}, screen.Scene{Kind: screen.NotSetUp, Code: "ABCD", Faults: []protocol.Code{protocol.IdentityNone}}},
+		{
+			"a press is wanted", situation{started: true, enrolled: true, pressing: &anne[0]}, screen.Scene{Kind: screen.Pressing, Parties: anne},
+		},
+		{"a press is wanted in a call", situation{pressing: &anne[0], call: call.Status{Scene: call.SceneRinging}}, screen.Scene{Kind: screen.Ringing}},
 		{"ready", situation{started: true, enrolled: true, online: true}, screen.Scene{Kind: screen.Ready}},
 		{"offline", situation{started: true, enrolled: true, conditions: down}, screen.Scene{Kind: screen.Ready, Offline: true, Faults: down}},
 		{

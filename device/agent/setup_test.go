@@ -1,0 +1,134 @@
+package agent
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"vindu/device/call"
+	"vindu/device/call/calltest"
+	"vindu/device/identity"
+	"vindu/device/screen"
+	"vindu/protocol"
+)
+
+var bo = protocol.Party{Name: "Bo Dahl", Role: "technician", Organisation: "Home care"}
+
+// grantFor is what a clinic gives a terminal, which it calls home.
+func grantFor(t *testing.T, self Self, home string) *identity.Grant {
+	root, leaf := issue(t, self.Identity.Signer().Public(), self.Identity.Key())
+	return &identity.Grant{
+		Address: "127.0.0.1:1", ServerName: "terminals.test", Chain: []*x509.Certificate{leaf}, Root: root,
+		Settings: &protocol.Settings{
+			Version: protocol.Version, Organisation: "Home care", Home: home, At: protocol.At(time.Now()), Authorities: calltest.NewClinic(t).Authorities(t),
+		},
+	}
+}
+
+// TestSetUp sets a terminal up while it runs, and then again for another home: each is in force when Keep returns, is there after a restart,
+// and what is reported in between is not lost.
+func TestSetUp(t *testing.T) {
+	f := newFixture(t)
+	f.start()
+	f.see("its code", func(s screen.Scene) bool { return s.Kind == screen.NotSetUp })
+	self, ok := f.Self()
+	if !ok || self.Identity.Grant() != nil || self.Language != "nb" {
+		t.Fatalf("self %+v, %v", self, ok)
+	}
+	if err := f.SetLanguage(t.Context(), "nn"); err != nil {
+		t.Error(err)
+	}
+	if err := f.SetLanguage(t.Context(), "tlh"); err == nil {
+		t.Error("the screen speaks Klingon")
+	}
+	record, err := protocol.Encode(&protocol.HandOverEvent{Version: protocol.Version, Terminal: []byte{1}, Technician: []byte{2}, Authorisation: []byte{3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.Report(ended, protocol.EventHandOver, record); !errors.Is(err, context.Canceled) {
+		t.Errorf("report from a terminal that does not run: %v", err)
+	}
+	stranger := grantFor(t, self, "Home 0")
+	_, leaf := issue(t, self.Identity.Signer().Public(), self.Identity.Key())
+	stranger.Chain[0] = leaf // of another clinic than the root
+	if err := f.Keep(t.Context(), stranger); protocol.CodeOf(err) != protocol.IdentityOtherClinic {
+		t.Errorf("another clinic's certificate: %v", err)
+	}
+	first := grantFor(t, self, "Home 1")
+	for range 2 { // twice is once
+		if err := f.Keep(t.Context(), first); err != nil {
+			t.Fatal(err)
+		}
+		if self, ok = f.Self(); !ok || self.Identity.Grant() == nil || self.Identity.Grant().Settings.Home != "Home 1" {
+			t.Fatalf("not set up when Keep returned: %+v", self)
+		}
+	}
+	if err := f.Report(t.Context(), protocol.EventHandOver, record); err != nil { // waits for the terminal to run
+		t.Fatal(err)
+	}
+	f.see("that the clinic is unreachable", func(s screen.Scene) bool { return s.Kind == screen.Ready && s.Offline })
+	if err := f.Keep(t.Context(), grantFor(t, self, "Home 2")); err != nil {
+		t.Fatal(err)
+	}
+	f.see("that it begins anew", func(s screen.Scene) bool { return s.Kind == screen.Starting })
+	f.see("that the clinic is unreachable", func(s screen.Scene) bool { return s.Kind == screen.Ready && s.Offline })
+	if err := f.end(); err != nil {
+		t.Fatal(err)
+	}
+	f.start()
+	f.see("that the clinic is unreachable", func(s screen.Scene) bool { return s.Kind == screen.Ready && s.Offline })
+	self, _ = f.Self()
+	if g := self.Identity.Grant(); g.Settings.Home != "Home 2" || self.Language != "nn" || !slices.Contains(self.Conditions, protocol.LinkUnreachable) {
+		t.Errorf("after a restart: %+v of %s", self, g.Settings.Home)
+	}
+	f.mu.Lock()
+	pending := f.events.Status().Pending
+	f.mu.Unlock()
+	if pending != 1 {
+		t.Errorf("%d events wait for the clinic", pending)
+	}
+	if err := f.end(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAwaitPress: a press counts while the screen asks for it, and as soon as a call is there instead it does not.
+func TestAwaitPress(t *testing.T) {
+	f := newFixture(t)
+	f.start()
+	f.see("its code", func(s screen.Scene) bool { return s.Kind == screen.NotSetUp })
+	asked := func(context.Context) error {
+		f.see("the wish for a press", func(s screen.Scene) bool { return s.Kind == screen.Pressing && s.Parties[0] == bo })
+		return nil
+	}
+	if err := f.AwaitPress(t.Context(), bo, asked); err != nil {
+		t.Error(err)
+	}
+	f.see("its code again", func(s screen.Scene) bool { return s.Kind == screen.NotSetUp })
+	atOnce := func(context.Context) error { return nil }
+	late := func(ctx context.Context) error {
+		f.change(func(s *situation) { s.call.Scene = call.SceneRinging })
+		<-ctx.Done()
+		return nil // pressed, but for the call
+	}
+	if err := f.AwaitPress(t.Context(), bo, late); protocol.CodeOf(err) != protocol.AnswerBusy {
+		t.Errorf("with a call: %v", err)
+	}
+	if err := f.AwaitPress(t.Context(), bo, atOnce); protocol.CodeOf(err) != protocol.AnswerBusy {
+		t.Errorf("during a call: %v", err)
+	}
+	f.change(func(s *situation) { s.call.Scene = call.SceneReady })
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.AwaitPress(ended, bo, atOnce); !errors.Is(err, context.Canceled) {
+		t.Errorf("too late: %v", err)
+	}
+	if err := f.end(); err != nil {
+		t.Error(err)
+	}
+}
