@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -193,7 +194,7 @@ func (h *setupHost) Enrol(ctx context.Context, v *protocol.Voucher) error {
 		return errNoIdentity
 	}
 	client := &provisioning.Client{Signer: self.Identity.Signer(), Now: self.Clock.Now}
-	if g := self.Identity.Grant(); g != nil { // it moves to another home
+	if g := self.Identity.Grant(); g != nil && bytes.Equal(g.Root.Raw, v.Root) { // it moves to another home; another clinic has nothing to do with it
 		client.Chain = g.Chain
 	}
 	grant, err := client.Enrol(ctx, v)

@@ -80,9 +80,12 @@ func TestSetUp(t *testing.T) {
 	if err := f.end(); err != nil {
 		t.Fatal(err)
 	}
+	f.scenes = make(chan screen.Scene, 100) // those of before are not of interest
 	f.start()
 	f.see("that the clinic is unreachable", func(s screen.Scene) bool { return s.Kind == screen.Ready && s.Offline })
-	self, _ = f.Self()
+	if self, ok = f.Self(); !ok || self.Identity.Grant() == nil {
+		t.Fatalf("after a restart: %+v", self)
+	}
 	if g := self.Identity.Grant(); g.Settings.Home != "Home 2" || self.Language != "nn" || !slices.Contains(self.Conditions, protocol.LinkUnreachable) {
 		t.Errorf("after a restart: %+v of %s", self, g.Settings.Home)
 	}
