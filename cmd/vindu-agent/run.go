@@ -38,10 +38,16 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 		services = append(services, page.run)
 		fields = []any{"preview", page.address()}
 	}
-	var a *agent.Agent
+	press, wires := newPress(cfg.Devices, page), networkOf(cfg.Network)
+	var a *agent.Agent // the services run only after it is made
+	services = append(services, func(ctx context.Context) error { return press.run(ctx, a) })
 	if cfg.Serial.Port != "" {
-		services = append(services, func(ctx context.Context) error { // runs only after a is made
-			return serveSerial(cfg.Serial.Port, newSetupHost(cfg, a, page, log), log)(ctx)
+		services = append(services, func(ctx context.Context) error {
+			host, err := newSetupHost(a, press, wires, log)
+			if err != nil {
+				return err
+			}
+			return serveSerial(cfg.Serial.Port, host, log)(ctx)
 		})
 	}
 	a, err = agent.New(cfg, agent.Parts{
@@ -49,7 +55,7 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 		Media: func(id *identity.Identity) call.Media {
 			return &media{cfg: cfg, devices: devices, screen: pictures{screen.display}, far: far, id: id, log: log}
 		},
-		Keys: keysOf(cfg, log),
+		Keys: keysOf(cfg, log), Forget: wires.Forget,
 		Checks: func(id *identity.Identity, now func() time.Time) acceptance.Config {
 			return checksOf(cfg, devices, id, now, log)
 		},
@@ -60,6 +66,7 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 		Shown: func(s scene.Scene) {
 			page.show(s)
 			rest.show(s)
+			press.show(s)
 		},
 	}, log)
 	if err != nil {

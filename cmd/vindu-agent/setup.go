@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -16,7 +18,6 @@ import (
 	"time"
 
 	"vindu/device/agent"
-	"vindu/device/button"
 	"vindu/device/identity"
 	"vindu/device/network"
 	"vindu/device/screen"
@@ -32,10 +33,11 @@ const driftMost = time.Hour
 type setupHost struct {
 	checkHost
 	agent   *agent.Agent
-	button  *button.Button
-	page    *preview // has a button too, in builds that have it
+	press   *press
 	network *network.Network
 	log     *slog.Logger
+
+	nobody crypto.Signer // in whose name a terminal that was taken out of use, and so has no key, says that it was
 
 	mu       sync.Mutex
 	found    []protocol.Check // by the last check
@@ -46,27 +48,40 @@ var _ session.Host = (*setupHost)(nil)
 
 var errNoIdentity = protocol.WithCode(protocol.LinkTerminalBusy, errors.New("the terminal is starting, or its key is away"))
 
-func newSetupHost(cfg agent.Config, a *agent.Agent, page *preview, log *slog.Logger) *setupHost {
-	return &setupHost{
-		checkHost: checkHost{a}, agent: a, button: button.New(cfg.Devices.Button), page: page, log: log, finished: map[protocol.Nonce]bool{},
-		network: network.New(network.Config{WiFi: cfg.Network.WiFi, File: cfg.Network.WPAFile, Control: cfg.Network.WPAControl}),
+func newSetupHost(a *agent.Agent, press *press, wires *network.Network, log *slog.Logger) (*setupHost, error) {
+	nobody, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
 	}
+	return &setupHost{checkHost: checkHost{a}, agent: a, press: press, network: wires, log: log, nobody: nobody, finished: map[protocol.Nonce]bool{}}, nil
+}
+
+// networkOf is the network that the configuration means.
+func networkOf(cfg agent.Network) *network.Network {
+	return network.New(network.Config{WiFi: cfg.WiFi, File: cfg.WPAFile, Control: cfg.WPAControl})
 }
 
 // Greeting implements session.Host.
 func (h *setupHost) Greeting() session.Greeting {
+	g := session.Greeting{State: session.Factory, Software: software()}
 	self, ok := h.agent.Self()
-	if !ok {
+	key := h.nobody
+	switch {
+	case ok:
+		key, g.KeyGrade = self.Identity.Signer(), self.Identity.Grade()
+		if self.Identity.Grant() != nil {
+			g.State = session.SetUp
+		}
+	case h.agent.Returned():
+		g.State = session.Returned
+	default:
 		return session.Greeting{}
 	}
-	public, err := x509.MarshalPKIXPublicKey(self.Identity.Signer().Public())
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		return session.Greeting{}
 	}
-	g := session.Greeting{Public: public, State: session.Factory, KeyGrade: self.Identity.Grade(), Software: software()}
-	if self.Identity.Grant() != nil {
-		g.State = session.SetUp
-	}
+	g.Public = public
 	return g
 }
 
@@ -104,27 +119,7 @@ func (h *setupHost) Now() (time.Time, bool) {
 
 // AwaitPress implements session.Host.
 func (h *setupHost) AwaitPress(ctx context.Context, who protocol.Party) error {
-	return h.agent.AwaitPress(ctx, who, func(ctx context.Context) error {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		buttons := []func(context.Context) error{h.button.Await, h.page.awaitPress}
-		ends := make(chan error, len(buttons))
-		for _, await := range buttons {
-			go func() { ends <- await(ctx) }()
-		}
-		var failed []error
-		for range buttons { // one that is pressed ends the others
-			err := <-ends
-			if err == nil {
-				cancel()
-			}
-			failed = append(failed, err)
-		}
-		if slices.Contains(failed, nil) {
-			return nil
-		}
-		return errors.Join(failed...)
-	})
+	return h.agent.AwaitPress(ctx, who, h.press.await)
 }
 
 // Info implements session.Host.

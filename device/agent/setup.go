@@ -32,15 +32,22 @@ type Self struct {
 	Language   string
 }
 
-// Self returns false while the terminal does not know who it is: at its start, and while its key is away.
+// Self returns false while the terminal does not know who it is: at its start, while its key is away, and once it is taken out of use.
 func (a *Agent) Self() (Self, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.home == nil || a.situation.keyAway {
+	if a.home == nil || a.situation.keyAway || a.situation.returning || a.situation.returned {
 		return Self{}, false
 	}
 	s := a.situation
 	return Self{a.home.id, a.home.clock, s.online, slices.Clone(s.conditions), a.language}, true
+}
+
+// Returned tells whether the terminal is being, or was, taken out of use.
+func (a *Agent) Returned() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.situation.returning || a.situation.returned
 }
 
 // Keep makes the terminal that of g, whether it is set up already or not; when it returns nil, that survives a power cut. A terminal that

@@ -106,6 +106,35 @@ func (n *Network) SetWiFi(ctx context.Context, s *WiFiSettings) error {
 	return nil
 }
 
+// Forget destroys the name and password of the Wi-Fi that was set here. It may be called again. A configuration that somebody else
+// wrote is left alone.
+func (n *Network) Forget() error {
+	b, err := os.ReadFile(n.cfg.File)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // what was set here can be read
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("forget the Wi-Fi: %w", err)
+	}
+	if !bytes.HasPrefix(b, []byte(ours)) {
+		return nil
+	}
+	f, err := os.OpenFile(n.cfg.File, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("forget the Wi-Fi: %w", err)
+	}
+	_, err = f.WriteAt(make([]byte, len(b)), 0) // what a flash disk makes of that is its own business
+	if err := errors.Join(err, f.Sync(), f.Close(), write(n.cfg.File, fmt.Appendf(nil, "%sctrl_interface=%s\n", ours, n.cfg.Control))); err != nil {
+		return fmt.Errorf("forget the Wi-Fi: %w", err)
+	}
+	if name := n.wifi(); name != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+		defer cancel()
+		_ = n.command(ctx, name, "RECONFIGURE") // it need not run
+	}
+	return nil
+}
+
 // write replaces a file whole, for its owner alone, and survives a power cut.
 func write(path string, content []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".vindu-*") // mode 0600

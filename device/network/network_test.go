@@ -95,7 +95,7 @@ func TestFile(t *testing.T) {
 		{"open", WiFiSettings{SSID: "x", Security: Unsecured}, "network={\n\tssid=78\n\tkey_mgmt=NONE\n}\n"},
 	} {
 		b, err := c.s.encode("/run/x")
-		if want := "ctrl_interface=/run/x\nupdate_config=0\nsae_pwe=2\n" + c.want; err != nil || string(b) != want {
+		if want := ours + "ctrl_interface=/run/x\nupdate_config=0\nsae_pwe=2\n" + c.want; err != nil || string(b) != want {
 			t.Errorf("%s: %v\n%s\nwant\n%s", c.name, err, b, want)
 		}
 		if ssid, security := decode(b); ssid != c.s.SSID || security != c.s.Security {
@@ -132,6 +132,40 @@ func TestSetWiFi(t *testing.T) {
 	wpa.set("RECONFIGURE", "FAIL\n")
 	if err := n.SetWiFi(t.Context(), s); protocol.CodeOf(err) != protocol.IPNoWiFi || strings.Contains(err.Error(), "secret") {
 		t.Errorf("refused: %v", err)
+	}
+}
+
+func TestForget(t *testing.T) {
+	n, _ := machine(t)
+	wpa := startSupplicant(t, n.cfg.Control, "wlan0")
+	if err := n.Forget(); err != nil {
+		t.Errorf("nothing set: %v", err)
+	}
+	if err := n.SetWiFi(t.Context(), &WiFiSettings{SSID: "Storgata 17", Security: WPA3, Password: "very secret"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := n.Forget(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b, err := os.ReadFile(n.cfg.File); err != nil || strings.Contains(string(b), "network") {
+		t.Errorf("left %q, %v", b, err)
+	}
+	wpa.mu.Lock()
+	if len(wpa.asked) != 3 {
+		t.Errorf("asked %q", wpa.asked)
+	}
+	wpa.mu.Unlock()
+	foreign := []byte("network={\n}\n")
+	if err := os.WriteFile(n.cfg.File, foreign, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Forget(); err != nil {
+		t.Errorf("another's: %v", err)
+	}
+	if b, err := os.ReadFile(n.cfg.File); err != nil || string(b) != string(foreign) {
+		t.Errorf("another's configuration became %q, %v", b, err)
 	}
 }
 

@@ -24,6 +24,7 @@ const (
 	answerTime = 3 * time.Second
 	scanTime   = 4 * time.Second
 	maxAnswer  = 32 << 10
+	ours       = "# Written by vindu-agent.\n" // the first line of a configuration that Set wrote
 )
 
 // keyManagement is what wpa_supplicant calls a security. PMF is required with SAE and used with WPA2 where the other end can.
@@ -39,7 +40,7 @@ func (s *WiFiSettings) encode(control string) ([]byte, error) {
 		return nil, errors.New("name or password is missing or out of bounds")
 	}
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "ctrl_interface=%s\nupdate_config=0\nsae_pwe=2\n", control)
+	fmt.Fprintf(&b, ours+"ctrl_interface=%s\nupdate_config=0\nsae_pwe=2\n", control)
 	if s.Country != "" {
 		fmt.Fprintf(&b, "country=%s\n", s.Country)
 	}
