@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 
 	"vindu/protocol"
@@ -49,8 +50,10 @@ func (f *mandateCmd) Run(c *call) error {
 			m, err = l.KeepMandate(text, a.now())
 		}
 	}
+	if errors.Is(err, protocol.ErrMalformed) || errors.Is(err, protocol.ErrTooLarge) {
+		return badMandate.because(err)
+	}
 	if err != nil {
-		a.result.LaptopKey = l.Text()
 		return err
 	}
 	a.result.Technician, a.result.MandateUntil = &m.Person, &m.To

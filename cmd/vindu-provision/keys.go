@@ -13,6 +13,8 @@ type keys struct {
 	file *os.File
 	once sync.Once
 	data chan []byte
+	// ended is closed when nothing more can be typed.
+	ended chan struct{}
 
 	mu   sync.Mutex
 	left []byte // typed, and not read yet
@@ -21,7 +23,7 @@ type keys struct {
 // reader returns a reader for one form, and what ends it.
 func (k *keys) reader() (r io.Reader, end func()) {
 	k.once.Do(func() {
-		k.data = make(chan []byte)
+		k.data, k.ended = make(chan []byte), make(chan struct{})
 		go k.pump()
 	})
 	f := &formKeys{keys: k, over: make(chan struct{})}
@@ -29,6 +31,7 @@ func (k *keys) reader() (r io.Reader, end func()) {
 }
 
 func (k *keys) pump() {
+	defer close(k.ended)
 	defer close(k.data)
 	for {
 		b := make([]byte, 4<<10)

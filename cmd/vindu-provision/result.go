@@ -131,6 +131,8 @@ var (
 	notSetUp   = failure{Code: "tool.not_set_up", Sentence: "The terminal is not set up yet.", Next: "Run vindu-provision setup."}
 	badVoucher = failure{Code: "tool.voucher_text", Sentence: "This is not a whole voucher.",
 		Next: "Copy all of it from the clinic's page, from \"vindu-voucher-1.\" to its end."}
+	badMandate = failure{Code: "tool.mandate_text", Sentence: "This is not a whole authorisation.",
+		Next: "Copy all of it from the clinic's page, from \"vindu-mandate-1.\" to its end."}
 	badFile       = failure{Code: "tool.file", Sentence: "A file could not be read or written.", Next: "Check its name and whether you may."}
 	laptopOffline = failure{Code: "tool.laptop_offline", Sentence: "Neither the terminal nor this laptop reaches the clinic.",
 		Next: "Connect this laptop to the internet, for example by your telephone, and run this again."}

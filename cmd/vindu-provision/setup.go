@@ -85,6 +85,9 @@ func (s *setup) authorisation(ctx context.Context) ([]byte, error) {
 		q := question{title: "Paste the authorisation that the clinic gave", detail: "It begins with vindu-mandate-1.", flag: "one by vindu-provision mandate FILE"}
 		_, askErr := a.ask.text(ctx, q, "", func(text string) error {
 			_, err := s.laptop.KeepMandate(text, a.now())
+			if errors.Is(err, protocol.ErrMalformed) || errors.Is(err, protocol.ErrTooLarge) {
+				return fmt.Errorf("%w %s", badMandate.because(err), badMandate.Next)
+			}
 			return err
 		})
 		if errors.Is(askErr, errUsage) {
