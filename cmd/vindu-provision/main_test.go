@@ -339,7 +339,7 @@ func TestAcceptFailures(t *testing.T) {
 
 // TestPulled pulls the cable at one write after the other. The program goes on by itself, and all is done once.
 func TestPulled(t *testing.T) {
-	for at := 1; at <= 31; at += 2 {
+	for at := 1; at <= 31; at += 3 {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
