@@ -15,6 +15,7 @@ import (
 	"vindu/device/agent"
 	"vindu/device/call"
 	"vindu/device/identity"
+	"vindu/device/network"
 	"vindu/media/camera"
 	"vindu/media/inspect"
 	"vindu/media/sound"
@@ -50,6 +51,7 @@ var _ interface {
 
 // checksOf are the means of the acceptance checks of this machine.
 func checksOf(cfg agent.Config, d *devices, id *identity.Identity, now func() time.Time, log *slog.Logger) acceptance.Config {
+	ways := network.New(network.Config{WiFi: cfg.Network.WiFi, File: cfg.Network.WPAFile, Control: cfg.Network.WPAControl})
 	return acceptance.Config{
 		Devices: &checkDevices{cfg: cfg, devices: d, log: log},
 		Network: &reach.Network{
@@ -57,9 +59,24 @@ func checksOf(cfg agent.Config, d *devices, id *identity.Identity, now func() ti
 			Dial: func(ctx context.Context, address string) (net.Conn, error) {
 				return relayDialer{id}.DialContext(ctx, "tcp", address)
 			},
+			Signal: func(ctx context.Context, name string) int { return signalOf(ctx, ways, name) },
 		},
 		Clinic: checkClinic{&provisioning.Client{Signer: id.Signer(), Now: now}, id},
 	}
+}
+
+// signalOf asks how strong a Wi-Fi is, in dBm; 0 if that is not known.
+func signalOf(ctx context.Context, ways *network.Network, name string) int {
+	all, err := ways.State(ctx)
+	if err != nil {
+		return 0
+	}
+	for _, i := range all {
+		if i.Name == name {
+			return i.Signal
+		}
+	}
+	return 0
 }
 
 // checkClinic implements acceptance.Clinic by package provisioning.

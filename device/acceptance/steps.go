@@ -320,14 +320,14 @@ func (x *run) echo(ctx context.Context, scheme string) (Echoes, error) {
 
 func (x *run) tls(ctx context.Context) []protocol.Check {
 	const name = "network.tls"
-	_, err := x.echo(ctx, "turns")
+	e, err := x.echo(ctx, "turns")
 	switch {
 	case errors.Is(err, errNotOffered):
 		return []protocol.Check{verdict(name, "", protocol.EgressRelay)} // every clinic has it
 	case err != nil:
 		return []protocol.Check{failed(name, err, protocol.EgressRelay)}
 	}
-	return []protocol.Check{verdict(name, "port 443 works", "")}
+	return []protocol.Check{verdict(name, milliseconds(e.RTT), "")}
 }
 
 func (x *run) udp(ctx context.Context) []protocol.Check {

@@ -47,7 +47,7 @@ type Network struct {
 	Clinic func() string
 	// Dial connects to the relay behind TLS, verified, at host:port.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
-	// Signal returns an interface's Wi-Fi signal in dBm, 0 if it is not known. nil: what the kernel's wireless extensions say.
+	// Signal returns an interface's Wi-Fi signal in dBm; where it is nil or returns 0, the kernel's wireless extensions are asked.
 	Signal func(ctx context.Context, name string) int
 	// Root is the folder in which sys and proc are; empty: the system's.
 	Root string
@@ -74,12 +74,11 @@ func (n *Network) Path(ctx context.Context) (acceptance.Path, error) {
 		return acceptance.Path{}, err
 	}
 	p := acceptance.Path{Interface: name, Address: own.IP.String(), Wireless: n.wireless(name)}
-	if p.Wireless {
-		signal := n.Signal
-		if signal == nil {
-			signal = func(_ context.Context, name string) int { return n.extensions(name) }
-		}
-		p.Signal = signal(ctx, name)
+	if p.Wireless && n.Signal != nil {
+		p.Signal = n.Signal(ctx, name)
+	}
+	if p.Wireless && p.Signal == 0 {
+		p.Signal = n.extensions(name)
 	}
 	return p, nil
 }

@@ -245,6 +245,10 @@ func TestPath(t *testing.T) {
 	if p, err := n.Path(t.Context()); err != nil || !p.Wireless || p.Signal != -56 {
 		t.Errorf("%+v, %v", p, err)
 	}
+	n.Signal = func(context.Context, string) int { return 0 }
+	if p, err := n.Path(t.Context()); err != nil || p.Signal != -56 {
+		t.Errorf("%+v, %v", p, err)
+	}
 	n.Signal = func(_ context.Context, name string) int { return -len(name) }
 	if p, err := n.Path(t.Context()); err != nil || p.Signal != -2 {
 		t.Errorf("%+v, %v", p, err)
