@@ -213,7 +213,21 @@ func TestInvalidMessages(t *testing.T) {
 	ans := func(change func(*Answer)) validator { i := *base["answer"].(*Answer); change(&i); return &i }
 	end := func(change func(*End)) validator { i := *base["end"].(*End); change(&i); return &i }
 	in := func(change func(*CallIn)) validator { i := *base["call-in hang-up"].(*CallIn); change(&i); return &i }
+	opening := func(reason string, mandate []byte, call CallID) validator {
+		return &Opening{Version: 1, Device: "camera", Open: true, Call: call, At: 1_800_000_000_500, Reason: reason, Mandate: mandate}
+	}
 	for name, m := range map[string]validator{
+		"opening for no reason that is known":     opening("curiosity", make([]byte, 16), CallID{}),
+		"opening of a check without a mandate":    opening(OpeningCheck, nil, CallID{}),
+		"opening of a check with half a mandate":  opening(OpeningCheck, make([]byte, 8), CallID{}),
+		"opening of a check in a call":            opening(OpeningCheck, make([]byte, 16), CallID{1}),
+		"opening of a call with a mandate":        opening("", make([]byte, 16), CallID{1}),
+		"test call that ended without an outcome": &TestCall{Version: 1, Call: CallID{1}, Ended: true},
+		"test call that runs and has an outcome":  &TestCall{Version: 1, Call: CallID{1}, Outcome: EndCallerHungUp},
+		"test call without a name":                &TestCall{Version: 1},
+		"request for no test call":                &TestCallRequest{Version: 1},
+		"nine relays":                             &RelayServers{Version: 1, Servers: make([]ICEServer, 9)},
+
 		"invitation without parties":   inv(func(i *Invitation) { i.Parties = nil }),
 		"invitation with five parties": inv(func(i *Invitation) { i.Parties = make([]Party, 5) }),
 		"invitation without a name":    inv(func(i *Invitation) { i.Parties = []Party{{"", "a", "b"}} }),

@@ -75,7 +75,10 @@ func start(t *testing.T) *clinic {
 		t.Fatal(err)
 	}
 	c := &clinic{home: home.ID, log: new(bytes.Buffer)}
-	c.Server = New(Config{Organisation: "Vestfold kommune", Authority: a, Register: r, Log: slog.New(slog.NewTextHandler(&lockedWriter{w: c.log}, nil))})
+	c.Server = New(Config{
+		Organisation: "Vestfold kommune", Authority: a, Register: r, Log: slog.New(slog.NewTextHandler(&lockedWriter{w: c.log}, nil)),
+		Relay: func() []protocol.ICEServer { return servers }, TestCall: robot,
+	})
 	c.http = httptest.NewUnstartedServer(c.Server)
 	c.http.TLS = TLS(a.Server(serverName))
 	c.http.EnableHTTP2 = true
