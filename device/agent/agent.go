@@ -469,6 +469,8 @@ func (t *terminal) run(ctx context.Context) error {
 	group.Go(func() error { return t.link.Run(rest) })
 	group.Go(func() error { return t.health.Run(rest) })
 	group.Go(func() error { return t.renewer.Run(rest) })
+	servers := clock.NTP{Clock: t.clock, Servers: t.a.cfg.Time.NTP, Log: t.a.log}
+	group.Go(func() error { return servers.Run(rest) })
 	group.Go(func() error { return t.watchChecks(rest) })
 	t.health.Watch(func(codes []protocol.Code) { t.a.change(func(s *situation) { s.conditions = codes }) })
 

@@ -38,6 +38,7 @@ type Config struct {
 	Picture  Picture  `toml:"picture"`
 	Network  Network  `toml:"network"`
 	Serial   Serial   `toml:"serial"`
+	Time     Time     `toml:"time"`
 	Preview  Preview  `toml:"preview"`
 }
 
@@ -98,6 +99,11 @@ type Serial struct {
 	Port string `toml:"port"`
 }
 
+// Time is how the clock is refined.
+type Time struct {
+	NTP []string `toml:"ntp"`
+}
+
 // Preview is the page of builds with that tag.
 type Preview struct {
 	Listen string `toml:"listen"`
@@ -125,6 +131,7 @@ func Default() Config {
 		Identity: Identity{TPM: "auto"},
 		Devices:  Devices{Camera: "auto", Microphone: "auto", Speaker: "auto", Display: "auto", MemorySize: "1280x720", Button: "auto"},
 		Call:     Call{Ring: Duration(10 * time.Second), SeeFirst: Duration(2 * time.Second), Longest: Duration(2 * time.Hour)},
+		Time:     Time{NTP: []string{}},
 		Picture:  Picture{Width: 640, Height: 480, FPS: 30, Bitrate: 1_500_000},
 		Network:  Network{WiFi: "auto", WPAFile: "/etc/wpa_supplicant.conf", WPAControl: "/run/wpa_supplicant"},
 	}
@@ -231,6 +238,9 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 		if v == "" {
 			bad(key, "has to be auto, none or an ALSA name such as hw:CARD=Device")
 		}
+	}
+	if len(c.Time.NTP) > 8 || slices.Contains(c.Time.NTP, "") {
+		bad("time.ntp", "has to name at most 8 servers")
 	}
 	if _, err := c.Devices.Size(); err != nil {
 		bad("devices.memory_size", "%w", err)

@@ -3,6 +3,7 @@ package agent
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -13,12 +14,12 @@ func TestExampleIsTheDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c != Default() {
+	if !reflect.DeepEqual(c, Default()) {
 		t.Errorf("the example says\n%+v, the default is\n%+v", c, Default())
 	}
 	// Every key has to be in the example: taking any line out must not make a difference, and changing it must be possible.
 	empty, err := ParseConfig(nil)
-	if err != nil || empty != Default() {
+	if err != nil || !reflect.DeepEqual(empty, Default()) {
 		t.Errorf("an empty file: %v, %+v", err, empty)
 	}
 }

@@ -67,15 +67,17 @@ type Clock struct {
 	built time.Time
 	log   *slog.Logger
 
-	keeping sync.Mutex // held across Observe and Prove; the storage may take its time, and Now must not wait for it
-	mu      sync.Mutex
-	floor   time.Time // at anchor
-	anchor  time.Time // system time with monotonic reading, as are heard and steady
-	saved   time.Time
-	told    time.Time // the clinic's time at heard; zero if it was not heard yet
-	heard   time.Time
-	steady  time.Time // since then, all that the clinic told agrees
-	proven  bool      // told was signed
+	keeping   sync.Mutex // held across Observe and Prove; the storage may take its time, and Now must not wait for it
+	mu        sync.Mutex
+	floor     time.Time // at anchor
+	anchor    time.Time // system time with monotonic reading, as are heard and steady
+	saved     time.Time
+	told      time.Time // the clinic's time at heard; zero if it was not heard yet
+	heard     time.Time
+	steady    time.Time     // since then, all that the clinic told agrees
+	proven    bool          // told was signed
+	refined   time.Duration // what a time server corrects told by, within its bounds
+	roundTrip time.Duration // of told
 }
 
 // New returns a clock whose floor is the later of built and what the state folder has. A file that cannot be read is
@@ -122,12 +124,12 @@ func (c *Clock) Now() time.Time {
 	defer c.mu.Unlock()
 	result := now.UTC()
 	if c.proven {
-		result = c.toldAt(now)
+		result = c.toldAt(now).Add(c.refined)
 	}
 	if floor := c.floorAt(now); floor.After(result) {
 		result = floor
 	}
-	if told := c.toldAt(now); told.After(result) && (c.trusted(now) || told.Sub(result) <= maxLeap) {
+	if told := c.toldAt(now); !c.proven && told.After(result) && (c.trusted(now) || told.Sub(result) <= maxLeap) {
 		result = told
 	}
 	return result
@@ -201,7 +203,11 @@ func (c *Clock) hear(clinic time.Time, roundTrip time.Duration, proven bool) (ti
 		c.steady = now
 	}
 	wasOff := c.off(now)
-	c.told, c.heard, c.proven = told, now, proven
+	finer := c.toldAt(now).Add(c.refined).Sub(told)
+	if c.refined == 0 || finer.Abs() > roundTrip/2+time.Second {
+		finer = 0
+	}
+	c.told, c.heard, c.proven, c.roundTrip, c.refined = told, now, proven, roundTrip, finer
 	if off := c.off(now); off != wasOff {
 		c.log.Warn("system clock compared with the clinic's", "off", off, "offset", c.offset(now).Round(time.Millisecond))
 	}
