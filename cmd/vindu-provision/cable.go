@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"vindu/protocol"
@@ -12,6 +13,9 @@ import (
 
 // greetTime is for a terminal to say who it is when ports are tried.
 const greetTime = 3 * time.Second
+
+// coverTime is for a terminal's screen to be free to ask for its button.
+const coverTime = 20 * time.Second
 
 // cable is a session with one terminal over a cable that may come loose. Its methods are called by one goroutine; each goroutine that it starts
 // has ended when close returns.
@@ -239,13 +243,22 @@ func (c *cable) press(ctx context.Context, needed bool) error {
 		return nil
 	}
 	c.pressed = true
-	err := c.client.Authorise(ctx, func() {
+	prompt := sync.OnceFunc(func() {
 		where := ""
 		if c.button != "" {
 			where = " (" + c.button + ")"
 		}
 		c.app.say.attention("Press the button at the terminal%s now: its screen asks for it. You have a minute.", where)
 	})
+	began := time.Now()
+	err := c.client.Authorise(ctx, prompt)
+	// A terminal whose screen shows something else, such as the end of a call, refuses at once: it can ask in a moment.
+	for protocol.CodeOf(err) == protocol.AuthButton && time.Since(began) < coverTime {
+		if err := c.app.wait(ctx); err != nil {
+			return err
+		}
+		err = c.client.Authorise(ctx, prompt)
+	}
 	if err != nil && !lost(err) {
 		c.pressed = false
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"encoding/json"
+	"errors"
 	"flag"
 	"io"
 	"log/slog"
@@ -335,6 +336,25 @@ func TestAcceptFailures(t *testing.T) {
 		t.Errorf("%s", &b.out)
 	}
 	b.golden(t, "failed.txt", b.err.Bytes())
+}
+
+// TestCovered: a terminal whose screen shows something else cannot ask for its button for a moment.
+func TestCovered(t *testing.T) {
+	b := newBench(t)
+	b.Lock()
+	refusals := 2
+	b.Press = func(context.Context) error {
+		b.Lock()
+		defer b.Unlock()
+		if refusals--; refusals >= 0 {
+			return protocol.WithCode(protocol.AnswerBusy, errors.New("a call is on the screen"))
+		}
+		return nil
+	}
+	b.Unlock()
+	if status := b.run(t, b.all()...); status != exitDone || strings.Count(b.err.String(), "Press the button") != 1 {
+		t.Errorf("exit status %d\n%s", status, &b.err)
+	}
 }
 
 // TestPulled pulls the cable at one write after the other. The program goes on by itself, and all is done once.

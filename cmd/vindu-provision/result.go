@@ -135,7 +135,7 @@ var (
 		Next: "Copy all of it from the clinic's page, from \"vindu-mandate-1.\" to its end."}
 	badFile       = failure{Code: "tool.file", Sentence: "A file could not be read or written.", Next: "Check its name and whether you may."}
 	laptopOffline = failure{Code: "tool.laptop_offline", Sentence: "Neither the terminal nor this laptop reaches the clinic.",
-		Next: "Connect this laptop to the internet, for example by your telephone, and run this again."}
+		Next: "Connect this laptop to the internet, for example by your telephone, and run this again; if it is, ask the clinic whether its server runs."}
 )
 
 // needs is the error of a question that nobody is there to answer.
