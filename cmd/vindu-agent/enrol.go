@@ -37,7 +37,7 @@ func enrol(ctx context.Context, cfg agent.Config, voucherFile string, newKey boo
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
 	now := clock.New(dir, clock.Built(), log)
-	if err := agent.FinishReturn(dir, keysOf(cfg, log), nil); err != nil {
+	if err := agent.FinishReturn(dir, keysOf(cfg, log), networkOf(cfg.Network).Forget); err != nil {
 		return fmt.Errorf("enrol: %w", err)
 	}
 	if newKey {
