@@ -205,6 +205,12 @@ func (s *Stack) SignInLink(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
+// Mandate has the clinic authorise a technician's laptop, for a day, and returns the authorisation as text.
+func (s *Stack) Mandate(ctx context.Context, person, laptop string) (string, error) {
+	out, err := s.output(ctx, nil, "vindu-clinic", "mandate", "-dir", s.clinicDir(), "-person", person, "-laptop", laptop)
+	return strings.TrimSpace(string(out)), err
+}
+
 // output runs one of our programs to its end.
 func (s *Stack) output(ctx context.Context, in io.Reader, name string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, s.bin(name), args...)

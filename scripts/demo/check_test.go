@@ -1,4 +1,4 @@
-package stack
+package main
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"vindu/protocol"
 	"vindu/provisioning/laptop"
 	"vindu/provisioning/session"
+	"vindu/scripts/stack"
 )
 
 // pty returns the laptop's end of a serial line, and the path of the terminal's.
@@ -43,18 +45,14 @@ func pty(t *testing.T) (*os.File, string) {
 func TestCheck(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer stop()
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
-	if err := Build(ctx, root, filepath.Join(dir, "bin"), true); err != nil {
+	if err := stack.Build(ctx, projectRoot(t), filepath.Join(dir, "bin"), true); err != nil {
 		t.Fatal(err)
 	}
 	port, name := pty(t)
-	s, err := New(Options{
+	s, err := stack.New(stack.Options{
 		Dir: filepath.Join(dir, "state"), Bin: filepath.Join(dir, "bin"), Ring: 10 * time.Second, Language: "en", Preview: true, Says: t.Output(),
-		Agent: map[string]string{"serial.port": quote(name), "devices.button": quote("none")},
+		Agent: map[string]string{"serial.port": strconv.Quote(name), "devices.button": `"none"`},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -93,16 +91,16 @@ func TestCheck(t *testing.T) {
 }
 
 // check is the technician.
-func check(ctx context.Context, t *testing.T, s *Stack, dir string, port *os.File) ([]protocol.Check, error) {
+func check(ctx context.Context, t *testing.T, s *stack.Stack, dir string, port *os.File) ([]protocol.Check, error) {
 	l, err := laptop.Open(filepath.Join(dir, "laptop"))
 	if err != nil {
 		return nil, err
 	}
-	text, err := s.output(ctx, nil, "vindu-clinic", "mandate", "-dir", s.clinicDir(), "-person", "Bo Dahl", "-laptop", l.Text())
+	text, err := s.Mandate(ctx, "Bo Dahl", l.Text())
 	if err != nil {
 		return nil, err
 	}
-	if _, err := l.KeepMandate(strings.TrimSpace(string(text)), time.Now()); err != nil {
+	if _, err := l.KeepMandate(text, time.Now()); err != nil {
 		return nil, err
 	}
 	mandate, _, err := l.Mandate(time.Now())
