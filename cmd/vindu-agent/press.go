@@ -15,11 +15,20 @@ import (
 type press struct {
 	button *button.Button
 	page   *preview
-	lost   chan bool // the newest of: there is nothing left at this terminal that a press could harm
+	means  chan meaning // the newest
 }
 
+// meaning is what a press does that no technician's session asks for.
+type meaning uint8
+
+const (
+	nothing  meaning = iota // and the button is not read
+	noCheck                 // ends the acceptance check that runs
+	newStart                // begins anew, where the key is lost for good or the terminal was taken out of use
+)
+
 func newPress(cfg agent.Devices, page *preview) *press {
-	return &press{button.New(cfg.Button), page, make(chan bool, 1)}
+	return &press{button.New(cfg.Button), page, make(chan meaning, 1)}
 }
 
 // await returns nil once one of the buttons was pressed.
@@ -47,39 +56,49 @@ func (p *press) await(ctx context.Context) error {
 
 // show notices what is on the screen. It does not block; it has one caller at a time.
 func (p *press) show(s screen.Scene) {
+	m := nothing
+	switch {
+	case s.Kind == screen.Checking:
+		m = noCheck
+	case s.Kind == screen.Returned, slices.Contains(s.Faults, protocol.IdentityTPMCleared):
+		m = newStart
+	}
 	select {
-	case <-p.lost:
+	case <-p.means:
 	default:
 	}
-	p.lost <- s.Kind == screen.Returned || slices.Contains(s.Faults, protocol.IdentityTPMCleared)
+	p.means <- m
 }
 
-// run has a press begin anew where the key is lost for good: the agent itself judges whether it is. Until then it reads no button.
+// run does what a press means, until ctx ends.
 func (p *press) run(ctx context.Context, a *agent.Agent) error {
-	for lost := false; ; {
-		if !lost {
-			select {
-			case <-ctx.Done():
-				return nil
-			case lost = <-p.lost:
-			}
-			continue
-		}
+	for m := nothing; ; {
 		waiting, stop := context.WithCancel(ctx)
 		pressed := make(chan error, 1)
-		go func() { pressed <- p.await(waiting) }()
-		select {
-		case <-ctx.Done():
-		case lost = <-p.lost:
-		case err := <-pressed:
-			if pressed <- err; err == nil {
-				a.StartAnew()
+		go func() {
+			if m == nothing {
+				<-waiting.Done()
+				pressed <- waiting.Err()
+				return
 			}
-			lost = false // until the screen says it again
+			pressed <- p.await(waiting)
+		}()
+		next := nothing // until the screen says it again
+		select {
+		case next = <-p.means:
+			stop()
+			<-pressed
+		case err := <-pressed: // ctx ended, or there is no button, or:
+			switch {
+			case err != nil:
+			case m == noCheck:
+				a.HangUp()
+			case m == newStart:
+				a.StartAnew() // it judges itself whether there is anything left to lose
+			}
+			stop()
 		}
-		stop()
-		<-pressed
-		if ctx.Err() != nil {
+		if m = next; ctx.Err() != nil {
 			return nil
 		}
 	}
