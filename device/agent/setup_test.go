@@ -82,7 +82,9 @@ func TestSetUp(t *testing.T) {
 	}
 	f.scenes = make(chan screen.Scene, 100) // those of before are not of interest
 	f.start()
-	f.see("that the clinic is unreachable", func(s screen.Scene) bool { return s.Kind == screen.Ready && s.Offline })
+	f.see("why the clinic is unreachable", func(s screen.Scene) bool { // offline it is a moment earlier
+		return s.Kind == screen.Ready && s.Offline && slices.Contains(s.Faults, protocol.LinkUnreachable)
+	})
 	if self, ok = f.Self(); !ok || self.Identity.Grant() == nil {
 		t.Fatalf("after a restart: %+v", self)
 	}
