@@ -195,7 +195,7 @@ var Register = []Failure{
 	{BrowserDenied, Clinician, "The browser was not allowed to use camera and microphone.", "Allow it beside the address and ring again."},
 	{BrowserFailed, Clinician, "The browser could not make the call.", "Reload the page and ring again; use a current browser if this persists."},
 	{IdentityTPMGone, Technician, "The terminal's security chip does not answer; its key is in it.", "Restart the terminal; if this stays, replace it and set the new one up."},
-	{IdentityTPMCleared, Technician, "The terminal's security chip was cleared: its key is lost.", "Find out who cleared it, then set the terminal up anew with a voucher."},
+	{IdentityTPMCleared, Technician, "The terminal's security chip was cleared: its key is lost.", "Find out who cleared it, press the terminal's button to give the key up, then set it up anew with a voucher."},
 	{IdentityTPMLocked, Operator, "The terminal's security chip is locked after too many wrong attempts.", "Wait until it opens again by itself; find out who tried."},
 	{IdentityTwice, Operator, "Two terminals are connected with the same identity: one of them is a copy.", "Revoke the terminal, find both, and set one up anew."},
 	{IdentityReturned, Technician, "The terminal was taken out of use: its keys and state are destroyed.", "Return it to the clinic."},

@@ -91,6 +91,7 @@ type Agent struct {
 	hangUp    func()
 	check     func(context.Context, acceptance.Proof, []string, func(acceptance.Progress)) ([]protocol.Check, error)
 	anew      chan struct{} // a lost key is to be given up
+	kept      chan struct{} // an enrolment was stored
 	language  string        // of the screen
 	home      *home         // as it was opened last; its folder is open while restart is not nil
 	restart   func()        // has the terminal begin anew; nil unless it runs
@@ -109,7 +110,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("quiet hours: %w", err)
 	}
-	a := &Agent{cfg: cfg, parts: parts, log: log, started: time.Now(), now: time.Now, anew: make(chan struct{}, 1), language: lang.Tag}
+	a := &Agent{cfg: cfg, parts: parts, log: log, started: time.Now(), now: time.Now, anew: make(chan struct{}, 1), kept: make(chan struct{}, 1), language: lang.Tag}
 	if parts.Keys == nil {
 		a.parts.Keys = identity.FileKeys{Log: log}
 	}
@@ -312,6 +313,7 @@ func (a *Agent) waitForEnrolment(ctx context.Context, before os.FileInfo) error 
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-a.kept:
 		case <-time.After(enrolmentPoll + rand.N(enrolmentPoll/4)):
 		}
 		now, err := os.Stat(path)

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"time"
 
 	"vindu/device/acceptance"
 	"vindu/device/call"
@@ -11,15 +12,29 @@ import (
 
 const checksFile = "checks"
 
-// Check runs acceptance checks; acceptance.Runner.Check says what it returns. A terminal that is not set up has none.
+// beginTime is how long a terminal that was just set up may take until it can be checked.
+const beginTime = 20 * time.Second
+
+// Check runs acceptance checks; acceptance.Runner.Check says what it returns. A terminal that is not set up has none; one that was a
+// moment ago is waited for.
 func (a *Agent) Check(ctx context.Context, p acceptance.Proof, names []string, progress func(acceptance.Progress)) ([]protocol.Check, error) {
-	a.mu.Lock()
-	check := a.check
-	a.mu.Unlock()
-	if check == nil {
-		return nil, protocol.WithCode(protocol.IdentityNone, errors.New("only a terminal that is set up can be checked"))
+	for began := time.Now(); ; {
+		a.mu.Lock()
+		check := a.check
+		begins := a.parts.Checks != nil && a.home != nil && a.home.id.Grant() != nil
+		a.mu.Unlock()
+		switch {
+		case check != nil:
+			return check(ctx, p, names, progress)
+		case !begins || time.Since(began) > beginTime:
+			return nil, protocol.WithCode(protocol.IdentityNone, errors.New("only a terminal that is set up can be checked"))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(lockedPoll):
+		}
 	}
-	return check(ctx, p, names, progress)
 }
 
 // newChecks makes the runner of checks; nil if the program has no means for them.

@@ -53,7 +53,7 @@ func (a *Agent) Returned() bool {
 // Keep makes the terminal that of g, whether it is set up already or not; when it returns nil, that survives a power cut. A terminal that
 // runs begins anew with it. The same certificate again changes nothing.
 func (a *Agent) Keep(ctx context.Context, g *identity.Grant) error {
-	return a.with(ctx, func(h *home, restart func()) error {
+	err := a.with(ctx, func(h *home, restart func()) error {
 		if own := h.id.Certificate(); own != nil && own.Equal(g.Chain[0]) {
 			return nil
 		}
@@ -70,6 +70,13 @@ func (a *Agent) Keep(ctx context.Context, g *identity.Grant) error {
 		restart()
 		return nil
 	})
+	if err == nil {
+		select {
+		case a.kept <- struct{}{}: // who waits for an enrolment need not find it by itself
+		default:
+		}
+	}
+	return err
 }
 
 // SetLanguage sets what the screen speaks, now and from the next start on.
