@@ -484,9 +484,14 @@
     for (const h of homes) {
       known.set(h.home, h);
       const r = row(h.home);
-      if (!r || r.dataset["terminal"] !== h.terminal) {
-        all = false;
-        continue;
+      if (!r || r.dataset["terminal"] !== h.terminal) all = false;
+      if (!r) continue;
+      if (h.terminal === "") {
+        const ring2 = r.querySelector("button.ring");
+        if (ring2) {
+          ring2.disabled = true;
+          ring2.dataset["never"] = "yes";
+        }
       }
       r.dataset["state"] = h.state;
       put(slot(r, "word"), h.word);
@@ -1209,6 +1214,11 @@
       own2.textContent = key === "" ? "" : this.words.say(key);
     }
     ring(home) {
+      const known = this.homes.get(home);
+      if (known && known.terminal !== row(home)?.dataset["terminal"]) {
+        location.reload();
+        return;
+      }
       this.handle({ type: "ring", home, ask: this.permission !== "granted" });
     }
     handle(e) {

@@ -22,15 +22,21 @@ function put(element: HTMLElement, text: string): void {
 	if (element.textContent !== text) element.textContent = text;
 }
 
-// showHomes returns false if the page has been loaded before one of the homes, or its terminal, was there.
+// showHomes returns false if the page has been loaded before one of the homes, or its terminal, was there. A home that has lost its
+// terminal cannot be rung any more.
 export function showHomes(homes: readonly Home[], known: Map<string, Home>): boolean {
 	let all = true;
 	for (const h of homes) {
 		known.set(h.home, h);
 		const r = row(h.home);
-		if (!r || r.dataset["terminal"] !== h.terminal) {
-			all = false;
-			continue;
+		if (!r || r.dataset["terminal"] !== h.terminal) all = false;
+		if (!r) continue;
+		if (h.terminal === "") {
+			const ring = r.querySelector<HTMLButtonElement>("button.ring");
+			if (ring) {
+				ring.disabled = true;
+				ring.dataset["never"] = "yes";
+			}
 		}
 		r.dataset["state"] = h.state;
 		put(slot(r, "word"), h.word);

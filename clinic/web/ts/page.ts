@@ -123,6 +123,11 @@ class Page {
 	}
 
 	private ring(home: string): void {
+		const known = this.homes.get(home);
+		if (known && known.terminal !== row(home)?.dataset["terminal"]) {
+			location.reload(); // it has another terminal, whose key this page does not have
+			return;
+		}
 		this.handle({ type: "ring", home, ask: this.permission !== "granted" });
 	}
 
