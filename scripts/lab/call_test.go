@@ -356,7 +356,14 @@ func seeName(t *testing.T, guest *Guest) {
 // wordsDiffer is how many pixels, in per cent of those that no picture covers, differ from the scene of a call with a caller.
 func wordsDiffer(t *testing.T, guest *Guest, shown image.Image, caller protocol.Party) float64 {
 	t.Helper()
-	language, err := screen.LoadLanguage("en")
+	scene := screen.Scene{Kind: screen.InCall, Parties: []protocol.Party{caller}, Camera: true, Microphone: true}
+	return sceneDiffers(t, guest, shown, scene, "en", strings.Fields(caller.Name)[0])
+}
+
+// sceneDiffers is how many pixels, in per cent of those that no picture covers, differ from what the terminal draws of a scene.
+func sceneDiffers(t *testing.T, guest *Guest, shown image.Image, scene screen.Scene, tag, name string) float64 {
+	t.Helper()
+	language, err := screen.LoadLanguage(tag)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -365,7 +372,7 @@ func wordsDiffer(t *testing.T, guest *Guest, shown image.Image, caller protocol.
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Show(screen.Scene{Kind: screen.InCall, Parties: []protocol.Party{caller}, Camera: true, Microphone: true})
+	s.Show(scene)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
@@ -375,7 +382,7 @@ func wordsDiffer(t *testing.T, guest *Guest, shown image.Image, caller protocol.
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
-	guest.Keep("expected-"+strings.Fields(caller.Name)[0]+".png", paper.image)
+	guest.Keep("expected-"+name+".png", paper.image)
 	seen := plain(shown)
 	differ, all := 0, 0
 	for y := range paper.size.Y {

@@ -124,6 +124,11 @@ func (c *Clinic) Voucher(ctx context.Context) (string, error) {
 
 // SignInLink is a page's address by which Person signs in, once.
 func (c *Clinic) SignInLink(ctx context.Context) (string, error) {
-	link, err := c.run(ctx, "sign-in-link", "-person", Person, "-role", Role)
+	return c.LinkFor(ctx, Person, Role)
+}
+
+// LinkFor is a page's address by which somebody signs in, once. The role decides which pages it leads to.
+func (c *Clinic) LinkFor(ctx context.Context, person, role string) (string, error) {
+	link, err := c.run(ctx, "sign-in-link", "-person", person, "-role", role)
 	return strings.TrimSpace(link), err
 }

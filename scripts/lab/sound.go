@@ -39,6 +39,15 @@ func (g *Guest) Speak(ctx context.Context, samples []int16) (stop func() error, 
 	}, nil
 }
 
+// Echo makes a room of it that is not quite silent, where the terminal's microphone hears its loudspeaker, as they do on a
+// table. It is in place of Speak and Hear, and lasts until the guest's end.
+func (g *Guest) Echo(ctx context.Context) error {
+	format := fmt.Sprintf("-q -t raw -f S16_LE -c 1 -r %d --buffer-time=200000 --period-time=20000", SampleRate)
+	_, err := g.Start(ctx, control.Command{Args: []string{"sh", "-c",
+		fmt.Sprintf("arecord %s -D %s | labguest room | aplay %s -D %s", format, roomMicrophone, format, roomSpeaker)}, Log: "/tmp/echo.log"})
+	return err
+}
+
 // Hear records what the terminal plays into its room.
 func (g *Guest) Hear(ctx context.Context, duration time.Duration) ([]int16, error) {
 	const file = "/tmp/room-hears.wav"

@@ -1,6 +1,6 @@
 // Labguest is the test's hand inside the lab's guest. It answers calls (package control) on the virtio-serial port
 // named on its command line, for as long as the guest runs; or, with "tpm" before it, it joins the TPM at that port's other
-// end to the guest's kernel.
+// end to the guest's kernel; or, with "room" alone, it is a room between standard input and output.
 package main
 
 import (
@@ -17,6 +17,13 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == "tpm" {
 		fmt.Fprintf(os.Stderr, "labguest: %v\n", bridge(os.Args[2]))
 		os.Exit(1)
+	}
+	if len(os.Args) == 2 && os.Args[1] == "room" {
+		if err := room(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintf(os.Stderr, "labguest: %v\n", err)
+			os.Exit(1)
+		}
+		return
 	}
 	if len(os.Args) != 2 {
 		fmt.Fprintln(os.Stderr, "labguest: name the serial port")
