@@ -159,7 +159,17 @@ func (f *Fleet) askForReports(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case key := <-f.reports:
-			if err := f.Command(ctx, key, protocol.CommandReport); err != nil && ctx.Err() == nil {
+			err := f.Command(ctx, key, protocol.CommandReport)
+			// What the broker retains comes before it has confirmed the subscription, which is when the connection counts.
+			for wait := minBackoff; errors.Is(err, ErrDown) && wait < connectTimeout; wait *= 2 {
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(wait/2 + rand.N(wait)):
+				}
+				err = f.Command(ctx, key, protocol.CommandReport)
+			}
+			if err != nil && ctx.Err() == nil {
 				f.log.Debug("terminal not asked for its health", "terminal", key, "error", err)
 			}
 		}
