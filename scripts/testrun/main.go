@@ -40,7 +40,7 @@ const yearsPackage = "vindu/scripts/years"
 
 func main() {
 	run := flag.String("run", "", "only the tests that match, as in go test")
-	timeout := flag.Duration("timeout", 10*time.Minute, "for each package")
+	timeout := flag.Duration("timeout", 30*time.Minute, "for each package")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
