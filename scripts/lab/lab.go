@@ -189,7 +189,9 @@ func (g *Guest) start(s system, initrd string, options Options) error {
 	if memory == 0 {
 		memory = 1024
 	}
-	commandLine := "console=ttyAMA0 panic=-1 quiet LAB_ADDRESS=" + GuestAddr + " " + options.Cmdline
+	// With KASLR Linux isolates its page table although a Cortex-A72 does not need it, and under TCG each system call then empties the
+	// emulated TLB: a fifth of the guest's time (a call 1.45 instead of 1.2 of the host's cores).
+	commandLine := "console=ttyAMA0 panic=-1 quiet nokaslr kpti=off mitigations=off LAB_ADDRESS=" + GuestAddr + " " + options.Cmdline
 	if options.SetUp {
 		commandLine += " LAB_SETUP=1"
 	}
