@@ -7,7 +7,8 @@
 //	N passed, N failed, N skipped
 //
 // where a test with subtests counts as its subtests. A package that does not build, or that dies outside a test,
-// counts as one failure. It exits non-zero on any failure and when no test ran at all.
+// counts as one failure. Above it stands, for each failure once more, what the test said at its own lines: who reads only the end knows. It exits
+// non-zero on any failure and when no test ran at all.
 //
 // Tests have a folder for temporary files of their own (TMPDIR). It is removed in the end, with what tests that were
 // killed left in it; after a failure it is kept and named instead.
@@ -26,6 +27,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -96,6 +98,7 @@ func test(ctx context.Context, out io.Writer, run string, timeout time.Duration,
 		err = errors.New("no test ran")
 	}
 	fmt.Fprintf(out, "\n%s", report.failures.String())
+	fmt.Fprint(out, report.said.String())
 	fmt.Fprintf(out, "took %s\n", time.Since(began).Round(time.Second))
 	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", report.passed, report.failed, report.skipped)
 	if err == nil && report.failed > 0 {
@@ -199,6 +202,7 @@ type report struct {
 	out                     io.Writer
 	passed, failed, skipped int
 	failures                strings.Builder // the output of all that failed
+	said                    strings.Builder // the gist of it
 	packages                map[string]*packageReport
 	builds                  map[string]*strings.Builder // compiler output by import path
 }
@@ -315,4 +319,24 @@ func (r *report) fail(name string, output *strings.Builder) {
 		r.failures.WriteString(output.String())
 	}
 	r.failures.WriteString("\n")
+	r.gist(name, output)
+}
+
+// own are a test's own lines in its output.
+var own = regexp.MustCompile(`(?m)^ +\w+_test\.go:\d+: .*$`)
+
+// gist keeps a test's last own lines, which are where it says why it failed, each no longer than a person reads.
+func (r *report) gist(name string, output *strings.Builder) {
+	const lines, width = 6, 400
+	fmt.Fprintf(&r.said, "failed: %s\n", name)
+	if output == nil {
+		return
+	}
+	found := own.FindAllString(output.String(), -1)
+	for _, line := range found[max(0, len(found)-lines):] {
+		if line = strings.TrimSpace(line); len(line) > width {
+			line = strings.ToValidUTF8(line[:width], "") + " …"
+		}
+		fmt.Fprintf(&r.said, "    %s\n", line)
+	}
 }

@@ -72,6 +72,27 @@ func TestReportCounts(t *testing.T) {
 	}
 }
 
+func TestGist(t *testing.T) {
+	r := newReport(new(bytes.Buffer))
+	var output strings.Builder
+	output.WriteString("=== RUN   TestCall\n    call_test.go:9: first\n")
+	for range 6 {
+		output.WriteString("    call_test.go:10: " + strings.Repeat("å", 300) + "\n        and its second line\n")
+	}
+	output.WriteString("--- FAIL: TestCall (0.0s)\n")
+	r.fail("p TestCall", &output)
+	r.fail("p", nil)
+	lines := strings.Split(r.said.String(), "\n")
+	if len(lines) != 9 || lines[0] != "failed: p TestCall" || lines[7] != "failed: p" {
+		t.Fatalf("the gist is %q", lines)
+	}
+	for _, line := range lines[1:7] {
+		if !strings.HasPrefix(line, "    call_test.go:10: åå") || !strings.HasSuffix(line, "å …") {
+			t.Errorf("a line is %q", line)
+		}
+	}
+}
+
 func TestLabRunsLast(t *testing.T) {
 	got := groups([]string{"vindu/scripts/lab", "vindu/scripts/years", "vindu/protocol", "vindu/scripts/lab/labguest"})
 	if len(got) != 3 || !slices.Equal(got[2], []string{labPackage}) || !slices.Equal(got[1], []string{yearsPackage}) || len(got[0]) != 2 {
