@@ -391,7 +391,7 @@ func revokedInCall(t *testing.T, clinic *Clinic, guest *Guest, browser *Browser)
 	}
 	// There and back: the terminal plays it into the room, and hears it there.
 	heard := Listen(watched.Sound, SampleRate, CallerTone)
-	if heard.Tone < heard.Windows/20 {
+	if heard.Tone < heard.Windows/10 {
 		t.Errorf("of the tone that was sent into the terminal's room there came back %s", heard)
 	}
 	guest.Log("the call works: %d pictures of the bars, tone there and back: %s", len(bars.at), heard)

@@ -1,0 +1,220 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"vindu/device/acceptance"
+	"vindu/device/call"
+	"vindu/device/clock"
+	"vindu/device/health"
+	"vindu/device/identity"
+	"vindu/device/link"
+	"vindu/device/outbox"
+	"vindu/device/policy"
+	"vindu/device/state"
+	"vindu/protocol"
+)
+
+// terminal is an agent that is set up.
+type terminal struct {
+	a       *Agent
+	id      *identity.Identity
+	clock   *clock.Clock
+	time    *timekeeper
+	outbox  *outbox.Outbox
+	link    *link.Link
+	calls   *call.Runner
+	dir     *state.Dir
+	orders  chan []byte        // proven ones to take the terminal out of use; bounded by one
+	noticed time.Time          // when a refused order was last told of
+	checker *acceptance.Runner // nil if there are no means for checks
+	stuck   chan error         // bounded by one: a device that a check opened does not close
+	renewer *identity.Renewer
+	health  *health.Monitor
+	policy  policy.Policy
+	ready   sync.Once
+
+	mu        sync.Mutex
+	inCall    bool
+	reconnect bool   // once no call runs
+	leaving   []byte // the order that is being carried out
+}
+
+// run runs the parts. Calls stop first and the link last, so that the end of a call gets through.
+func (t *terminal) run(ctx context.Context) error {
+	rest, stopRest := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopRest()
+	group, rest := errgroup.WithContext(rest)
+	group.Go(func() error { return t.link.Run(rest) })
+	group.Go(func() error { return t.health.Run(rest) })
+	group.Go(func() error { return t.renewer.Run(rest) })
+	servers := clock.NTP{Clock: t.clock, Servers: t.a.cfg.Time.NTP, Log: t.a.log}
+	group.Go(func() error { return servers.Run(rest) })
+	group.Go(func() error { return t.watchChecks(rest) })
+	t.health.Watch(func(codes []protocol.Code) { t.a.change(func(s *situation) { s.conditions = codes }) })
+
+	calls, stopCalls := context.WithCancel(ctx)
+	defer stopCalls()
+	defer context.AfterFunc(rest, stopCalls)()
+	if t.left() == nil {
+		group.Go(func() error {
+			return t.waitForOrder(rest, func() {
+				if t.checker != nil {
+					t.checker.Stop()
+				}
+				stopCalls()
+			})
+		})
+	} else {
+		stopCalls()
+	}
+	err := t.calls.Run(calls)
+	if errors.Is(err, call.ErrDeviceStuck) {
+		return err
+	}
+	if order := t.left(); order != nil && err == nil && rest.Err() == nil {
+		waiting, stop := context.WithCancel(rest)
+		unhook := context.AfterFunc(ctx, stop)
+		err = t.giveReceipt(waiting, order)
+		unhook()
+		stop()
+	}
+	t.flush(rest)
+	stopRest()
+	return errors.Join(err, group.Wait())
+}
+
+// flush gives the last events a moment to reach the clinic.
+func (t *terminal) flush(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, goodbye)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for t.link.Up() && t.outbox.Status().Pending > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Show implements call.View.
+func (t *terminal) Show(s call.Status) {
+	inCall := s.Scene == call.SceneRinging || s.Scene == call.SceneInCall
+	t.mu.Lock()
+	t.inCall = inCall
+	reconnect := t.reconnect && !inCall
+	if reconnect {
+		t.reconnect = false
+	}
+	t.mu.Unlock()
+	if reconnect {
+		t.link.Reconnect()
+	}
+	t.a.change(func(x *situation) { x.call = s })
+	t.health.SetInCall(inCall)
+	if s.Scene == call.SceneInCall {
+		t.health.Set("call", s.Conditions...)
+	} else {
+		t.health.Set("call")
+	}
+}
+
+// renewed connects anew with the new certificate, but not in a call: that would look like a lost link.
+func (t *terminal) renewed() {
+	t.mu.Lock()
+	t.reconnect = t.inCall
+	now := !t.inCall
+	t.mu.Unlock()
+	if now {
+		t.link.Reconnect()
+	}
+}
+
+func (t *terminal) callMessage(m *protocol.CallIn) {
+	if !t.calls.Deliver(m) {
+		t.a.log.Warn("call message dropped: too many wait", "call", m.Call, "kind", m.Kind)
+	}
+}
+
+func (t *terminal) command(c *protocol.Command) {
+	switch c.Kind {
+	case protocol.CommandReport:
+		t.health.Report()
+	case protocol.CommandRenew:
+		t.renewer.RenewNow()
+	case protocol.CommandDecommission:
+		t.order(c.Order)
+	}
+}
+
+func (t *terminal) linkState(s link.State) {
+	t.calls.LinkUp(s.Up)
+	switch {
+	case s.Up:
+		t.health.Set("link")
+	case s.Cause != "":
+		t.health.Set("link", s.Cause)
+	default:
+		return
+	}
+	t.a.change(func(x *situation) { x.started, x.online = true, s.Up })
+	if s.Up {
+		t.ready.Do(func() {
+			d := t.a.parts.Devices()
+			t.a.log.Info("ready", append([]any{
+				"terminal", t.id.Key().Code(), "after", time.Since(t.a.started).Round(time.Millisecond).String(), "software", t.a.parts.Software,
+				"camera", d.Camera.Kind, "microphone", d.Microphone.Kind, "speaker", d.Speaker.Kind, "screen", d.Screen.Kind,
+			}, t.a.parts.Fields...)...)
+		})
+	}
+}
+
+func (t *terminal) counters() health.Counters {
+	box, wire := t.outbox.Status(), t.link.Counters()
+	return health.Counters{Pending: box.Pending, Dropped: box.Dropped, Malformed: wire.Malformed}
+}
+
+// checks are the conditions that can be seen by looking.
+func (t *terminal) checks() []protocol.Code {
+	var codes []protocol.Code
+	if c := t.id.Condition(); c != "" {
+		codes = append(codes, c)
+	}
+	if c := t.clock.Condition(); c != "" {
+		codes = append(codes, c)
+	}
+	box := t.outbox.Status()
+	if len(box.Rebuilt) > 0 {
+		codes = append(codes, protocol.StorageDamaged)
+	}
+	if box.Waiting > 0 {
+		codes = append(codes, protocol.StorageFull)
+	}
+	return codes
+}
+
+// fileStore keeps what packages call and acceptance have to remember.
+type fileStore struct {
+	dir  *state.Dir
+	file string
+}
+
+// Load implements call.Store.
+func (s fileStore) Load() ([]byte, error) {
+	b, err := s.dir.Read(s.file, 64<<10)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// Save implements call.Store.
+func (s fileStore) Save(b []byte) error { return s.dir.Write(s.file, b) }
