@@ -37,8 +37,8 @@ func TestTerminalHasItsDevices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if size := picture.Bounds().Size(); size.X != 1024 || size.Y != 600 {
-		t.Errorf("the screen is %v, want 1024×600", size)
+	if size := picture.Bounds().Size(); size.X != 800 || size.Y != 480 {
+		t.Errorf("the screen is %v, want 800×480", size)
 	}
 	t.Run("network", func(t *testing.T) {
 		if _, err := guest.Exec(t.Context(), control.Command{Args: []string{"ping", "-c", "1", "-W", "5", HostAddr}}); err != nil {

@@ -4,7 +4,7 @@
 //	/dev/video0        V4L2 "vivid", a webcam that shows moving colour bars
 //	hw:Loopback        ALSA "snd-aloop": a test speaks into one side and listens at the other
 //	plughw:CARD=Intel  a real sound card's driver (Intel HDA), playback only; what it plays is in speaker.wav
-//	/dev/dri/card0     virtio-gpu, 1024×600; a test sees it by [Guest.Screendump]
+//	/dev/dri/card0     virtio-gpu, 800×480; a test sees it by [Guest.Screendump]
 //	/dev/tpmrm0        a TPM 2.0, swtpm on the host; with Options.SetUp, as the next two
 //	/dev/ttyS0         a serial port, whose other end is a terminal device of the host ([Guest.Serial])
 //	/dev/input/event0  a keyboard, pressed by [Guest.Press]
@@ -205,7 +205,7 @@ func (g *Guest) start(s system, initrd string, options Options) error {
 		"-serial", "file:" + keep("console.log"),
 		"-qmp", "unix:" + in("qmp") + ",server=on,wait=off",
 		"-device", "virtio-rng-pci",
-		"-device", "virtio-gpu-pci,xres=1024,yres=600",
+		"-device", "virtio-gpu-pci,xres=800,yres=480",
 		"-netdev", "tap,id=net,ifname=" + tap + ",script=no,downscript=no", "-device", "virtio-net-pci,netdev=net,romfile=",
 		"-audiodev", "wav,id=sound,path=" + keep("speaker.wav"), "-device", "intel-hda", "-device", "hda-output,audiodev=sound,mixer=off",
 		"-device", "virtio-serial-pci",
