@@ -189,7 +189,7 @@ func (h *setupHost) Enrol(ctx context.Context, v *protocol.Voucher) error {
 		return errNoIdentity
 	}
 	client := &provisioning.Client{Signer: self.Identity.Signer(), Now: self.Clock.Now}
-	if g := self.Identity.Grant(); g != nil && bytes.Equal(g.Root.Raw, v.Root) { // it moves to another home; another clinic has nothing to do with it
+	if g := self.Identity.Grant(); g != nil && sameClinic(g, v) { // it moves to another home; another clinic has nothing to do with it
 		client.Chain = g.Chain
 	}
 	grant, err := client.Enrol(ctx, v)
@@ -197,6 +197,13 @@ func (h *setupHost) Enrol(ctx context.Context, v *protocol.Voucher) error {
 		return err
 	}
 	return h.agent.Keep(ctx, (*identity.Grant)(grant))
+}
+
+// sameClinic reports whether a voucher is of the clinic that the terminal belongs to: by the root, or, where one of the two is older than a change of the
+// root, by the authorisation key.
+func sameClinic(g *identity.Grant, v *protocol.Voucher) bool {
+	return bytes.Equal(g.Root.Raw, v.Root) || g.Settings != nil && len(v.Authority) > 0 &&
+		slices.ContainsFunc(g.Settings.Authorities, func(key []byte) bool { return bytes.Equal(key, v.Authority) })
 }
 
 // CSR implements session.Host.

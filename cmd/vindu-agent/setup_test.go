@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vindu/device/agent"
+	"vindu/device/identity"
 	"vindu/protocol"
 	"vindu/provisioning/session"
 	"vindu/provisioning/session/sessiontest"
@@ -185,4 +186,22 @@ func grant(clinic *ecdsa.PrivateKey, csr *x509.CertificateRequest, home string) 
 		Version: 1, Organisation: "Nordbyen clinic", Home: home, Authorities: [][]byte{sessiontest.Public(clinic)}, At: protocol.At(time.Now()),
 	})
 	return &session.Grant{Address: "127.0.0.1:1", ServerName: "terminals.clinic.example", Chain: [][]byte{chain}, Root: root, Settings: settings}, err
+}
+
+// A voucher is of the terminal's clinic also if one of the two is older than a change of the clinic's root.
+func TestSameClinic(t *testing.T) {
+	g := &identity.Grant{Root: &x509.Certificate{Raw: []byte("root")}, Settings: &protocol.Settings{Authorities: [][]byte{[]byte("key"), []byte("next")}}}
+	for name, tc := range map[string]struct {
+		voucher protocol.Voucher
+		want    bool
+	}{
+		"same root":               {protocol.Voucher{Root: []byte("root"), Authority: []byte("other")}, true},
+		"another root, same key":  {protocol.Voucher{Root: []byte("new"), Authority: []byte("next")}, true},
+		"another clinic":          {protocol.Voucher{Root: []byte("new"), Authority: []byte("other")}, false},
+		"another root and no key": {protocol.Voucher{Root: []byte("new")}, false},
+	} {
+		if got := sameClinic(g, &tc.voucher); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
 }
