@@ -103,6 +103,7 @@ const (
 	AuthTechnician      Code = "authorisation.technician"
 	AuthButton          Code = "authorisation.button"
 	AuthOrder           Code = "authorisation.order"
+	AuthOpening         Code = "authorisation.opening"
 	TimeUnknown         Code = "time.unknown"
 	CaptureDark         Code = "capture.dark"
 	CaptureBright       Code = "capture.bright"
@@ -202,6 +203,7 @@ var Register = []Failure{
 	{AuthTechnician, Technician, "The authorisation for this laptop is missing, expired or of another clinic.", "Get a new authorisation from the clinic's page."},
 	{AuthButton, Technician, "Nobody pressed the terminal's button in time.", "Start again and press the button when the screen asks for it."},
 	{AuthOrder, Operator, "The terminal refused an order whose signature or time does not hold.", "Treat this as a security event: find out who gave the order."},
+	{AuthOpening, Operator, "The terminal opened its camera or microphone for nobody that the clinic knows.", "Treat this as a security event: somebody may have the clinic's keys. Cut the terminal off and find out who it was."},
 	{TimeUnknown, Technician, "The terminal has not learnt the time yet.", "Check that it reaches the clinic, which tells it."},
 	{CaptureDark, Technician, "The camera's picture is too dark.", "Open the shutter, turn on a light, or move the terminal."},
 	{CaptureBright, Technician, "The camera's picture is too bright.", "Turn the terminal away from the window or lamp."},

@@ -9,7 +9,7 @@
 // another's session out. A terminal may publish on its four "out" topics and subscribe to its own "in" topics; the clinic may
 // subscribe to every "out" and publish on every "in" topic. What is not permitted is dropped (PUBLISH) or answered with failure
 // (SUBSCRIBE, MQTT 3.1.1 §3.9.3), and the connection goes on. A certificate that the register does not admit is
-// answered with "not authorized" (§3.2.2.3). A connection ends with its certificate's time.
+// answered with "not authorized" (§3.2.2.3); where the register cannot be asked the connection is closed. It ends with its certificate's time.
 //
 // # Limits
 //
@@ -34,7 +34,7 @@ import (
 // MaxPayload is the largest payload in bytes that a connection survives.
 const MaxPayload = 4 * protocol.MaxMessage
 
-// ErrRefused is wrapped by Admit's errors in the log and by Refusal.
+// ErrRefused is wrapped by the errors with which Admit refuses, and by Refusal's.
 var ErrRefused = errors.New("connection refused")
 
 // Broker is a message broker in this process.
@@ -53,7 +53,7 @@ type Broker interface {
 // with another's name. It is a security event (R18).
 type Refusal struct {
 	Key    protocol.KeyHash
-	Serial string // of the certificate
+	Serial string // of the certificate, hexadecimal
 	Err    error  // wraps ErrRefused
 }
 
@@ -68,10 +68,14 @@ type Config struct {
 	// Clinic says whether a certificate, which is of the authority and within its time, is of the clinic's own client.
 	Clinic func(certificate *x509.Certificate) bool
 	// Admit says whether a terminal may connect with this certificate, which is of the authority and within its time. It is called for every
-	// connection and has to return soon.
+	// connection and has to return soon. An error that wraps ErrRefused refuses it; with any other Admit could not tell, and the connection is closed
+	// without an answer, so that an honest terminal tries again.
 	Admit func(key protocol.KeyHash, certificate *x509.Certificate) error
 	// Refused is told of each refusal. It may be nil, and must not block.
 	Refused func(Refusal)
+	// Replaced is told when a terminal is let in while a connection with its key is open, which then ends: it comes again after its line broke
+	// unnoticed, or there are two of it. It may be nil, and must not block.
+	Replaced func(key protocol.KeyHash)
 }
 
 func (c *Config) check() error {

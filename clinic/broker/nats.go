@@ -42,6 +42,7 @@ type NATS struct {
 	config Config
 	log    *slog.Logger
 	ready  chan struct{}
+	limit  *rate.Limiter // of complaints
 
 	mu          sync.Mutex
 	server      *server.Server
@@ -59,6 +60,7 @@ func New(config Config, log *slog.Logger) (*NATS, error) {
 	return &NATS{
 		config: config, log: log,
 		ready:       make(chan struct{}),
+		limit:       rate.NewLimiter(complaints, 50*complaints),
 		connections: make(map[protocol.KeyHash][]uint64),
 	}, nil
 }
@@ -238,34 +240,58 @@ func (b *NATS) Kick(key protocol.KeyHash) {
 func (b *NATS) Check(c server.ClientAuthentication) bool {
 	state := c.GetTLSConnectionState()
 	if state == nil || len(state.VerifiedChains) == 0 || len(state.PeerCertificates) == 0 {
-		b.log.Warn("connection without a verified certificate refused", "from", c.RemoteAddress())
+		b.complain("connection without a verified certificate refused", "from", c.RemoteAddress())
 		return false
 	}
 	leaf := state.PeerCertificates[0]
 	key := protocol.HashSPKI(leaf.RawSubjectPublicKeyInfo)
 	clinic := b.config.Clinic(leaf)
-	if err := b.admit(c, key, leaf, clinic); err != nil {
-		err = fmt.Errorf("%w: %w", ErrRefused, err)
-		b.log.Warn("terminal refused", "terminal", key, "serial", leaf.SerialNumber, "error", err)
+	replaces, err := b.admit(c, key, leaf, clinic)
+	serial := leaf.SerialNumber.Text(16)
+	switch {
+	case errors.Is(err, ErrRefused):
+		b.complain("terminal refused", "terminal", key, "serial", serial, "error", err)
 		if b.config.Refused != nil {
-			b.config.Refused(Refusal{Key: key, Serial: leaf.SerialNumber.String(), Err: err})
+			b.config.Refused(Refusal{Key: key, Serial: serial, Err: err})
 		}
 		return false
+	case err != nil:
+		b.complain("terminal not let in, because it cannot be told whether it may; it tries again", "terminal", key, "serial", serial, "error", err)
+		b.mu.Lock()
+		s := b.server
+		b.mu.Unlock()
+		if s != nil {
+			_ = s.DisconnectClientByID(c.GetID()) // before the server answers that it is not authorized; it may have gone by itself
+		}
+		return false
+	}
+	if replaces && !clinic && b.config.Replaced != nil {
+		b.config.Replaced(key)
 	}
 	c.RegisterUser(&server.User{Username: key.Name(), Permissions: permissions(key, clinic), ConnectionDeadline: leaf.NotAfter})
 	return true
 }
 
-func (b *NATS) admit(c server.ClientAuthentication, key protocol.KeyHash, leaf *x509.Certificate, clinic bool) error {
+// complain warns of what a peer did. Peers can do as much as they like: what is beyond complaints per second is for debugging alone.
+func (b *NATS) complain(message string, attributes ...any) {
+	level := slog.LevelWarn
+	if !b.limit.Allow() {
+		level = slog.LevelDebug
+	}
+	b.log.Log(context.Background(), level, message, attributes...)
+}
+
+// admit reports whether the connection takes the place of another.
+func (b *NATS) admit(c server.ClientAuthentication, key protocol.KeyHash, leaf *x509.Certificate, clinic bool) (replaces bool, err error) {
 	if !named(c, key.Name()) {
-		return errors.New("the client id is not the name of the certificate's key")
+		return false, fmt.Errorf("%w: the client id is not the name of the certificate's key", ErrRefused)
 	}
 	// First the connection is noted, then the register asked: one that is revoked in between is kicked.
-	b.note(key, c.GetID())
+	replaces = b.note(key, c.GetID())
 	if clinic {
-		return nil
+		return replaces, nil
 	}
-	return b.config.Admit(key, leaf)
+	return replaces, b.config.Admit(key, leaf)
 }
 
 // named reports whether the client's id is name. The server has no call for this; it appends the id, quoted, to what the client
@@ -275,8 +301,8 @@ func named(c server.ClientAuthentication, name string) bool {
 	return ok && strings.HasSuffix(s.String(), ` - "`+name+`"`)
 }
 
-// note remembers a connection for Kick and forgets those that are gone.
-func (b *NATS) note(key protocol.KeyHash, id uint64) {
+// note remembers a connection for Kick and forgets those that are gone. It reports whether another one is open.
+func (b *NATS) note(key protocol.KeyHash, id uint64) (another bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	kept := []uint64{id}
@@ -286,6 +312,7 @@ func (b *NATS) note(key protocol.KeyHash, id uint64) {
 		}
 	}
 	b.connections[key] = kept
+	return len(kept) > 1
 }
 
 // permissions translates topics to the server's subjects: "/" is ".", "+" is "*".

@@ -2,8 +2,10 @@ package calls
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -21,7 +23,7 @@ func (s *Service) receive(m fleet.CallMessage) {
 		return
 	}
 	if c.terminal != m.Terminal {
-		s.log.Warn("a terminal spoke about another's call; nothing was done", "call", c.id, "terminal", m.Terminal, "kind", m.Message.Kind)
+		s.complain("a terminal spoke about another's call; nothing was done", "call", c.id, "terminal", m.Terminal, "kind", m.Message.Kind)
 		return
 	}
 	switch m.Message.Kind {
@@ -36,6 +38,15 @@ func (s *Service) receive(m fleet.CallMessage) {
 	case protocol.KindEnd:
 		s.ended(c, m.Message.End.End)
 	}
+}
+
+// complain warns of what a terminal sends. Of that there can be as much as it likes: what is beyond complaints per second is for debugging alone.
+func (s *Service) complain(message string, attributes ...any) {
+	level := slog.LevelWarn
+	if !s.complaints.Allow() {
+		level = slog.LevelDebug
+	}
+	s.log.Log(context.Background(), level, message, attributes...)
 }
 
 // answered checks a signed answer as the page will. Nothing that is not proven goes any further.
@@ -89,7 +100,7 @@ func (s *Service) ended(c *call, signed []byte) {
 		err = fmt.Errorf("end of another invitation: %w", protocol.ErrMalformed)
 	}
 	if err != nil {
-		s.log.Warn("end is not proven and was left aside", "call", c.id, "terminal", c.terminal, "error", err)
+		s.complain("end is not proven and was left aside", "call", c.id, "terminal", c.terminal, "error", err)
 		return
 	}
 	if c.state == Ended {

@@ -245,6 +245,15 @@ func verifyEnd(signed, spki []byte, call protocol.CallID, terminal protocol.KeyH
 	return end, nil
 }
 
+// Caller returns the name of who placed a call to a terminal, and whether there was such a call. It implements ledger.Calls.
+func (r *Records) Caller(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, call protocol.CallID) (name string, known bool, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT name FROM calls WHERE call = ? AND terminal = ?", call[:], terminal[:]).Scan(&name)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", false, nil
+	}
+	return name, err == nil, err
+}
+
 // callerHalf keeps the page's half of the record. The first that comes is kept.
 func (r *Records) callerHalf(ctx context.Context, person string, call protocol.CallID, half *protocol.CallRecord) error {
 	b, err := protocol.Encode(half)

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"vindu/clinic/fleet"
 	"vindu/clinic/register"
 	"vindu/protocol"
@@ -38,6 +40,7 @@ const (
 	maxCalls      = 2000 // that run at the same time
 	maxPerPerson  = 4
 	maxCandidates = 64  // of each end of a call
+	complaints    = 1   // a second in the log of what terminals must not send, after the first 50
 	updateQueue   = 512 // updates that wait for one subscriber; it is cut off when they do not fit, and comes back
 	outQueue      = 256 // hang-ups that wait to be sent; what does not fit is lost, and the terminal finds out by itself
 )
@@ -64,7 +67,7 @@ type Authority interface {
 
 // Relay gives terminals what they need to reach the relay; relay.Relay is one.
 type Relay interface {
-	TerminalServers() []protocol.ICEServer
+	TerminalServers(terminal protocol.KeyHash) []protocol.ICEServer
 }
 
 // Service sets calls up. Run owns its goroutines; the methods are safe for concurrent use while Run runs.
@@ -75,6 +78,8 @@ type Service struct {
 	authority Authority
 	relay     Relay
 	log       *slog.Logger
+
+	complaints *rate.Limiter
 
 	out     chan outgoing     // hang-ups on their way to terminals
 	endings chan finishedCall // records to be closed
@@ -136,7 +141,7 @@ type finishedCall struct {
 // New returns a service that Run starts.
 func New(records *Records, link Link, homes Register, a Authority, relay Relay, log *slog.Logger) *Service {
 	return &Service{
-		records: records, link: link, register: homes, authority: a, relay: relay, log: log,
+		records: records, link: link, register: homes, authority: a, relay: relay, log: log, complaints: rate.NewLimiter(complaints, 50*complaints),
 		out: make(chan outgoing, outQueue), endings: make(chan finishedCall, maxCalls),
 		// Ascending also over a restart, so that a page that comes back misses nothing.
 		seq:   uint64(time.Now().UnixMicro()),
@@ -284,7 +289,7 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 	s.log.Info("call placed", "call", c.id, "person", r.Person.ID, "home", home.ID, "terminal", home.Terminal, "relay_only", r.RelayOnly)
 	err = s.link.Send(ctx, home.Terminal, &protocol.CallIn{
 		Version: protocol.Version, Call: c.id, Kind: protocol.KindInvite,
-		Invite: &protocol.Invite{Invitation: signed, Offer: r.Offer, ICE: s.relay.TerminalServers(), RelayOnly: r.RelayOnly},
+		Invite: &protocol.Invite{Invitation: signed, Offer: r.Offer, ICE: s.relay.TerminalServers(home.Terminal), RelayOnly: r.RelayOnly},
 	})
 	if err != nil {
 		code := protocol.CodeOf(err)

@@ -49,7 +49,7 @@ func (s signer) SignEnd(e *protocol.End) ([]byte, error) { return protocol.Sign(
 
 type servers struct{}
 
-func (servers) TerminalServers() []protocol.ICEServer {
+func (servers) TerminalServers(protocol.KeyHash) []protocol.ICEServer {
 	return []protocol.ICEServer{{URLs: []string{"turn:clinic"}, Username: "u", Credential: "c"}}
 }
 

@@ -13,10 +13,11 @@ const maxQuestion = 1 << 10
 
 // relay tells a terminal that is being checked where the relay is.
 func (s *Server) relay(w http.ResponseWriter, r *http.Request) error {
-	if _, err := s.terminal(r.Context(), r, false); err != nil {
+	t, err := s.terminal(r.Context(), r, false)
+	if err != nil {
 		return err
 	}
-	body, err := protocol.Encode(&protocol.RelayServers{Version: protocol.Version, Servers: s.Relay()})
+	body, err := protocol.Encode(&protocol.RelayServers{Version: protocol.Version, Servers: s.Relay(t.Key)})
 	if err != nil {
 		return err
 	}

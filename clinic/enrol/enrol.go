@@ -17,7 +17,7 @@
 // a cupboard for a year comes back by itself.
 //
 // Every refusal has a code of protocol.Register in the header protocol.FailureHeader and its sentence as plain text.
-// Requests are bounded in size and, per address, in number.
+// Requests are bounded in size and in number: of a terminal that shows its certificate by its key, of others by address.
 package enrol
 
 import (
@@ -35,6 +35,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"vindu/clinic/authority"
 	"vindu/clinic/register"
 	"vindu/protocol"
@@ -42,6 +44,9 @@ import (
 
 // maxBody bounds a request's body: a certification request in base64 with line breaks.
 const maxBody = 2 * authority.MaxRequest
+
+// warnings is how many refusals a second are in the log, after the first 50.
+const warnings = 1
 
 const (
 	typeRequest = "application/pkcs10"
@@ -53,8 +58,8 @@ type Config struct {
 	Organisation string
 	Authority    *authority.Authority
 	Register     *register.Register
-	// Relay returns the relay's servers with fresh credentials; nil: there is none.
-	Relay func() []protocol.ICEServer
+	// Relay returns the relay's servers with fresh credentials of a terminal; nil: there is none.
+	Relay func(terminal protocol.KeyHash) []protocol.ICEServer
 	// TestCall has the robot call, or tells how that call goes; nil: there is no robot.
 	TestCall func(t register.Terminal, call protocol.CallID) (*protocol.TestCall, error)
 	Log      *slog.Logger
@@ -64,13 +69,14 @@ type Config struct {
 type Server struct {
 	Config
 	mux     *http.ServeMux
-	callers *callers
+	callers all
+	warned  *rate.Limiter
 	now     func() time.Time
 }
 
 // New makes a server.
 func New(c Config) *Server {
-	s := &Server{Config: c, mux: http.NewServeMux(), callers: newCallers(), now: time.Now}
+	s := &Server{Config: c, mux: http.NewServeMux(), callers: newAll(), warned: rate.NewLimiter(warnings, 50*warnings), now: time.Now}
 	s.handle("GET "+protocol.PathCACerts, s.caCerts)
 	s.handle("POST "+protocol.PathEnroll, s.enroll)
 	s.handle("POST "+protocol.PathReenroll, s.reenroll)
@@ -112,7 +118,7 @@ func (r *refusal) Unwrap() error { return r.cause }
 
 func (s *Server) handle(pattern string, f func(w http.ResponseWriter, r *http.Request) error) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		if !s.callers.allow(r.RemoteAddr, s.now()) {
+		if !s.allow(r) {
 			w.Header().Set("Retry-After", "10")
 			s.refuse(w, r, &refusal{http.StatusTooManyRequests, protocol.LinkTooMany, errors.New("too many requests from one address")})
 			return
@@ -121,6 +127,20 @@ func (s *Server) handle(pattern string, f func(w http.ResponseWriter, r *http.Re
 			s.refuse(w, r, err)
 		}
 	})
+}
+
+// allow bounds requests: of a terminal that has proven its key by that key, of others by where they come from.
+func (s *Server) allow(r *http.Request) bool {
+	now := s.now()
+	if r.URL.Path == protocol.PathClock {
+		return s.callers.clocks.allow(place(r.RemoteAddr), now)
+	}
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		if key, err := s.Authority.Terminal(r.TLS.PeerCertificates[0]); err == nil {
+			return s.callers.terminals.allow(key, now)
+		}
+	}
+	return s.callers.strangers.allow(place(r.RemoteAddr), now)
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
@@ -133,7 +153,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		known = &refusal{http.StatusServiceUnavailable, protocol.LinkClinicFailed, err}
 	} else {
 		level := slog.LevelWarn
-		if known.code == protocol.LinkTooMany {
+		if known.code == protocol.LinkTooMany || !s.warned.Allow() {
 			level = slog.LevelDebug // of them there can be as many as somebody likes
 		}
 		s.Log.Log(r.Context(), level, "terminal refused", "path", r.URL.Path, "remote", r.RemoteAddr, "code", known.code, "cause", known.cause)
@@ -176,7 +196,13 @@ func (s *Server) enroll(w http.ResponseWriter, r *http.Request) error {
 	letIn := s.Register.Enrol
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 { // RFC 7030 §3.3.2
 		if key, err := s.Authority.Terminal(r.TLS.PeerCertificates[0]); err == nil && key == request.Hash {
-			letIn = s.Register.Move
+			newest, err := s.Register.Shown(r.Context(), key, r.TLS.PeerCertificates[0])
+			if err != nil {
+				return err
+			}
+			if newest { // an older one is what a copy has
+				letIn = s.Register.Move
+			}
 		}
 	}
 	certificate, err := letIn(r.Context(), id, secret, request, s.Authority.IssueTerminal)
@@ -194,6 +220,8 @@ func refuseRegister(err error) error {
 		return &refusal{http.StatusUnauthorized, code, err}
 	case protocol.IdentityVoucherOld, protocol.IdentityVoucherUsed, protocol.IdentityClone, protocol.LinkRefused:
 		return &refusal{http.StatusForbidden, code, err}
+	case protocol.LinkTooMany:
+		return &refusal{http.StatusTooManyRequests, code, err}
 	}
 	return err
 }
@@ -258,6 +286,9 @@ func (s *Server) reenroll(w http.ResponseWriter, r *http.Request) error {
 	}
 	if request.Hash != t.Key { // a key is an identity: another one comes in by a voucher
 		return &refusal{http.StatusBadRequest, protocol.SignalMalformed, errors.New("renewal for another key than the certificate's")}
+	}
+	if _, err := s.Register.Shown(r.Context(), t.Key, r.TLS.PeerCertificates[0]); err != nil { // a copy is noticed, not kept out
+		return err
 	}
 	certificate, err := s.Register.Renew(r.Context(), request, s.Authority.IssueTerminal)
 	if err != nil {

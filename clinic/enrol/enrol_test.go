@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,7 +78,7 @@ func start(t *testing.T) *clinic {
 	c := &clinic{home: home.ID, log: new(bytes.Buffer)}
 	c.Server = New(Config{
 		Organisation: "Vestfold kommune", Authority: a, Register: r, Log: slog.New(slog.NewTextHandler(&lockedWriter{w: c.log}, nil)),
-		Relay: func() []protocol.ICEServer { return servers }, TestCall: robot,
+		Relay: func(protocol.KeyHash) []protocol.ICEServer { return servers }, TestCall: robot,
 	})
 	c.http = httptest.NewUnstartedServer(c.Server)
 	c.http.TLS = TLS(a.Server(serverName))
@@ -443,7 +444,7 @@ func TestTooMany(t *testing.T) {
 	client := c.client(t, nil)
 	now := time.Now()
 	c.now = func() time.Time { return now }
-	for range burst {
+	for range strangers.burst {
 		if got := do(t, client, http.MethodGet, c.url+protocol.PathCACerts, nil, "", nil); got.status != 200 {
 			t.Fatalf("status %d", got.status)
 		}
@@ -454,39 +455,76 @@ func TestTooMany(t *testing.T) {
 	if strings.Contains(c.log.String(), string(protocol.LinkTooMany)) {
 		t.Error("who asks too often fills the log too")
 	}
+	// Who stands behind the same router with a certificate, or has to ask for the time first, is not in its way.
+	key, chain := c.enrolledDirectly(t)
+	known := c.client(t, key, chain...)
+	for range terminals.burst {
+		if got := do(t, known, http.MethodGet, c.url+protocol.PathSettings, nil, "", nil); got.status != 200 {
+			t.Fatalf("a terminal behind the same address: status %d", got.status)
+		}
+	}
+	if got := do(t, known, http.MethodGet, c.url+protocol.PathSettings, nil, "", nil); got.status != 429 {
+		t.Errorf("a terminal that asks too often: status %d", got.status)
+	}
+	foreign := c.client(t, newKey(t), chain...)
+	if _, err := foreign.Get(c.url + protocol.PathSettings); err == nil {
+		t.Error("another's certificate was taken")
+	}
+	if got := do(t, client, http.MethodGet, c.url+protocol.PathClock+"?nonce="+strings.Repeat("1", 32), nil, "", nil); got.status != 200 {
+		t.Errorf("the time: status %d", got.status)
+	}
 	now = now.Add(time.Second)
-	for i := range perSecond + 1 {
-		if got := do(t, client, http.MethodGet, c.url+protocol.PathCACerts, nil, "", nil); (got.status == 200) != (i < perSecond) {
+	for i := range 3 {
+		if got := do(t, client, http.MethodGet, c.url+protocol.PathCACerts, nil, "", nil); (got.status == 200) != (i < 2) {
 			t.Errorf("request %d a second later: status %d", i, got.status)
 		}
 	}
 }
 
-func TestCallers(t *testing.T) {
-	c := newCallers()
-	now := time.Now()
-	address := func(i int) string {
-		return net.JoinHostPort(net.IPv4(10, byte(i>>16), byte(i>>8), byte(i)).String(), "1")
+// enrolledDirectly lets a terminal in without a request.
+func (c *clinic) enrolledDirectly(t *testing.T) (*ecdsa.PrivateKey, []*x509.Certificate) {
+	t.Helper()
+	key, v := newKey(t), c.voucher(t)
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for i := range maxCallers + burst {
+	request, err := authority.ParseRequest(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := c.Register.Enrol(t.Context(), v.ID, v.Secret, request, c.Authority.IssueTerminal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, append([]*x509.Certificate{leaf}, c.Authority.Chain()...)
+}
+
+func TestCallers(t *testing.T) {
+	c := newCallers[netip.Prefix](bound{2, 100})
+	now := time.Now()
+	address := func(i int) netip.Prefix {
+		return place(net.JoinHostPort(net.IPv4(10, byte(i>>16), byte(i>>8), byte(i)).String(), "1"))
+	}
+	for i := range maxCallers + c.burst {
 		if !c.allow(address(i), now) {
 			t.Fatalf("caller %d was refused", i)
 		}
 	}
-	if c.allow(address(maxCallers+burst), now) {
+	if c.allow(address(maxCallers+c.burst), now) {
 		t.Error("the strangers' bound does not hold")
 	}
 	if !c.allow(address(3), now) || len(c.known) > maxCallers {
 		t.Errorf("%d callers known", len(c.known))
 	}
-	if now = now.Add(time.Minute); !c.allow(address(maxCallers+burst), now) || len(c.known) != 1 {
+	if now = now.Add(time.Minute); !c.allow(address(maxCallers+c.burst), now) || len(c.known) != 1 {
 		t.Errorf("after a minute of silence %d callers are known", len(c.known))
 	}
-	for range burst {
-		c.allow("[2001:db8::1]:1", now)
+	if place("[2001:db8::1]:1") != place("[2001:db8::2]:2") || place("[2001:db8::1]:1") == place("[2001:db8:0:1::1]:1") {
+		t.Error("not bounded by /64")
 	}
-	if c.allow("[2001:db8::2]:1", now) {
-		t.Error("a second address of the same /64 has a bound of its own")
+	if place("[::ffff:10.0.0.1]:1") != address(1) || place("10.0.0.2:1") == address(1) || place("nowhere").IsValid() {
+		t.Error("not bounded by IPv4 address")
 	}
 }
 

@@ -79,8 +79,8 @@ func (b *board) presence(key protocol.KeyHash, p *protocol.Presence, retained bo
 	case p.Online && !retained:
 		if e.Online && e.session != p.Session && e.session != (protocol.Nonce{}) {
 			e.Online = false // it was away in between, unnoticed
-			if e.twins.takeover(now) {
-				b.twice(key, "connections push each other out")
+			if e.twins.said.add(now) && e.twins.due(now) {
+				b.twice(key, pushed)
 			}
 		}
 		e.session = p.Session
@@ -97,6 +97,18 @@ func (b *board) presence(key protocol.KeyHash, p *protocol.Presence, retained bo
 		b.set(e, false, now)
 	}
 	return false
+}
+
+// pushed is why two devices are taken to have one identity.
+const pushed = "connections push each other out"
+
+// replaced notes that the broker let a terminal in while a connection of it was open.
+func (b *board) replaced(key protocol.KeyHash, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if w := &b.entry(key).twins; w.replaced.add(now) && w.due(now) {
+		b.twice(key, pushed)
+	}
 }
 
 // health takes a health message.

@@ -163,6 +163,9 @@ func (f *Fleet) Counters() Counters {
 	return Counters{Malformed: f.malformed.Load(), Dropped: f.dropped.Load()}
 }
 
+// Replaced is for a broker in the same process to tell that it let a terminal in while a connection of it was open. It does not block.
+func (f *Fleet) Replaced(key protocol.KeyHash) { f.board.replaced(key, time.Now()) }
+
 // Up reports whether the broker is connected.
 func (f *Fleet) Up() bool {
 	f.mu.Lock()

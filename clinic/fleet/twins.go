@@ -24,12 +24,18 @@ const (
 //
 //	connection 1, started at 8:00 → connection 2, started at 9:30 → connection 3, started at 8:00
 //
-// Where copies started in the same instant, or tell something else, the number of connections that are pushed out gives them away.
+// Where copies started in the same instant, or tell something else, the number of connections that are pushed out gives them away. Presence tells of those
+// that say something, the broker, if it is the embedded one, of all. A copy that keeps quiet and comes seldom is found by its certificate
+// (register.Shown).
 type twins struct {
-	takeovers []time.Time // the latest manyTakeovers, oldest first
-	seen      []sighting  // the latest two that differ in start, oldest first
-	told      time.Time
+	said     takeovers  // by presence
+	replaced takeovers  // by the broker
+	seen     []sighting // the latest two that differ in start, oldest first
+	told     time.Time
 }
+
+// takeovers are the latest manyTakeovers, oldest first.
+type takeovers []time.Time
 
 type sighting struct {
 	session protocol.Nonce
@@ -37,13 +43,13 @@ type sighting struct {
 	heard   time.Time
 }
 
-// takeover notes that a connection was replaced by another without its end having been noticed; it reports whether they are too many.
-func (w *twins) takeover(now time.Time) bool {
-	w.takeovers = append(w.takeovers, now)
-	if len(w.takeovers) > manyTakeovers {
-		w.takeovers = w.takeovers[1:]
+// add notes that a connection was replaced by another without its end having been noticed; it reports whether they are too many.
+func (t *takeovers) add(now time.Time) bool {
+	*t = append(*t, now)
+	if len(*t) > manyTakeovers {
+		*t = (*t)[1:]
 	}
-	return len(w.takeovers) == manyTakeovers && now.Sub(w.takeovers[0]) <= takeoverTime && w.due(now)
+	return len(*t) == manyTakeovers && now.Sub((*t)[0]) <= takeoverTime
 }
 
 // started notes when what is on the other end of a connection says that it was started; it reports whether that proves two of them.

@@ -66,6 +66,38 @@ func TestTwins(t *testing.T) {
 	}
 }
 
+// Two that never say a word push each other out, and the broker tells. What each end says and what the broker sees is counted apart: it is the same connections.
+func TestReplaced(t *testing.T) {
+	for name, tc := range map[string]struct {
+		every time.Duration
+		n     int
+		said  bool // the terminal tells its presence, too
+		want  int
+	}{
+		"a copy that comes every 40 s and is pushed out": {20 * time.Second, manyTakeovers, false, 1},
+		"told once":       {20 * time.Second, 3 * manyTakeovers, false, 1},
+		"a bad line":      {40 * time.Second, 3 * manyTakeovers, false, 0},
+		"a bad line, too": {20 * time.Second, manyTakeovers - 1, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBoard()
+			told := 0
+			b.twice = func(protocol.KeyHash, string) { told++ }
+			now := start
+			for i := range tc.n {
+				now = now.Add(tc.every)
+				b.replaced(terminal, now)
+				if tc.said {
+					b.presence(terminal, presence(true, protocol.Nonce{byte(i + 1)}), false, now)
+				}
+			}
+			if told != tc.want {
+				t.Errorf("told %d times, want %d", told, tc.want)
+			}
+		})
+	}
+}
+
 // Two devices with one terminal's certificate push each other out of the broker and are noticed.
 func TestTwoConnections(t *testing.T) {
 	x := newFixture(t)

@@ -11,8 +11,8 @@ import (
 	"vindu/protocol"
 )
 
-// Alarm is something about a terminal that an operator has to look into: protocol.IdentityClone or IdentityTwice. What happens
-// again before it is settled is the same alarm.
+// Alarm is something about a terminal that an operator has to look into: protocol.IdentityClone or IdentityTwice, or what the terminal reports of itself
+// (package ledger). What happens again before it is settled is the same alarm.
 type Alarm struct {
 	N         int64
 	Code      protocol.Code
@@ -30,23 +30,27 @@ type Alarm struct {
 
 // Raise raises an alarm.
 func (r *Register) Raise(ctx context.Context, code protocol.Code, terminal protocol.KeyHash, detail string) error {
-	return r.store.Write(ctx, func(tx *sql.Tx) error { return r.raise(ctx, tx, code, terminal, detail) })
+	return r.store.Write(ctx, func(tx *sql.Tx) error {
+		_, err := r.RaiseTx(ctx, tx, code, terminal, detail)
+		return err
+	})
 }
 
-func (r *Register) raise(ctx context.Context, tx *sql.Tx, code protocol.Code, terminal protocol.KeyHash, detail string) error {
+// RaiseTx is Raise as part of a transaction. It reports whether the alarm is a new one, rather than one that is open already.
+func (r *Register) RaiseTx(ctx context.Context, tx *sql.Tx, code protocol.Code, terminal protocol.KeyHash, detail string) (fresh bool, err error) {
 	detail = protocol.Printable(detail)
 	now := r.now().UnixMilli()
 	var count int64
-	err := tx.QueryRowContext(ctx, `INSERT INTO alarms (code, terminal, detail, first, last, count) VALUES (?1, ?2, ?3, ?4, ?4, 1)
+	err = tx.QueryRowContext(ctx, `INSERT INTO alarms (code, terminal, detail, first, last, count) VALUES (?1, ?2, ?3, ?4, ?4, 1)
 		ON CONFLICT (code, terminal) WHERE settled IS NULL DO UPDATE SET last = ?4, detail = ?3, count = count + 1 RETURNING count`,
 		string(code), terminal[:], detail, now).Scan(&count)
 	if err != nil {
-		return fmt.Errorf("raise alarm: %w", err)
+		return false, fmt.Errorf("raise alarm: %w", err)
 	}
 	if count > 1 {
-		return nil // as often as a stranger likes
+		return false, nil // as often as a stranger likes
 	}
-	return r.audit.AppendTx(ctx, tx, audit.Entry{Who: "clinic", What: audit.AlarmRaised, Subject: terminal.Name(),
+	return true, r.audit.AppendTx(ctx, tx, audit.Entry{Who: "clinic", What: audit.AlarmRaised, Subject: terminal.Name(),
 		Detail: map[string]string{"code": string(code), "detail": detail}})
 }
 

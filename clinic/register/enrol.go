@@ -57,8 +57,8 @@ func voucherSubject(id protocol.Nonce) string { return fmt.Sprintf("voucher %x",
 // Enrol lets the terminal whose request this is in, by the right of a voucher, and returns its certificate. It happens
 // whole or not at all. A refusal carries a code: protocol.IdentityVoucher (not known, or the secret is wrong),
 // IdentityVoucherOld (expired, withdrawn, or issued before
-// one that was used for the home), IdentityVoucherUsed, IdentityClone (the key is or was another enrolment's: it raises an alarm), or LinkRefused with
-// ErrRevoked.
+// one that was used for the home), IdentityVoucherUsed, IdentityClone (the key is or was another enrolment's), LinkRefused with
+// ErrRevoked, or LinkTooMany. Any refusal of a key that is in the register raises the alarm IdentityClone, unless it is revoked and the voucher its own.
 func (r *Register) Enrol(ctx context.Context, id protocol.Nonce, secret []byte, request *authority.Request, issue Issue) (*x509.Certificate, error) {
 	return r.letIn(ctx, id, secret, request, issue, false)
 }
@@ -75,14 +75,15 @@ func (r *Register) letIn(ctx context.Context, id protocol.Nonce, secret []byte, 
 		return nil, err
 	}
 	var certificate *x509.Certificate
-	var home string
+	var v voucher
 	err := r.store.Write(ctx, func(tx *sql.Tx) (err error) {
-		again, err := r.mayEnrol(ctx, tx, id, secret, request.Hash, moves, &home)
+		var again bool
+		v, again, err = r.mayEnrol(ctx, tx, id, secret, request.Hash, moves)
 		if err != nil {
 			return err
 		}
 		if !again {
-			if err := r.enrol(ctx, tx, id, request, home); err != nil {
+			if err := r.enrol(ctx, tx, id, request, v.home); err != nil {
 				return err
 			}
 		}
@@ -95,23 +96,29 @@ func (r *Register) letIn(ctx context.Context, id protocol.Nonce, secret []byte, 
 	if err == nil {
 		return certificate, nil
 	}
-	if code := protocol.CodeOf(err); home != "" && code != protocol.Unknown { // whoever it was knew the voucher (R18)
-		err = errors.Join(err, r.noteRefusal(ctx, id, home, request.Hash, code))
+	if code := protocol.CodeOf(err); v.home != "" && code != protocol.Unknown && code != protocol.LinkTooMany { // whoever it was knew the voucher (R18)
+		err = errors.Join(err, r.noteRefusal(ctx, id, v, request.Hash, code))
 	}
 	return nil, err
 }
 
+// noteTimeout bounds how long a refusal may take to be written down.
+const noteTimeout = 10 * time.Second
+
 // maxNoted bounds the audit entries that one voucher can cause: who has a used one can present it for ever.
 const maxNoted = 20
 
-func (r *Register) noteRefusal(ctx context.Context, id protocol.Nonce, home string, key protocol.KeyHash, code protocol.Code) error {
+// noteRefusal writes a refusal down, also if the peer has hung up meanwhile.
+func (r *Register) noteRefusal(ctx context.Context, id protocol.Nonce, v voucher, key protocol.KeyHash, code protocol.Code) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
+	defer cancel()
 	return r.store.Write(ctx, func(tx *sql.Tx) error {
 		var refused int
 		if err := tx.QueryRowContext(ctx, "UPDATE vouchers SET refused = refused + 1 WHERE id = ? RETURNING refused", id[:]).Scan(&refused); err != nil {
 			return fmt.Errorf("note refused voucher: %w", err)
 		}
-		if code == protocol.IdentityClone {
-			if err := r.raise(ctx, tx, code, key, "enrolment with "+voucherSubject(id)); err != nil {
+		if v.clone {
+			if _, err := r.RaiseTx(ctx, tx, protocol.IdentityClone, key, "enrolment with "+voucherSubject(id)); err != nil {
 				return err
 			}
 		}
@@ -119,7 +126,7 @@ func (r *Register) noteRefusal(ctx context.Context, id protocol.Nonce, home stri
 			return nil
 		}
 		return r.audit.AppendTx(ctx, tx, audit.Entry{Who: voucherSubject(id), What: audit.EnrolmentRefused, Subject: key.Name(),
-			Detail: map[string]string{"code": string(code), "home": home}})
+			Detail: map[string]string{"code": string(code), "home": v.home}})
 	})
 }
 
@@ -129,14 +136,26 @@ type voucher struct {
 	expires int64
 	usedKey []byte // nil if it was not used
 	late    bool   // a later one for the same home was used: whoever finds this one must not push that terminal out
+	past    bool   // the key that used it has used another since
+	clone   bool   // presented, and refused, with a key that is in the register and no certificate for it: it may be a copy's
+}
+
+// usedLife is how long beyond its end a voucher that was used still answers the key that used it, whose reply may have been lost: beyond that whoever
+// finds it learns nothing.
+const usedLife = 24 * time.Hour
+
+// spent reports whether a voucher that was used answers nobody any more.
+func (v *voucher) spent(now time.Time) bool {
+	return v.past || now.UnixMilli() >= v.expires+usedLife.Milliseconds()
 }
 
 // proven returns the voucher whose secret this is.
 func proven(ctx context.Context, q queryer, id protocol.Nonce, secret []byte) (v voucher, err error) {
 	var hash []byte
-	err = q.QueryRowContext(ctx, `SELECT hash, home, expires, used_key, EXISTS (
-			SELECT 1 FROM vouchers AS later WHERE later.home = v.home AND later.created > v.created AND later.used IS NOT NULL
-		) FROM vouchers AS v WHERE id = ?`, id[:]).Scan(&hash, &v.home, &v.expires, &v.usedKey, &v.late)
+	err = q.QueryRowContext(ctx, `SELECT hash, home, expires, used_key,
+			EXISTS (SELECT 1 FROM vouchers AS later WHERE later.home = v.home AND later.created > v.created AND later.used IS NOT NULL),
+			EXISTS (SELECT 1 FROM vouchers AS later WHERE later.used_key = v.used_key AND later.used > v.used)
+		FROM vouchers AS v WHERE id = ?`, id[:]).Scan(&hash, &v.home, &v.expires, &v.usedKey, &v.late, &v.past)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return voucher{}, fmt.Errorf("read voucher: %w", err)
 	}
@@ -147,35 +166,41 @@ func proven(ctx context.Context, q queryer, id protocol.Nonce, secret []byte) (v
 	return v, nil
 }
 
-// mayEnrol decides. It sets home once the voucher's secret was proven.
-func (r *Register) mayEnrol(ctx context.Context, tx *sql.Tx, id protocol.Nonce, secret []byte, key protocol.KeyHash, moves bool, home *string) (again bool, err error) {
-	v, err := proven(ctx, tx, id, secret)
-	if err != nil {
-		return false, err
+// mayEnrol decides. It returns the voucher once its secret was proven.
+func (r *Register) mayEnrol(ctx context.Context, tx *sql.Tx, id protocol.Nonce, secret []byte, key protocol.KeyHash, moves bool) (v voucher, again bool, err error) {
+	if v, err = proven(ctx, tx, id, secret); err != nil {
+		return voucher{}, false, err
 	}
-	*home = v.home
 	terminal, err := byTerminal(ctx, tx, key)
 	known := err == nil
 	if !known && !errors.Is(err, ErrNotFound) {
-		return false, err
+		return v, false, err
 	}
+	own := string(v.usedKey) == string(key[:])
 	switch {
-	case v.usedKey != nil && string(v.usedKey) != string(key[:]):
-		return false, refuse(protocol.IdentityVoucherUsed, "the voucher was used for another key")
-	case v.usedKey != nil && !terminal.Revoked.IsZero():
-		return false, revokedError(key)
-	case v.usedKey != nil:
-		return true, nil // its reply was lost; the voucher's time is not asked again, the key is already in
-	case r.now().UnixMilli() >= v.expires:
-		return false, refuse(protocol.IdentityVoucherOld, "the voucher has expired")
-	case known && !moves:
-		return false, refuse(protocol.IdentityClone, "the key was enrolled before")
-	case known && !terminal.Revoked.IsZero():
-		return false, revokedError(key)
-	case v.late:
-		return false, refuse(protocol.IdentityVoucherOld, "a later voucher for the home was used")
+	case own && !terminal.Revoked.IsZero():
+		return v, false, revokedError(key)
+	case own && !v.spent(r.now()):
+		return v, true, nil // its reply was lost; the voucher's time is not asked again, the key is already in
 	}
-	return false, nil
+	v.clone = known && !moves
+	switch {
+	case own:
+		err = refuse(protocol.IdentityVoucherUsed, "the voucher was used long ago")
+	case v.usedKey != nil:
+		err = refuse(protocol.IdentityVoucherUsed, "the voucher was used for another key")
+	case r.now().UnixMilli() >= v.expires:
+		err = refuse(protocol.IdentityVoucherOld, "the voucher has expired")
+	case v.clone:
+		err = refuse(protocol.IdentityClone, "the key was enrolled before")
+	case known && !terminal.Revoked.IsZero():
+		err = revokedError(key)
+	case v.late:
+		err = refuse(protocol.IdentityVoucherOld, "a later voucher for the home was used")
+	default:
+		err = nil
+	}
+	return v, false, err
 }
 
 func refuse(code protocol.Code, why string) error {
@@ -217,20 +242,32 @@ func (r *Register) enrol(ctx context.Context, tx *sql.Tx, id protocol.Nonce, req
 	return r.audit.AppendTx(ctx, tx, e)
 }
 
+// maxPerDay bounds the certificates of one key in a day. One in 20 days is what a terminal needs; it asks again where replies are lost.
+const maxPerDay = 24
+
+// certify issues a certificate and records it. A key that had too many today is refused with protocol.LinkTooMany: certificates are never forgotten.
 func (r *Register) certify(ctx context.Context, tx *sql.Tx, request *authority.Request, issue Issue) (*x509.Certificate, error) {
+	var today int
+	err := tx.QueryRowContext(ctx, "SELECT count(*) FROM certificates WHERE key = ? AND issued > ?", request.Hash[:], r.now().Add(-24*time.Hour).UnixMilli()).Scan(&today)
+	if err != nil {
+		return nil, fmt.Errorf("count certificates: %w", err)
+	}
+	if today >= maxPerDay {
+		return nil, protocol.WithCode(protocol.LinkTooMany, fmt.Errorf("terminal %s: %d certificates within a day", request.Hash.Code(), today))
+	}
 	c, err := issue(request)
 	if err != nil {
 		return nil, fmt.Errorf("certify terminal %s: %w", request.Hash.Code(), err)
 	}
-	_, err = tx.ExecContext(ctx, "INSERT INTO certificates VALUES (?, ?, ?, ?)",
-		c.SerialNumber.Text(16), request.Hash[:], c.NotBefore.UnixMilli(), c.NotAfter.UnixMilli())
+	_, err = tx.ExecContext(ctx, "INSERT INTO certificates (serial, key, not_before, not_after, issued) VALUES (?, ?, ?, ?, ?)",
+		c.SerialNumber.Text(16), request.Hash[:], c.NotBefore.UnixMilli(), c.NotAfter.UnixMilli(), r.now().UnixMilli())
 	if err != nil {
 		return nil, fmt.Errorf("record certificate: %w", err)
 	}
 	return c, nil
 }
 
-// Renew gives a terminal, which has proven its key, a new certificate. The error wraps ErrNotFound or ErrRevoked.
+// Renew gives a terminal, which has proven its key, a new certificate. The error wraps ErrNotFound or ErrRevoked, or has the code protocol.LinkTooMany.
 func (r *Register) Renew(ctx context.Context, request *authority.Request, issue Issue) (*x509.Certificate, error) {
 	var certificate *x509.Certificate
 	err := r.store.Write(ctx, func(tx *sql.Tx) error {

@@ -10,7 +10,7 @@
 // other key it is refused as used.
 //
 // A terminal that is set up moves to another home by a voucher for that one and the certificate that it has. A key that was seen before and
-// comes with a voucher alone raises an alarm: it may be a copy.
+// comes with a voucher alone raises an alarm: it may be a copy. So does a certificate that is shown after a newer one of the same key (Shown).
 //
 // Every change is written to the audit log in the same transaction.
 package register
@@ -81,6 +81,9 @@ var steps = []string{
 		first INTEGER NOT NULL, last INTEGER NOT NULL, count INTEGER NOT NULL, settled INTEGER, settled_by TEXT, note TEXT
 	) STRICT`,
 	`CREATE UNIQUE INDEX alarms_open ON alarms (code, terminal) WHERE settled IS NULL`,
+	`ALTER TABLE certificates ADD COLUMN shown INTEGER`,     // when first
+	`ALTER TABLE certificates ADD COLUMN straggled INTEGER`, // when an older one came just after
+	`ALTER TABLE certificates ADD COLUMN issued INTEGER NOT NULL DEFAULT 0`,
 }
 
 // Home is where a terminal stands.
@@ -296,6 +299,9 @@ func (r *Register) revoke(ctx context.Context, tx *sql.Tx, e audit.Entry, t Term
 // revocationPoll is how often WatchRevoked looks. A revocation acts within 5 s; it may come from another process.
 const revocationPoll = time.Second
 
+// revocationTimeout bounds one look: where all of the database's readers are held, that is a failure and not a wait.
+const revocationTimeout = time.Second
+
 // revocationPatience is for how many looks in a row the database may fail before WatchRevoked gives up: within the 5 s.
 const revocationPatience = 4
 
@@ -323,19 +329,29 @@ func (r *Register) WatchRevoked(ctx context.Context, revoked func(protocol.KeyHa
 }
 
 func (r *Register) revokedSince(ctx context.Context, last *int64, revoked func(protocol.KeyHash)) error {
+	keys, err := r.revokedKeys(ctx, last)
+	for _, key := range keys {
+		revoked(key)
+	}
+	return err
+}
+
+func (r *Register) revokedKeys(ctx context.Context, last *int64) (keys []protocol.KeyHash, err error) {
+	ctx, cancel := context.WithTimeout(ctx, revocationTimeout)
+	defer cancel()
 	rows, err := r.store.Read().QueryContext(ctx, "SELECT revocation, key FROM terminals WHERE revocation > ? ORDER BY revocation", *last)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var key []byte
 		if err := rows.Scan(last, &key); err != nil {
-			return err
+			return keys, err
 		}
-		revoked(protocol.KeyHash(key))
+		keys = append(keys, protocol.KeyHash(key))
 	}
-	return rows.Err()
+	return keys, rows.Err()
 }
 
 // EnsurePerson returns the person with this name, role and organisation and adds it where there is none.

@@ -235,12 +235,12 @@ func mustEnrol(t *testing.T, c *clinic, v Voucher, r *authority.Request) *x509.C
 	return certificate
 }
 
-// TestEnrolAgain: a reply that was lost on the way costs nothing, whenever the terminal tries again.
+// TestEnrolAgain: a reply that was lost on the way costs nothing, also when the voucher has expired meanwhile.
 func TestEnrolAgain(t *testing.T) {
 	c := open(t)
 	v, r := c.voucher(t, "a"), newRequest(t)
 	first := mustEnrol(t, c, v, r)
-	c.clock = v.Expires.Add(time.Hour)
+	c.clock = v.Expires.Add(usedLife - time.Second)
 	second := mustEnrol(t, c, v, r)
 	if first.SerialNumber.Cmp(second.SerialNumber) == 0 {
 		t.Error("the same certificate twice")
@@ -258,6 +258,144 @@ func TestEnrolAgain(t *testing.T) {
 		t.Error("no error")
 	}
 	mustEnrol(t, c, v, newRequest(t))
+}
+
+// TestUsedVoucher: who finds a voucher that was used learns nothing by it for long, and nothing when the terminal is elsewhere.
+func TestUsedVoucher(t *testing.T) {
+	for name, tc := range map[string]struct {
+		then func(t *testing.T, c *clinic, v Voucher, r *authority.Request)
+		good bool
+	}{
+		"soon": {func(*testing.T, *clinic, Voucher, *authority.Request) {}, true},
+		"a day on": {func(_ *testing.T, c *clinic, v Voucher, _ *authority.Request) {
+			c.clock = v.Expires.Add(usedLife - time.Second)
+		}, true},
+		"a week on": {func(_ *testing.T, c *clinic, v Voucher, _ *authority.Request) { c.clock = v.Expires.Add(usedLife) }, false},
+		"the terminal has moved": {func(t *testing.T, c *clinic, _ Voucher, r *authority.Request) {
+			c.clock = c.clock.Add(time.Minute)
+			next := c.voucher(t, "b")
+			if _, err := c.Move(t.Context(), next.ID, next.Secret, r, c.authority.IssueTerminal); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.ByVoucher(t.Context(), next.ID, next.Secret); err != nil {
+				t.Errorf("its latest voucher: %v", err)
+			}
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := open(t)
+			v, r := c.voucher(t, "a"), newRequest(t)
+			mustEnrol(t, c, v, r)
+			tc.then(t, c, v, r)
+			_, err := c.ByVoucher(t.Context(), v.ID, v.Secret)
+			_, again := c.enrol(t.Context(), v, r)
+			alarms, alarmsErr := c.Alarms(t.Context(), 0)
+			if alarmsErr != nil {
+				t.Fatal(alarmsErr)
+			}
+			if tc.good && (err != nil || again != nil || len(alarms) != 0) {
+				t.Errorf("%v, %v, %+v", err, again, alarms)
+			}
+			if !tc.good && (protocol.CodeOf(err) != protocol.IdentityVoucherUsed || protocol.CodeOf(again) != protocol.IdentityVoucherUsed || len(alarms) != 1) {
+				t.Errorf("%v, %v, %+v", err, again, alarms)
+			}
+		})
+	}
+}
+
+// TestCloneAlarm: a key that is in the register and comes with a voucher alone raises an alarm whatever is wrong with the voucher, and whoever hangs up.
+func TestCloneAlarm(t *testing.T) {
+	for name, tc := range map[string]struct {
+		voucher func(t *testing.T, c *clinic) Voucher
+		want    protocol.Code
+	}{
+		"good":    {func(t *testing.T, c *clinic) Voucher { return c.voucher(t, "b") }, protocol.IdentityClone},
+		"expired": {func(t *testing.T, c *clinic) Voucher { v := c.voucher(t, "b"); c.clock = v.Expires; return v }, protocol.IdentityVoucherOld},
+		"withdrawn": {func(t *testing.T, c *clinic) Voucher {
+			v := c.voucher(t, "b")
+			if err := c.Withdraw(t.Context(), "Kari", v.ID); err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}, protocol.IdentityVoucherOld},
+		"used": {func(t *testing.T, c *clinic) Voucher {
+			v := c.voucher(t, "b")
+			mustEnrol(t, c, v, newRequest(t))
+			return v
+		}, protocol.IdentityVoucherUsed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := open(t)
+			known := newRequest(t)
+			mustEnrol(t, c, c.voucher(t, "a"), known)
+			v := tc.voucher(t, c)
+			if _, err := c.enrol(t.Context(), v, known); protocol.CodeOf(err) != tc.want {
+				t.Errorf("%v", err)
+			}
+			alarms, err := c.Alarms(t.Context(), 0)
+			if err != nil || len(alarms) != 1 || alarms[0].Code != protocol.IdentityClone || alarms[0].Terminal != known.Hash {
+				t.Errorf("%+v, %v", alarms, err)
+			}
+		})
+	}
+	c := open(t)
+	known := newRequest(t)
+	mustEnrol(t, c, c.voucher(t, "a"), known)
+	v := c.voucher(t, "b")
+	ctx, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	if err := c.noteRefusal(ctx, v.ID, voucher{home: "x", clone: true}, known.Hash, protocol.IdentityClone); err != nil {
+		t.Error(err)
+	}
+	if alarms, err := c.Alarms(t.Context(), 0); err != nil || len(alarms) != 1 {
+		t.Errorf("after it hung up: %+v, %v", alarms, err)
+	}
+}
+
+// TestRenewalsAreBounded: certificates and audit entries are never forgotten, so one key cannot make as many as it likes.
+func TestRenewalsAreBounded(t *testing.T) {
+	c := open(t)
+	v, r := c.voucher(t, "a"), newRequest(t)
+	mustEnrol(t, c, v, r)
+	for range maxPerDay - 1 {
+		c.clock = c.clock.Add(time.Minute)
+		if _, err := c.Renew(t.Context(), r, c.authority.IssueTerminal); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := len(c.audited(t))
+	if _, err := c.Renew(t.Context(), r, c.authority.IssueTerminal); protocol.CodeOf(err) != protocol.LinkTooMany {
+		t.Errorf("renewed: %v", err)
+	}
+	if _, err := c.enrol(t.Context(), v, r); protocol.CodeOf(err) != protocol.LinkTooMany {
+		t.Errorf("let in again: %v", err)
+	}
+	if got := len(c.audited(t)); got != before {
+		t.Errorf("%d entries more", got-before)
+	}
+	mustEnrol(t, c, c.voucher(t, "b"), newRequest(t)) // another key
+	c.clock = c.clock.Add(24 * time.Hour)
+	if _, err := c.Renew(t.Context(), r, c.authority.IssueTerminal); err != nil {
+		t.Errorf("a day later: %v", err)
+	}
+}
+
+// TestReadersAreHeld: where all of the database's readers are held, to look for revoked terminals fails rather than to wait for ever.
+func TestReadersAreHeld(t *testing.T) {
+	c := open(t)
+	ctx, release := context.WithCancel(t.Context())
+	defer release()
+	for range 4 {
+		conn, err := c.store.Read().Conn(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	var last int64
+	if err := c.revokedSince(t.Context(), &last, func(protocol.KeyHash) {}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
 }
 
 // TestRefusalsAreBounded: who has a used voucher cannot fill the audit log.

@@ -7,7 +7,8 @@ import (
 )
 
 // ByVoucher returns the terminal that a voucher let in, to who knows its secret: a technician's laptop that enrolled a terminal without a
-// network. A refusal carries a code: protocol.IdentityVoucher if the voucher is not known or was not used yet, LinkRefused with ErrRevoked.
+// network. A refusal carries a code: protocol.IdentityVoucher if the voucher is not known or was not used yet, IdentityVoucherUsed if that was long ago or the
+// terminal has used another since, LinkRefused with ErrRevoked.
 func (r *Register) ByVoucher(ctx context.Context, id protocol.Nonce, secret []byte) (Terminal, error) {
 	v, err := proven(ctx, r.store.Read(), id, secret)
 	if err != nil {
@@ -15,6 +16,9 @@ func (r *Register) ByVoucher(ctx context.Context, id protocol.Nonce, secret []by
 	}
 	if v.usedKey == nil {
 		return Terminal{}, refuse(protocol.IdentityVoucher, "the voucher has let no terminal in yet")
+	}
+	if v.spent(r.now()) {
+		return Terminal{}, refuse(protocol.IdentityVoucherUsed, "the voucher was used long ago")
 	}
 	return r.Admit(ctx, protocol.KeyHash(v.usedKey))
 }

@@ -6,7 +6,8 @@
 // # Credentials
 //
 // Credentials are of the form that draft-uberti-behave-turn-rest-00 describes, which a coturn fleet with the same secret accepts too: the
-// user name is "<expiry in Unix seconds>:<random>", the password base64(HMAC-SHA-1(secret, user name)). They say nothing about anybody and
+// user name is "<expiry in Unix seconds>:<user>", the password base64(HMAC-SHA-1(secret, user name)). A browser's user is random, a terminal's is made
+// of its key and the secret, always the same, so that bounds and Revoke hold for the terminal. They say nothing about anybody to others and
 // are good for an allocation for Life; what was allocated in time may be kept for at most Hold more, which is longer than any call. SHA-1
 // and MD5 are what TURN's long-term credentials (RFC 8489 §9.2) prescribe; media does not depend on them, it is encrypted end to end.
 //
@@ -17,7 +18,7 @@
 //
 // # Limits
 //
-// Allocations, of one user name and of all, connections, and the silence of a connection are bounded.
+// Allocations, of one user and of all, connections, and the silence of a connection are bounded.
 package relay
 
 import (
@@ -25,6 +26,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -39,6 +41,7 @@ import (
 
 	"github.com/pion/stun/v4"
 	"github.com/pion/turn/v5"
+	"golang.org/x/time/rate"
 
 	"vindu/protocol"
 )
@@ -78,7 +81,7 @@ type Config struct {
 // Bounds.
 const (
 	DefaultMaxAllocations = 4000
-	maxPerUser            = 16 // a browser allocates for each of its addresses and each URL
+	maxPerUser            = 32 // each end allocates for each of its addresses and each URL, and what it left behind lasts ten minutes
 	maxConnections        = 4000
 	maxPerAddress         = maxConnections / 4 // of one IPv4 address or IPv6 /64: to say something now and then needs no credentials
 	greeting              = 15 * time.Second   // in which a new connection has to say something
@@ -93,8 +96,10 @@ type Relay struct {
 	now    func() time.Time
 
 	mu          sync.Mutex
-	users       map[string]int // allocations by user name
+	users       map[string]map[*relayed]struct{} // allocations by user
 	allocations int
+	revoked     map[string]struct{} // users
+	warned      rate.Sometimes
 }
 
 // New checks what it is given; Run serves.
@@ -118,7 +123,7 @@ func New(config Config, log *slog.Logger) (*Relay, error) {
 	if config.MaxAllocations == 0 {
 		config.MaxAllocations = DefaultMaxAllocations
 	}
-	return &Relay{config: config, log: log, now: time.Now, users: make(map[string]int)}, nil
+	return &Relay{config: config, log: log, now: time.Now, users: make(map[string]map[*relayed]struct{}), revoked: make(map[string]struct{}), warned: rate.Sometimes{Interval: time.Minute}}, nil
 }
 
 // Run serves until ctx is done.
@@ -126,7 +131,6 @@ func (r *Relay) Run(ctx context.Context) error {
 	var wrapped []*listener
 	server := turn.ServerConfig{
 		Realm: realm, LoggerFactory: loggers{r.log}, AuthHandler: r.authenticate, QuotaHandler: r.quota,
-		EventHandler: turn.EventHandler{OnAllocationCreated: r.allocated, OnAllocationDeleted: r.freed},
 	}
 	ports, err := r.ports()
 	if err != nil {
@@ -160,19 +164,51 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
+// userSize is that of a user in bytes; in user names it is hexadecimal.
+const userSize = 12
+
 // Servers returns what a browser needs to reach the relay, with fresh credentials.
-func (r *Relay) Servers() []protocol.ICEServer { return r.servers(r.config.Browsers) }
+func (r *Relay) Servers() []protocol.ICEServer {
+	var user [userSize]byte
+	rand.Read(user[:]) // never fails: crypto/rand
+	return r.servers(r.config.Browsers, hex.EncodeToString(user[:]))
+}
 
 // TerminalServers returns what a terminal needs to reach the relay, with fresh credentials.
-func (r *Relay) TerminalServers() []protocol.ICEServer { return r.servers(r.config.Terminals) }
+func (r *Relay) TerminalServers(terminal protocol.KeyHash) []protocol.ICEServer {
+	return r.servers(r.config.Terminals, r.user(terminal))
+}
 
-func (r *Relay) servers(urls []string) []protocol.ICEServer {
+// user returns the user that a terminal is, which nobody else can tell it by.
+func (r *Relay) user(terminal protocol.KeyHash) string {
+	mac := hmac.New(sha256.New, r.config.Secret)
+	mac.Write(append([]byte("terminal "), terminal[:]...))
+	return hex.EncodeToString(mac.Sum(nil)[:userSize])
+}
+
+// Revoke ends what is relayed for a terminal, and lets it allocate nothing any more.
+func (r *Relay) Revoke(terminal protocol.KeyHash) {
+	user := r.user(terminal)
+	r.mu.Lock()
+	r.revoked[user] = struct{}{}
+	var open []*relayed
+	for c := range r.users[user] {
+		open = append(open, c)
+	}
+	r.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close() // the server reads an error from it and deletes the allocation
+	}
+	if len(open) > 0 {
+		r.log.Info("relaying ended by the clinic", "terminal", terminal, "allocations", len(open))
+	}
+}
+
+func (r *Relay) servers(urls []string, unique string) []protocol.ICEServer {
 	if len(urls) == 0 {
 		return nil
 	}
-	var unique [12]byte
-	rand.Read(unique[:]) // never fails: crypto/rand
-	user := strconv.FormatInt(r.now().Add(Life).Unix(), 10) + ":" + hex.EncodeToString(unique[:])
+	user := strconv.FormatInt(r.now().Add(Life).Unix(), 10) + ":" + unique
 	return []protocol.ICEServer{{URLs: append([]string(nil), urls...), Username: user, Credential: r.password(user)}}
 }
 
@@ -182,11 +218,17 @@ func (r *Relay) password(user string) protocol.Secret {
 	return protocol.Secret(base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 }
 
-// authenticate returns the key that proves a user name (RFC 8489 §9.2.2). Whether the request was made with it is checked by the server.
+// authenticate returns the user and the key that proves a user name (RFC 8489 §9.2.2). Whether the request was made with it is checked by the server.
 func (r *Relay) authenticate(request *turn.RequestAttributes) (user string, key []byte, ok bool) {
 	expiry, unique, found := strings.Cut(request.Username, ":")
 	seconds, err := strconv.ParseInt(expiry, 10, 64)
-	if !found || err != nil || len(unique) != 24 || request.Realm != realm {
+	if !found || err != nil || len(unique) != 2*userSize || request.Realm != realm {
+		return "", nil, false
+	}
+	r.mu.Lock()
+	_, revoked := r.revoked[unique]
+	r.mu.Unlock()
+	if revoked {
 		return "", nil, false
 	}
 	until := time.Unix(seconds, 0)
@@ -200,22 +242,30 @@ func (r *Relay) authenticate(request *turn.RequestAttributes) (user string, key 
 		r.log.Debug("expired credentials", "from", request.SrcAddr)
 		return "", nil, false
 	}
-	return request.Username, turn.GenerateAuthKey(request.Username, realm, string(r.password(request.Username))), true
+	return unique, turn.GenerateAuthKey(request.Username, realm, string(r.password(request.Username))), true
 }
 
 // permit says whether it may be relayed to an address.
 func (r *Relay) permit(from net.Addr, ip net.IP) bool {
-	to, ok := netip.AddrFromSlice(ip)
+	if to, ok := netip.AddrFromSlice(ip); ok && r.Permits(to) {
+		return true
+	}
+	r.log.Debug("not relayed to an address that is not public", "from", from)
+	return false
+}
+
+// Permits reports whether something that the clinic runs may be made to send to an address: the relay's own, one that is public, or one that is
+// configured.
+func (r *Relay) Permits(to netip.Addr) bool {
 	to = to.Unmap()
-	if ok && (to == r.config.Address.Unmap() || public(to)) {
+	if to == r.config.Address.Unmap() || public(to) {
 		return true
 	}
 	for _, prefix := range r.config.Permit {
-		if ok && prefix.Contains(to) {
+		if prefix.Contains(to) {
 			return true
 		}
 	}
-	r.log.Debug("not relayed to an address that is not public", "from", from)
 	return false
 }
 
@@ -252,29 +302,49 @@ func Local() []netip.Prefix {
 	return list
 }
 
-// quota says whether a user may allocate once more.
+// quota says whether a user may allocate once more, so that the server can say why it may not. What holds is take.
 func (r *Relay) quota(user, _ string, _ net.Addr) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.users[user] >= maxPerUser || r.allocations >= r.config.MaxAllocations {
-		r.log.Warn("allocation refused: too many", "of_this_user", r.users[user], "of_all", r.allocations)
+	return r.room(user)
+}
+
+// room is quota. r.mu is held.
+func (r *Relay) room(user string) bool {
+	if _, revoked := r.revoked[user]; revoked || len(r.users[user]) >= maxPerUser || r.allocations >= r.config.MaxAllocations {
+		r.warned.Do(func() {
+			r.log.Warn("allocation refused: too many, or the terminal is revoked", "of_this_user", len(r.users[user]), "of_all", r.allocations)
+		})
 		return false
 	}
 	return true
 }
 
-func (r *Relay) allocated(_, _ net.Addr, _, user, _ string, _ net.Addr, _ int) {
+// take counts an allocation, if there is room for it.
+func (r *Relay) take(user string) (*relayed, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.users[user]++
+	if !r.room(user) {
+		return nil, errTooMany
+	}
+	c := &relayed{owner: r, user: user}
+	if r.users[user] == nil {
+		r.users[user] = make(map[*relayed]struct{})
+	}
+	r.users[user][c] = struct{}{}
 	r.allocations++
+	return c, nil
 }
 
-func (r *Relay) freed(_, _ net.Addr, _, user, _ string) {
+// free undoes take; doing it again changes nothing.
+func (r *Relay) free(c *relayed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.users[user]--; r.users[user] <= 0 {
-		delete(r.users, user)
+	if _, taken := r.users[c.user][c]; !taken {
+		return
+	}
+	if delete(r.users[c.user], c); len(r.users[c.user]) == 0 {
+		delete(r.users, c.user)
 	}
 	r.allocations--
 }

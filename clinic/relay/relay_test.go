@@ -169,7 +169,7 @@ func TestRelayed(t *testing.T) {
 	x := start(t, nil)
 	for _, by := range [][2]string{{"udp", "udp"}, {"udp", "tls"}, {"tcp", "tls"}, {"tls", "tls"}} {
 		browser := allocate(t, x.client(t, by[0], x.Servers()[0]))
-		terminal := allocate(t, x.client(t, by[1], x.TerminalServers()[0]))
+		terminal := allocate(t, x.client(t, by[1], x.TerminalServers(protocol.KeyHash{1})[0]))
 		ends := []net.PacketConn{browser, terminal}
 		for i, from := range ends {
 			// The first packet of each makes its permission; what comes before the other's is dropped, so both speak first.
@@ -206,7 +206,7 @@ func TestCredentials(t *testing.T) {
 	if again := x.Servers()[0]; again.Username == good.Username || again.Credential == good.Credential {
 		t.Error("credentials are given twice")
 	}
-	if s := x.TerminalServers()[0]; len(s.URLs) != 2 || !strings.HasPrefix(s.URLs[1], "turns:") {
+	if s := x.TerminalServers(protocol.KeyHash{1})[0]; len(s.URLs) != 2 || !strings.HasPrefix(s.URLs[1], "turns:") {
 		t.Errorf("terminal's URLs %v", s.URLs)
 	}
 	past, future, other := x.like(), x.like(), x.like()
@@ -354,6 +354,89 @@ func TestQuota(t *testing.T) {
 		runtime.Gosched()
 	}
 	allocate(t, x.client(t, "udp", x.Servers()[0]))
+}
+
+// A terminal is one user, however often it asks for credentials.
+func TestTerminalQuota(t *testing.T) {
+	now := time.Now()
+	x := start(t, func(c *Config) { c.MaxAllocations = 4 * maxPerUser })
+	x.Relay.now = func() time.Time { return now }
+	names := map[string]bool{}
+	for i := range maxPerUser {
+		now = now.Add(time.Second)
+		server := x.TerminalServers(protocol.KeyHash{1})[0]
+		names[server.Username] = true
+		allocate(t, x.client(t, []string{"udp", "tls"}[i%2], server))
+	}
+	if len(names) != maxPerUser {
+		t.Errorf("%d user names", len(names))
+	}
+	if p, err := x.client(t, "udp", x.TerminalServers(protocol.KeyHash{1})[0]).Allocate(); err == nil {
+		p.Close()
+		t.Error("one terminal has too many")
+	}
+	allocate(t, x.client(t, "udp", x.TerminalServers(protocol.KeyHash{2})[0]))
+}
+
+// Those who ask at the same time do not get more than there is room for.
+func TestQuotaTogether(t *testing.T) {
+	x := start(t, nil)
+	taken := make(chan *relayed, 4*maxPerUser)
+	var wg sync.WaitGroup
+	for range cap(taken) {
+		wg.Go(func() {
+			if c, err := x.take("a"); err == nil {
+				taken <- c
+			}
+		})
+	}
+	wg.Wait()
+	if len(taken) != maxPerUser || x.Allocations() != maxPerUser {
+		t.Errorf("%d taken, %d counted", len(taken), x.Allocations())
+	}
+	for range len(taken) {
+		c := <-taken
+		for range 2 {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if x.Allocations() != 0 || len(x.users) != 0 {
+		t.Errorf("%d left", x.Allocations())
+	}
+}
+
+// A terminal that is revoked loses what it has, and gets nothing more by any credentials that it still holds.
+func TestRevoke(t *testing.T) {
+	x := start(t, nil)
+	stolen, other := protocol.KeyHash{1}, protocol.KeyHash{2}
+	before := x.TerminalServers(stolen)[0]
+	ends := []net.PacketConn{allocate(t, x.client(t, "udp", before)), allocate(t, x.client(t, "tls", before))}
+	kept := allocate(t, x.client(t, "udp", x.TerminalServers(other)[0]))
+	for _, p := range append(ends, kept) {
+		if _, err := p.WriteTo([]byte("x"), ends[0].LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.Revoke(stolen)
+	if n := x.Allocations(); n != 1 {
+		t.Errorf("%d allocations", n)
+	}
+	for _, p := range ends { // their ports are nobody's: what is sent there does not arrive
+		if c, err := net.ListenPacket("udp4", p.LocalAddr().String()); err != nil {
+			t.Errorf("still open: %v", err)
+		} else {
+			c.Close()
+		}
+	}
+	for name, server := range map[string]protocol.ICEServer{"earlier": before, "fresh": x.TerminalServers(stolen)[0]} {
+		if p, err := x.client(t, "udp", server).Allocate(); err == nil {
+			p.Close()
+			t.Errorf("allocates by %s credentials", name)
+		}
+	}
+	allocate(t, x.client(t, "udp", x.TerminalServers(other)[0]))
 }
 
 // Nothing that comes ends the relay; connections end with it.

@@ -14,10 +14,68 @@ import (
 	"github.com/pion/turn/v5"
 )
 
-var errUDPOnly = errors.New("relaying TCP is not offered")
+var (
+	errUDPOnly = errors.New("relaying TCP is not offered")
+	errTooMany = errors.New("too many allocations")
+)
 
-// udpOnly makes the ends of what is relayed: UDP sockets, nothing else.
-type udpOnly struct{ turn.RelayAddressGenerator }
+// udpOnly makes the ends of what is relayed: UDP sockets, as many as there is room for, nothing else.
+type udpOnly struct {
+	turn.RelayAddressGenerator
+	relay *Relay
+}
+
+// AllocatePacketConn implements turn.RelayAddressGenerator.
+func (u udpOnly) AllocatePacketConn(config turn.AllocateListenerConfig) (net.PacketConn, net.Addr, error) {
+	c, err := u.relay.take(config.UserID)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, address, err := u.RelayAddressGenerator.AllocatePacketConn(config)
+	if err != nil {
+		u.relay.free(c)
+		return nil, nil, err
+	}
+	if !c.open(p) { // revoked meanwhile
+		return nil, nil, errors.Join(errTooMany, p.Close())
+	}
+	return c, address, nil
+}
+
+// relayed is the relay's end of one allocation. The server closes it with the allocation, Revoke before.
+type relayed struct {
+	net.PacketConn // nil until open
+	owner          *Relay
+	user           string
+	mu             sync.Mutex
+	closed         bool
+}
+
+// open takes the socket. It reports false if c was closed before.
+func (c *relayed) open(p net.PacketConn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.PacketConn = p
+	return true
+}
+
+// Close implements net.PacketConn.
+func (c *relayed) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.owner.free(c)
+	if c.closed {
+		return nil
+	}
+	c.closed = true
+	if c.PacketConn == nil {
+		return nil
+	}
+	return c.PacketConn.Close()
+}
 
 func (udpOnly) AllocateListener(turn.AllocateListenerConfig) (net.Listener, net.Addr, error) {
 	return nil, nil, errUDPOnly
@@ -32,7 +90,7 @@ func (r *Relay) ports() (turn.RelayAddressGenerator, error) {
 			RelayAddress: address, Address: bind, MinPort: r.config.MinPort, MaxPort: r.config.MaxPort, MaxRetries: 64,
 		}
 	}
-	return udpOnly{g}, g.Validate()
+	return udpOnly{g, r}, g.Validate()
 }
 
 // listener bounds the connections of another, their number and their silence, and can close them all: the TURN server

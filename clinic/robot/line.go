@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -44,6 +45,7 @@ type line struct {
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
 
+	permits   func(netip.Addr) bool
 	connected chan struct{}
 	once      sync.Once
 	again     atomic.Bool   // the terminal asks for a picture that stands alone
@@ -84,7 +86,7 @@ func (r *Robot) dial(ctx context.Context) (*line, error) {
 		return nil, fmt.Errorf("make connection: %w", err)
 	}
 	own, stop := context.WithCancel(context.Background())
-	l := &line{pc: pc, lost: make(chan protocol.Code, 1), stop: stop, connected: make(chan struct{})}
+	l := &line{pc: pc, lost: make(chan protocol.Code, 1), stop: stop, permits: r.c.Permits, connected: make(chan struct{})}
 	pc.OnConnectionStateChange(l.changed)
 	pc.OnTrack(func(t *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
 		if t.Kind() == webrtc.RTPCodecTypeVideo {
@@ -219,7 +221,7 @@ func (l *line) answer(sdp protocol.SDP, signed *protocol.Answer) error {
 		return nil // said before
 	}
 	// That the certificate is the one of the description, of which there has to be one, DTLS sees to.
-	if err := l.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: string(sdp)}); err != nil {
+	if err := l.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: l.reachable(string(sdp))}); err != nil {
 		return errors.New("the description cannot be used") // the cause quotes it
 	}
 	return nil
@@ -227,10 +229,33 @@ func (l *line) answer(sdp protocol.SDP, signed *protocol.Answer) error {
 
 // candidate takes one of the terminal's; one that is of no use is passed over.
 func (l *line) candidate(c *protocol.Candidate) {
-	if c == nil || c.Line == "" || l.pc.RemoteDescription() == nil {
+	if c == nil || !l.mayReach(string(c.Line)) || l.pc.RemoteDescription() == nil {
 		return
 	}
 	_ = l.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: string(c.Line), SDPMid: &c.Mid, SDPMLineIndex: &c.MLine})
+}
+
+// reachable returns a description without the candidates that the robot must not reach.
+func (l *line) reachable(sdp string) string {
+	var b strings.Builder
+	for line := range strings.Lines(sdp) {
+		if value, ok := strings.CutPrefix(line, "a="); ok && strings.HasPrefix(value, "candidate:") && !l.mayReach(value) {
+			continue
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// mayReach reports whether a candidate (RFC 8839 §5.1) is at an address that the robot may send to: from within the clinic's network, a terminal must not
+// have it knock at others there. Names are none, since looking them up is asking others.
+func (l *line) mayReach(candidate string) bool {
+	fields := strings.Fields(candidate)
+	if len(fields) < 6 {
+		return false
+	}
+	a, err := netip.ParseAddr(fields[4])
+	return err == nil && l.permits(a)
 }
 
 func (l *line) counted() counts {

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -60,6 +61,7 @@ type Config struct {
 	Calls        Calls
 	Organisation string
 	Relay        func() []protocol.ICEServer // servers with fresh credentials; nil: none
+	Permits      func(netip.Addr) bool       // says to which of a terminal's addresses the robot may send; nil: to all
 	Loopback     bool                        // offers the loopback interface too: terminals are on this machine
 	Log          *slog.Logger
 }
@@ -100,6 +102,9 @@ func New(c Config) (*Robot, error) {
 	}
 	if c.Relay == nil {
 		c.Relay = func() []protocol.ICEServer { return nil }
+	}
+	if c.Permits == nil {
+		c.Permits = func(netip.Addr) bool { return true }
 	}
 	return &Robot{c: c, media: media, most: mostTalk, begin: make(chan *testCall, maxCalls), known: map[protocol.KeyHash]*testCall{}}, nil
 }

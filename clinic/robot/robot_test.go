@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -355,5 +356,29 @@ func TestGap(t *testing.T) {
 				t.Errorf("%d missing, want %d", got, c.want)
 			}
 		})
+	}
+}
+
+// A terminal does not have the robot send to where it must not, neither by a candidate nor by its description.
+func TestReach(t *testing.T) {
+	l := &line{permits: func(a netip.Addr) bool {
+		return a == netip.MustParseAddr("192.0.2.1") || a == netip.MustParseAddr("2001:db8::1")
+	}}
+	for candidate, want := range map[string]bool{
+		"candidate:1 1 udp 2130706431 192.0.2.1 50000 typ host":                true,
+		"candidate:1 1 udp 2130706431 2001:db8::1 50000 typ host":              true,
+		"candidate:1 1 udp 2130706431 10.0.0.1 53 typ host":                    false,
+		"candidate:1 1 udp 1677 10.0.0.1 53 typ srflx raddr 192.0.2.1 rport 9": false,
+		"candidate:1 1 udp 2130706431 abc.local 53 typ host":                   false,
+		"candidate:1 1 udp": false,
+		"":                  false,
+	} {
+		if got := l.mayReach(candidate); got != want {
+			t.Errorf("%q: %v", candidate, got)
+		}
+	}
+	const kept = "v=0\r\na=mid:0\r\na=candidate:1 1 udp 1 192.0.2.1 5 typ host\r\na=end-of-candidates\r\n"
+	if got := l.reachable(strings.Replace(kept, "a=end", "a=candidate:2 1 udp 1 10.0.0.1 5 typ host\r\na=candidate:x\r\na=end", 1)); got != kept {
+		t.Errorf("%q", got)
 	}
 }

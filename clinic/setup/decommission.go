@@ -166,12 +166,9 @@ func (s *Service) Latest(ctx context.Context) (map[protocol.KeyHash]Order, error
 
 func (s *Service) storeReceipt(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, e *protocol.ReceiptEvent) error {
 	receipt, err := s.receipt(ctx, tx, terminal, e.Receipt)
-	entry := audit.Entry{Who: "terminal " + terminal.Name(), What: audit.Decommissioned, Subject: terminal.Name()}
 	switch {
 	case errors.Is(err, errFlaw):
-		s.Log.Error("receipt does not prove what it should", "terminal", terminal, "error", err)
-		entry.What, entry.Detail = audit.StatementRefused, map[string]string{"statement": protocol.EventReceipt, "why": err.Error()}
-		return s.Audit.AppendTx(ctx, tx, entry)
+		return s.refused(ctx, tx, terminal, protocol.EventReceipt, err)
 	case err != nil:
 		return err
 	}
@@ -183,8 +180,9 @@ func (s *Service) storeReceipt(ctx context.Context, tx *sql.Tx, terminal protoco
 	if n, err := result.RowsAffected(); err != nil || n == 0 { // it came before
 		return err
 	}
-	entry.Detail = map[string]string{"key_grade": receipt.KeyGrade}
-	return s.Audit.AppendTx(ctx, tx, entry)
+	return s.Audit.AppendTx(ctx, tx, audit.Entry{
+		Who: "terminal " + terminal.Name(), What: audit.Decommissioned, Subject: terminal.Name(), Detail: map[string]string{"key_grade": receipt.KeyGrade},
+	})
 }
 
 func (s *Service) receipt(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, signed []byte) (*protocol.Decommissioned, error) {

@@ -2,6 +2,7 @@ package setup
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -38,9 +39,9 @@ func (s *Service) Store(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHa
 func (s *Service) Committed(terminal protocol.KeyHash, _ *protocol.Event, body any) {
 	switch body.(type) {
 	case *protocol.HandOverEvent:
-		s.Log.Info("hand-over record stored", "terminal", terminal)
+		s.Log.Debug("hand-over record received", "terminal", terminal)
 	case *protocol.ReceiptEvent:
-		s.Log.Info("receipt of a terminal that was taken out of use stored", "terminal", terminal)
+		s.Log.Debug("receipt of a terminal that was taken out of use received", "terminal", terminal)
 	}
 }
 
@@ -48,27 +49,68 @@ type queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
+// Bounds of what one terminal can have kept. What is beyond is in the events alone.
+const (
+	// refusedEvery is how often statements of one terminal that prove nothing are written to the audit log and the log.
+	refusedEvery = time.Minute
+	// maxFlawed is how many of its hand-over records that prove nothing are kept.
+	maxFlawed = 100
+)
+
 func (s *Service) storeHandOver(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, e *protocol.HandOverEvent) error {
 	record, err := s.examine(ctx, tx, terminal, e)
-	flaw, entry := "", audit.Entry{Who: "terminal " + terminal.Name(), What: audit.TerminalHandedOver, Subject: terminal.Name()}
+	if err != nil && !errors.Is(err, errFlaw) {
+		return err
+	}
+	body, encodeErr := protocol.Encode(e)
+	if encodeErr != nil {
+		return encodeErr
+	}
+	// What comes again, as another event, is the same record: by its id if it holds, else by its bytes, since anybody can name an id.
+	id := protocol.HashOf(body)
+	flaw := ""
 	if err != nil {
-		if !errors.Is(err, errFlaw) {
+		flaw = err.Error()
+		var kept int
+		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM setup_hand_overs WHERE terminal = ? AND flaw <> ''", terminal[:]).Scan(&kept); err != nil || kept >= maxFlawed {
 			return err
 		}
-		flaw, entry.What, entry.Detail = err.Error(), audit.StatementRefused, map[string]string{"statement": protocol.EventHandOver, "why": err.Error()}
-		s.Log.Error("hand-over record does not prove what it should", "terminal", terminal, "error", err)
 	} else {
-		entry.Detail = map[string]string{"technician": record.Technician.Name, "home": record.Home}
+		id = protocol.Hash(sha256.Sum256(record.ID[:]))
 	}
-	body, err := protocol.Encode(e)
+	result, insertErr := tx.ExecContext(ctx, "INSERT INTO setup_hand_overs (terminal, received, event, flaw, record) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+		terminal[:], s.now().UnixMilli(), body, flaw, id[:])
+	if insertErr != nil {
+		return insertErr
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return err
+	}
+	if flaw != "" {
+		return s.refused(ctx, tx, terminal, protocol.EventHandOver, err)
+	}
+	return s.Audit.AppendTx(ctx, tx, audit.Entry{
+		Who: "terminal " + terminal.Name(), What: audit.TerminalHandedOver, Subject: terminal.Name(),
+		Detail: map[string]string{"technician": record.Technician.Name, "home": record.Home},
+	})
+}
+
+// refused writes down that a terminal's statement does not prove what it should, at most once in refusedEvery: of them there can be as many as the
+// terminal likes.
+func (s *Service) refused(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, statement string, why error) error {
+	now := s.now()
+	result, err := tx.ExecContext(ctx, `INSERT INTO setup_refused VALUES (?1, ?2) ON CONFLICT (terminal) DO UPDATE SET at = ?2 WHERE at <= ?3`,
+		terminal[:], now.UnixMilli(), now.Add(-refusedEvery).UnixMilli())
 	if err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, "INSERT INTO setup_hand_overs (terminal, received, event, flaw) VALUES (?, ?, ?, ?)",
-		terminal[:], s.now().UnixMilli(), body, flaw); err != nil {
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
 		return err
 	}
-	return s.Audit.AppendTx(ctx, tx, entry)
+	s.Log.Error("a terminal's statement does not prove what it should", "terminal", terminal, "statement", statement, "error", why)
+	return s.Audit.AppendTx(ctx, tx, audit.Entry{
+		Who: "terminal " + terminal.Name(), What: audit.StatementRefused, Subject: terminal.Name(), Detail: map[string]string{"statement": statement, "why": why.Error()},
+	})
 }
 
 // errFlaw is wrapped when a statement does not prove what it should.
@@ -133,6 +175,7 @@ func (s *Service) HandOvers(ctx context.Context, terminal protocol.KeyHash, limi
 	}
 	defer rows.Close()
 	var list []HandOver
+	var bodies [][]byte
 	for rows.Next() {
 		h := HandOver{Terminal: terminal}
 		var received int64
@@ -141,9 +184,16 @@ func (s *Service) HandOvers(ctx context.Context, terminal protocol.KeyHash, limi
 			return nil, fmt.Errorf("read hand-over records: %w", err)
 		}
 		h.Received = time.UnixMilli(received)
-		e := new(protocol.HandOverEvent)
-		if err := protocol.Decode(body, e); err != nil {
-			return nil, fmt.Errorf("read hand-over records: %w", err)
+		list, bodies = append(list, h), append(bodies, body)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil { // closed before the next question: each that is open holds one of the few readers
+		return nil, fmt.Errorf("read hand-over records: %w", err)
+	}
+	for i := range list {
+		h, e := &list[i], new(protocol.HandOverEvent)
+		if err := protocol.Decode(bodies[i], e); err != nil { // of another version; the others are shown
+			h.Flaw = fmt.Sprintf("it cannot be read: %v", err)
+			continue
 		}
 		// Verified anew: what is shown is what is signed, whatever became of the database.
 		record, err := s.examine(ctx, s.Config.Store.Read(), terminal, e)
@@ -154,10 +204,6 @@ func (s *Service) HandOvers(ctx context.Context, terminal protocol.KeyHash, limi
 			h.Flaw = err.Error()
 		}
 		h.Record = record
-		list = append(list, h)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read hand-over records: %w", err)
 	}
 	return list, nil
 }

@@ -5,7 +5,7 @@
 // they have pinned, so that it holds without the clinic being asked, and cannot be taken back before its end.
 //
 // A hand-over record (protocol.HandOver) comes through the terminal's outbox, signed by the terminal and by the technician over the same
-// words. Every record is kept; one that does not verify is kept with the reason, shown as such, and audited.
+// words. Every record is kept once; those that do not verify are kept, within bounds, with the reason, shown as such, and audited.
 //
 // An order to take a terminal out of use (protocol.Decommission) is signed, stored, and sent whenever the terminal is
 // there, until its signed receipt is committed:
@@ -51,6 +51,9 @@ var steps = []string{
 		receipt BLOB, received INTEGER, grade TEXT, destroyed INTEGER
 	) STRICT`,
 	`CREATE INDEX setup_orders_terminal ON setup_orders (terminal)`,
+	`ALTER TABLE setup_hand_overs ADD COLUMN record BLOB`, // what makes it the same as another
+	`CREATE UNIQUE INDEX setup_hand_overs_record ON setup_hand_overs (terminal, record)`,
+	`CREATE TABLE setup_refused (terminal BLOB PRIMARY KEY, at INTEGER NOT NULL) STRICT`, // when a statement that proves nothing was written down last
 }
 
 // Config says what a Service needs.
@@ -174,6 +177,16 @@ func (s *Service) Mandates(ctx context.Context, limit int) ([]Mandate, error) {
 		return nil, fmt.Errorf("read authorisations: %w", err)
 	}
 	return list, nil
+}
+
+// Technician returns whom the mandate with this id is of and until when, and whether there is such a one. It implements ledger.Mandates.
+func (s *Service) Technician(ctx context.Context, tx *sql.Tx, mandate []byte) (name string, until time.Time, known bool, err error) {
+	var to int64
+	err = tx.QueryRowContext(ctx, "SELECT name, valid_to FROM setup_mandates WHERE id = ?", mandate).Scan(&name, &to)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", time.Time{}, false, nil
+	}
+	return name, protocol.Time(to).Time(), err == nil, err
 }
 
 // ecdsaKey returns a stored public key.

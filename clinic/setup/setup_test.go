@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"database/sql"
 	"errors"
 	"log/slog"
 	"path/filepath"
@@ -244,9 +245,17 @@ func TestHandOver(t *testing.T) {
 		{"after the authorisation", both(record(func(h *protocol.HandOver) { h.At = protocol.At(time.Now().Add(2 * time.Hour)) })), true},
 		{"before the authorisation", both(record(func(h *protocol.HandOver) { h.At = protocol.At(time.Now().Add(-2 * time.Hour)) })), true},
 	}
+	now := time.Now()
+	c.now = func() time.Time { return now }
 	c.receive(t, terminal, both(good))
 	for _, tc := range cases {
+		now = now.Add(refusedEvery)
 		c.receive(t, terminal, tc.event)
+	}
+	for range 3 { // what comes again, as another event, is the same; the good one even if it is signed anew
+		c.receive(t, terminal, both(good))
+		c.receive(t, terminal, cases[1].event)
+		now = now.Add(refusedEvery)
 	}
 	list, err := c.HandOvers(t.Context(), terminal, 100)
 	if err != nil || len(list) != 1+len(cases) {
@@ -266,6 +275,71 @@ func TestHandOver(t *testing.T) {
 	}
 	if n := c.audited(t, audit.StatementRefused); n != len(cases) {
 		t.Errorf("%d refusals audited, want %d", n, len(cases))
+	}
+}
+
+// A terminal cannot fill the audit log, nor the records, by statements that prove nothing.
+func TestFlawedAreBounded(t *testing.T) {
+	c := open(t)
+	key, terminal := c.terminal(t, "Home 17, Storgata")
+	now := time.Now()
+	c.now = func() time.Time { return now }
+	for i := range maxFlawed + 5 {
+		signed, err := protocol.Sign(&protocol.Decommissioned{Version: 1, Terminal: terminal, Order: protocol.Hash{byte(i), 1}, KeyGrade: "file", At: protocol.At(now)}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.receive(t, terminal, &protocol.ReceiptEvent{Version: 1, Receipt: signed})
+		c.receive(t, terminal, &protocol.HandOverEvent{Version: 1, Terminal: signed, Technician: signed, Authorisation: signed})
+		now = now.Add(refusedEvery / 10)
+	}
+	if list, err := c.HandOvers(t.Context(), terminal, 1000); err != nil || len(list) != maxFlawed {
+		t.Errorf("%d records, %v", len(list), err)
+	}
+	if n := c.audited(t, audit.StatementRefused); n != (maxFlawed+5+9)/10 {
+		t.Errorf("%d refusals audited", n)
+	}
+}
+
+// Records are read without a second reader for each: a few people who look at a home's page must not keep all readers.
+func TestManyLook(t *testing.T) {
+	c := open(t)
+	key, terminal := c.terminal(t, "Home 17, Storgata")
+	for range 3 {
+		signed, err := protocol.Sign(&protocol.HandOver{Version: 1, ID: protocol.NewNonce(), Terminal: terminal, Organisation: "Solvik clinic", Home: "Home 17, Storgata", Technician: kari, Software: "x", KeyGrade: "file", At: 1}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.receive(t, terminal, &protocol.HandOverEvent{Version: 1, Terminal: signed, Technician: signed, Authorisation: signed})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var wg sync.WaitGroup
+	for range 32 {
+		wg.Go(func() {
+			for range 8 {
+				if list, err := c.HandOvers(ctx, terminal, 10); err != nil || len(list) != 3 {
+					t.Errorf("%d records, %v", len(list), err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A record that cannot be read does not hide the others.
+func TestUnreadableRecord(t *testing.T) {
+	c := open(t)
+	_, terminal := c.terminal(t, "Home 17, Storgata")
+	if err := c.Config.Store.Write(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(t.Context(), "INSERT INTO setup_hand_overs (terminal, received, event, flaw) VALUES (?, 1, x'00', '')", terminal[:])
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := c.HandOvers(t.Context(), terminal, 10); err != nil || len(list) != 1 || list[0].Flaw == "" || list[0].Record != nil {
+		t.Errorf("%+v, %v", list, err)
 	}
 }
 
@@ -378,11 +452,12 @@ func TestDecommission(t *testing.T) {
 		}
 		return &protocol.ReceiptEvent{Version: 1, Receipt: b}
 	}
-	for name, e := range map[string]*protocol.ReceiptEvent{
+	for name, e := range map[string]*protocol.ReceiptEvent{ // not within a minute: it would be written down once
 		"another key":     receipt(newKey(t), nil),
 		"no such order":   receipt(key, func(d *protocol.Decommissioned) { d.Order[0]++ }),
 		"another's order": receipt(key, func(d *protocol.Decommissioned) { d.Terminal = other }),
 	} {
+		now = now.Add(refusedEvery)
 		c.receive(t, terminal, e)
 		if o, err := c.Orders(ctx, terminal); err != nil || o[0].State != OrderWaiting {
 			t.Errorf("%s: %+v, %v", name, o, err)

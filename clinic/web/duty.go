@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"vindu/clinic/ledger"
 	"vindu/clinic/register"
 	"vindu/clinic/setup"
 	"vindu/protocol"
@@ -33,6 +34,11 @@ type Setup interface {
 	Decommission(ctx context.Context, who string, terminal protocol.KeyHash, reason string) (setup.Order, error)
 	Orders(ctx context.Context, terminal protocol.KeyHash) ([]setup.Order, error)
 	Latest(ctx context.Context) (map[protocol.KeyHash]setup.Order, error)
+}
+
+// Ledger knows when a terminal opened its camera and microphone; ledger.Ledger is one.
+type Ledger interface {
+	Openings(ctx context.Context, terminal protocol.KeyHash, limit int) ([]ledger.Opening, error)
 }
 
 // start is the first page of each duty.

@@ -23,7 +23,9 @@ import (
 
 	"vindu/clinic/audit"
 	"vindu/clinic/authority"
+	"vindu/clinic/calls"
 	"vindu/clinic/fleet"
+	"vindu/clinic/ledger"
 	"vindu/clinic/register"
 	"vindu/clinic/setup"
 	"vindu/clinic/store"
@@ -34,6 +36,7 @@ import (
 var (
 	_ Custody = (*register.Register)(nil)
 	_ Setup   = (*setup.Service)(nil)
+	_ Ledger  = (*ledger.Ledger)(nil)
 )
 
 // desk is the pages of technicians and operators over a real register; its terminals are a test's.
@@ -43,6 +46,7 @@ type desk struct {
 	sessions *Sessions
 	register *register.Register
 	setup    *setup.Service
+	ledger   *ledger.Ledger
 	fleet    *webtest.Fleet
 	audit    *audit.Log
 	store    *store.Store
@@ -76,9 +80,13 @@ func newDesk(t *testing.T) *desk {
 	must(err)
 	d.sessions, err = NewSessions(t.Context(), d.store, d.audit)
 	must(err)
+	records, err := calls.OpenRecords(t.Context(), d.store, d.audit, log)
+	must(err)
+	d.ledger, err = ledger.New(t.Context(), ledger.Config{Store: d.store, Calls: records, Mandates: d.setup, Alarms: d.register, Log: log})
+	must(err)
 	pages, err := New(Options{
 		Sessions: d.sessions, Register: d.register, Fleet: d.fleet, Calls: webtest.NewCalls(webtest.NewRegister()), Organisation: "Solvik clinic", Log: log,
-		Custody: d.register, Setup: d.setup,
+		Custody: d.register, Setup: d.setup, Ledger: d.ledger,
 	})
 	must(err)
 	d.server = httptest.NewServer(pages)
@@ -356,7 +364,7 @@ func (d *desk) handOver(key *ecdsa.PrivateKey, terminal protocol.KeyHash, checks
 
 func (d *desk) commit(terminal protocol.KeyHash, kind string, body any) {
 	d.t.Helper()
-	f, err := fleet.New(d.t.Context(), fleet.Config{Store: d.store, Audit: d.audit, Sinks: []fleet.Sink{d.setup}}, slog.New(slog.DiscardHandler))
+	f, err := fleet.New(d.t.Context(), fleet.Config{Store: d.store, Audit: d.audit, Sinks: []fleet.Sink{d.setup, d.ledger}}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -365,6 +373,10 @@ func (d *desk) commit(terminal protocol.KeyHash, kind string, body any) {
 	case *protocol.HandOverEvent:
 		encoded, err = protocol.Encode(m)
 	case *protocol.ReceiptEvent:
+		encoded, err = protocol.Encode(m)
+	case *protocol.Opening:
+		encoded, err = protocol.Encode(m)
+	case *protocol.Notice:
 		encoded, err = protocol.Encode(m)
 	}
 	if err != nil {
@@ -548,6 +560,9 @@ func TestLookOfDuties(t *testing.T) {
 	o.look("operator")
 	if _, err := d.setup.Decommission(ctx, "administrator", terminal, "returned by the family"); err != nil {
 		t.Fatal(err)
+	}
+	for _, open := range []bool{true, false} {
+		d.commit(terminal, protocol.EventOpening, &protocol.Opening{Version: 1, Device: "camera", Open: open, Call: protocol.CallID{9}, At: protocol.At(time.Now())})
 	}
 	navigate(o, d.server.URL+"/operator/homes/"+homes[0].ID)
 	eval[bool](o, `document.querySelectorAll("details").forEach((e) => { e.open = true }), true`)

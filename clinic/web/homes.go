@@ -178,14 +178,18 @@ func (s *Server) read(ctx context.Context) ([]homeView, error) {
 	if err != nil {
 		return nil, err
 	}
-	alarmed := map[protocol.KeyHash]bool{}
+	alarmed := map[protocol.KeyHash]string{} // what callers are told
 	if s.o.Custody != nil {
 		alarms, err := s.o.Custody.Alarms(ctx, 0)
 		if err != nil {
 			return nil, err
 		}
 		for _, a := range alarms {
-			alarmed[a.Terminal] = true
+			if a.Code == protocol.IdentityClone || a.Code == protocol.IdentityTwice {
+				alarmed[a.Terminal] = s.words["home.alarm"]
+			} else if alarmed[a.Terminal] == "" {
+				alarmed[a.Terminal] = s.words["home.alarm.other"]
+			}
 		}
 	}
 	now := time.Now()
@@ -196,8 +200,8 @@ func (s *Server) read(ctx context.Context) ([]homeView, error) {
 			state = s.o.Fleet.State(h.Terminal)
 		}
 		v := s.words.home(h, state, now)
-		if alarmed[h.Terminal] {
-			v.Notes = append([]noteView{{Kind: "warn", Text: s.words["home.alarm"]}}, v.Notes...)
+		if text := alarmed[h.Terminal]; text != "" {
+			v.Notes = append([]noteView{{Kind: "warn", Text: text}}, v.Notes...)
 			if v.State == stateReady {
 				v.State, v.Word = stateAttention, s.words["home.attention"]
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"vindu/clinic/fleet"
+	"vindu/clinic/ledger"
 	"vindu/clinic/register"
 	"vindu/clinic/setup"
 	"vindu/protocol"
@@ -20,6 +21,7 @@ const (
 	settledListed   = 10
 	handOversListed = 5
 	vouchersListed  = 20
+	openingsListed  = 50
 )
 
 type alarmView struct {
@@ -124,6 +126,30 @@ type stayView struct {
 	Certificates []fact
 	More         string // how many certificates are not listed
 	HandOvers    []handOverView
+	Openings     []openingView
+}
+
+// openingView is a time for which a camera or microphone was open.
+type openingView struct{ What, When, Whom, Flaw string }
+
+func (w words) opening(o ledger.Opening) openingView {
+	what := map[string]string{"camera": w["operator.opening.camera"], "microphone": w["operator.opening.microphone"]}
+	v := openingView{What: cmp.Or(what[o.Device], o.Device), Whom: w.say("operator.opening.call", names{"who": o.By})}
+	if o.Check {
+		v.Whom = w.say("operator.opening.check", names{"who": o.By})
+	}
+	if o.Flaw != "" {
+		v.Flaw = w.say("operator.opening.flaw", names{"why": o.Flaw})
+	}
+	from, to := w["operator.opening.untold"], w["operator.opening.untold"]
+	if !o.Opened.IsZero() {
+		from = w.full(o.Opened)
+	}
+	if !o.Closed.IsZero() {
+		to = w.full(o.Closed)
+	}
+	v.When = w.say("operator.opening.when", names{"from": from, "to": to})
+	return v
 }
 
 type checkView struct{ State, Word, Name, Figure, Why string }
@@ -200,6 +226,22 @@ func (s *Server) stay(r *http.Request, stay register.Stay, who func(string) stri
 	}
 	for _, h := range records {
 		v.HandOvers = append(v.HandOvers, w.handOver(h))
+	}
+	if s.o.Ledger == nil {
+		return v, nil
+	}
+	openings, err := s.o.Ledger.Openings(r.Context(), stay.Key, openingsListed)
+	if err != nil {
+		return v, err
+	}
+	for _, o := range openings {
+		at := o.Opened
+		if at.IsZero() {
+			at = o.Closed
+		}
+		if v.Current || at.Before(stay.Ended) { // what it did elsewhere later is told there
+			v.Openings = append(v.Openings, w.opening(o))
+		}
 	}
 	return v, nil
 }

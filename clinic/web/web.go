@@ -65,6 +65,7 @@ type Options struct {
 	// Custody and Setup stand behind the pages of technicians and operators, who see nothing without.
 	Custody Custody
 	Setup   Setup
+	Ledger  Ledger
 	// Organisation is the clinic's name, as its staff know it.
 	Organisation string
 	// Hosts are the names (without port) by which browsers reach the pages over TLS; empty means any. Over plain HTTP

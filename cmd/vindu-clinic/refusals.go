@@ -21,12 +21,12 @@ const (
 // only in the broker's own log.
 type refusals struct {
 	queue chan broker.Refusal
-	audit *audit.Log
+	write func(context.Context, audit.Entry) error // audit.Log.Append
 	log   *slog.Logger
 }
 
-func newRefusals(a *audit.Log, log *slog.Logger) *refusals {
-	return &refusals{make(chan broker.Refusal, refusalQueue), a, log}
+func newRefusals(write func(context.Context, audit.Entry) error, log *slog.Logger) *refusals {
+	return &refusals{make(chan broker.Refusal, refusalQueue), write, log}
 }
 
 // add does not block.
@@ -48,14 +48,19 @@ func (r *refusals) run(ctx context.Context) error {
 			if now.Sub(told[refusal.Key]) < refusalEvery {
 				continue
 			}
+			e := audit.Entry{At: protocol.At(now), Who: refusal.Key.Name(), What: audit.ConnectionRefused, Subject: refusal.Key.Name(), Detail: map[string]string{
+				"serial": refusal.Serial, "why": protocol.Printable(refusal.Err.Error()),
+			}}
+			if err := insist(ctx, func() error { return r.write(ctx, e) }, func(err error) {
+				r.log.Error("refused connection not in the audit log; trying again", "terminal", refusal.Key, "error", err)
+			}); err != nil {
+				r.log.Error("refused connection not in the audit log", "terminal", refusal.Key, "error", err)
+				continue
+			}
 			if len(told) >= refusalKeys {
 				clear(told)
 			}
 			told[refusal.Key] = now
-			e := audit.Entry{Who: refusal.Key.Name(), What: audit.ConnectionRefused, Subject: refusal.Key.Name(), Detail: map[string]string{"serial": refusal.Serial}}
-			if err := r.audit.Append(ctx, e); err != nil && ctx.Err() == nil {
-				r.log.Error("refused connection not in the audit log", "error", err)
-			}
 		}
 	}
 }

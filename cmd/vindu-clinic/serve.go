@@ -19,6 +19,8 @@ import (
 	"vindu/clinic/enrol"
 	"vindu/clinic/fleet"
 	"vindu/clinic/frontdoor"
+	"vindu/clinic/ledger"
+	"vindu/clinic/register"
 	"vindu/clinic/relay"
 	"vindu/clinic/robot"
 	"vindu/clinic/web"
@@ -73,6 +75,7 @@ type server struct {
 	broker   *broker.NATS
 	refusals *refusals
 	alarms   *alarms
+	ledger   *ledger.Ledger
 	fleet    *fleet.Fleet
 	relay    *relay.Relay
 	calls    *calls.Service
@@ -101,14 +104,15 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	if err := s.newRelay(ctx, part("relay")); err != nil {
 		return s, err
 	}
-	s.refusals, s.alarms = newRefusals(c.audit, log), newAlarms(c.register, log)
+	s.refusals, s.alarms = newRefusals(c.audit.Append, log), newAlarms(c.register.Raise, log)
 	var err error
 	if s.broker, err = broker.New(broker.Config{
-		Dir:     filepath.Join(c.config.State, folderBroker),
-		TLS:     &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.leaf.GetCertificate, ClientCAs: c.authority.Pool()},
-		Clinic:  authority.IsClinic,
-		Admit:   s.admit,
-		Refused: s.refusals.add,
+		Dir:      filepath.Join(c.config.State, folderBroker),
+		TLS:      &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.leaf.GetCertificate, ClientCAs: c.authority.Pool()},
+		Clinic:   authority.IsClinic,
+		Admit:    s.admit,
+		Refused:  s.refusals.add,
+		Replaced: func(key protocol.KeyHash) { s.fleet.Replaced(key) },
 	}, part("broker")); err != nil {
 		return s, err
 	}
@@ -116,15 +120,18 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	if err != nil {
 		return s, err
 	}
+	if s.ledger, err = ledger.New(ctx, ledger.Config{Store: c.store, Calls: records, Mandates: c.setup, Alarms: c.register, Log: part("ledger")}); err != nil {
+		return s, err
+	}
 	if s.fleet, err = fleet.New(ctx, fleet.Config{
 		Address: s.brokerAddress, ServerName: c.config.Terminals.Name, Roots: c.authority.Pool(),
-		Certificate: c.authority.Client().Certificate, Store: c.store, Audit: c.audit, Sinks: []fleet.Sink{records, c.setup}, Twice: s.alarms.twice,
+		Certificate: c.authority.Client().Certificate, Store: c.store, Audit: c.audit, Sinks: []fleet.Sink{records, c.setup, s.ledger}, Twice: s.alarms.twice,
 	}, part("fleet")); err != nil {
 		return s, err
 	}
 	s.calls = calls.New(records, s.fleet, c.register, c.authority, s.relay, part("calls"))
 	if s.robot, err = robot.New(robot.Config{
-		Calls: s.calls, Organisation: c.config.Organisation, Relay: s.relay.Servers, Loopback: c.config.Relay.Local, Log: part("robot"),
+		Calls: s.calls, Organisation: c.config.Organisation, Relay: s.relay.Servers, Permits: s.relay.Permits, Loopback: c.config.Relay.Local, Log: part("robot"),
 	}); err != nil {
 		return s, err
 	}
@@ -133,7 +140,7 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 		Log: part("enrol"),
 	})
 	s.pages, err = web.New(web.Options{
-		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup,
+		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup, Ledger: s.ledger,
 		Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
 	})
 	return s, err
@@ -170,10 +177,18 @@ func (s *server) admit(key protocol.KeyHash, certificate *x509.Certificate) erro
 	ctx, cancel := context.WithTimeout(context.Background(), admitTimeout)
 	defer cancel()
 	if proven, err := s.authority.Terminal(certificate); err != nil || proven != key {
-		return fmt.Errorf("certificate of %s: %w", key.Code(), errors.Join(authority.ErrCertificate, err))
+		return fmt.Errorf("%w: certificate of %s: %w", broker.ErrRefused, key.Code(), errors.Join(authority.ErrCertificate, err))
 	}
-	_, err := s.register.Admit(ctx, key)
-	return err
+	switch _, err := s.register.Admit(ctx, key); {
+	case errors.Is(err, register.ErrRevoked), errors.Is(err, register.ErrNotFound):
+		return fmt.Errorf("%w: %w", broker.ErrRefused, err)
+	case err != nil: // a slow database is no revocation
+		return err
+	}
+	if _, err := s.register.Shown(ctx, key, certificate); err != nil { // it is noticed, not kept out; and it comes again
+		s.log.Error("certificate of a terminal that connected was not compared with those before it", "terminal", key, "error", err)
+	}
+	return nil
 }
 
 func (s *server) brokerAddress() string {
@@ -256,6 +271,7 @@ func plainURL(configured string, addr net.Addr) string {
 func (s *server) revoked(key protocol.KeyHash) {
 	s.calls.Revoke(key)
 	s.broker.Kick(key)
+	s.relay.Revoke(key)
 }
 
 // Bounds of HTTP servers. What a request may take longer for, its handler says.

@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"net"
@@ -167,12 +168,14 @@ type Broker struct {
 	mu       sync.Mutex
 	admitted map[protocol.KeyHash]bool
 	open     bool
+	unknown  error // that the register cannot be asked
 	refusals []broker.Refusal
+	replaced int
 	stop     func()
 }
 
 // ErrNotAdmitted is what the register says about a terminal that it does not know.
-var ErrNotAdmitted = errors.New("not in the register")
+var ErrNotAdmitted = fmt.Errorf("%w: not in the register", broker.ErrRefused)
 
 // Start runs a broker until the test ends.
 func Start(t testing.TB, log *slog.Logger) *Broker {
@@ -192,6 +195,9 @@ func StartIn(t testing.TB, dir string, a *Authority, clinic *Identity, log *slog
 		Admit: func(key protocol.KeyHash, _ *x509.Certificate) error {
 			b.mu.Lock()
 			defer b.mu.Unlock()
+			if b.unknown != nil {
+				return b.unknown
+			}
 			if !b.admitted[key] && !b.open {
 				return ErrNotAdmitted
 			}
@@ -201,6 +207,11 @@ func StartIn(t testing.TB, dir string, a *Authority, clinic *Identity, log *slog
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.refusals = append(b.refusals, r)
+		},
+		Replaced: func(protocol.KeyHash) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.replaced++
 		},
 	}, log)
 	if err != nil {
@@ -251,6 +262,20 @@ func (b *Broker) Revoke(key protocol.KeyHash) {
 	delete(b.admitted, key)
 	b.mu.Unlock()
 	b.Kick(key)
+}
+
+// Ignorant has the register fail with err whenever it is asked; nil ends that.
+func (b *Broker) Ignorant(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.unknown = err
+}
+
+// Replaced returns how many connections took the place of another.
+func (b *Broker) Replaced() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.replaced
 }
 
 // Refusals returns who was refused so far.
