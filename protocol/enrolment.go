@@ -127,7 +127,12 @@ type Settings struct {
 	// Roots, if the clinic has changed its root, are DER certificates: the new root, the new one certified by the old (NewWithOld of
 	// RFC 4210 §4.4), and the old one certified by the new (OldWithNew).
 	Roots [][]byte `cbor:"6,keyasint,omitempty"`
+	// Withdrawn are the IDs of mandates that the clinic has taken back and that are not over yet.
+	Withdrawn []Nonce `cbor:"7,keyasint,omitempty"`
 }
+
+// MaxWithdrawn bounds Settings.Withdrawn.
+const MaxWithdrawn = 256
 
 func (s *Settings) valid() error {
 	if err := checkVersion(s.Version); err != nil {
@@ -143,6 +148,9 @@ func (s *Settings) valid() error {
 	}
 	if len(s.Roots) != 0 && len(s.Roots) != 3 {
 		return malformed("a change of the root takes 3 certificates, not %d", len(s.Roots))
+	}
+	if len(s.Withdrawn) > MaxWithdrawn {
+		return malformed("settings tell of %d withdrawn mandates, at most %d", len(s.Withdrawn), MaxWithdrawn)
 	}
 	for _, c := range s.Roots {
 		if len(c) == 0 || len(c) > 2048 {

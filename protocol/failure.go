@@ -102,6 +102,7 @@ const (
 	IdentityReturned    Code = "identity.decommissioned"
 	AuthTechnician      Code = "authorisation.technician"
 	AuthButton          Code = "authorisation.button"
+	AuthWithdrawn       Code = "authorisation.withdrawn"
 	AuthOrder           Code = "authorisation.order"
 	AuthOpening         Code = "authorisation.opening"
 	TimeUnknown         Code = "time.unknown"
@@ -201,6 +202,7 @@ var Register = []Failure{
 	{IdentityTwice, Operator, "Two terminals are connected with the same identity: one of them is a copy.", "Revoke the terminal, find both, and set one up anew."},
 	{IdentityReturned, Technician, "The terminal was taken out of use: its keys and state are destroyed.", "Return it to the clinic."},
 	{AuthTechnician, Technician, "The authorisation for this laptop is missing, expired or of another clinic.", "Get a new authorisation from the clinic's page."},
+	{AuthWithdrawn, Technician, "The clinic has withdrawn the authorisation for this laptop.", "Get a new authorisation from the clinic's page, if you are to go on."},
 	{AuthButton, Technician, "Nobody pressed the terminal's button in time.", "Start again and press the button when the screen asks for it."},
 	{AuthOrder, Operator, "The terminal refused an order whose signature or time does not hold.", "Treat this as a security event: find out who gave the order."},
 	{AuthOpening, Operator, "The terminal opened its camera or microphone for nobody that the clinic knows.", "Treat this as a security event: somebody may have the clinic's keys. Cut the terminal off and find out who it was."},

@@ -109,6 +109,14 @@ func (h *setupHost) Authorities() [][]byte {
 	return nil
 }
 
+// Withdrawn implements session.Host.
+func (h *setupHost) Withdrawn(mandate protocol.Nonce) bool {
+	if self, ok := h.agent.Self(); ok && self.Identity.Grant() != nil {
+		return slices.Contains(self.Identity.Grant().Settings.Withdrawn, mandate)
+	}
+	return false
+}
+
 // Now implements session.Host.
 func (h *setupHost) Now() (time.Time, bool) {
 	if self, ok := h.agent.Self(); ok {

@@ -197,7 +197,7 @@ func (i *Identity) KeepSettings(s *protocol.Settings) error {
 	if err := i.follow(&g, s.Roots); err != nil {
 		return fmt.Errorf("keep settings: %w", err)
 	}
-	if s.Organisation == old.Settings.Organisation && s.Home == old.Settings.Home && g.Root == old.Root {
+	if s.Organisation == old.Settings.Organisation && s.Home == old.Settings.Home && slices.Equal(s.Withdrawn, old.Settings.Withdrawn) && g.Root == old.Root {
 		return nil // only the time moved: not worth a write
 	}
 	g.Settings = s

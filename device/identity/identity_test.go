@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -147,7 +148,15 @@ func TestRenewedChainAndSettings(t *testing.T) {
 	if err := i.KeepSettings(s); err != nil || disk.Steps() != steps {
 		t.Errorf("settings with only another time: %v, %d steps", err, disk.Steps()-steps)
 	}
+	s = clinic.Settings()
+	s.Home, s.Withdrawn = "Home 18", []protocol.Nonce{{7}}
+	if err := i.KeepSettings(s); err != nil {
+		t.Fatal(err)
+	}
 	again := load(t, disk.After(statetest.Everything))
+	if !slices.Equal(again.Settings().Withdrawn, s.Withdrawn) {
+		t.Errorf("withdrawn after a restart: %v", again.Settings().Withdrawn)
+	}
 	if !again.Certificate().Equal(chain[0]) || again.Settings().Home != "Home 18" || !again.Root().Equal(clinic.Root) {
 		t.Errorf("after a restart: %v %v", again.Certificate().SerialNumber, again.Settings())
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // Host is what the terminal can do for a technician; the server of this package asks it only for what the session allows. The first
-// five methods are called at any time. Of the others one runs at a time, beside at most one job (Enrol or Check), and must return
+// six methods are called at any time. Of the others one runs at a time, beside at most one job (Enrol or Check), and must return
 // soon after its context ends. An error's code (protocol.CodeOf) and text reach the technician: the text must carry no secret.
 type Host interface {
 	// Greeting tells who the terminal is; Version is filled in by the server. While Public is empty nobody is answered.
@@ -18,6 +18,8 @@ type Host interface {
 	Signer() crypto.Signer
 	// Authorities returns the pinned authorisation keys of the terminal's clinic (DER SubjectPublicKeyInfo); none unless it is set up.
 	Authorities() [][]byte
+	// Withdrawn tells whether the terminal's clinic has taken the mandate with this id back.
+	Withdrawn(mandate protocol.Nonce) bool
 	// Now is the time by which mandates are judged; known is false if it is no more than a floor.
 	Now() (now time.Time, known bool)
 	// AwaitPress asks on the screen for a press of the button, and returns nil once it was pressed after the call began. When it

@@ -88,6 +88,9 @@ func (d *desk) mandate(signed, public []byte) (*protocol.Mandate, error) {
 	if m == nil {
 		return nil, refuse("the authorisation is not of this terminal's clinic")
 	}
+	if d.host.Withdrawn(m.ID) {
+		return nil, withdrawn()
+	}
 	if !bytes.Equal(m.Key, public) {
 		return nil, refuse("the authorisation is for another laptop")
 	}
@@ -98,6 +101,10 @@ func (d *desk) mandate(signed, public []byte) (*protocol.Mandate, error) {
 		return nil, refuse("the authorisation begins on %s", m.From.Time().Format(time.DateOnly))
 	}
 	return m, nil
+}
+
+func withdrawn() error {
+	return protocol.WithCode(protocol.AuthWithdrawn, errors.New("the clinic has withdrawn the authorisation"))
 }
 
 type worker func(context.Context) outcome

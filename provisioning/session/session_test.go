@@ -194,6 +194,8 @@ func TestMandates(t *testing.T) {
 		{"by the laptop itself", func(b *bench) {
 			b.who.Mandate = sessiontest.Mandate(b.who.Key, b.who.Key, time.Now().Add(-hour), time.Now().Add(hour))
 		}, protocol.AuthTechnician},
+		{"withdrawn", func(b *bench) { b.takeBack() }, protocol.AuthWithdrawn},
+		{"another one withdrawn", func(b *bench) { b.host.TakenBack = []protocol.Nonce{protocol.NewNonce()} }, ""},
 		{"a bit turned", func(b *bench) { b.who.Mandate[len(b.who.Mandate)-1] ^= 1 }, protocol.AuthTechnician},
 		{"of another kind", func(b *bench) {
 			m, err := protocol.Sign(&protocol.Clock{Version: 1, Nonce: protocol.NewNonce(), At: 1}, b.host.Clinic)
@@ -317,6 +319,40 @@ func TestMandateEndsDuringTheSession(t *testing.T) {
 			return c.SetLanguage(ctx, "nn")
 		})
 		if protocol.CodeOf(err) != protocol.AuthTechnician || b.host.Language != "en" {
+			t.Errorf("got %v; the screen speaks %s", err, b.host.Language)
+		}
+	})
+}
+
+// takeBack has the terminal learn that the laptop's mandate was withdrawn.
+func (b *bench) takeBack() {
+	b.t.Helper()
+	_, m, err := protocol.ParseMandate(protocol.MandateText(b.who.Mandate))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.host.Lock()
+	defer b.host.Unlock()
+	b.host.TakenBack = append(b.host.TakenBack, m.ID)
+}
+
+func TestMandateWithdrawnDuringTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.setUp()
+		b.presses(time.Second)
+		b.serve()
+		err := b.open(func(ctx context.Context, c *session.Client) error {
+			if err := c.Authorise(ctx, nil); err != nil {
+				return err
+			}
+			if err := c.SetLanguage(ctx, "en"); err != nil {
+				return err
+			}
+			b.takeBack()
+			return c.SetLanguage(ctx, "nn")
+		})
+		if protocol.CodeOf(err) != protocol.AuthWithdrawn || b.host.Language != "en" {
 			t.Errorf("got %v; the screen speaks %s", err, b.host.Language)
 		}
 	})

@@ -71,6 +71,7 @@ type Terminal struct {
 	HandedOver []protocol.HandOver
 	Proofs     []*session.Proof
 	Prompts    int
+	TakenBack  []protocol.Nonce // mandates
 }
 
 var _ session.Host = (*Terminal)(nil)
@@ -113,6 +114,13 @@ func (t *Terminal) Authorities() [][]byte {
 		return nil
 	}
 	return [][]byte{Public(Key()), Public(t.Clinic)}
+}
+
+// Withdrawn implements session.Host.
+func (t *Terminal) Withdrawn(mandate protocol.Nonce) bool {
+	t.Lock()
+	defer t.Unlock()
+	return slices.Contains(t.TakenBack, mandate)
 }
 
 // Now implements session.Host.
