@@ -1,7 +1,8 @@
 // Package audit is the clinic's log of who did what: append-only and tamper-evident (R17 to R19).
 //
 // Entries are the leaves of a Merkle tree (RFC 6962 §2.1, by golang.org/x/mod/sumdb/tlog). Its signed head commits to
-// every entry: whoever keeps a head can prove later that an entry was altered or taken away. A head is a signed note
+// every entry: whoever keeps a head can prove later that an entry was altered or taken away. So that heads are kept, Run writes
+// one to the server's log at its start, daily, and at its end; let that log go to another machine. A head is a signed note
 // (golang.org/x/mod/sumdb/note) whose text is a checkpoint (https://c2sp.org/tlog-checkpoint): the log's name, the
 // number of entries, the root hash.
 //
@@ -32,6 +33,8 @@ const (
 	ClinicCreated     = "clinic.created"
 	IssuingRenewed    = "authority.issuing_renewed"
 	RootRenewed       = "authority.root_renewed"
+	RenewalBegun      = "authority.renewal_begun"
+	RenewalFailed     = "authority.renewal_failed"
 	HomeAdded         = "home.added"
 	VoucherIssued     = "voucher.issued"
 	TerminalEnrolled  = "terminal.enrolled"
@@ -40,9 +43,11 @@ const (
 	TerminalRevoked   = "terminal.revoked"
 	EnrolmentRefused  = "enrolment.refused"
 	PersonAdded       = "person.added"
+	PersonAssigned    = "person.assigned"
 	SignInLinkIssued  = "sign_in_link.issued"
 	PersonSignedIn    = "person.signed_in"
 	PersonSignedOut   = "person.signed_out"
+	PageRefused       = "page.refused"
 	CallPlaced        = "call.placed"
 	CallEnded         = "call.ended"
 	ConnectionRefused = "connection.refused"
@@ -54,9 +59,12 @@ const (
 	TerminalHandedOver = "terminal.handed_over"
 	DecommissionOrder  = "terminal.decommission_ordered"
 	Decommissioned     = "terminal.decommissioned"
-	StatementRefused   = "statement.refused"
-	AlarmRaised        = "alarm.raised"
-	AlarmSettled       = "alarm.settled"
+
+	DecommissionWithdrawn = "terminal.decommission_withdrawn"
+	MandateWithdrawn      = "mandate.withdrawn"
+	StatementRefused      = "statement.refused"
+	AlarmRaised           = "alarm.raised"
+	AlarmSettled          = "alarm.settled"
 )
 
 // Entry says who did what to which subject.
@@ -70,8 +78,12 @@ type Entry struct {
 
 const maxEntry = 8 << 10
 
-// ErrTampered is wrapped by Verify when the entries are not those that were appended.
-var ErrTampered = errors.New("the audit log was tampered with")
+var (
+	// ErrTampered is wrapped by Verify when the entries are not those that were appended.
+	ErrTampered = errors.New("the audit log was tampered with")
+	// ErrHead is wrapped by Verify when a head is not one that this log's key has signed.
+	ErrHead = errors.New("not a head of this audit log")
+)
 
 var steps = []string{
 	`CREATE TABLE audit_entries (n INTEGER PRIMARY KEY, line BLOB NOT NULL) STRICT`,
@@ -198,6 +210,14 @@ type Numbered struct {
 	Entry
 }
 
+// Line returns the entry as one line of JSON, with its number.
+func (n Numbered) Line() ([]byte, error) {
+	return json.Marshal(struct {
+		N int64 `json:"n"`
+		Entry
+	}{n.N, n.Entry})
+}
+
 // Entries returns at most limit entries, the newest first, beginning below number before; -1 begins at the newest.
 func (l *Log) Entries(ctx context.Context, before int64, limit int) ([]Numbered, error) {
 	rows, err := l.store.Read().QueryContext(ctx, "SELECT n, line FROM audit_entries WHERE ? < 0 OR n < ? ORDER BY n DESC LIMIT ?", before, before, limit)
@@ -223,24 +243,28 @@ func (l *Log) Entries(ctx context.Context, before int64, limit int) ([]Numbered,
 	return entries, nil
 }
 
-// Verify recomputes the tree from the entries and compares it with the stored one and, where head is given, with the tree that an
-// earlier head of this log committed to. The error wraps ErrTampered.
-func (l *Log) Verify(ctx context.Context, head []byte, verifier note.Verifier) error {
-	then := int64(-1)
-	var text string
-	if head != nil {
+// Verify recomputes the tree from the entries and compares it with the stored one, and with the trees that earlier heads of this log committed to.
+// It returns how many entries there are. The error wraps ErrTampered if the log is not what it was, and ErrHead if a head is not this log's.
+func (l *Log) Verify(ctx context.Context, verifier note.Verifier, heads ...[]byte) (entries int64, err error) {
+	then := map[int64]string{} // what the heads say of the first so many entries
+	var last int64
+	for _, head := range heads {
 		signed, err := note.Open(head, note.VerifierList(verifier))
 		if err != nil {
-			return fmt.Errorf("audit log: the head is not signed by this log: %w", err)
+			return 0, fmt.Errorf("audit log: %w: %w", ErrHead, err)
 		}
-		text = signed.Text
-		if _, err := fmt.Sscanf(text, verifier.Name()+"\n%d\n", &then); err != nil {
-			return fmt.Errorf("audit log: the head is malformed: %w", err)
+		var count int64
+		if _, err := fmt.Sscanf(signed.Text, verifier.Name()+"\n%d\n", &count); err != nil {
+			return 0, fmt.Errorf("audit log: %w: malformed: %w", ErrHead, err)
 		}
+		if other, ok := then[count]; ok && other != signed.Text {
+			return 0, fmt.Errorf("audit log: %w: two heads tell of different entries, %d in number", ErrTampered, count)
+		}
+		then[count], last = signed.Text, max(last, count)
 	}
 	tx, err := l.store.Read().BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return fmt.Errorf("audit log: %w", err)
+		return 0, fmt.Errorf("audit log: %w", err)
 	}
 	defer tx.Rollback()
 	var hashes []tlog.Hash
@@ -254,18 +278,18 @@ func (l *Log) Verify(ctx context.Context, head []byte, verifier note.Verifier) e
 	stored := hashReader(ctx, tx)
 	rows, err := tx.QueryContext(ctx, "SELECT n, line FROM audit_entries ORDER BY n")
 	if err != nil {
-		return fmt.Errorf("audit log: %w", err)
+		return 0, fmt.Errorf("audit log: %w", err)
 	}
 	defer rows.Close()
 	count := int64(0)
 	for {
-		if count == then {
+		if text, ok := then[count]; ok {
 			root, err := tlog.TreeHash(count, computed)
 			if err != nil {
-				return fmt.Errorf("audit log: %w", err)
+				return 0, fmt.Errorf("audit log: %w", err)
 			}
 			if checkpoint(verifier.Name(), count, root) != text {
-				return fmt.Errorf("audit log: %w: its first %d entries are not those of the head", ErrTampered, count)
+				return 0, fmt.Errorf("audit log: %w: its first %d entries are not those of the head", ErrTampered, count)
 			}
 		}
 		if !rows.Next() {
@@ -274,30 +298,30 @@ func (l *Log) Verify(ctx context.Context, head []byte, verifier note.Verifier) e
 		var n int64
 		var line []byte
 		if err := rows.Scan(&n, &line); err != nil {
-			return fmt.Errorf("audit log: %w", err)
+			return 0, fmt.Errorf("audit log: %w", err)
 		}
 		if n != count {
-			return fmt.Errorf("audit log: %w: entry %d is missing", ErrTampered, count)
+			return 0, fmt.Errorf("audit log: %w: entry %d is missing", ErrTampered, count)
 		}
 		added, err := tlog.StoredHashes(n, line, computed)
 		if err != nil {
-			return fmt.Errorf("audit log: %w", err)
+			return 0, fmt.Errorf("audit log: %w", err)
 		}
 		indexes := make([]int64, len(added))
 		for i := range indexes {
 			indexes[i] = int64(len(hashes) + i)
 		}
 		if kept, err := stored.ReadHashes(indexes); err != nil || !slices.Equal(kept, added) {
-			return fmt.Errorf("audit log: %w: entry %d is not the one that was appended", ErrTampered, n)
+			return 0, fmt.Errorf("audit log: %w: entry %d is not the one that was appended", ErrTampered, n)
 		}
 		hashes = append(hashes, added...)
 		count++
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("audit log: %w", err)
+		return 0, fmt.Errorf("audit log: %w", err)
 	}
-	if count < then {
-		return fmt.Errorf("audit log: %w: it has %d entries, the head %d", ErrTampered, count, then)
+	if count < last {
+		return 0, fmt.Errorf("audit log: %w: it has %d entries, the head %d", ErrTampered, count, last)
 	}
-	return nil
+	return count, nil
 }

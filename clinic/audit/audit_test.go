@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"vindu/clinic/store"
 	"vindu/protocol"
@@ -62,17 +63,24 @@ func TestHeads(t *testing.T) {
 		heads = append(heads, head)
 		l.fill(t, i, i+1)
 	}
-	if err := l.Verify(t.Context(), nil, nil); err != nil {
+	if _, err := l.Verify(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 	for i, head := range heads {
-		if err := l.Verify(t.Context(), head, verifier); err != nil {
+		if _, err := l.Verify(t.Context(), verifier, head); err != nil {
 			t.Errorf("head of %d entries: %v", i, err)
 		}
 	}
 	_, otherVerifier := open(t)
-	if err := l.Verify(t.Context(), heads[3], otherVerifier); err == nil {
-		t.Error("a head of another log passed")
+	if _, err := l.Verify(t.Context(), otherVerifier, heads[3]); !errors.Is(err, ErrHead) {
+		t.Errorf("a head of another log: %v", err)
+	}
+	if n, err := l.Verify(t.Context(), verifier, heads...); err != nil || n != 20 {
+		t.Errorf("all heads: %d, %v", n, err)
+	}
+	forked, _ := note.Sign(&note.Note{Text: checkpoint(logName, 5, tlog.Hash{1})}, l.signer)
+	if _, err := l.Verify(t.Context(), verifier, heads[5], forked); !errors.Is(err, ErrTampered) {
+		t.Errorf("two heads of different entries: %v", err)
 	}
 }
 
@@ -107,7 +115,7 @@ func TestRollback(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.fill(t, 3, 5)
-	if err := l.Verify(t.Context(), nil, nil); err != nil {
+	if _, err := l.Verify(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 	if got, err := l.Entries(t.Context(), -1, 10); err != nil || len(got) != 5 {
@@ -122,7 +130,7 @@ func TestConcurrent(t *testing.T) {
 		wg.Go(func() { l.fill(t, i, i+3) })
 	}
 	wg.Wait()
-	if err := l.Verify(t.Context(), nil, nil); err != nil {
+	if _, err := l.Verify(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -160,10 +168,10 @@ func TestTampering(t *testing.T) {
 			if err := write(untie + tc.sql); err != nil {
 				t.Fatal(err)
 			}
-			if err := l.Verify(t.Context(), head, verifier); !errors.Is(err, ErrTampered) {
+			if _, err := l.Verify(t.Context(), verifier, head); !errors.Is(err, ErrTampered) {
 				t.Errorf("with a head: error = %v", err)
 			}
-			if err := l.Verify(t.Context(), nil, nil); !tc.headOnly && !errors.Is(err, ErrTampered) {
+			if _, err := l.Verify(t.Context(), nil); !tc.headOnly && !errors.Is(err, ErrTampered) {
 				t.Errorf("without a head: error = %v", err)
 			}
 		})

@@ -1,7 +1,8 @@
 // Package authority holds the clinic's keys and what is done with them: it certifies terminals and the clinic's own
-// server and client for TLS, and signs invitations and ends.
+// server and client for TLS, and signs what terminals take from the clinic alone: invitations, the caller's side of ends, technicians'
+// mandates, orders to end a terminal's use, and the time.
 //
-// Everything is ECDSA P-256. Below the root (20 years, its key is needed only to make a new issuing CA, or the next root) stands one
+// All keys are ECDSA P-256, but the audit log's, which is Ed25519. Below the root (20 years, its key is needed only to make a new issuing CA, or the next root) stands one
 // issuing CA (5 years) and below that the leaves. Both are followed by others without anybody touching a terminal (RenewIssuing, RenewRoot). A terminal pins the root, which came with its voucher, and the
 // authorisation keys, which it gets with its settings. A leaf says what the clinic decides and nothing that a request
 // asks for: a terminal's CN is its name (protocol.KeyHash.Name), its one SAN the URI urn:vindu:terminal:<name>.
@@ -40,6 +41,8 @@ const (
 	TerminalLife = 30 * 24 * time.Hour
 	serverLife   = 30 * 24 * time.Hour
 	backdate     = time.Hour
+	// shortest is the least that a terminal's certificate may hold, where the issuing CA ends soon: one that holds for less would be due for renewal at once.
+	shortest = 3 * backdate
 )
 
 // URIs in the SAN of leaves. A terminal's is followed by its name.
@@ -83,13 +86,12 @@ func (a *Authority) Issuing() *x509.Certificate { return a.issuing }
 // Chain returns the certificates that stand between a leaf and the root that a terminal has pinned, whether that is this root or the one before it.
 func (a *Authority) Chain() []*x509.Certificate { return slices.Clone(a.chain) }
 
-// RootChange returns what terminals that pinned the root before this one verify this one by, as protocol.Settings carries it, and the root before; nil
-// if this is the first.
-func (a *Authority) RootChange() (der [][]byte, old *x509.Certificate) {
+// RootChange returns what terminals that pinned the root before this one verify this one by, as protocol.Settings carries it; nil if this is the first.
+func (a *Authority) RootChange() [][]byte {
 	if a.change == nil {
-		return nil, nil
+		return nil
 	}
-	return [][]byte{a.root.Raw, a.change.newWithOld.Raw, a.change.oldWithNew.Raw}, a.change.old
+	return [][]byte{a.root.Raw, a.change.newWithOld.Raw, a.change.oldWithNew.Raw}
 }
 
 // CACerts returns the authorities as EST tells them (RFC 7030 §4.1.3): the root, what leads from and to the one before, that one, and the issuing CA.
@@ -145,8 +147,12 @@ func ParseRequest(der []byte) (*Request, error) {
 	return &Request{Key: key, SPKI: spki, Hash: protocol.HashSPKI(spki)}, nil
 }
 
-// IssueTerminal certifies a terminal for TerminalLife. The caller has decided that it may have a certificate.
+// IssueTerminal certifies a terminal for TerminalLife, or to the end of the issuing CA if that is earlier. The caller has decided that it may have a
+// certificate.
 func (a *Authority) IssueTerminal(r *Request) (*x509.Certificate, error) {
+	if a.issuing.NotAfter.Sub(a.now()) < shortest {
+		return nil, a.over()
+	}
 	name := r.Hash.Name()
 	return a.issue(&x509.Certificate{
 		Subject:     pkix.Name{CommonName: name},
@@ -155,14 +161,18 @@ func (a *Authority) IssueTerminal(r *Request) (*x509.Certificate, error) {
 	}, TerminalLife, r.Key)
 }
 
+func (a *Authority) over() error {
+	return fmt.Errorf("issue certificate: the issuing CA ends on %s: make a new one (vindu-clinic renew-ca) and restart the server", a.issuing.NotAfter.Format(time.DateTime))
+}
+
 func (a *Authority) issue(template *x509.Certificate, life time.Duration, key *ecdsa.PublicKey) (*x509.Certificate, error) {
 	now := a.now()
-	template.NotBefore, template.NotAfter = now.Add(-backdate), now.Add(life)
+	if !now.Before(a.issuing.NotAfter) {
+		return nil, a.over()
+	}
+	template.NotBefore, template.NotAfter = now.Add(-backdate), earlier(now.Add(life), a.issuing.NotAfter)
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.BasicConstraintsValid = true
-	if template.NotAfter.After(a.issuing.NotAfter) {
-		return nil, fmt.Errorf("issue certificate: the issuing CA ends on %s: make a new one", a.issuing.NotAfter.Format(time.DateOnly))
-	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.issuing, key, a.issuingKey)
 	if err != nil {
 		return nil, fmt.Errorf("issue certificate: %w", err)

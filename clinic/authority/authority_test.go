@@ -428,9 +428,33 @@ func TestLeafRenews(t *testing.T) {
 	if serial() == first {
 		t.Error("not renewed")
 	}
-	now = a.Expires().Add(-serverLife / 2)
-	if _, err := a.Server("x").Certificate(); err == nil || !strings.Contains(err.Error(), "issuing CA ends") {
-		t.Errorf("beyond the CA's end: %v", err)
+}
+
+// To its last day the issuing CA issues; what it issues ends with it.
+func TestLastDays(t *testing.T) {
+	a, _ := load(t)
+	r := parse(t, request(t, new(x509.CertificateRequest), newKey(t, elliptic.P256())))
+	end := a.Expires()
+	for left, want := range map[time.Duration]bool{TerminalLife / 2: true, 24 * time.Hour: true, shortest: true, shortest - time.Second: false, -time.Second: false} {
+		a.now = func() time.Time { return end.Add(-left) }
+		c, err := a.IssueTerminal(r)
+		if (err == nil) != want || (err != nil && !strings.Contains(err.Error(), "issuing CA ends")) {
+			t.Errorf("%v before the end: %v", left, err)
+		}
+		if err == nil && !c.NotAfter.Equal(end) {
+			t.Errorf("%v before the end: good until %v, the CA until %v", left, c.NotAfter, end)
+		}
+	}
+	// The clinic's own goes on to the very end, and is not made anew for every connection.
+	a.now = func() time.Time { return end.Add(-time.Hour) }
+	leaf := a.Server("x")
+	first, err := leaf.Certificate()
+	if err != nil || !first.Leaf.NotAfter.Equal(end) {
+		t.Fatalf("the clinic's own: %v", err)
+	}
+	a.now = func() time.Time { return end.Add(-time.Second) }
+	if again, err := leaf.Certificate(); err != nil || again != first {
+		t.Errorf("made anew: %v", err)
 	}
 }
 

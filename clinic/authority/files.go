@@ -31,8 +31,8 @@ const (
 	blockCertificate = "CERTIFICATE"
 )
 
-// LogName names the audit log in its signed tree heads.
-const LogName = "vindu-clinic-audit"
+// logName names the audit log in its signed tree heads.
+const logName = "vindu-clinic-audit"
 
 // ErrExists is wrapped by Create when the folder exists: keys are never overwritten.
 var ErrExists = errors.New("the authority's folder exists")
@@ -113,7 +113,7 @@ func generate(organisation string, now time.Time) (map[string][]byte, error) {
 	if _, err := key(fileSigningKey); err != nil {
 		return nil, err
 	}
-	logKey, _, err := note.GenerateKey(rand.Reader, LogName)
+	logKey, _, err := note.GenerateKey(rand.Reader, logName)
 	if err != nil {
 		return nil, fmt.Errorf("make log key: %w", err)
 	}

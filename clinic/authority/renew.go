@@ -11,8 +11,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -22,8 +24,25 @@ var ErrRootKey = errors.New("not the root's key")
 // RenewIssuing makes a new issuing CA in the folder of an authority. rootKey is the file of the root's key; if it is empty, the folder is searched. The
 // former issuing CAs stay known, so that every terminal goes on and has its certificate renewed by the new one in its time. It
 // counts from the next Load on. A power cut leaves the one or the other.
-func RenewIssuing(dir, rootKey string) (*x509.Certificate, error) {
+func RenewIssuing(dir, rootKey string) (_ *x509.Certificate, err error) {
+	unlock, err := lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	return renewIssuing(dir, rootKey, time.Now())
+}
+
+// lock keeps a second renewal out of the same folder. It ends with the process at the latest.
+func lock(dir string) (unlock func() error, err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("lock the authority's folder: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another renewal works in %s: wait for its end: %w", dir, err), f.Close())
+	}
+	return f.Close, nil
 }
 
 func renewIssuing(dir, rootKey string, now time.Time) (*x509.Certificate, error) {
@@ -61,7 +80,12 @@ func renewIssuing(dir, rootKey string, now time.Time) (*x509.Certificate, error)
 // to the new, OldWithNew those that follow to what the old one certified (RFC 4210 §4.4). The new root's key is written to newKey, or into the
 // folder if that is empty. Terminals pin the new root when they fetch their settings; one that is away meanwhile does so
 // years later, as long as the old root is not over. The issuing CA remains; RenewIssuing makes one below the new root.
-func RenewRoot(dir, rootKey, newKeyFile string) (*x509.Certificate, error) {
+func RenewRoot(dir, rootKey, newKeyFile string) (_ *x509.Certificate, err error) {
+	unlock, err := lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	return renewRoot(dir, rootKey, newKeyFile, time.Now())
 }
 
@@ -108,7 +132,14 @@ func renewRoot(dir, rootKey, newKeyFile string, now time.Time) (*x509.Certificat
 	if newKeyFile == "" {
 		newKeyFile = filepath.Join(dir, "root-"+short(&key.PublicKey)+".key")
 	}
-	if err := writeFile(newKeyFile, encoded); err != nil {
+	err = writeFile(newKeyFile, encoded)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("write the new root's key: %w; if it is of a renewal that failed, that root is not in force and its key is worthless: remove the file, or name another", err)
+	}
+	if err == nil { // the only copy of the key of the root that is in force from the next line on
+		err = syncFolder(filepath.Dir(newKeyFile))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("write the new root's key: %w", err)
 	}
 	return fresh, replace(dir, fileRoot, fresh, newWithOld, oldWithNew, old)

@@ -92,8 +92,8 @@ func TestRenew(t *testing.T) {
 			}
 		}
 	}
-	der, old := reload(t, dir).RootChange()
-	if len(der) != 3 || !old.Equal(first) || string(der[0]) != string(second.Raw) {
+	der := reload(t, dir).RootChange()
+	if len(der) != 3 || string(der[0]) != string(second.Raw) {
 		t.Errorf("the change of the root is told as %d certificates", len(der))
 	}
 	entries, err := os.ReadDir(dir)
@@ -180,5 +180,35 @@ func TestRenewAtTheEnd(t *testing.T) {
 	}
 	if b := reload(t, dir); !b.Expires().Equal(a.Root().NotAfter) || !b.RootExpires().Equal(a.Root().NotAfter) {
 		t.Errorf("ends %v, root %v", b.Expires(), b.RootExpires())
+	}
+}
+
+// Two renewals at once would write the same files.
+func TestOneRenewalAtATime(t *testing.T) {
+	_, dir := load(t)
+	unlock, err := lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, renew := range map[string]func() error{
+		"issuing CA": func() error { _, err := RenewIssuing(dir, ""); return err },
+		"root":       func() error { _, err := RenewRoot(dir, "", ""); return err },
+	} {
+		if err := renew(); err == nil || !strings.Contains(err.Error(), "another renewal") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(t.TempDir(), "next.key")
+	if err := os.WriteFile(key, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := RenewRoot(dir, "", key); err == nil || !strings.Contains(err.Error(), "remove the file") {
+		t.Errorf("a key file of before: %v", err)
+	}
+	if _, err := RenewIssuing(dir, ""); err != nil {
+		t.Error(err)
 	}
 }

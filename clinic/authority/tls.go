@@ -15,7 +15,7 @@ import (
 )
 
 // Leaf is a certificate of the clinic itself, made anew, with a new key that never leaves memory, when a third of its
-// life is left. It is safe for concurrent use.
+// life is left. None outlives the issuing CA. It is safe for concurrent use.
 type Leaf struct {
 	a        *Authority
 	template func() *x509.Certificate
@@ -50,8 +50,12 @@ func (l *Leaf) Certificate() (*tls.Certificate, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.a.now()
-	if l.current != nil && now.Before(l.current.Leaf.NotAfter.Add(-serverLife/3)) {
-		return l.current, nil
+	if l.current != nil {
+		leaf := l.current.Leaf
+		due := leaf.NotAfter.Add(-leaf.NotAfter.Sub(leaf.NotBefore) / 3)
+		if now.Before(due) || (!leaf.NotAfter.Before(l.a.issuing.NotAfter) && now.Before(leaf.NotAfter)) { // one that ends with the CA is the last
+			return l.current, nil
+		}
 	}
 	fresh, err := l.make()
 	if err == nil {

@@ -62,7 +62,9 @@ type Config struct {
 	Relay func(terminal protocol.KeyHash) []protocol.ICEServer
 	// TestCall has the robot call, or tells how that call goes; nil: there is no robot.
 	TestCall func(t register.Terminal, call protocol.CallID) (*protocol.TestCall, error)
-	Log      *slog.Logger
+	// Withdrawn returns the mandates that terminals are not to take any more; nil: there are none.
+	Withdrawn func(context.Context) ([]protocol.Nonce, error)
+	Log       *slog.Logger
 }
 
 // Server answers terminals. It is an http.Handler, to be served with the TLS configuration of TLS.
@@ -320,9 +322,15 @@ func (s *Server) settings(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	roots, _ := s.Authority.RootChange()
+	var withdrawn []protocol.Nonce
+	if s.Withdrawn != nil {
+		if withdrawn, err = s.Withdrawn(r.Context()); err != nil {
+			return err
+		}
+	}
 	body, err := protocol.Encode(&protocol.Settings{
-		Version: protocol.Version, Organisation: s.Organisation, Home: t.HomeLabel, Authorities: s.Authority.Authorities(), At: protocol.At(s.now()), Roots: roots,
+		Version: protocol.Version, Organisation: s.Organisation, Home: t.HomeLabel, Authorities: s.Authority.Authorities(), At: protocol.At(s.now()),
+		Roots: s.Authority.RootChange(), Withdrawn: withdrawn,
 	})
 	if err != nil {
 		return err
