@@ -28,18 +28,34 @@ type Voucher struct {
 
 // IssueVoucher makes a voucher for one terminal in a home. The secret is not stored. The error wraps ErrNotFound.
 func (r *Register) IssueVoucher(ctx context.Context, who, home string, life time.Duration) (Voucher, error) {
-	if life <= 0 || life > MaxVoucherLife {
-		return Voucher{}, fmt.Errorf("issue voucher: good for %v, has to be between 0 and %v", life, MaxVoucherLife)
+	_, v, err := r.issueFor(ctx, who, life, func(tx *sql.Tx) (Home, error) { return readHome(ctx, tx, "homes.id = ?", home) })
+	return v, err
+}
+
+// IssueVoucherFor is IssueVoucher for the home with this label, which is added where there is none: both happen, or neither.
+func (r *Register) IssueVoucherFor(ctx context.Context, who, label string, life time.Duration) (Home, Voucher, error) {
+	if err := checkText("the home's label", label); err != nil {
+		return Home{}, Voucher{}, err
 	}
-	h, err := r.Home(ctx, home)
+	id, err := newID()
 	if err != nil {
-		return Voucher{}, fmt.Errorf("issue voucher: %w", err)
+		return Home{}, Voucher{}, fmt.Errorf("add home: %w", err)
+	}
+	return r.issueFor(ctx, who, life, func(tx *sql.Tx) (Home, error) { return r.ensureHome(ctx, tx, who, id, label) })
+}
+
+func (r *Register) issueFor(ctx context.Context, who string, life time.Duration, home func(*sql.Tx) (Home, error)) (h Home, v Voucher, err error) {
+	if life <= 0 || life > MaxVoucherLife {
+		return Home{}, Voucher{}, fmt.Errorf("issue voucher: good for %v, has to be between 0 and %v", life, MaxVoucherLife)
 	}
 	now := r.now()
-	v := Voucher{ID: protocol.NewNonce(), Secret: make([]byte, 32), Expires: now.Add(life).Truncate(time.Millisecond)}
+	v = Voucher{ID: protocol.NewNonce(), Secret: make([]byte, 32), Expires: now.Add(life).Truncate(time.Millisecond)}
 	rand.Read(v.Secret)
 	hash := sha256.Sum256(v.Secret)
-	err = r.store.Write(ctx, func(tx *sql.Tx) error {
+	err = r.store.Write(ctx, func(tx *sql.Tx) (err error) {
+		if h, err = home(tx); err != nil {
+			return err
+		}
 		if _, err := tx.ExecContext(ctx, "INSERT INTO vouchers (id, hash, home, issued_by, created, expires) VALUES (?, ?, ?, ?, ?, ?)",
 			v.ID[:], hash[:], h.ID, who, now.UnixMilli(), v.Expires.UnixMilli()); err != nil {
 			return err
@@ -47,9 +63,9 @@ func (r *Register) IssueVoucher(ctx context.Context, who, home string, life time
 		return r.audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.VoucherIssued, Subject: voucherSubject(v.ID), Detail: map[string]string{"home": h.ID, "label": h.Label}})
 	})
 	if err != nil {
-		return Voucher{}, fmt.Errorf("issue voucher: %w", err)
+		return Home{}, Voucher{}, fmt.Errorf("issue voucher: %w", err)
 	}
-	return v, nil
+	return h, v, nil
 }
 
 func voucherSubject(id protocol.Nonce) string { return fmt.Sprintf("voucher %x", id[:4]) }
@@ -114,7 +130,7 @@ func (r *Register) noteRefusal(ctx context.Context, id protocol.Nonce, v voucher
 	defer cancel()
 	return r.store.Write(ctx, func(tx *sql.Tx) error {
 		var refused int
-		if err := tx.QueryRowContext(ctx, "UPDATE vouchers SET refused = refused + 1 WHERE id = ? RETURNING refused", id[:]).Scan(&refused); err != nil {
+		if err := tx.QueryRowContext(ctx, "UPDATE vouchers SET refused = refused + 1, refused_for = ? WHERE id = ? RETURNING refused", string(code), id[:]).Scan(&refused); err != nil {
 			return fmt.Errorf("note refused voucher: %w", err)
 		}
 		if v.clone {

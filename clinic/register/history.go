@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"vindu/clinic/audit"
@@ -31,17 +32,23 @@ type Issued struct {
 	Used      time.Time        // zero if it was not
 	Terminal  protocol.KeyHash // by which it was used
 	Refused   int64            // times that it was presented and refused
-	State     string           // VoucherOpen …
+	// RefusedFor is why it was when it last was; empty if it never was.
+	RefusedFor protocol.Code
+	State      string // VoucherOpen …
 }
 
 // Name is how lists and the audit log name the voucher.
 func (i Issued) Name() string { return voucherSubject(i.ID) }
 
-// Vouchers returns the vouchers of one home, or of all if home is empty, the latest first, at most limit.
+// Vouchers returns the vouchers of one home, or of all if home is empty: those that can be used, all of them, the latest first, then the latest of the others, at
+// most limit.
 func (r *Register) Vouchers(ctx context.Context, home string, limit int) ([]Issued, error) {
-	rows, err := r.store.Read().QueryContext(ctx, `SELECT v.id, v.home, label, issued_by, v.created, expires, coalesce(used, 0), used_key, refused, withdrawn IS NOT NULL,
-			EXISTS (SELECT 1 FROM vouchers AS later WHERE later.home = v.home AND later.created > v.created AND later.used IS NOT NULL)
-		FROM vouchers AS v JOIN homes ON homes.id = v.home WHERE ?1 = '' OR v.home = ?1 ORDER BY v.created DESC, v.rowid DESC LIMIT ?2`, home, limit)
+	const overtaken = `EXISTS (SELECT 1 FROM vouchers AS later WHERE later.home = v.home AND later.created > v.created AND later.used IS NOT NULL)`
+	const open = `(used IS NULL AND withdrawn IS NULL AND expires > ?3 AND NOT ` + overtaken + `)`
+	rows, err := r.store.Read().QueryContext(ctx, `SELECT v.id, v.home, label, issued_by, v.created, expires, coalesce(used, 0), used_key, refused, coalesce(refused_for, ''), withdrawn IS NOT NULL, overtaken
+		FROM (SELECT *, rowid AS n, `+overtaken+` AS overtaken, `+open+` AS usable FROM vouchers AS v WHERE ?1 = '' OR home = ?1) AS v JOIN homes ON homes.id = v.home
+		ORDER BY usable DESC, v.created DESC, n DESC LIMIT ?2 + (SELECT count(*) FROM vouchers AS v WHERE (?1 = '' OR home = ?1) AND `+open+`)`,
+		home, limit, r.now().UnixMilli())
 	if err != nil {
 		return nil, fmt.Errorf("read vouchers: %w", err)
 	}
@@ -52,7 +59,7 @@ func (r *Register) Vouchers(ctx context.Context, home string, limit int) ([]Issu
 		var id, key []byte
 		var at, expires, used int64
 		var withdrawn, overtaken bool
-		if err := rows.Scan(&id, &v.Home, &v.HomeLabel, &v.By, &at, &expires, &used, &key, &v.Refused, &withdrawn, &overtaken); err != nil {
+		if err := rows.Scan(&id, &v.Home, &v.HomeLabel, &v.By, &at, &expires, &used, &key, &v.Refused, &v.RefusedFor, &withdrawn, &overtaken); err != nil {
 			return nil, fmt.Errorf("read vouchers: %w", err)
 		}
 		copy(v.ID[:], id)
@@ -106,7 +113,7 @@ type Stay struct {
 	Terminal
 	Began        time.Time
 	Ended        time.Time // zero if it stands there
-	MovedTo      string    // label of the home that it stands in now, if it was moved on
+	MovedTo      string    // label of the home that it was moved to from here, if it was
 	SetUpBy      string    // who issued the voucher by which it came; empty if that is not known
 	Certificates []Certificate
 	Issued       int64 // how many certificates its key was given in all
@@ -121,7 +128,8 @@ func (r *Register) History(ctx context.Context, home string) ([]Stay, error) {
 		return nil, err
 	}
 	rows, err := r.store.Read().QueryContext(ctx, `SELECT p.key, p.began, p.n, coalesce(v.issued_by, ''),
-			coalesce((SELECT began FROM placements AS next WHERE next.key = p.key AND next.n > p.n ORDER BY n LIMIT 1), 0)
+			coalesce((SELECT began FROM placements AS next WHERE next.key = p.key AND next.n > p.n ORDER BY n LIMIT 1), 0),
+			coalesce((SELECT label FROM placements AS next JOIN homes ON homes.id = next.home WHERE next.key = p.key AND next.n > p.n ORDER BY n LIMIT 1), '')
 		FROM placements AS p LEFT JOIN vouchers AS v ON v.id = p.voucher WHERE p.home = ? ORDER BY p.n DESC`, home)
 	if err != nil {
 		return nil, fmt.Errorf("read history: %w", err)
@@ -132,7 +140,7 @@ func (r *Register) History(ctx context.Context, home string) ([]Stay, error) {
 		var s Stay
 		var key []byte
 		var began, n, ended int64
-		if err := rows.Scan(&key, &began, &n, &s.SetUpBy, &ended); err != nil {
+		if err := rows.Scan(&key, &began, &n, &s.SetUpBy, &ended, &s.MovedTo); err != nil {
 			return nil, fmt.Errorf("read history: %w", err)
 		}
 		copy(s.Key[:], key)
@@ -150,9 +158,7 @@ func (r *Register) History(ctx context.Context, home string) ([]Stay, error) {
 		if s.Terminal, err = r.ByTerminal(ctx, s.Key); err != nil {
 			return nil, fmt.Errorf("read history: %w", err)
 		}
-		if !s.Ended.IsZero() {
-			s.MovedTo = s.HomeLabel
-		} else if !s.Revoked.IsZero() {
+		if s.Ended.IsZero() && !s.Revoked.IsZero() {
 			s.Ended = s.Revoked
 		}
 		if s.Certificates, s.Issued, err = r.certificates(ctx, s.Key); err != nil {
@@ -183,7 +189,7 @@ func (r *Register) certificates(ctx context.Context, key protocol.KeyHash) (list
 
 // Who names the one that an audit entry names by number, as far as the register knows it.
 func (r *Register) Who(ctx context.Context, who string) (string, error) {
-	p, err := r.Person(ctx, who)
+	p, err := r.Person(ctx, strings.TrimPrefix(who, personPrefix)) // older entries lack the prefix
 	if errors.Is(err, ErrNotFound) {
 		return who, nil
 	}

@@ -160,11 +160,3 @@ func TestVouchers(t *testing.T) {
 		t.Errorf("of no home: %d, %v", len(list), err)
 	}
 }
-
-func TestDuty(t *testing.T) {
-	for role, want := range map[string]Duty{"technician": Technician, "Technician": Technician, "operator": Operator, "nurse": Clinician, "technicians": Clinician, "": Clinician} {
-		if got := (Person{Party: protocol.Party{Role: role}}).Duty(); got != want {
-			t.Errorf("%q: %s", role, got)
-		}
-	}
-}

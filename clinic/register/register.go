@@ -84,6 +84,7 @@ var steps = []string{
 	`ALTER TABLE certificates ADD COLUMN shown INTEGER`,     // when first
 	`ALTER TABLE certificates ADD COLUMN straggled INTEGER`, // when an older one came just after
 	`ALTER TABLE certificates ADD COLUMN issued INTEGER NOT NULL DEFAULT 0`,
+	`ALTER TABLE vouchers ADD COLUMN refused_for TEXT`, // protocol.Code, when it last was
 }
 
 // Home is where a terminal stands.
@@ -110,6 +111,7 @@ type Terminal struct {
 type Person struct {
 	ID    string         // decimal digits, random
 	Party protocol.Party // as patients will see it
+	Duty  Duty
 }
 
 // Register is the register in a store. It is safe for concurrent use.
@@ -122,6 +124,9 @@ type Register struct {
 // New brings the register's tables up.
 func New(ctx context.Context, s *store.Store, log *audit.Log) (*Register, error) {
 	if err := s.Migrate(ctx, "register", steps); err != nil {
+		return nil, fmt.Errorf("register: %w", err)
+	}
+	if err := s.Migrate(ctx, "duties", dutySteps); err != nil {
 		return nil, fmt.Errorf("register: %w", err)
 	}
 	return &Register{store: s, audit: log, now: time.Now}, nil
@@ -158,20 +163,31 @@ func (r *Register) EnsureHome(ctx context.Context, who, label string) (Home, err
 	if err != nil {
 		return Home{}, fmt.Errorf("add home: %w", err)
 	}
-	err = r.store.Write(ctx, func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, "INSERT INTO homes VALUES (?, ?, ?) ON CONFLICT (label) DO NOTHING", id, label, r.now().UnixMilli())
-		if err != nil {
-			return err
-		}
-		if n, err := result.RowsAffected(); err != nil || n == 0 {
-			return err
-		}
-		return r.audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.HomeAdded, Subject: id, Detail: map[string]string{"label": label}})
+	var home Home
+	err = r.store.Write(ctx, func(tx *sql.Tx) (err error) {
+		home, err = r.ensureHome(ctx, tx, who, id, label)
+		return err
 	})
 	if err != nil {
 		return Home{}, fmt.Errorf("add home: %w", err)
 	}
-	return r.home(ctx, "label = ?", label)
+	return home, nil
+}
+
+// ensureHome returns the home with this label; where there is none it gets this id.
+func (r *Register) ensureHome(ctx context.Context, tx *sql.Tx, who, id, label string) (Home, error) {
+	result, err := tx.ExecContext(ctx, "INSERT INTO homes VALUES (?, ?, ?) ON CONFLICT (label) DO NOTHING", id, label, r.now().UnixMilli())
+	if err != nil {
+		return Home{}, err
+	}
+	added, err := result.RowsAffected()
+	if err == nil && added > 0 {
+		err = r.audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.HomeAdded, Subject: id, Detail: map[string]string{"label": label}})
+	}
+	if err != nil {
+		return Home{}, err
+	}
+	return readHome(ctx, tx, "label = ?", label)
 }
 
 const selectHome = `SELECT homes.id, homes.label, terminals.key, terminals.spki, terminals.enrolled
@@ -191,8 +207,8 @@ func scanHome(scan func(...any) error) (Home, error) {
 	return h, nil
 }
 
-func (r *Register) home(ctx context.Context, where string, argument any) (Home, error) {
-	h, err := scanHome(r.store.Read().QueryRowContext(ctx, selectHome+" WHERE "+where, argument).Scan)
+func readHome(ctx context.Context, q queryer, where string, argument any) (Home, error) {
+	h, err := scanHome(q.QueryRowContext(ctx, selectHome+" WHERE "+where, argument).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Home{}, fmt.Errorf("home: %w", ErrNotFound)
 	}
@@ -204,7 +220,7 @@ func (r *Register) home(ctx context.Context, where string, argument any) (Home, 
 
 // Home returns one home. The error wraps ErrNotFound.
 func (r *Register) Home(ctx context.Context, id string) (Home, error) {
-	return r.home(ctx, "homes.id = ?", id)
+	return readHome(ctx, r.store.Read(), "homes.id = ?", id)
 }
 
 // Homes returns all homes, by label.
@@ -352,54 +368,6 @@ func (r *Register) revokedKeys(ctx context.Context, last *int64) (keys []protoco
 		keys = append(keys, protocol.KeyHash(key))
 	}
 	return keys, rows.Err()
-}
-
-// EnsurePerson returns the person with this name, role and organisation and adds it where there is none.
-func (r *Register) EnsurePerson(ctx context.Context, who string, p protocol.Party) (Person, error) {
-	for field, s := range map[string]string{"the name": p.Name, "the role": p.Role, "the organisation": p.Organisation} {
-		if err := checkText(field, s); err != nil {
-			return Person{}, err
-		}
-	}
-	id, err := newID()
-	if err != nil {
-		return Person{}, fmt.Errorf("add person: %w", err)
-	}
-	person := Person{Party: p}
-	err = r.store.Write(ctx, func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, "INSERT INTO persons VALUES (?, ?, ?, ?, ?) ON CONFLICT (name, role, organisation) DO NOTHING",
-			id, p.Name, p.Role, p.Organisation, r.now().UnixMilli())
-		if err != nil {
-			return err
-		}
-		if n, err := result.RowsAffected(); err != nil {
-			return err
-		} else if n > 0 {
-			err := r.audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.PersonAdded, Subject: id, Detail: map[string]string{"name": p.Name, "role": p.Role, "organisation": p.Organisation}})
-			if err != nil {
-				return err
-			}
-		}
-		return tx.QueryRowContext(ctx, "SELECT id FROM persons WHERE name = ? AND role = ? AND organisation = ?", p.Name, p.Role, p.Organisation).Scan(&person.ID)
-	})
-	if err != nil {
-		return Person{}, fmt.Errorf("add person: %w", err)
-	}
-	return person, nil
-}
-
-// Person returns one person. The error wraps ErrNotFound.
-func (r *Register) Person(ctx context.Context, id string) (Person, error) {
-	p := Person{ID: id}
-	err := r.store.Read().QueryRowContext(ctx, "SELECT name, role, organisation FROM persons WHERE id = ?", id).
-		Scan(&p.Party.Name, &p.Party.Role, &p.Party.Organisation)
-	if errors.Is(err, sql.ErrNoRows) {
-		return Person{}, fmt.Errorf("person: %w", ErrNotFound)
-	}
-	if err != nil {
-		return Person{}, fmt.Errorf("read person: %w", err)
-	}
-	return p, nil
 }
 
 // Issue makes a terminal's certificate; authority.Authority.IssueTerminal is one.

@@ -27,20 +27,24 @@ const (
 )
 
 // reasonReturned is the reason for which a terminal that has sent its receipt is revoked.
-const reasonReturned = "taken out of use: its keys and state are destroyed"
+const reasonReturned = "taken out of use: it has signed that it destroys its keys and state"
 
 var (
 	// ErrRevoked is wrapped when an order is given for a terminal that is revoked: it cannot be reached any more.
 	ErrRevoked = errors.New("the terminal is revoked")
+	// ErrNoOrder is wrapped when there is no order that could be withdrawn: none waits.
+	ErrNoOrder = errors.New("no order waits for the terminal")
 	// ErrReason is wrapped when an order lacks a reason, or has one that cannot be shown.
 	ErrReason = errors.New("reason cannot be used")
 )
 
 // States of an Order.
 const (
-	OrderWaiting = "waiting" // for the terminal, or for its receipt
-	OrderDone    = "done"    // the receipt is here
-	OrderVoid    = "void"    // the terminal was revoked or the order has expired before its receipt came
+	OrderWaiting   = "waiting"   // for the terminal, or for its receipt
+	OrderDone      = "done"      // the receipt is here
+	OrderVoid      = "void"      // the terminal was revoked before its receipt came
+	OrderExpired   = "expired"   // before its receipt came
+	OrderWithdrawn = "withdrawn" // and nothing came of what may have been sent before
 )
 
 // Order is an order to take a terminal out of use.
@@ -56,6 +60,8 @@ type Order struct {
 	Receipt   []byte    // signed protocol.Decommissioned
 	Grade     string    // of the key that was destroyed, by the receipt
 	Destroyed time.Time // by the receipt
+	Withdrawn time.Time // zero if it was not
+	Withdrew  string    // as audit entries name who withdrew it
 	State     string    // OrderWaiting …
 }
 
@@ -83,7 +89,7 @@ func (s *Service) Decommission(ctx context.Context, who string, terminal protoco
 	hash := protocol.HashOf(signed)
 	err = s.Config.Store.Write(ctx, func(tx *sql.Tx) error {
 		var waiting int
-		err := tx.QueryRowContext(ctx, "SELECT count(*) FROM setup_orders WHERE terminal = ? AND (receipt IS NOT NULL OR expires > ?)", terminal[:], now.UnixMilli()).Scan(&waiting)
+		err := tx.QueryRowContext(ctx, "SELECT count(*) FROM setup_orders WHERE terminal = ? AND (receipt IS NOT NULL OR (expires > ? AND withdrawn IS NULL))", terminal[:], now.UnixMilli()).Scan(&waiting)
 		if err != nil || waiting > 0 {
 			return err
 		}
@@ -103,8 +109,34 @@ func (s *Service) Decommission(ctx context.Context, who string, terminal protoco
 	return orders[0], nil
 }
 
+// WithdrawOrder takes an order back that waits for its terminal: it is not sent any more. A terminal that has it already carries it out; what then comes
+// is stored all the same. The error wraps ErrNoOrder.
+func (s *Service) WithdrawOrder(ctx context.Context, who string, terminal protocol.KeyHash) (Order, error) {
+	now := s.now().UnixMilli()
+	err := s.Config.Store.Write(ctx, func(tx *sql.Tx) error {
+		var sent bool
+		err := tx.QueryRowContext(ctx, `UPDATE setup_orders SET withdrawn = ?1, withdrawn_by = ?2
+			WHERE terminal = ?3 AND receipt IS NULL AND withdrawn IS NULL AND expires > ?1 RETURNING sent IS NOT NULL`, now, who, terminal[:]).Scan(&sent)
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrNoOrder
+		}
+		if err != nil {
+			return err
+		}
+		return s.Audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.DecommissionWithdrawn, Subject: terminal.Name(), Detail: map[string]string{"was_sent": fmt.Sprint(sent)}})
+	})
+	if err != nil {
+		return Order{}, fmt.Errorf("withdraw the order for terminal %s: %w", terminal.Code(), err)
+	}
+	orders, err := s.Orders(ctx, terminal)
+	if err != nil {
+		return Order{}, err
+	}
+	return orders[0], nil
+}
+
 const selectOrder = `SELECT o.terminal, o.signed, o.ordered_by, o.reason, o.issued, o.expires, coalesce(o.sent, 0), coalesce(o.received, 0),
-	o.receipt, coalesce(o.grade, ''), coalesce(o.destroyed, 0), terminals.revoked IS NOT NULL
+	o.receipt, coalesce(o.grade, ''), coalesce(o.destroyed, 0), coalesce(o.withdrawn, 0), coalesce(o.withdrawn_by, ''), terminals.revoked IS NOT NULL
 	FROM setup_orders AS o JOIN terminals ON terminals.key = o.terminal`
 
 func (s *Service) orders(ctx context.Context, where string, args ...any) ([]Order, error) {
@@ -123,18 +155,23 @@ func (s *Service) orders(ctx context.Context, where string, args ...any) ([]Orde
 	for rows.Next() {
 		var o Order
 		var key []byte
-		var issued, expires, sent, received, destroyed int64
+		var issued, expires, sent, received, destroyed, withdrawn int64
 		var revoked bool
-		if err := rows.Scan(&key, &o.Signed, &o.By, &o.Reason, &issued, &expires, &sent, &received, &o.Receipt, &o.Grade, &destroyed, &revoked); err != nil {
+		if err := rows.Scan(&key, &o.Signed, &o.By, &o.Reason, &issued, &expires, &sent, &received, &o.Receipt, &o.Grade, &destroyed, &withdrawn, &o.Withdrew, &revoked); err != nil {
 			return nil, fmt.Errorf("read orders: %w", err)
 		}
 		copy(o.Terminal[:], key)
+		o.Withdrawn = instant(withdrawn)
 		o.Issued, o.Expires, o.Sent, o.Received, o.Destroyed = instant(issued), instant(expires), instant(sent), instant(received), instant(destroyed)
 		switch {
 		case o.Receipt != nil:
 			o.State = OrderDone
-		case revoked || !s.now().Before(o.Expires):
+		case withdrawn != 0:
+			o.State = OrderWithdrawn
+		case revoked:
 			o.State = OrderVoid
+		case !s.now().Before(o.Expires):
+			o.State = OrderExpired
 		default:
 			o.State = OrderWaiting
 		}
@@ -248,7 +285,7 @@ func (s *Service) Deliver(ctx context.Context, f Fleet) error {
 
 func (s *Service) deliver(ctx context.Context, f Fleet) error {
 	now := s.now()
-	waiting, err := s.orders(ctx, "o.receipt IS NULL AND o.expires > ? AND terminals.revoked IS NULL", now.UnixMilli())
+	waiting, err := s.orders(ctx, "o.receipt IS NULL AND o.withdrawn IS NULL AND o.expires > ? AND terminals.revoked IS NULL", now.UnixMilli())
 	if err != nil {
 		return err
 	}
@@ -261,15 +298,24 @@ func (s *Service) deliver(ctx context.Context, f Fleet) error {
 		if !state.Online || (now.Sub(o.Sent) < again && o.Sent.After(state.Since)) {
 			continue
 		}
+		// Written down first: one that was withdrawn meanwhile is not sent, and one that may have been sent is never said not to have been.
+		hash, waits := protocol.HashOf(o.Signed), false
+		if err := s.Config.Store.Write(ctx, func(tx *sql.Tx) error {
+			result, err := tx.ExecContext(ctx, "UPDATE setup_orders SET sent = ? WHERE hash = ? AND withdrawn IS NULL", now.UnixMilli(), hash[:])
+			if err != nil {
+				return err
+			}
+			n, err := result.RowsAffected()
+			waits = n > 0
+			return err
+		}); err != nil || !waits {
+			errs = append(errs, err)
+			continue
+		}
 		if err := f.Order(ctx, o.Terminal, o.Signed); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		hash := protocol.HashOf(o.Signed)
-		errs = append(errs, s.Config.Store.Write(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, "UPDATE setup_orders SET sent = ? WHERE hash = ?", now.UnixMilli(), hash[:])
-			return err
-		}))
 		s.Log.Info("order to take the terminal out of use sent", "terminal", o.Terminal)
 	}
 	done, err := s.orders(ctx, "o.receipt IS NOT NULL AND o.received <= ? AND terminals.revoked IS NULL", now.Add(-grace).UnixMilli())

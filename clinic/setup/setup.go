@@ -2,7 +2,8 @@
 // technician works with, the records that come of it, and the orders that end a terminal's use.
 //
 // A Mandate authorises a technician's laptop for a bounded time; terminals verify it against the authorisation key that
-// they have pinned, so that it holds without the clinic being asked, and cannot be taken back before its end.
+// they have pinned, so that it holds without the clinic being asked. One that was withdrawn is told to terminals with their settings
+// (protocol.Settings.Withdrawn), until its time is over anyway: a terminal that is connected refuses it within the hour, one that is away does not know.
 //
 // A hand-over record (protocol.HandOver) comes through the terminal's outbox, signed by the terminal and by the technician over the same
 // words. Every record is kept once; those that do not verify are kept, within bounds, with the reason, shown as such, and audited.
@@ -11,6 +12,7 @@
 // there, until its signed receipt is committed:
 //
 //	ordered ──sent whenever the terminal is there──► receipt committed ──grace──► terminal revoked
+//	   ├──withdrawn, or expired: it is not sent any more
 //	   └──terminal revoked or replaced meanwhile: it can no longer be reached; the order is void
 //
 // The receipt is acknowledged before the terminal is cut off, so that it learns that it is not needed any more.
@@ -54,6 +56,10 @@ var steps = []string{
 	`ALTER TABLE setup_hand_overs ADD COLUMN record BLOB`, // what makes it the same as another
 	`CREATE UNIQUE INDEX setup_hand_overs_record ON setup_hand_overs (terminal, record)`,
 	`CREATE TABLE setup_refused (terminal BLOB PRIMARY KEY, at INTEGER NOT NULL) STRICT`, // when a statement that proves nothing was written down last
+	`ALTER TABLE setup_orders ADD COLUMN withdrawn INTEGER`,                              // when
+	`ALTER TABLE setup_orders ADD COLUMN withdrawn_by TEXT`,
+	`ALTER TABLE setup_mandates ADD COLUMN withdrawn INTEGER`, // when
+	`ALTER TABLE setup_mandates ADD COLUMN withdrawn_by TEXT`,
 }
 
 // Config says what a Service needs.
@@ -91,11 +97,7 @@ type Voucher struct {
 
 // Voucher issues a voucher for the home with this label and adds the home where there is none.
 func (s *Service) Voucher(ctx context.Context, who, label string, life time.Duration) (Voucher, error) {
-	home, err := s.Register.EnsureHome(ctx, who, label)
-	if err != nil {
-		return Voucher{}, err
-	}
-	issued, err := s.Register.IssueVoucher(ctx, who, home.ID, life)
+	home, issued, err := s.Register.IssueVoucherFor(ctx, who, label, life)
 	if err != nil {
 		return Voucher{}, err
 	}
@@ -111,6 +113,18 @@ func (s *Service) Voucher(ctx context.Context, who, label string, life time.Dura
 	return Voucher{text, register.Issued{ID: issued.ID}.Name(), home, issued.Expires}, nil
 }
 
+// Trust is what all of the clinic's certificates rest on.
+type Trust struct {
+	Pin         string    // of the root, as vindu-provision prints it for comparison
+	IssuingEnds time.Time // from then on no terminal is let in
+	RootEnds    time.Time
+}
+
+// Trust returns what terminals are made to trust.
+func (s *Service) Trust() Trust {
+	return Trust{protocol.HashSPKI(s.Authority.Root().RawSubjectPublicKeyInfo).Code(), s.Authority.Expires(), s.Authority.RootExpires()}
+}
+
 // Mandate is an authorisation that was issued.
 type Mandate struct {
 	ID       protocol.Nonce
@@ -118,7 +132,20 @@ type Mandate struct {
 	Laptop   protocol.KeyHash // of the laptop's key
 	By       string           // as audit entries name who issued it
 	From, To time.Time
+	// Withdrawn is when it was taken back, by Withdrew; zero if it was not.
+	Withdrawn time.Time
+	Withdrew  string
 }
+
+var (
+	// ErrNoMandate is wrapped when there is no such mandate that is valid: it is over, or was withdrawn.
+	ErrNoMandate = errors.New("no such valid authorisation")
+	// ErrManyWithdrawn is wrapped when more mandates are withdrawn and not over yet than terminals can be told of.
+	ErrManyWithdrawn = fmt.Errorf("more than %d authorisations are withdrawn and not over yet", protocol.MaxWithdrawn)
+)
+
+// withdrawnLonger is for how long after its end terminals are still told of a withdrawn mandate: their clocks may be behind.
+const withdrawnLonger = 24 * time.Hour
 
 // mandateBackdate is how far back a mandate begins, for terminals whose clock is a little behind.
 const mandateBackdate = 5 * time.Minute
@@ -127,7 +154,7 @@ const mandateBackdate = 5 * time.Minute
 // form. The error wraps ErrLife if life is out of bounds.
 func (s *Service) IssueMandate(ctx context.Context, who string, person protocol.Party, laptop []byte, life time.Duration) (string, Mandate, error) {
 	if life <= 0 || life > protocol.MaxMandateLife-mandateBackdate {
-		return "", Mandate{}, fmt.Errorf("issue authorisation: %w: for %v, has to be between 0 and %v", ErrLife, life, protocol.MaxMandateLife-24*time.Hour)
+		return "", Mandate{}, fmt.Errorf("issue authorisation: %w: for %v, has to be more than nothing and at most %v", ErrLife, life, (protocol.MaxMandateLife - mandateBackdate).Truncate(time.Hour))
 	}
 	now := s.now()
 	m := protocol.Mandate{
@@ -140,7 +167,7 @@ func (s *Service) IssueMandate(ctx context.Context, who string, person protocol.
 	}
 	key := protocol.HashSPKI(laptop)
 	err = s.Config.Store.Write(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "INSERT INTO setup_mandates VALUES (?, ?, ?, ?, ?, ?, ?)",
+		if _, err := tx.ExecContext(ctx, "INSERT INTO setup_mandates (id, name, key, issued_by, created, valid_from, valid_to) VALUES (?, ?, ?, ?, ?, ?, ?)",
 			m.ID[:], person.Name, key[:], who, now.UnixMilli(), int64(m.From), int64(m.To)); err != nil {
 			return err
 		}
@@ -150,39 +177,126 @@ func (s *Service) IssueMandate(ctx context.Context, who string, person protocol.
 	if err != nil {
 		return "", Mandate{}, fmt.Errorf("issue authorisation: %w", err)
 	}
-	return protocol.MandateText(signed), Mandate{m.ID, person.Name, key, who, m.From.Time(), m.To.Time()}, nil
+	return protocol.MandateText(signed), Mandate{ID: m.ID, Name: person.Name, Laptop: key, By: who, From: m.From.Time(), To: m.To.Time()}, nil
 }
 
-// Mandates returns the authorisations that were issued, the latest first, at most limit.
+// Mandates returns the authorisations that were issued: all that are valid, the latest first, then of the others the latest, at most limit.
 func (s *Service) Mandates(ctx context.Context, limit int) ([]Mandate, error) {
-	rows, err := s.Config.Store.Read().QueryContext(ctx, "SELECT id, name, key, issued_by, valid_from, valid_to FROM setup_mandates ORDER BY created DESC, rowid DESC LIMIT ?", limit)
+	return s.mandates(ctx, `SELECT id, name, key, issued_by, valid_from, valid_to, coalesce(withdrawn, 0), coalesce(withdrawn_by, '') FROM (
+			SELECT *, rowid AS n, withdrawn IS NULL AND valid_to > ?1 AS valid FROM setup_mandates)
+		ORDER BY valid DESC, created DESC, n DESC LIMIT ?2 + (SELECT count(*) FROM setup_mandates WHERE withdrawn IS NULL AND valid_to > ?1)`, s.now().UnixMilli(), limit)
+}
+
+// WithdrawMandate takes the authorisation with this id back. The error wraps ErrNoMandate or ErrManyWithdrawn.
+func (s *Service) WithdrawMandate(ctx context.Context, who string, id protocol.Nonce) (Mandate, error) {
+	list, err := s.withdrawMandates(ctx, who, "id = ?4", id[:])
+	if err != nil {
+		return Mandate{}, err
+	}
+	return list[0], nil
+}
+
+// WithdrawMandates takes all authorisations back of the laptop with this key: one that was lost. The error wraps ErrNoMandate or ErrManyWithdrawn.
+func (s *Service) WithdrawMandates(ctx context.Context, who string, laptop []byte) ([]Mandate, error) {
+	key := protocol.HashSPKI(laptop)
+	return s.withdrawMandates(ctx, who, "key = ?4", key[:])
+}
+
+func (s *Service) withdrawMandates(ctx context.Context, who, which string, argument []byte) ([]Mandate, error) {
+	now := s.now().UnixMilli()
+	var list []Mandate
+	err := s.Config.Store.Write(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `UPDATE setup_mandates SET withdrawn = ?1, withdrawn_by = ?2 WHERE withdrawn IS NULL AND valid_to > ?3 AND `+which+
+			` RETURNING id, name, key, issued_by, valid_from, valid_to, withdrawn, withdrawn_by`, now, who, now-withdrawnLonger.Milliseconds(), argument)
+		if err != nil {
+			return err
+		}
+		if list, err = scanMandates(rows); err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			return ErrNoMandate
+		}
+		var open int
+		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM setup_mandates WHERE withdrawn IS NOT NULL AND valid_to > ?", now-withdrawnLonger.Milliseconds()).Scan(&open); err != nil {
+			return err
+		}
+		if open > protocol.MaxWithdrawn {
+			return ErrManyWithdrawn
+		}
+		for _, m := range list {
+			if err := s.Audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.MandateWithdrawn, Subject: "laptop " + m.Laptop.Code(),
+				Detail: map[string]string{"person": m.Name, "until": m.To.UTC().Format(time.RFC3339)}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("withdraw authorisation: %w", err)
+	}
+	return list, nil
+}
+
+// Withdrawn returns the mandates that terminals are told not to take any more, in a fixed order: at most protocol.MaxWithdrawn.
+func (s *Service) Withdrawn(ctx context.Context) ([]protocol.Nonce, error) {
+	rows, err := s.Config.Store.Read().QueryContext(ctx, "SELECT id FROM setup_mandates WHERE withdrawn IS NOT NULL AND valid_to > ? ORDER BY withdrawn, id LIMIT ?",
+		s.now().Add(-withdrawnLonger).UnixMilli(), protocol.MaxWithdrawn)
+	if err != nil {
+		return nil, fmt.Errorf("read withdrawn authorisations: %w", err)
+	}
+	defer rows.Close()
+	var list []protocol.Nonce
+	for rows.Next() {
+		var id []byte
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("read withdrawn authorisations: %w", err)
+		}
+		list = append(list, protocol.Nonce(id))
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read withdrawn authorisations: %w", err)
+	}
+	return list, nil
+}
+
+func (s *Service) mandates(ctx context.Context, query string, args ...any) ([]Mandate, error) {
+	rows, err := s.Config.Store.Read().QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read authorisations: %w", err)
 	}
+	list, err := scanMandates(rows)
+	if err != nil {
+		return nil, fmt.Errorf("read authorisations: %w", err)
+	}
+	return list, nil
+}
+
+func scanMandates(rows *sql.Rows) ([]Mandate, error) {
 	defer rows.Close()
 	var list []Mandate
 	for rows.Next() {
 		var m Mandate
 		var id, key []byte
-		var from, to int64
-		if err := rows.Scan(&id, &m.Name, &key, &m.By, &from, &to); err != nil {
-			return nil, fmt.Errorf("read authorisations: %w", err)
+		var from, to, withdrawn int64
+		if err := rows.Scan(&id, &m.Name, &key, &m.By, &from, &to, &withdrawn, &m.Withdrew); err != nil {
+			return nil, err
+		}
+		if withdrawn != 0 {
+			m.Withdrawn = time.UnixMilli(withdrawn)
 		}
 		copy(m.ID[:], id)
 		copy(m.Laptop[:], key)
 		m.From, m.To = protocol.Time(from).Time(), protocol.Time(to).Time()
 		list = append(list, m)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read authorisations: %w", err)
-	}
-	return list, nil
+	return list, rows.Err()
 }
 
-// Technician returns whom the mandate with this id is of and until when, and whether there is such a one. It implements ledger.Mandates.
+// Technician returns whom the mandate with this id is of and until when (or until it was withdrawn), and whether there is such a one. It implements ledger.Mandates.
 func (s *Service) Technician(ctx context.Context, tx *sql.Tx, mandate []byte) (name string, until time.Time, known bool, err error) {
 	var to int64
-	err = tx.QueryRowContext(ctx, "SELECT name, valid_to FROM setup_mandates WHERE id = ?", mandate).Scan(&name, &to)
+	err = tx.QueryRowContext(ctx, "SELECT name, min(valid_to, coalesce(withdrawn, valid_to)) FROM setup_mandates WHERE id = ?", mandate).Scan(&name, &to)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", time.Time{}, false, nil
 	}

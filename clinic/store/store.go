@@ -95,7 +95,10 @@ func create(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make the database's folder: %w: %w; check that the path exists and belongs to the server's user", ErrUnwritable, err)
 	}
-	if _, err := os.Stat(path); err == nil {
+	if info, err := os.Stat(path); err == nil {
+		if info.Mode().Perm()&0o077 != 0 {
+			return fmt.Errorf("open database: %w: others than the owner have access to %s (mode %#o); chmod 600 it", ErrUnwritable, path, info.Mode().Perm())
+		}
 		return nil
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)

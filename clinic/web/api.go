@@ -22,8 +22,13 @@ const (
 
 var pagePattern = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
-// api wraps a handler of what scripts ask for.
+// api wraps a handler of what scripts of the clinicians' pages ask for.
 func (s *Server) api(h func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
+	return s.apiFor(register.Clinician, h)
+}
+
+// apiFor wraps a handler of what scripts ask for on the pages of one duty.
+func (s *Server) apiFor(duty register.Duty, h func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, err := s.visitor(r)
 		switch {
@@ -31,7 +36,8 @@ func (s *Server) api(h func(http.ResponseWriter, *http.Request, visitor)) http.H
 			s.refuse(w, http.StatusUnauthorized, protocol.AuthRevoked, s.words["page.signed_out"])
 		case err != nil:
 			s.broken(w, r, err)
-		case v.person.Duty() != register.Clinician: // homes and calls are for those who call
+		case v.person.Duty != duty || (duty != register.Clinician && s.o.Setup == nil):
+			s.notTheirs(r, v)
 			s.refuse(w, http.StatusForbidden, protocol.AuthRevoked, s.words["error.404"])
 		default:
 			h(w, r, v)
@@ -144,7 +150,7 @@ func (s *Server) startCall(w http.ResponseWriter, r *http.Request, v visitor) {
 		return
 	}
 	started, err := s.o.Calls.Start(r.Context(), calls.Request{
-		Person: calls.Person(v.person), Call: call, Page: body.Page, Home: body.Home, Offer: body.Offer, RelayOnly: body.RelayOnly,
+		Person: calls.Person{ID: v.person.ID, Party: v.person.Party}, Call: call, Page: body.Page, Home: body.Home, Offer: body.Offer, RelayOnly: body.RelayOnly,
 	})
 	s.poke(v.person.ID)
 	if err != nil {

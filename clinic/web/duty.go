@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"vindu/clinic/ledger"
@@ -33,6 +34,9 @@ type Setup interface {
 	HandOvers(ctx context.Context, terminal protocol.KeyHash, limit int) ([]setup.HandOver, error)
 	Decommission(ctx context.Context, who string, terminal protocol.KeyHash, reason string) (setup.Order, error)
 	Orders(ctx context.Context, terminal protocol.KeyHash) ([]setup.Order, error)
+	WithdrawOrder(ctx context.Context, who string, terminal protocol.KeyHash) (setup.Order, error)
+	WithdrawMandate(ctx context.Context, who string, id protocol.Nonce) (setup.Mandate, error)
+	Trust() setup.Trust
 	Latest(ctx context.Context) (map[protocol.KeyHash]setup.Order, error)
 }
 
@@ -50,16 +54,54 @@ const maxForm = 16 << 10
 // only has a page shown to those alone whose duty it is. Who has another is led to the own first page from "/", and told elsewhere.
 func (s *Server) only(duty register.Duty, h func(http.ResponseWriter, *http.Request, visitor)) func(http.ResponseWriter, *http.Request, visitor) {
 	return func(w http.ResponseWriter, r *http.Request, v visitor) {
-		own := v.person.Duty()
+		own := v.person.Duty
 		switch {
 		case own == duty && (duty == register.Clinician || s.o.Setup != nil):
 			h(w, r, v)
-		case own != duty && r.URL.Path == "/":
+		case own != duty && r.URL.Path == "/" && start[own] != "":
 			http.Redirect(w, r, start[own], http.StatusSeeOther)
+		case start[own] == "":
+			s.render(w, r, http.StatusForbidden, "notice", notice{s.frame(s.words["duty.none"], &v), s.words["duty.none.text"], s.words["duty.none.next"], false})
 		default:
+			s.notTheirs(r, v)
 			s.fail(w, r, http.StatusNotFound, "error.404")
 		}
 	}
+}
+
+// notTheirs tells, in the log and the audit log, of somebody who asked for a page of another duty: once per person and page in refusalEvery.
+func (s *Server) notTheirs(r *http.Request, v visitor) {
+	if !s.refusals.tell(v.person.ID+r.Pattern, time.Now()) {
+		return
+	}
+	s.o.Log.Warn("page of another duty refused", "person", v.person.ID, "duty", string(v.person.Duty), "page", r.Pattern)
+	if err := s.o.Sessions.refused(r.Context(), v.person, r.Pattern); err != nil {
+		s.o.Log.Error("refused page not in the audit log", "person", v.person.ID, "error", err)
+	}
+}
+
+const (
+	refusalEvery = time.Hour
+	maxRefusals  = 1024
+)
+
+// seldom says of each thing whether it is time to tell of it.
+type seldom struct {
+	mu   sync.Mutex
+	told map[string]time.Time
+}
+
+func (s *seldom) tell(what string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at, ok := s.told[what]; ok && now.Sub(at) < refusalEvery {
+		return false
+	}
+	if s.told == nil || len(s.told) >= maxRefusals {
+		s.told = map[string]time.Time{}
+	}
+	s.told[what] = now
+	return true
 }
 
 // form is page for what a form sends.

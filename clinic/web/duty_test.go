@@ -43,6 +43,7 @@ var (
 type desk struct {
 	t        *testing.T
 	server   *httptest.Server
+	pages    *Server
 	sessions *Sessions
 	register *register.Register
 	setup    *setup.Service
@@ -84,12 +85,12 @@ func newDesk(t *testing.T) *desk {
 	must(err)
 	d.ledger, err = ledger.New(t.Context(), ledger.Config{Store: d.store, Calls: records, Mandates: d.setup, Alarms: d.register, Log: log})
 	must(err)
-	pages, err := New(Options{
+	d.pages, err = New(Options{
 		Sessions: d.sessions, Register: d.register, Fleet: d.fleet, Calls: webtest.NewCalls(webtest.NewRegister()), Organisation: "Solvik clinic", Log: log,
 		Custody: d.register, Setup: d.setup, Ledger: d.ledger,
 	})
 	must(err)
-	d.server = httptest.NewServer(pages)
+	d.server = httptest.NewServer(d.pages)
 	t.Cleanup(d.server.Close)
 	return d
 }
@@ -97,7 +98,20 @@ func newDesk(t *testing.T) *desk {
 // link returns a sign-in link of a person with this role.
 func (d *desk) link(name, role string) string {
 	d.t.Helper()
-	p, err := d.register.EnsurePerson(d.t.Context(), "test", protocol.Party{Name: name, Role: role, Organisation: "Solvik clinic"})
+	duty := register.Duty(role)
+	switch role {
+	case "nurse":
+		duty = register.Clinician
+	case "":
+		role = "auditor"
+		if _, err := d.register.Assign(d.t.Context(), "test", protocol.Party{Name: name, Role: role, Organisation: "Solvik clinic"}, register.Clinician); err != nil {
+			d.t.Fatal(err)
+		}
+		if _, err := d.register.Assign(d.t.Context(), "test", protocol.Party{Name: name, Role: role, Organisation: "Solvik clinic"}, register.NoDuty); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	p, err := d.register.EnsurePerson(d.t.Context(), "test", protocol.Party{Name: name, Role: role, Organisation: "Solvik clinic"}, duty)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -116,7 +130,7 @@ func (d *desk) signedIn(role string) *http.Client {
 	}
 	c := &http.Client{Jar: jar}
 	d.t.Cleanup(c.CloseIdleConnections)
-	if status, body := d.get(c, d.link("Kari Nes", role)); status != http.StatusOK {
+	if status, body := d.get(c, d.link("Kari Nes", role)); status != http.StatusOK && role != "" {
 		d.t.Fatalf("sign in: %d %s", status, body)
 	}
 	return c
@@ -205,10 +219,13 @@ func TestDuties(t *testing.T) {
 		{"POST", "/technician/vouchers", "technician"},
 		{"POST", "/technician/vouchers/00112233445566778899aabbccddeeff/withdraw", "technician"},
 		{"POST", "/technician/mandates", "technician"},
+		{"POST", "/technician/mandates/00112233445566778899aabbccddeeff/withdraw", "technician"},
+		{"GET", "/operator/events?page=00112233445566778899aabbccddeeff0", "operator"}, // badly named, else it would not end
 		{"GET", "/operator", "operator"},
 		{"GET", "/operator/homes/" + home.ID, "operator"},
 		{"POST", "/operator/homes/" + home.ID + "/decommission", "operator"},
 		{"POST", "/operator/homes/" + home.ID + "/revoke", "operator"},
+		{"POST", "/operator/homes/" + home.ID + "/decommission/withdraw", "operator"},
 		{"POST", "/operator/alarms/1", "operator"},
 		{"GET", "/api/ice", "nurse"},
 		{"GET", "/api/session", "nurse"},
@@ -226,6 +243,34 @@ func TestDuties(t *testing.T) {
 			t.Errorf("%s %s by nobody: %d", tc.method, tc.path, status)
 		}
 		stranger.CloseIdleConnections()
+	}
+	// Whose duty is not known sees nothing; what one asks for beyond the own duty is in the audit log, once.
+	if status, body := d.get(d.signedIn(""), "/"); status != http.StatusForbidden || !strings.Contains(body, "what your work here is") {
+		t.Errorf("without a duty: %d %s", status, body)
+	}
+	for range 3 {
+		d.get(clients["technician"], "/operator")
+	}
+	refused := map[string]int{}
+	entries, err := d.audit.Entries(t.Context(), -1, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.What == audit.PageRefused {
+			refused[e.Who+" "+e.Detail["duty"]+" "+e.Subject]++
+		}
+		if strings.HasPrefix(e.What, "person.") && !strings.HasPrefix(e.Subject, "person ") {
+			t.Errorf("%s names %q", e.What, e.Subject)
+		}
+	}
+	for what, n := range refused {
+		if n != 1 {
+			t.Errorf("%q is told %d times", what, n)
+		}
+	}
+	if len(refused) < 20 {
+		t.Errorf("told of %v", refused)
 	}
 	for duty, title := range map[string]string{"nurse": "<h1 id=\"homes-title\">Homes", "technician": "<h1>Setting terminals up", "operator": "<h1>Terminals and alarms"} {
 		if status, body := d.get(clients[duty], "/"); status != http.StatusOK || !strings.Contains(body, title) {
@@ -272,9 +317,15 @@ func TestVoucherPage(t *testing.T) {
 	if err != nil || len(homes) != 1 || homes[0].Label != "Home 17, Storgata" {
 		t.Fatalf("homes %+v, %v", homes, err)
 	}
-	status, page = d.post(c, "/technician/vouchers", url.Values{"home": {homes[0].ID}, "life": {"8h"}})
-	if status != http.StatusOK || !strings.Contains(page, "has the terminal "+terminal.Code()) {
-		t.Errorf("for a home with a terminal: %d", status)
+	for name, form := range map[string]url.Values{"chosen": {"home": {homes[0].ID}, "life": {"8h"}}, "by its label": {"label": {homes[0].Label}, "life": {"8h"}}, "another replaced": {"home": {homes[0].ID}, "life": {"8h"}, "replaces": {"x"}}} {
+		status, page = d.post(c, "/technician/vouchers", form)
+		if status != http.StatusOK || !strings.Contains(page, terminal.Code()) || !strings.Contains(page, "Order it to destroy its keys and state") || strings.Contains(page, "vindu-voucher-1.") {
+			t.Errorf("for a home with a terminal, %s: %d %s", name, status, page)
+		}
+	}
+	status, page = d.post(c, "/technician/vouchers", url.Values{"home": {homes[0].ID}, "life": {"8h"}, "replaces": {terminal.Name()}})
+	if status != http.StatusOK || !strings.Contains(page, "has the terminal "+terminal.Code()) || !strings.Contains(page, d.setup.Trust().Pin) {
+		t.Errorf("for a home whose terminal is replaced: %d", status)
 	}
 	second := shown(t, page)
 	v, err := protocol.ParseVoucher(second)
@@ -329,6 +380,18 @@ func TestMandatePage(t *testing.T) {
 	}
 	if _, list := d.get(c, "/technician"); strings.Count(list, ">Valid<") != 2 {
 		t.Errorf("list: %s", list)
+	}
+	_, m, err := protocol.ParseMandate(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if status, list := d.post(c, fmt.Sprintf("/technician/mandates/%x/withdraw", m.ID[:]), nil); status != http.StatusOK || strings.Count(list, ">Valid<") != 1 || !strings.Contains(list, "withdrawn by Kari Nes") {
+			t.Errorf("withdrawn: %d %s", status, list)
+		}
+	}
+	if told, err := d.setup.Withdrawn(t.Context()); err != nil || len(told) != 1 || told[0] != m.ID {
+		t.Errorf("terminals are told of %v, %v", told, err)
 	}
 	for name, form := range map[string]url.Values{"no key": {"life": {"24h"}}, "another key": {"life": {"24h"}, "laptop": {"vindu-laptop-1.AAAA"}}, "for ever": {"life": {"8760h"}, "laptop": {laptop}}} {
 		if status, _ := d.post(c, "/technician/mandates", form); status != http.StatusUnprocessableEntity {
@@ -438,7 +501,7 @@ func TestOperatorPages(t *testing.T) {
 	}
 	path := "/operator/homes/" + homes[0].ID
 	status, page = d.get(c, path)
-	for _, want := range []string{terminal.Name(), "Voucher issued by", "administrator", "Hand-over record of", "camera.brightness", "The terminal has no panel", "In use", "Kari Nes, Solvik clinic"} {
+	for _, want := range []string{terminal.Name(), "Voucher issued by", "administrator", "Hand-over record of", "Picture: light", "The terminal has no panel", "In use", "Kari Nes, Solvik clinic"} {
 		if status != http.StatusOK || !strings.Contains(page, want) {
 			t.Errorf("history, %d: no %q", status, want)
 		}
@@ -459,11 +522,20 @@ func TestOperatorPages(t *testing.T) {
 		}
 	}
 	status, page = d.post(c, path+"/decommission", url.Values{"terminal": {terminal.Name()}, "reason": {"returned"}})
-	if status != http.StatusOK || !strings.Contains(page, "Waiting for the terminal") || strings.Contains(page, "/decommission") {
+	if status != http.StatusOK || !strings.Contains(page, "waiting for the terminal") || strings.Contains(page, `/decommission"`) {
 		t.Errorf("ordered: %d %s", status, page)
 	}
+	for range 2 { // the second time it is withdrawn already
+		status, page = d.post(c, path+"/decommission/withdraw", url.Values{"terminal": {terminal.Name()}})
+		if status != http.StatusOK || !strings.Contains(page, "Withdrawn by Kari Nes") || !strings.Contains(page, `/decommission"`) {
+			t.Errorf("withdrawn: %d %s", status, page)
+		}
+	}
+	if status, _ = d.post(c, path+"/decommission", url.Values{"terminal": {terminal.Name()}, "reason": {"returned"}}); status != http.StatusOK {
+		t.Errorf("ordered once more: %d", status)
+	}
 	orders, err := d.setup.Orders(ctx, terminal)
-	if err != nil || len(orders) != 1 {
+	if err != nil || len(orders) != 2 {
 		t.Fatal(err)
 	}
 	receipt, err := protocol.Sign(&protocol.Decommissioned{Version: 1, Terminal: terminal, Order: protocol.HashOf(orders[0].Signed), KeyGrade: "hardware", At: protocol.At(time.Now())}, key)
@@ -536,6 +608,12 @@ func TestLookOfDuties(t *testing.T) {
 	}
 	// By the keyboard alone.
 	b.keys("#home", homes[0].Label)
+	b.keys("form[action='/technician/vouchers'] button", "\r")
+	b.until(`location.pathname === "/technician/replace" && document.querySelector("form[action='/technician/replace'] button") !== null`)
+	b.look("replace")
+	b.keys("form[action='/technician/replace'] button", "\r")
+	b.until(`document.querySelector("[role=status]") !== null`)
+	b.look("replace-ordered")
 	b.keys("form[action='/technician/vouchers'] button", "\r")
 	b.until(`document.querySelector("svg.qr") !== null`)
 	b.look("voucher")

@@ -144,6 +144,15 @@ func (w *writer) send(event, id string, data any) {
 	}
 }
 
+// startStream begins a response of events.
+func startStream(w http.ResponseWriter) *writer {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no")
+	out := &writer{w: w, c: http.NewResponseController(w)}
+	out.send("hello", "", struct{}{})
+	return out
+}
+
 // events is a page's stream. It begins with the whole truth, so that nothing depends on what an earlier one delivered,
 // except for updates of calls, which go on after the one that the page has seen last.
 func (s *Server) events(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -171,10 +180,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visitor) {
 	updates, cancel := s.o.Calls.Subscribe(v.person.ID, page, after)
 	defer cancel()
 
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("X-Accel-Buffering", "no")
-	out := &writer{w: w, c: http.NewResponseController(w)}
-	out.send("hello", "", struct{}{})
+	out := startStream(w)
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
 	expiry := time.NewTimer(time.Until(v.expires))
@@ -184,7 +190,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visitor) {
 	if len(homes) > 0 {
 		out.send("homes", "", homes)
 	}
-	due := slices.Clone(afterwards[:1])
+	due, beats := slices.Clone(afterwards[:1]), 0
 	for out.err == nil {
 		if i := slices.Index(due, 0); i >= 0 {
 			due = slices.Delete(due, i, i+1)
@@ -216,6 +222,9 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visitor) {
 		case <-st.poked:
 			due = slices.Clone(afterwards)
 		case <-tick.C:
+			if beats++; beats%watched == 0 && !s.still(r, v) {
+				return
+			}
 			out.send("beat", "", struct{}{})
 			for i := range due {
 				due[i]--

@@ -226,6 +226,13 @@ func (s *Server) follow(ctx context.Context) {
 		} else if ctx.Err() == nil {
 			s.o.Log.Error("homes cannot be read; pages show them as they were", "error", err)
 		}
+		if s.o.Custody != nil && s.o.Setup != nil {
+			if v, err := s.overview(ctx); err == nil {
+				s.news.post(v)
+			} else if ctx.Err() == nil {
+				s.o.Log.Error("terminals and alarms cannot be read; pages show them as they were", "error", err)
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return

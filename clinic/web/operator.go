@@ -52,6 +52,8 @@ type postView struct {
 	Grade    string
 	Software string
 	Order    string // that it is about to be taken out of use
+	Waits    bool   // the order waits, and can be withdrawn
+	Sent     bool   // it was sent before, and so may have arrived
 }
 
 func (s *Server) post(h register.Home, latest map[protocol.KeyHash]setup.Order, now time.Time) postView {
@@ -63,8 +65,9 @@ func (s *Server) post(h register.Home, latest map[protocol.KeyHash]setup.Order, 
 	if state.Health != nil {
 		v.Grade = s.words.grade(state.Health.KeyGrade)
 	}
-	if o, ok := latest[h.Terminal]; ok && o.State != setup.OrderVoid {
-		v.Order = s.words["operator.order."+o.State]
+	if o, ok := latest[h.Terminal]; ok && (o.State == setup.OrderWaiting || o.State == setup.OrderDone) {
+		v.Order, v.Waits = s.words.say("operator.order."+o.State, names{"until": s.words.full(o.Expires)}), o.State == setup.OrderWaiting
+		v.Sent = !o.Sent.IsZero()
 	}
 	return v
 }
@@ -75,8 +78,13 @@ func (w words) grade(grade string) string { return cmp.Or(w["operator.grade."+gr
 type operatorView struct {
 	frame
 	Alarms, Settled []alarmView
+	Count           string // of the open alarms, in words
+	Ends            string // that the clinic's CA is about to end, and what to do
 	Posts           []postView
 }
+
+// expiryNotice is from when on operators are told that the issuing CA ends.
+const expiryNotice = 180 * 24 * time.Hour
 
 func (s *Server) operatorPage(w http.ResponseWriter, r *http.Request, v visitor) {
 	alarms, err := s.o.Custody.Alarms(r.Context(), settledListed)
@@ -87,6 +95,7 @@ func (s *Server) operatorPage(w http.ResponseWriter, r *http.Request, v visitor)
 		return
 	}
 	view := operatorView{frame: s.frame(s.words["operator.title"], &v)}
+	view.Script = "live.js"
 	who, now := s.naming(r.Context()), time.Now()
 	for _, a := range alarms {
 		if a.Settled.IsZero() {
@@ -94,6 +103,20 @@ func (s *Server) operatorPage(w http.ResponseWriter, r *http.Request, v visitor)
 		} else {
 			view.Settled = append(view.Settled, s.words.alarm(a, who, now))
 		}
+	}
+	switch n := len(view.Alarms); n {
+	case 0:
+		view.Count = s.words["operator.alarms.none"]
+	case 1:
+		view.Count = s.words["operator.alarms.one"]
+	default:
+		view.Count = s.words.say("operator.alarms.many", names{"count": fmt.Sprint(n)})
+	}
+	if n := len(view.Alarms); n > 0 { // seen also where the tab is not
+		view.Tab = fmt.Sprintf("(%d) %s", n, view.Title)
+	}
+	if ends := s.o.Setup.Trust().IssuingEnds; ends.Sub(now) < expiryNotice {
+		view.Ends = s.words.say("operator.ends", names{"at": s.words.full(ends)})
 	}
 	for _, h := range homes {
 		view.Posts = append(view.Posts, s.post(h, latest, now))
@@ -107,7 +130,7 @@ func (s *Server) settleAlarm(w http.ResponseWriter, r *http.Request, v visitor) 
 		s.fail(w, r, http.StatusNotFound, "error.404")
 		return
 	}
-	switch err := s.o.Custody.Settle(r.Context(), v.person.ID, n, r.PostForm.Get("note")); {
+	switch err := s.o.Custody.Settle(r.Context(), v.person.Who(), n, r.PostForm.Get("note")); {
 	case errors.Is(err, register.ErrText):
 		s.fail(w, r, http.StatusUnprocessableEntity, "error.text")
 	case err != nil && !errors.Is(err, register.ErrNotFound): // settled by another meanwhile: the list says so
@@ -152,10 +175,11 @@ func (w words) opening(o ledger.Opening) openingView {
 	return v
 }
 
-type checkView struct{ State, Word, Name, Figure, Why string }
+type checkView struct{ State, Word, Name, Figure, Why, Next string }
 
 type handOverView struct {
 	Title, Flaw string
+	Grade       string
 	Facts       []fact
 	Checks      []checkView
 }
@@ -169,6 +193,9 @@ func (w words) handOver(h setup.HandOver) handOverView {
 		return v
 	}
 	v.Title = w.say("operator.hand_over", names{"at": w.full(h.Record.At.Time())})
+	if h.Flaw == "" {
+		v.Grade = w.grade(h.Record.KeyGrade)
+	}
 	v.Facts = []fact{
 		{Name: w["operator.technician"], Value: h.Record.Technician.Name + ", " + h.Record.Technician.Organisation},
 		{Name: w["operator.home"], Value: h.Record.Home},
@@ -176,13 +203,27 @@ func (w words) handOver(h setup.HandOver) handOverView {
 		{Name: w["operator.software"], Value: h.Record.Software},
 	}
 	for _, c := range h.Record.Checks {
-		check := checkView{State: c.State, Word: w["operator.check."+c.State], Name: c.Name, Figure: c.Figure}
+		check := checkView{State: c.State, Word: w["operator.check."+c.State], Name: cmp.Or(w["check."+c.Name], c.Name), Figure: c.Figure}
 		if c.Code != "" {
-			check.Why = protocol.Explain(c.Code).Sentence
+			f := protocol.Explain(c.Code)
+			check.Why = f.Sentence
+			if c.State == protocol.CheckFailed {
+				check.Next = f.Next
+			}
 		}
 		v.Checks = append(v.Checks, check)
 	}
 	return v
+}
+
+// orderState says how an order stands.
+func (s *Server) orderState(o setup.Order, who func(string) string) string {
+	n := names{"until": s.words.full(o.Expires), "at": s.words.full(o.Withdrawn), "who": who(o.Withdrew)}
+	text := s.words.say("operator.order."+o.State, n)
+	if o.State == setup.OrderWithdrawn && !o.Sent.IsZero() {
+		text += ". " + s.words["operator.order.was_sent"]
+	}
+	return text
 }
 
 func (s *Server) stay(r *http.Request, stay register.Stay, who func(string) string) (stayView, error) {
@@ -209,7 +250,7 @@ func (s *Server) stay(r *http.Request, stay register.Stay, who func(string) stri
 		return v, err
 	}
 	for _, o := range orders {
-		v.Facts = append(v.Facts, fact{Name: w["operator.order"], Value: w.say("operator.order.given", names{"who": who(o.By), "at": w.full(o.Issued), "reason": o.Reason, "state": w["operator.order."+o.State]})})
+		v.Facts = append(v.Facts, fact{Name: w["operator.order"], Value: w.say("operator.order.given", names{"who": who(o.By), "at": w.full(o.Issued), "reason": o.Reason, "state": s.orderState(o, who)})})
 		if o.State == setup.OrderDone {
 			v.Facts = append(v.Facts, fact{Name: w["operator.receipt"], Value: w.say("operator.receipt.text", names{"at": w.full(o.Destroyed), "grade": w.grade(o.Grade)}), Details: hex.EncodeToString(o.Receipt)})
 		}
@@ -274,6 +315,7 @@ func (s *Server) homeHistory(w http.ResponseWriter, r *http.Request, v visitor) 
 	}
 	post := s.post(home, latest, now)
 	view := homeHistoryView{frame: s.frame(home.Label, &v), Post: post, Waiting: post.Order != ""}
+	view.Script = "live.js"
 	for _, stay := range stays {
 		sv, err := s.stay(r, stay, who)
 		if err != nil {
@@ -281,6 +323,9 @@ func (s *Server) homeHistory(w http.ResponseWriter, r *http.Request, v visitor) 
 			return
 		}
 		view.Stays = append(view.Stays, sv)
+		if sv.Current && view.Post.Grade == "" && len(sv.HandOvers) > 0 { // not heard of since the server started: as it was handed over
+			view.Post.Grade = sv.HandOvers[0].Grade
+		}
 	}
 	for _, i := range vouchers {
 		view.Vouchers = append(view.Vouchers, s.words.voucher(i, who, now))
@@ -314,13 +359,23 @@ func (s *Server) end(w http.ResponseWriter, r *http.Request, act func(terminal p
 
 func (s *Server) decommission(w http.ResponseWriter, r *http.Request, v visitor) {
 	s.end(w, r, func(terminal protocol.KeyHash, reason string) error {
-		_, err := s.o.Setup.Decommission(r.Context(), v.person.ID, terminal, reason)
+		_, err := s.o.Setup.Decommission(r.Context(), v.person.Who(), terminal, reason)
+		return err
+	})
+}
+
+func (s *Server) withdrawOrder(w http.ResponseWriter, r *http.Request, v visitor) {
+	s.end(w, r, func(terminal protocol.KeyHash, _ string) error {
+		_, err := s.o.Setup.WithdrawOrder(r.Context(), v.person.Who(), terminal)
+		if errors.Is(err, setup.ErrNoOrder) { // carried out or withdrawn meanwhile: the page says so
+			return nil
+		}
 		return err
 	})
 }
 
 func (s *Server) revokeTerminal(w http.ResponseWriter, r *http.Request, v visitor) {
 	s.end(w, r, func(terminal protocol.KeyHash, reason string) error {
-		return s.o.Custody.Revoke(r.Context(), v.person.ID, terminal, reason)
+		return s.o.Custody.Revoke(r.Context(), v.person.Who(), terminal, reason)
 	})
 }

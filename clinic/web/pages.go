@@ -47,9 +47,10 @@ func loadTemplates(w words, a *assets) (*template.Template, error) {
 // frame is what every page shows.
 type frame struct {
 	Title        string
+	Tab          string // what the browser's tab says, if not Title
 	Organisation string
 	Person       *protocol.Party // nil if nobody is signed in
-	Script       bool
+	Script       string          // file name; empty if the page has none
 }
 
 func (s *Server) frame(title string, v *visitor) frame {
@@ -114,12 +115,49 @@ func (s *Server) signInPage(w http.ResponseWriter, r *http.Request) {
 	s.render(w, r, http.StatusOK, "notice", notice{s.frame(s.words["enter.title"], nil), s.words["enter.ask"], s.words["enter.next"], false})
 }
 
-// enter signs in by a link. Browsers that look ahead do not use it up.
+// enter signs in by a link. Browsers that look ahead do not use it up. A link that another site leads to only shows a
+// button: nobody is signed in as another unawares. One that the person opened (typed, pasted, from a program) signs in at once.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead || r.Header.Get("Sec-Purpose") != "" || r.Header.Get("Purpose") != "" {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	if site := r.Header.Get("Sec-Fetch-Site"); site == "" || site == "none" || site == "same-origin" {
+		s.enterAnew(w, r)
+		return
+	}
+	person, err := s.o.Sessions.whose(r.Context(), r.PathValue("token"))
+	switch {
+	case errors.Is(err, ErrLink):
+		s.enterAnew(w, r) // which says so
+		return
+	case err != nil:
+		s.broken(w, r, err)
+		return
+	}
+	p, err := s.o.Register.Person(r.Context(), person)
+	if err != nil {
+		s.broken(w, r, err)
+		return
+	}
+	ask := enterView{frame: s.frame(s.words["enter.title"], nil), As: p.Party, Token: r.PathValue("token")}
+	if v, err := s.visitor(r); err == nil {
+		ask.frame, ask.Now = s.frame(s.words["enter.title"], &v), s.words.say("enter.now", names{"name": v.person.Party.Name})
+	}
+	s.render(w, r, http.StatusOK, "enter", ask)
+}
+
+// enterView asks before somebody is signed in.
+type enterView struct {
+	frame
+	As    protocol.Party
+	Now   string // who is signed in until then
+	Token string
+}
+
+// enterAnew signs in.
+func (s *Server) enterAnew(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	session, expires, err := s.o.Sessions.enter(r.Context(), r.PathValue("token"))
 	switch {
@@ -250,7 +288,7 @@ func (s *Server) homesPage(w http.ResponseWriter, r *http.Request, v visitor) {
 		return
 	}
 	f := s.frame(s.words["homes.title"], &v)
-	f.Script = true
+	f.Script = "page.js"
 	s.render(w, r, http.StatusOK, "homes", struct {
 		frame
 		Homes  []homeView

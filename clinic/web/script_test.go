@@ -9,9 +9,7 @@ import (
 	"github.com/evanw/esbuild/pkg/api"
 )
 
-var update = flag.Bool("update", false, "make assets/page.js anew from ts/")
-
-const pageScript = "assets/page.js"
+var update = flag.Bool("update", false, "make assets/*.js anew from ts/")
 
 // bundle makes one script of the TypeScript modules that entry imports. It is not minified: what browsers run is to be
 // read.
@@ -30,19 +28,21 @@ func bundle(t testing.TB, entry, global string) []byte {
 	return result.OutputFiles[0].Contents
 }
 
-// The script that is committed, embedded and served is the one that its sources make.
+// The scripts that are committed, embedded and served are those that their sources make.
 func TestPageScript(t *testing.T) {
-	made := bundle(t, "ts/page.ts", "")
-	if *update {
-		if err := os.WriteFile(pageScript, made, 0o644); err != nil {
+	for source, script := range map[string]string{"ts/page.ts": "assets/page.js", "ts/live.ts": "assets/live.js"} {
+		made := bundle(t, source, "")
+		if *update {
+			if err := os.WriteFile(script, made, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		committed, err := os.ReadFile(script)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	committed, err := os.ReadFile(pageScript)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(committed, made) {
-		t.Errorf("%s is not what ts/ makes: go test ./clinic/web -run TestPageScript -update", pageScript)
+		if !bytes.Equal(committed, made) {
+			t.Errorf("%s is not what ts/ makes: go test ./clinic/web -run TestPageScript -update", script)
+		}
 	}
 }

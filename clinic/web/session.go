@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"vindu/clinic/audit"
+	"vindu/clinic/register"
 	"vindu/clinic/store"
 )
 
@@ -86,12 +87,24 @@ func (s *Sessions) Link(ctx context.Context, by, person string, life time.Durati
 		if _, err := tx.ExecContext(ctx, "INSERT INTO web_links VALUES (?, ?, ?, ?, NULL)", hash, person, now.UnixMilli(), now.Add(life).UnixMilli()); err != nil {
 			return err
 		}
-		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: by, What: audit.SignInLinkIssued, Subject: person})
+		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: by, What: audit.SignInLinkIssued, Subject: register.Person{ID: person}.Who()})
 	})
 	if err != nil {
 		return "", fmt.Errorf("make sign-in link: %w", err)
 	}
 	return linkPath + token, nil
+}
+
+// whose returns who would be signed in by a link. The error wraps ErrLink if the link cannot be used.
+func (s *Sessions) whose(ctx context.Context, token string) (person string, err error) {
+	err = s.store.Read().QueryRowContext(ctx, "SELECT person FROM web_links WHERE hash = ? AND used IS NULL AND expires > ?", hashToken(token), s.now().UnixMilli()).Scan(&person)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrLink
+	}
+	if err != nil {
+		return "", fmt.Errorf("sign in: %w", err)
+	}
+	return person, nil
 }
 
 // enter uses a link up and begins a session. The error wraps ErrLink if the link cannot be used.
@@ -122,7 +135,7 @@ func (s *Sessions) enter(ctx context.Context, token string) (session string, exp
 		if _, err := tx.ExecContext(ctx, "INSERT INTO web_sessions VALUES (?, ?, ?, ?)", hash, person, now.UnixMilli(), expires.UnixMilli()); err != nil {
 			return err
 		}
-		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: person, What: audit.PersonSignedIn, Subject: person})
+		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: register.Person{ID: person}.Who(), What: audit.PersonSignedIn, Subject: register.Person{ID: person}.Who()})
 	})
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("sign in: %w", err)
@@ -155,12 +168,19 @@ func (s *Sessions) leave(ctx context.Context, session string) error {
 		if err != nil {
 			return err
 		}
-		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: person, What: audit.PersonSignedOut, Subject: person})
+		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: register.Person{ID: person}.Who(), What: audit.PersonSignedOut, Subject: register.Person{ID: person}.Who()})
 	})
 	if err != nil {
 		return fmt.Errorf("sign out: %w", err)
 	}
 	return nil
+}
+
+// refused notes that somebody asked for a page of another duty.
+func (s *Sessions) refused(ctx context.Context, p register.Person, page string) error {
+	return s.store.Write(ctx, func(tx *sql.Tx) error {
+		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: p.Who(), What: audit.PageRefused, Subject: page, Detail: map[string]string{"duty": string(p.Duty)}})
+	})
 }
 
 // sweep forgets what has expired.

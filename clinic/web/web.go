@@ -81,7 +81,11 @@ type Server struct {
 	templates *template.Template
 	assets    *assets
 	board     *board
+	news      *news
 	handler   http.Handler
+
+	refusals seldom // of pages
+	grants   grants
 
 	mu      sync.Mutex
 	streams map[streamKey]*stream // open event streams
@@ -95,7 +99,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, words: w, board: newBoard(), streams: map[streamKey]*stream{}, closing: make(chan struct{})}
+	s := &Server{o: o, words: w, board: newBoard(), news: newNews(), streams: map[streamKey]*stream{}, closing: make(chan struct{})}
 	if s.assets, err = loadAssets(); err != nil {
 		return nil, err
 	}
@@ -142,13 +146,20 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /technician", s.page(s.only(register.Technician, s.technicianPage)))
 	mux.HandleFunc("POST /technician/vouchers", s.form(register.Technician, s.issueVoucher))
 	mux.HandleFunc("POST /technician/vouchers/{voucher}/withdraw", s.form(register.Technician, s.withdrawVoucher))
+	mux.HandleFunc("GET /technician/shown/{shown}", s.page(s.only(register.Technician, s.showOnce)))
+	mux.HandleFunc("GET /technician/replace", s.page(s.only(register.Technician, s.replacePage)))
+	mux.HandleFunc("POST /technician/replace", s.form(register.Technician, s.endReplaced))
 	mux.HandleFunc("POST /technician/mandates", s.form(register.Technician, s.issueMandate))
+	mux.HandleFunc("POST /technician/mandates/{mandate}/withdraw", s.form(register.Technician, s.withdrawMandate))
 	mux.HandleFunc("GET /operator", s.page(s.only(register.Operator, s.operatorPage)))
 	mux.HandleFunc("POST /operator/alarms/{alarm}", s.form(register.Operator, s.settleAlarm))
 	mux.HandleFunc("GET /operator/homes/{home}", s.page(s.only(register.Operator, s.homeHistory)))
 	mux.HandleFunc("POST /operator/homes/{home}/decommission", s.form(register.Operator, s.decommission))
 	mux.HandleFunc("POST /operator/homes/{home}/revoke", s.form(register.Operator, s.revokeTerminal))
+	mux.HandleFunc("POST /operator/homes/{home}/decommission/withdraw", s.form(register.Operator, s.withdrawOrder))
+	mux.HandleFunc("GET /operator/events", s.apiFor(register.Operator, s.live))
 	mux.HandleFunc("GET /enter/{token}", s.enter)
+	mux.HandleFunc("POST /enter/{token}", s.enterAnew)
 	mux.HandleFunc("GET /sign-in", s.signInPage)
 	mux.HandleFunc("POST /leave", s.leave)
 	mux.HandleFunc("GET /assets/{name}", s.assets.serve)

@@ -497,7 +497,7 @@ func TestWords(t *testing.T) {
 		t.Fatal("no languages")
 	}
 	asked := map[string]bool{}
-	prefixes := []string{"setup.state.", "operator.order.", "operator.grade.", "operator.check.", "record.stage.", "record.who.", "record.kind.", "call.status.", "call.picture.", "own.", "outcome."}
+	prefixes := []string{"setup.state.", "operator.order.", "operator.grade.", "operator.check.", "check.", "record.stage.", "record.who.", "record.kind.", "call.status.", "call.picture.", "own.", "outcome."}
 	for _, pattern := range []string{"*.go", "templates/*.html", "ts/*.ts"} {
 		sources, err := filepath.Glob(pattern)
 		if err != nil {
@@ -511,7 +511,7 @@ func TestWords(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, m := range regexp.MustCompile(`"((?:time|site|homes?|call|own|page|recent|record|setup|operator|enter|left|error|lang)(?:\.[a-z_0-9]+)*)"`).FindAllStringSubmatch(string(b), -1) {
+			for _, m := range regexp.MustCompile(`"((?:time|site|homes?|call|own|page|recent|record|setup|operator|duty|enter|left|error|lang)(?:\.[a-z_0-9]+)*)"`).FindAllStringSubmatch(string(b), -1) {
 				asked[m[1]] = true
 			}
 		}

@@ -70,7 +70,7 @@ func initialise(ctx context.Context, c *call) error {
   root key        %s: keep it offline and take it away from here; the server does not need it
   to run it       vindu-clinic serve -config %[3]q
   a terminal      vindu-clinic voucher -dir %[2]q -home "…"
-  a clinician     vindu-clinic sign-in-link -dir %[2]q -person "…" -role "…"
+  a clinician     vindu-clinic sign-in-link -dir %[2]q -person "…" -role "…" -duty clinician
 `, conf.Organisation, folder, path, authority.RootKeyPath(keys))
 	return nil
 }
@@ -110,5 +110,12 @@ func writeNew(path string, content []byte) error {
 		return err
 	}
 	_, err = f.Write(content)
-	return errors.Join(err, f.Sync(), f.Close())
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }

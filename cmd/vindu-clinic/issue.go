@@ -42,14 +42,18 @@ func voucher(ctx context.Context, c *call) (err error) {
 }
 
 func signInLink(ctx context.Context, c *call) (err error) {
-	dir := c.dir()
-	party := protocol.Party{}
-	c.flags.StringVar(&party.Name, "person", "", "the person's name, as patients will see it")
-	c.flags.StringVar(&party.Role, "role", "", "the person's role, as patients will see it")
+	dir, party := c.dir(), c.party()
+	duty := c.duty()
 	life := c.flags.Duration("life", web.LinkLife, "how long the link is good for")
 	by := c.by()
 	if err := c.parse("dir", "person", "role"); err != nil {
 		return err
+	}
+	d := register.NoDuty // whichever the person has
+	if *duty != "" {
+		if d, err = register.ParseDuty(*duty); err != nil {
+			return fmt.Errorf("%w: %s: -duty: %w", errUsage, c.flags.Name(), err)
+		}
 	}
 	clinic, err := c.openDir(ctx, *dir)
 	if err != nil {
@@ -61,9 +65,16 @@ func signInLink(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	party.Organisation = clinic.config.Organisation
-	person, err := clinic.register.EnsurePerson(ctx, *by, party)
-	if err != nil {
+	person, err := clinic.register.EnsurePerson(ctx, *by, *party, d)
+	switch {
+	case errors.Is(err, register.ErrNotFound):
+		return fmt.Errorf("%w; say with -duty what this person does here", err)
+	case errors.Is(err, register.ErrDuty):
+		return fmt.Errorf("%w; to change it: vindu-clinic person", err)
+	case err != nil:
 		return err
+	case person.Duty == register.NoDuty:
+		return fmt.Errorf("%s, %s, has no duty yet, and so no pages: give one with vindu-clinic person -duty", party.Name, party.Role)
 	}
 	path, err := clinic.sessions.Link(ctx, *by, person.ID, *life)
 	if err != nil {
@@ -73,7 +84,7 @@ func signInLink(ctx context.Context, c *call) (err error) {
 		return fmt.Errorf("write link: %w", err)
 	}
 	fmt.Fprintf(c.stderr, "For %s, %s, once, within %s; it leads to the %s's pages. Whoever opens it is signed in as that person: treat it as a key.\n",
-		party.Name, party.Role, *life, person.Duty())
+		party.Name, party.Role, *life, person.Duty)
 	return nil
 }
 

@@ -3,11 +3,13 @@
 //	vindu-clinic init -dir D -organisation O -address host:port    makes a clinic in folder D
 //	vindu-clinic serve -config D/clinic.toml                       runs it until SIGINT or SIGTERM
 //	vindu-clinic voucher -dir D -home "Home 17, Storgata"          prints a voucher to set up that home's terminal with
+//	vindu-clinic person -dir D -person "Anne Berg" -role nurse -duty clinician
 //	vindu-clinic sign-in-link -dir D -person "Anne Berg" -role nurse
 //	vindu-clinic revoke -dir D -home "Home 17, Storgata" -reason "stolen"
-//	vindu-clinic mandate -dir D -person "Kari Nes" -laptop vindu-laptop-1.…
-//	vindu-clinic decommission -dir D -home "Home 17, Storgata" -reason "returned"
+//	vindu-clinic mandate -dir D -person "Kari Nes" -laptop vindu-laptop-1.… [-withdraw]
+//	vindu-clinic decommission -dir D -home "Home 17, Storgata" -reason "returned" [-withdraw]
 //	vindu-clinic renew-ca -dir D [-root]                           makes a new issuing CA, and a new root
+//	vindu-clinic audit list|head|verify -dir D [FILE]              reads the audit log, and compares it with heads that were kept
 //	vindu-clinic version
 //
 // What a program is to read goes to standard output, alone; everything for people goes to standard error. A command that
@@ -55,11 +57,13 @@ var commands = []command{
 	{"init", "make a clinic: keys, database, configuration", initialise},
 	{"serve", "run the server", serve},
 	{"voucher", "print a voucher that lets one terminal in, once", voucher},
+	{"person", "add a person, or change what a person does here", person},
 	{"sign-in-link", "print an address by which a person signs in, once", signInLink},
 	{"revoke", "withdraw a terminal's right to connect, for good", revoke},
 	{"mandate", "authorise a technician's laptop to work at terminals", mandate},
 	{"decommission", "order a terminal to destroy its keys and state", decommission},
 	{"renew-ca", "make a new issuing CA, and a new root if asked to", renewCA},
+	{"audit", "read the audit log, and prove that it is whole", auditLog},
 	{"version", "print what this is", version},
 }
 

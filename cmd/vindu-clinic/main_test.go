@@ -74,6 +74,7 @@ type serving struct {
 	dir   string
 	ready map[string]any
 	stop  func() int
+	log   func() string // once it has stopped
 }
 
 func start(t *testing.T, dir string) *serving {
@@ -99,7 +100,7 @@ func start(t *testing.T, dir string) *serving {
 		}
 		close(ready)
 	})
-	s := &serving{dir: dir, stop: sync.OnceValue(func() int {
+	s := &serving{dir: dir, log: logged.String, stop: sync.OnceValue(func() int {
 		cancel()
 		wg.Wait()
 		return <-code
@@ -248,7 +249,7 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.close()
-	if err := c.audit.Verify(t.Context(), nil, nil); err != nil {
+	if _, err := c.audit.Verify(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 	if code := s.stop(); code != 0 {
@@ -378,13 +379,21 @@ func TestUsage(t *testing.T) {
 		"no such clinic":      {[]string{"voucher", "-dir", dir + "2", "-home", "x"}, 1, "init"},
 		"bad home":            {[]string{"voucher", "-dir", dir, "-home", " x"}, 1, "space"},
 		"voucher for a month": {[]string{"voucher", "-dir", dir, "-home", "x", "-life", "720h"}, 1, "168h"},
-		"link without a port": {[]string{"sign-in-link", "-dir", dir, "-person", "Anne", "-role", "nurse"}, 1, "web.plain"},
+		"link without a port": {[]string{"sign-in-link", "-dir", dir, "-person", "Anne", "-role", "nurse", "-duty", "clinician"}, 1, "web.plain"},
+		"duty unknown":        {[]string{"person", "-dir", dir, "-person", "Anne", "-role", "nurse", "-duty", "auditor"}, 2, "auditor"},
+		"duty missing":        {[]string{"person", "-dir", dir, "-person", "Anne", "-role", "nurse"}, 2, "-duty is missing"},
 		"revoke nothing":      {[]string{"revoke", "-dir", dir, "-home", "nowhere", "-reason", "x"}, 1, "not in the register"},
 		"revoke no terminal":  {[]string{"revoke", "-dir", dir, "-home", "x", "-reason", "x"}, 1, ""},
 		"not a laptop's key":  {[]string{"mandate", "-dir", dir, "-person", "Kari Nes", "-laptop", "key"}, 1, "vindu-laptop-1."},
-		"mandate for a year":  {[]string{"mandate", "-dir", dir, "-person", "Kari Nes", "-laptop", laptopKey(t), "-life", "8760h"}, 1, "720h"},
+		"mandate for a year":  {[]string{"mandate", "-dir", dir, "-person", "Kari Nes", "-laptop", laptopKey(t), "-life", "8760h"}, 1, "743h"},
 		"end no terminal":     {[]string{"decommission", "-dir", dir, "-home", "x", "-reason", "x"}, 1, ""},
 		"key of no root":      {[]string{"renew-ca", "-dir", dir, "-new-root-key", "x"}, 2, "-root"},
+		"audit of what":       {[]string{"audit", "fly", "-dir", dir}, 2, "list, head or verify"},
+		"audit without a dir": {[]string{"audit", "list"}, 2, "-dir is missing"},
+		"no heads":            {[]string{"audit", "verify", "-dir", dir, filepath.Join(dir, "clinic.toml")}, 1, "holds no head"},
+		"no such head":        {[]string{"audit", "verify", "-dir", dir, "nowhere"}, 1, "nowhere"},
+		"nothing to withdraw": {[]string{"decommission", "-dir", dir, "-home", "x", "-withdraw"}, 1, ""},
+		"no mandate to take":  {[]string{"mandate", "-dir", dir, "-laptop", laptopKey(t), "-withdraw"}, 1, "no such valid authorisation"},
 		"version":             {[]string{"version"}, 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -448,7 +457,7 @@ func TestVoucher(t *testing.T) {
 func TestSignInLink(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "clinic")
 	must(t, "init", "-dir", dir, "-organisation", "Fjordbyen kommune", "-address", "127.0.0.1:443", "-plain", "localhost:8089")
-	link := must(t, "sign-in-link", "-dir", dir, "-person", "Anne Berg", "-role", "nurse")
+	link := must(t, "sign-in-link", "-dir", dir, "-person", "Anne Berg", "-role", "nurse", "-duty", "clinician")
 	if !strings.HasPrefix(link, "http://localhost:8089/enter/") || strings.Count(link, "\n") != 1 {
 		t.Errorf("link = %q", link)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -25,11 +26,29 @@ type files struct {
 }
 
 func newFiles(certificate, key string, log *slog.Logger) (*files, error) {
+	if err := private(key, 0o007); err != nil { // a group may manage certificates
+		return nil, fmt.Errorf("web.key: %w", err)
+	}
 	f := &files{certificate: certificate, key: key, log: log}
 	if err := f.read(); err != nil {
 		return nil, fmt.Errorf("web.certificate, web.key: %w; name the PEM files of a certificate, with its chain, and of its key", err)
 	}
 	return f, nil
+}
+
+// private refuses a file with a secret to which others have access; not is which bits of its mode that are. That there is no such file is no error.
+func private(path string, not fs.FileMode) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if mode := info.Mode().Perm(); mode&not != 0 {
+		return fmt.Errorf("others have access to %s (mode %#o); chmod %#o it", path, mode, mode&^not)
+	}
+	return nil
 }
 
 // read reads the files if they are others than before.

@@ -192,7 +192,7 @@ func TestForgedOrder(t *testing.T) {
 		}
 		return string(b)
 	}
-	person, err := c.register.EnsurePerson(t.Context(), "test", protocol.Party{Name: "Ola Vik", Role: "operator", Organisation: "Fjordbyen kommune"})
+	person, err := c.register.EnsurePerson(t.Context(), "test", protocol.Party{Name: "Ola Vik", Role: "operator", Organisation: "Fjordbyen kommune"}, register.Operator)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -115,6 +115,9 @@ func (s *server) relayAddress(ctx context.Context) (address, bind netip.Addr, er
 
 // relaySecret reads the secret that credentials are made with, or makes it.
 func relaySecret(path string) ([]byte, error) {
+	if err := private(path, 0o077); err != nil {
+		return nil, fmt.Errorf("secret of the relay: %w", err)
+	}
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		b = make([]byte, relay.MinSecret)

@@ -137,7 +137,8 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	}
 	s.enrol = enrol.New(enrol.Config{
 		Organisation: c.config.Organisation, Authority: c.authority, Register: c.register, Relay: s.relay.TerminalServers, TestCall: s.robot.Call,
-		Log: part("enrol"),
+		Withdrawn: c.setup.Withdrawn,
+		Log:       part("enrol"),
 	})
 	s.pages, err = web.New(web.Options{
 		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup, Ledger: s.ledger,
@@ -207,6 +208,7 @@ func (s *server) run(ctx context.Context) error {
 	s.log.Info("starting", "software", software(), "organisation", s.config.Organisation, "state", s.config.State)
 	part := func(name string) *slog.Logger { return s.log.With("part", name) }
 	stages := []stage{
+		{name: "audit log's head", run: s.headLog},
 		{name: "audit of refusals", run: s.refusals.run},
 		{name: "alarms", run: s.alarms.run},
 		{name: "broker", run: s.broker.Run, ready: s.broker.Ready()},

@@ -124,11 +124,11 @@ func (c *Clinic) Voucher(ctx context.Context) (string, error) {
 
 // SignInLink is a page's address by which Person signs in, once.
 func (c *Clinic) SignInLink(ctx context.Context) (string, error) {
-	return c.LinkFor(ctx, Person, Role)
+	return c.LinkFor(ctx, Person, Role, "clinician")
 }
 
-// LinkFor is a page's address by which somebody signs in, once. The role decides which pages it leads to.
-func (c *Clinic) LinkFor(ctx context.Context, person, role string) (string, error) {
-	link, err := c.run(ctx, "sign-in-link", "-person", person, "-role", role)
+// LinkFor is a page's address by which somebody signs in, once. The duty decides which pages it leads to.
+func (c *Clinic) LinkFor(ctx context.Context, person, role, duty string) (string, error) {
+	link, err := c.run(ctx, "sign-in-link", "-person", person, "-role", role, "-duty", duty)
 	return strings.TrimSpace(link), err
 }

@@ -219,9 +219,9 @@ func authorise(t *testing.T, clinic *Clinic, guest *Guest, laptop *Laptop, brows
 }
 
 // open opens the page that somebody signs in to.
-func open(t *testing.T, clinic *Clinic, browser *Browser, person, role string) {
+func open(t *testing.T, clinic *Clinic, browser *Browser, person, duty string) {
 	t.Helper()
-	link, err := clinic.LinkFor(t.Context(), person, role)
+	link, err := clinic.LinkFor(t.Context(), person, duty, duty)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -465,7 +465,7 @@ func takenOutOfUse(t *testing.T, clinic *Clinic, guest *Guest, browser *Browser,
 	if _, err := clinic.run(t.Context(), "decommission", "-home", Home, "-reason", "returned"); err != nil {
 		t.Fatal(err)
 	}
-	text := history(t, clinic, guest, browser, "keys and state destroyed")
+	text := history(t, clinic, guest, browser, "that it destroys its keys and state")
 	screenshot(t, guest, browser, "page-receipt.png")
 	if !strings.Contains(text, "security hardware") {
 		t.Errorf("the receipt does not say where the key was:\n%s", text)

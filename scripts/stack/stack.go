@@ -201,7 +201,7 @@ func (s *Stack) agentConfig() string  { return filepath.Join(s.agentDir(), "agen
 
 // SignInLink has the clinic make a one-time address by which Person signs in.
 func (s *Stack) SignInLink(ctx context.Context) (string, error) {
-	out, err := s.output(ctx, nil, "vindu-clinic", "sign-in-link", "-dir", s.clinicDir(), "-person", Person, "-role", cmp.Or(role[s.Language], role["en"]))
+	out, err := s.output(ctx, nil, "vindu-clinic", "sign-in-link", "-dir", s.clinicDir(), "-person", Person, "-role", cmp.Or(role[s.Language], role["en"]), "-duty", "clinician")
 	return strings.TrimSpace(string(out)), err
 }
 

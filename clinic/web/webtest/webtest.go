@@ -33,12 +33,12 @@ type Register struct {
 // NewRegister returns an empty register.
 func NewRegister() *Register { return &Register{persons: map[string]register.Person{}} }
 
-// AddPerson adds a person and returns the ID.
+// AddPerson adds a clinician and returns the ID.
 func (r *Register) AddPerson(p protocol.Party) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	id := fmt.Sprintf("%d", 100+len(r.persons))
-	r.persons[id] = register.Person{ID: id, Party: p}
+	r.persons[id] = register.Person{ID: id, Party: p, Duty: register.Clinician}
 	return id
 }
 

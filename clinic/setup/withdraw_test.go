@@ -1,0 +1,159 @@
+package setup
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"vindu/clinic/audit"
+	"vindu/clinic/fleet"
+	"vindu/protocol"
+)
+
+// An order that was withdrawn is not sent any more; another can be given. What comes of one that was sent before counts.
+func TestWithdrawOrder(t *testing.T) {
+	c := open(t)
+	ctx := t.Context()
+	key, terminal := c.terminal(t, "a")
+	f := &terminals{states: map[protocol.KeyHash]fleet.State{}}
+	now := time.Now()
+	c.now = func() time.Time { return now }
+	if _, err := c.WithdrawOrder(ctx, "Ola", terminal); !errors.Is(err, ErrNoOrder) {
+		t.Errorf("without an order: %v", err)
+	}
+	first, err := c.Decommission(ctx, "Ola", terminal, "returned")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, err := c.WithdrawOrder(ctx, "Kari", terminal); err != nil || o.State != OrderWithdrawn || o.Withdrew != "Kari" || o.Withdrawn.IsZero() || !o.Sent.IsZero() {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	f.online(terminal)
+	now = now.Add(time.Second)
+	if err := c.deliver(ctx, f); err != nil || len(f.take()) != 0 {
+		t.Errorf("sent: %v", err)
+	}
+	if _, err := c.WithdrawOrder(ctx, "Kari", terminal); !errors.Is(err, ErrNoOrder) {
+		t.Errorf("again: %v", err)
+	}
+	second, err := c.Decommission(ctx, "Ola", terminal, "returned after all")
+	if err != nil || string(second.Signed) == string(first.Signed) {
+		t.Fatalf("another order: %v", err)
+	}
+	if err := c.deliver(ctx, f); err != nil || len(f.take()) != 1 {
+		t.Errorf("the other is not sent: %v", err)
+	}
+	if o, err := c.WithdrawOrder(ctx, "Kari", terminal); err != nil || o.Sent.IsZero() {
+		t.Errorf("%+v, %v", o, err)
+	}
+	now = now.Add(time.Hour)
+	if err := c.deliver(ctx, f); err != nil || len(f.take()) != 0 {
+		t.Errorf("sent again: %v", err)
+	}
+	receipt, err := protocol.Sign(&protocol.Decommissioned{Version: 1, Terminal: terminal, Order: protocol.HashOf(second.Signed), KeyGrade: "file", At: protocol.At(now)}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.receive(t, terminal, &protocol.ReceiptEvent{Version: 1, Receipt: receipt})
+	if o, err := c.Orders(ctx, terminal); err != nil || o[0].State != OrderDone || o[1].State != OrderWithdrawn {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if n := c.audited(t, audit.DecommissionWithdrawn); n != 2 {
+		t.Errorf("audited %d times", n)
+	}
+}
+
+// An order that nobody carried out in its time says that, not that its terminal was cut off.
+func TestExpiredOrder(t *testing.T) {
+	c := open(t)
+	_, terminal := c.terminal(t, "a")
+	if _, err := c.Decommission(t.Context(), "Ola", terminal, "returned"); err != nil {
+		t.Fatal(err)
+	}
+	c.now = func() time.Time { return time.Now().Add(orderLife) }
+	if o, err := c.Orders(t.Context(), terminal); err != nil || o[0].State != OrderExpired {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if _, err := c.WithdrawOrder(t.Context(), "Kari", terminal); !errors.Is(err, ErrNoOrder) {
+		t.Errorf("withdrawn: %v", err)
+	}
+}
+
+// Terminals are told of a withdrawn mandate until it is over, with a margin for clocks that are behind.
+func TestWithdrawMandate(t *testing.T) {
+	c := open(t)
+	ctx := t.Context()
+	now := time.Now().Truncate(time.Millisecond)
+	c.now = func() time.Time { return now }
+	person := protocol.Party{Name: "Kari Nes", Role: "technician", Organisation: "Solvik clinic"}
+	laptop, other := spki(t, newKey(t)), spki(t, newKey(t))
+	issue := func(key []byte, life time.Duration) Mandate {
+		t.Helper()
+		_, m, err := c.IssueMandate(ctx, "Kari", person, key, life)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	lost := []Mandate{issue(laptop, time.Hour), issue(laptop, 48*time.Hour)}
+	kept, one := issue(other, time.Hour), issue(other, 2*time.Hour)
+	if list, err := c.WithdrawMandates(ctx, "Ola", laptop); err != nil || len(list) != 2 || list[0].Withdrew != "Ola" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if m, err := c.WithdrawMandate(ctx, "Ola", one.ID); err != nil || m.ID != one.ID || m.Withdrawn.IsZero() {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	for name, err := range map[string]error{
+		"again":           second(c.WithdrawMandate(ctx, "Ola", one.ID)),
+		"no such":         second(c.WithdrawMandate(ctx, "Ola", protocol.NewNonce())),
+		"of a lost again": second(c.WithdrawMandate(ctx, "Ola", lost[0].ID)),
+	} {
+		if !errors.Is(err, ErrNoMandate) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	told := func() map[protocol.Nonce]bool {
+		t.Helper()
+		list, err := c.Withdrawn(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := map[protocol.Nonce]bool{}
+		for _, id := range list {
+			m[id] = true
+		}
+		return m
+	}
+	if got := told(); len(got) != 3 || !got[lost[0].ID] || !got[lost[1].ID] || !got[one.ID] || got[kept.ID] {
+		t.Errorf("terminals are told of %v", got)
+	}
+	if list, err := c.Mandates(ctx, 1); err != nil || len(list) != 2 || list[0].ID != kept.ID {
+		t.Errorf("the valid one first: %+v, %v", list, err)
+	}
+	now = now.Add(time.Hour + withdrawnLonger)
+	if got := told(); len(got) != 2 || got[lost[0].ID] {
+		t.Errorf("after the first one's end: %v", got)
+	}
+	if n := c.audited(t, audit.MandateWithdrawn); n != 3 {
+		t.Errorf("audited %d times", n)
+	}
+
+	// There are no more than terminals can be told of.
+	now = now.Add(30 * 24 * time.Hour)
+	many := make([]Mandate, protocol.MaxWithdrawn+1)
+	for i := range many {
+		many[i] = issue(laptop, time.Hour)
+	}
+	if _, err := c.WithdrawMandates(ctx, "Ola", laptop); !errors.Is(err, ErrManyWithdrawn) {
+		t.Errorf("too many: %v", err)
+	}
+	if got := told(); len(got) != 0 {
+		t.Errorf("withdrawn all the same: %d", len(got))
+	}
+	if !slices.ContainsFunc(many, func(m Mandate) bool { _, err := c.WithdrawMandate(ctx, "Ola", m.ID); return err == nil }) {
+		t.Error("none can be withdrawn")
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
