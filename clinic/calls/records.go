@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,6 +48,9 @@ type Records struct {
 	log   *slog.Logger
 	// interrupted are the calls that were running when the server last stopped.
 	interrupted []interrupted
+
+	// Alarm raises an alarm as part of a transaction; register.Register.RaiseTx does. It is set before anything else is called. nil: nobody is told.
+	Alarm func(ctx context.Context, tx *sql.Tx, code protocol.Code, terminal protocol.KeyHash, detail string) (fresh bool, err error)
 
 	mu     sync.Mutex
 	listen func(terminal protocol.KeyHash, half *protocol.CallRecord, end *protocol.EndReceipt) // the Service's
@@ -150,19 +154,35 @@ func (r *Records) finish(ctx context.Context, call protocol.CallID, person strin
 }
 
 func (r *Records) end(ctx context.Context, tx *sql.Tx, call protocol.CallID, person string, e ending) error {
-	result, err := tx.ExecContext(ctx, `UPDATE calls SET rang = ?, talking = ?, ended = ?, outcome = ?, terminal_end = coalesce(terminal_end, ?)
-		WHERE call = ? AND ended = 0`,
-		int64(protocol.At(e.rang)), int64(protocol.At(e.talking)), int64(protocol.At(e.at)), string(e.outcome), e.terminalEnd, call[:])
+	var terminal []byte
+	err := tx.QueryRowContext(ctx, `UPDATE calls SET rang = ?, talking = ?, ended = ?, outcome = ?, terminal_end = coalesce(terminal_end, ?)
+		WHERE call = ? AND ended = 0 RETURNING terminal`,
+		int64(protocol.At(e.rang)), int64(protocol.At(e.talking)), int64(protocol.At(e.at)), string(e.outcome), e.terminalEnd, call[:]).Scan(&terminal)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	if n, err := result.RowsAffected(); err != nil || n == 0 {
+	if err := r.alarm(ctx, tx, e.outcome, terminal, call); err != nil {
 		return err
 	}
 	return r.audit.AppendTx(ctx, tx, audit.Entry{
 		At: protocol.At(e.at), Who: "person " + person, What: audit.CallEnded, Subject: "call " + call.String(),
 		Detail: map[string]string{"outcome": string(e.outcome)},
 	})
+}
+
+// alarm raises one if a call ended because something was not proven: what answered was not the terminal, or somebody is in the middle.
+func (r *Records) alarm(ctx context.Context, tx *sql.Tx, outcome protocol.Code, terminal []byte, call protocol.CallID) error {
+	if r.Alarm == nil || !strings.HasPrefix(string(outcome), "proof.") || len(terminal) != len(protocol.KeyHash{}) {
+		return nil
+	}
+	if !slices.ContainsFunc(protocol.Register, func(f protocol.Failure) bool { return f.Code == outcome }) { // a page can say anything
+		outcome = protocol.ProofAnswer
+	}
+	_, err := r.Alarm(ctx, tx, outcome, protocol.KeyHash(terminal), "call "+call.String())
+	return err
 }
 
 // Store takes what a terminal reports of a call: its half of the record and its signed end. A report on a call that
@@ -261,16 +281,19 @@ func (r *Records) callerHalf(ctx context.Context, person string, call protocol.C
 		return fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
 	return r.store.Write(ctx, func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, "UPDATE calls SET caller_half = coalesce(caller_half, ?) WHERE call = ? AND person = ?", b, call[:], person)
-		if err != nil {
-			return err
-		}
-		if n, err := result.RowsAffected(); err != nil {
-			return err
-		} else if n == 0 {
+		var terminal []byte
+		var first bool
+		err := tx.QueryRowContext(ctx, "SELECT terminal, caller_half IS NULL FROM calls WHERE call = ? AND person = ?", call[:], person).Scan(&terminal, &first)
+		if errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("call %s: %w", call, ErrNotFound)
 		}
-		return nil
+		if err != nil || !first {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE calls SET caller_half = ? WHERE call = ?", b, call[:]); err != nil {
+			return err
+		}
+		return r.alarm(ctx, tx, half.Outcome, terminal, call)
 	})
 }
 

@@ -11,8 +11,8 @@ import (
 	"vindu/protocol"
 )
 
-// Alarm is something about a terminal that an operator has to look into: protocol.IdentityClone or IdentityTwice, or what the terminal reports of itself
-// (package ledger). What happens again before it is settled is the same alarm.
+// Alarm is something about a terminal that an operator has to look into: protocol.IdentityClone or IdentityTwice, what the terminal reports of itself
+// (package ledger), or a call that was not proven (package calls). What happens again before it is settled is the same alarm.
 type Alarm struct {
 	N         int64
 	Code      protocol.Code

@@ -358,13 +358,13 @@ func TestQuota(t *testing.T) {
 
 // A terminal is one user, however often it asks for credentials.
 func TestTerminalQuota(t *testing.T) {
-	now := time.Now()
 	x := start(t, func(c *Config) { c.MaxAllocations = 4 * maxPerUser })
-	x.Relay.now = func() time.Time { return now }
+	now, later := time.Now(), x.like()
+	later.now = func() time.Time { return now }
 	names := map[string]bool{}
 	for i := range maxPerUser {
 		now = now.Add(time.Second)
-		server := x.TerminalServers(protocol.KeyHash{1})[0]
+		server := later.TerminalServers(protocol.KeyHash{1})[0]
 		names[server.Username] = true
 		allocate(t, x.client(t, []string{"udp", "tls"}[i%2], server))
 	}

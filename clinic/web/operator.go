@@ -150,6 +150,7 @@ type stayView struct {
 	More         string // how many certificates are not listed
 	HandOvers    []handOverView
 	Openings     []openingView
+	Flawed       bool // one of the openings must not have been
 }
 
 // openingView is a time for which a camera or microphone was open.
@@ -281,7 +282,7 @@ func (s *Server) stay(r *http.Request, stay register.Stay, who func(string) stri
 			at = o.Closed
 		}
 		if v.Current || at.Before(stay.Ended) { // what it did elsewhere later is told there
-			v.Openings = append(v.Openings, w.opening(o))
+			v.Openings, v.Flawed = append(v.Openings, w.opening(o)), v.Flawed || o.Flaw != ""
 		}
 	}
 	return v, nil

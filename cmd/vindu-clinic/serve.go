@@ -120,6 +120,7 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	if err != nil {
 		return s, err
 	}
+	records.Alarm = c.register.RaiseTx
 	if s.ledger, err = ledger.New(ctx, ledger.Config{Store: c.store, Calls: records, Mandates: c.setup, Alarms: c.register, Log: part("ledger")}); err != nil {
 		return s, err
 	}
