@@ -1,6 +1,6 @@
 // Package network is how a terminal gets onto a network: what a technician can set, and how it stands.
 //
-// Addresses come by DHCP, which the system does. A cable needs nothing else. Wi-Fi is wpa_supplicant's: Set writes its
+// Addresses come by DHCP, which the system does. A cable needs nothing else. Wi-Fi is wpa_supplicant's: SetWiFi writes its
 // configuration, one network, replaced whole and readable by its owner alone, and has it read anew over its control socket
 // (wpa_supplicant/wpa_ctrl.h); the same socket says how it goes and what it hears.
 //
@@ -76,7 +76,7 @@ type Config struct {
 	Control string // folder of its control sockets
 }
 
-// Network is the terminal's. Its methods may be called from any goroutine, Set by one at a time.
+// Network is the terminal's. Its methods may be called from any goroutine, SetWiFi by one at a time.
 type Network struct {
 	cfg   Config
 	class string // of interfaces: /sys/class/net
@@ -85,7 +85,7 @@ type Network struct {
 // New returns the network of this machine.
 func New(cfg Config) *Network { return &Network{cfg, "/sys/class/net"} }
 
-// SetWiFi stores s in place of what was set and has it used. It does not wait for the network to come up: State tells.
+// SetWiFi stores s in place of what was set and has it used. A configuration that somebody else wrote is kept beside it. It does not wait for the network to come up: State tells.
 func (n *Network) SetWiFi(ctx context.Context, s *WiFiSettings) error {
 	name := n.wifi()
 	if name == "" {
@@ -95,7 +95,12 @@ func (n *Network) SetWiFi(ctx context.Context, s *WiFiSettings) error {
 	if err != nil {
 		return fmt.Errorf("set the Wi-Fi: %w", err)
 	}
-	if old, err := os.ReadFile(n.cfg.File); err != nil || !bytes.Equal(old, b) {
+	old, err := os.ReadFile(n.cfg.File)
+	if err == nil && !bytes.HasPrefix(old, []byte(ours)) { // somebody else's: it is kept as it was
+		err = os.Rename(n.cfg.File, n.cfg.File+foreignSuffix)
+		old = nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) || !bytes.Equal(old, b) {
 		if err := write(n.cfg.File, b); err != nil {
 			return protocol.WithCode(protocol.StorageUnreadable, fmt.Errorf("set the Wi-Fi: %w", err))
 		}
@@ -106,9 +111,12 @@ func (n *Network) SetWiFi(ctx context.Context, s *WiFiSettings) error {
 	return nil
 }
 
-// Forget destroys the name and password of the Wi-Fi that was set here. It may be called again. A configuration that somebody else
+// Forget destroys the name and password of the Wi-Fi that was set here, and what a power cut has left of one. It may be called again. A configuration that somebody else
 // wrote is left alone.
 func (n *Network) Forget() error {
+	if err := wipe(n.cfg.File + newSuffix); err != nil {
+		return fmt.Errorf("forget the Wi-Fi: %w", err)
+	}
 	b, err := os.ReadFile(n.cfg.File)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // what was set here can be read
 		return nil
@@ -119,12 +127,7 @@ func (n *Network) Forget() error {
 	if !bytes.HasPrefix(b, []byte(ours)) {
 		return nil
 	}
-	f, err := os.OpenFile(n.cfg.File, os.O_WRONLY, 0)
-	if err != nil {
-		return fmt.Errorf("forget the Wi-Fi: %w", err)
-	}
-	_, err = f.WriteAt(make([]byte, len(b)), 0) // what a flash disk makes of that is its own business
-	if err := errors.Join(err, f.Sync(), f.Close(), write(n.cfg.File, fmt.Appendf(nil, "%sctrl_interface=%s\n", ours, n.cfg.Control))); err != nil {
+	if err := write(n.cfg.File, fmt.Appendf(nil, "%sctrl_interface=%s\n", ours, n.cfg.Control)); err != nil {
 		return fmt.Errorf("forget the Wi-Fi: %w", err)
 	}
 	if name := n.wifi(); name != "" {
@@ -135,29 +138,68 @@ func (n *Network) Forget() error {
 	return nil
 }
 
-// write replaces a file whole, for its owner alone, and survives a power cut.
-func write(path string, content []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".vindu-*") // mode 0600
+const (
+	newSuffix     = ".vindu-new"    // of a configuration that is being written
+	foreignSuffix = ".before-vindu" // of one that somebody else wrote
+)
+
+// write replaces a file whole, for its owner alone, survives a power cut, and then overwrites what the file held before. What a cut leaves has a name by which the
+// next write, or Forget, finds it.
+func write(path string, content []byte) error {
+	temp := path + newSuffix
+	if err := wipe(temp); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
 	_, err = f.Write(content)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+		return errors.Join(err, wipe(temp))
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
+	old, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, wipe(temp))
+	}
+	if err == nil {
+		defer old.Close()
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return errors.Join(err, wipe(temp))
 	}
 	d, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return err
+	}
+	if old != nil {
+		return overwrite(old)
+	}
+	return nil
+}
+
+// wipe overwrites a file and deletes it; it is no error if there is none. What a flash disk makes of that is its own business.
+func wipe(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(overwrite(f), f.Close(), os.Remove(path))
+}
+
+func overwrite(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(make([]byte, info.Size()), 0)
+	return errors.Join(err, f.Sync())
 }
 
 // State tells how each interface stands; those of the machine itself and of programs are left out.
@@ -301,7 +343,7 @@ func addresses(name string) []string {
 // stored returns what is set, without what is secret.
 func (n *Network) stored() (ssid, security string) {
 	b, err := os.ReadFile(n.cfg.File)
-	if errors.Is(err, fs.ErrNotExist) || err != nil {
+	if err != nil {
 		return "", ""
 	}
 	return decode(b)

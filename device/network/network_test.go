@@ -126,7 +126,7 @@ func TestSetWiFi(t *testing.T) {
 		t.Errorf("asked %q", wpa.asked)
 	}
 	wpa.mu.Unlock()
-	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(n.cfg.File), ".vindu-*")); len(left) > 0 {
+	if left, _ := filepath.Glob(n.cfg.File + ".*"); len(left) > 0 {
 		t.Errorf("left %v", left)
 	}
 	wpa.set("RECONFIGURE", "FAIL\n")
@@ -157,7 +157,11 @@ func TestForget(t *testing.T) {
 		t.Errorf("asked %q", wpa.asked)
 	}
 	wpa.mu.Unlock()
+	// What a power cut left of a write is forgotten too, also where the configuration itself is somebody else's.
 	foreign := []byte("network={\n}\n")
+	if err := os.WriteFile(n.cfg.File+newSuffix, []byte("psk=secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(n.cfg.File, foreign, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -166,6 +170,16 @@ func TestForget(t *testing.T) {
 	}
 	if b, err := os.ReadFile(n.cfg.File); err != nil || string(b) != string(foreign) {
 		t.Errorf("another's configuration became %q, %v", b, err)
+	}
+	if left, _ := filepath.Glob(n.cfg.File + ".*"); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+	// It makes way, and is kept.
+	if err := n.SetWiFi(t.Context(), &WiFiSettings{SSID: "Storgata 17", Security: WPA3, Password: "very secret"}); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(n.cfg.File + foreignSuffix); err != nil || string(b) != string(foreign) {
+		t.Errorf("another's configuration was kept as %q, %v", b, err)
 	}
 }
 

@@ -24,7 +24,7 @@ const (
 	answerTime = 3 * time.Second
 	scanTime   = 4 * time.Second
 	maxAnswer  = 32 << 10
-	ours       = "# Written by vindu-agent.\n" // the first line of a configuration that Set wrote
+	ours       = "# Written by vindu-agent.\n" // the first line of a configuration that SetWiFi wrote
 )
 
 // keyManagement is what wpa_supplicant calls a security. PMF is required with SAE and used with WPA2 where the other end can.
