@@ -27,8 +27,9 @@ const (
 
 	eventSize = int(unsafe.Sizeof(unix.Timeval{})) + 8 // struct input_event: time, type, code, value
 	typeKey   = 0x01                                   // EV_KEY
-	pressed   = 1                                      // value; 0 is a release, 2 a repetition
-	firstOdd  = 0x10a                                  // behind the keys and BTN_0 … BTN_9 come mice, touch and tools
+	pressed   = 1                                      // value; 2 is a repetition
+	released  = 0
+	firstOdd  = 0x10a // behind the keys and BTN_0 … BTN_9 come mice, touch and tools
 	bitsSize  = firstOdd/8 + 1
 )
 
@@ -55,7 +56,14 @@ func New(device string) *Button { return &Button{device, folder, hasKey} }
 
 // Await returns nil once a key was pressed after it was called, ErrNone if there is no button, or ctx's error. While no
 // device is there it waits for one to come.
-func (b *Button) Await(ctx context.Context) error {
+func (b *Button) Await(ctx context.Context) error { return b.wait(ctx, await) }
+
+// Hold is Await for a key that is held for so long.
+func (b *Button) Hold(ctx context.Context, long time.Duration) error {
+	return b.wait(ctx, func(f *os.File) error { return hold(f, long) })
+}
+
+func (b *Button) wait(ctx context.Context, await func(*os.File) error) error {
 	if b.device == "none" {
 		return ErrNone
 	}
@@ -142,12 +150,45 @@ func await(f *os.File) error {
 	}
 }
 
+// hold returns nil when a key has been down for so long, or the error of reading.
+func hold(f *os.File, long time.Duration) error {
+	buf := make([]byte, 64*eventSize)
+	down := 0 // the key; none has this code
+	for {
+		n, err := f.Read(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for events := buf[:n]; len(events) >= eventSize; events = events[eventSize:] {
+			var until time.Time // for ever
+			switch kind, code, value := read(events); {
+			case kind == typeKey && value == pressed && counts(code) && down == 0:
+				down, until = code, time.Now().Add(long)
+			case kind == typeKey && value == released && code == down:
+				down = 0
+			default:
+				continue
+			}
+			if err := f.SetReadDeadline(until); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// read returns the first of events.
+func read(events []byte) (kind uint16, code int, value int32) {
+	e := events[eventSize-8 : eventSize]
+	return binary.NativeEndian.Uint16(e), int(binary.NativeEndian.Uint16(e[2:])), int32(binary.NativeEndian.Uint32(e[4:]))
+}
+
 // isPress tells whether one of the events is the press of a key that counts. The kernel hands over whole events only.
 func isPress(events []byte) bool {
 	for ; len(events) >= eventSize; events = events[eventSize:] {
-		e := events[eventSize-8 : eventSize]
-		kind, code, value := binary.NativeEndian.Uint16(e), binary.NativeEndian.Uint16(e[2:]), int32(binary.NativeEndian.Uint32(e[4:]))
-		if kind == typeKey && value == pressed && counts(int(code)) {
+		if kind, code, value := read(events); kind == typeKey && value == pressed && counts(code) {
 			return true
 		}
 	}

@@ -128,3 +128,49 @@ func TestNobodyPresses(t *testing.T) {
 		t.Errorf("none: got %v", err)
 	}
 }
+
+// TestHold: only a key that stays down for long enough counts, and one key is not held by another.
+func TestHold(t *testing.T) {
+	const long = 200 * time.Millisecond
+	path := filepath.Join(t.TempDir(), "event0")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	thumb, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer thumb.Close()
+	press := func(events ...[]byte) {
+		for _, e := range events {
+			if _, err := thumb.Write(e); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	held := make(chan error, 1)
+	go func() { held <- New(path).Hold(t.Context(), long) }()
+	for _, events := range [][][]byte{
+		{event(typeKey, space, 1), event(typeKey, space, 2), event(typeKey, space, 0)}, // a short press
+		{event(typeKey, keyPower, 1)},
+		{event(typeKey, space, 2)},
+		{event(typeKey, space, 0)},
+	} {
+		press(events...)
+		select {
+		case err := <-held:
+			t.Fatalf("held by %v: %v", events, err)
+		case <-time.After(2 * long):
+		}
+	}
+	began := time.Now()
+	press(event(typeKey, space, 1), event(typeKey, space+1, 1), event(typeKey, space+1, 0), event(typeKey, space, 2))
+	if err := <-held; err != nil || time.Since(began) < long {
+		t.Errorf("after %v: %v", time.Since(began), err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), long)
+	defer cancel()
+	if err := New(path).Hold(ctx, long); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("nobody presses: %v", err)
+	}
+}
