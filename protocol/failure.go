@@ -100,6 +100,7 @@ const (
 	IdentityTPMLocked   Code = "identity.tpm_locked"
 	IdentityTwice       Code = "identity.two_connections"
 	IdentityReturned    Code = "identity.decommissioned"
+	IdentityDamaged     Code = "identity.damaged"
 	AuthTechnician      Code = "authorisation.technician"
 	AuthButton          Code = "authorisation.button"
 	AuthWithdrawn       Code = "authorisation.withdrawn"
@@ -188,7 +189,7 @@ var Register = []Failure{
 	{IdentityClone, Operator, "The terminal's key was seen before: this may be a copy of another terminal.", "Find out where the terminal comes from before it is set up again."},
 	{IdentityNone, Technician, "The terminal has not been set up.", "Set it up with a voucher from the clinic."},
 	{IdentityExpired, Operator, "The terminal's certificate has expired; it renews it as soon as it reaches the clinic.", "Check that the terminal reaches the clinic."},
-	{TimeOff, Operator, "The terminal's clock is far off.", "Check that the terminal reaches a time server."},
+	{TimeOff, Operator, "The terminal's own clock is far off.", "Nothing has to be done for calls: the terminal goes by the clinic's time. Replace its clock's battery if it has one."},
 	{StorageDamaged, Operator, "The terminal's database was damaged; it was set aside and made anew. The identity is unharmed.", "Replace the storage if this happens again."},
 	{StorageFull, Technician, "The terminal's storage is full.", "Free space on the terminal or replace its storage."},
 	{StorageUnreadable, Technician, "The terminal's state folder cannot be read or written.", "Check that the folder exists and belongs to the agent's user."},
@@ -196,11 +197,12 @@ var Register = []Failure{
 	{BrowserNoCamera, Clinician, "This computer has no camera or microphone that the browser can use.", "Connect one, or allow its use, and ring again."},
 	{BrowserDenied, Clinician, "The browser was not allowed to use camera and microphone.", "Allow it beside the address and ring again."},
 	{BrowserFailed, Clinician, "The browser could not make the call.", "Reload the page and ring again; use a current browser if this persists."},
-	{IdentityTPMGone, Technician, "The terminal's security chip does not answer; its key is in it.", "Restart the terminal; if this stays, replace it and set the new one up."},
-	{IdentityTPMCleared, Technician, "The terminal's security chip was cleared: its key is lost.", "Find out who cleared it, press the terminal's button to give the key up, then set it up anew with a voucher."},
+	{IdentityTPMGone, Technician, "The terminal's security chip does not answer; its key is in it.", "Restart the terminal; if this stays, run vindu-provision reset, or replace the terminal."},
+	{IdentityTPMCleared, Technician, "The terminal's security chip was cleared: its key is lost.", "Find out who cleared it, then run vindu-provision reset, or hold the terminal's button for three seconds, and set it up anew with a new voucher."},
 	{IdentityTPMLocked, Operator, "The terminal's security chip is locked after too many wrong attempts.", "Wait until it opens again by itself; find out who tried."},
 	{IdentityTwice, Operator, "Two terminals are connected with the same identity: one of them is a copy.", "Revoke the terminal, find both, and set one up anew."},
 	{IdentityReturned, Technician, "The terminal was taken out of use: its keys and state are destroyed.", "Return it to the clinic."},
+	{IdentityDamaged, Technician, "The terminal's key or enrolment is damaged, or belongs to another device.", "Put the storage back into its own terminal if it was moved; otherwise run vindu-provision reset, then set the terminal up anew with a new voucher."},
 	{AuthTechnician, Technician, "The authorisation for this laptop is missing, expired or of another clinic.", "Get a new authorisation from the clinic's page."},
 	{AuthWithdrawn, Technician, "The clinic has withdrawn the authorisation for this laptop.", "Get a new authorisation from the clinic's page, if you are to go on."},
 	{AuthButton, Technician, "Nobody pressed the terminal's button in time.", "Start again and press the button when the screen asks for it."},
@@ -230,7 +232,7 @@ var Register = []Failure{
 	{QualityDelay, Technician, "The way to the clinic is too slow for a conversation.", "Use a cable, or another network."},
 	{QualityLoss, Technician, "Too many packets get lost on the way to the clinic.", "Use a cable, move the terminal, or use another network."},
 	{MediaRobot, Operator, "The test call to the clinic failed.", "Look at the test call's record."},
-	{Unknown, Operator, "The call failed and the cause is not known.", "Send this call's number to the supplier."},
+	{Unknown, Operator, "It failed, and the cause is not known.", "Send the supplier the time, and the call's number if it was a call."},
 }
 
 var byCode = func() map[Code]Failure {

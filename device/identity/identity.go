@@ -39,7 +39,7 @@ var ErrDamaged = errors.New("identity is damaged: set the terminal up anew, or r
 var ErrForeign = errors.New("certificate of another terminal or clinic")
 
 func damaged(err error) error {
-	return protocol.WithCode(protocol.StorageUnreadable, fmt.Errorf("%w: %w", err, ErrDamaged))
+	return protocol.WithCode(protocol.IdentityDamaged, fmt.Errorf("%w: %w", err, ErrDamaged))
 }
 
 func foreign(format string, args ...any) error {
@@ -272,6 +272,15 @@ func (i *Identity) keep(g *Grant) error {
 func (i *Identity) check(g *Grant) error {
 	if g.Address == "" || g.ServerName == "" || g.Root == nil || len(g.Chain) == 0 || g.Settings == nil {
 		return damaged(errors.New("grant is not complete"))
+	}
+	for _, der := range g.Settings.Authorities { // without them no call, mandate or order could ever be verified
+		key, err := x509.ParsePKIXPublicKey(der)
+		if pub, ok := key.(*ecdsa.PublicKey); err != nil || !ok || pub.Curve != elliptic.P256() {
+			return damaged(errors.New("an authorisation key of the clinic is not ECDSA P-256"))
+		}
+	}
+	if len(g.Settings.Authorities) == 0 {
+		return damaged(errors.New("the clinic has no authorisation key"))
 	}
 	leaf := g.Chain[0]
 	if protocol.HashSPKI(leaf.RawSubjectPublicKeyInfo) != i.hash {

@@ -108,8 +108,11 @@ func TestKeepRefuses(t *testing.T) {
 		{"another key", grant(func(g *identity.Grant) { g.Chain = clinic.Issue(other.Public()) }), protocol.IdentityOtherClinic},
 		{"another root", grant(func(g *identity.Grant) { g.Root = foreign.Root }), protocol.IdentityOtherClinic},
 		{"issuing certificate is missing", grant(func(g *identity.Grant) { g.Chain = g.Chain[:1] }), protocol.IdentityOtherClinic},
-		{"no certificate", grant(func(g *identity.Grant) { g.Chain = nil }), protocol.StorageUnreadable},
-		{"no address", grant(func(g *identity.Grant) { g.Address = "" }), protocol.StorageUnreadable},
+		{"no certificate", grant(func(g *identity.Grant) { g.Chain = nil }), protocol.IdentityDamaged},
+		{"no address", grant(func(g *identity.Grant) { g.Address = "" }), protocol.IdentityDamaged},
+		{"no authorisation key", grant(withAuthorities()), protocol.IdentityDamaged},
+		{"an authorisation key that is none", grant(withAuthorities(clinic.Settings().Authorities[0], []byte{0})), protocol.IdentityDamaged},
+		{"an authorisation key on another curve", grant(withAuthorities(spki(t, elliptic.P384()))), protocol.IdentityDamaged},
 		{"renewal of another clinic", func() error { return i.KeepChain(foreign.Issue(i.Signer().Public())) }, protocol.IdentityOtherClinic},
 		{"renewal for another key", func() error { return i.KeepChain(clinic.Issue(other.Public())) }, protocol.IdentityOtherClinic},
 		{"other authorisation keys", func() error { return i.KeepSettings(foreign.Settings()) }, protocol.IdentityOtherClinic},
@@ -124,6 +127,26 @@ func TestKeepRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+func withAuthorities(keys ...[]byte) func(*identity.Grant) {
+	return func(g *identity.Grant) {
+		s := *g.Settings
+		s.Authorities, g.Settings = keys, &s
+	}
+}
+
+func spki(t *testing.T, curve elliptic.Curve) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(curve, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
 
 func TestRenewedChainAndSettings(t *testing.T) {
@@ -298,7 +321,7 @@ func TestDamage(t *testing.T) {
 			dir := openDir(t, found)
 			keys, err := identity.FileKeystore(dir)
 			if !c.opens {
-				if !errors.Is(err, c.want) || protocol.CodeOf(err) != protocol.StorageUnreadable || !strings.Contains(err.Error(), "/state/identity/key.pem") {
+				if !errors.Is(err, c.want) || (protocol.CodeOf(err) != protocol.IdentityDamaged) != errors.Is(err, state.ErrTooLarge) || !strings.Contains(err.Error(), "/state/identity/key.pem") {
 					t.Fatalf("got %v", err)
 				}
 				if after, err := dir.Read("identity/key.pem", 1<<20); err != nil || !bytes.Equal(after, c.content) {

@@ -129,7 +129,7 @@ func TestSealed(t *testing.T) {
 				if err != nil || !again.Signer().(*ecdsa.PrivateKey).Equal(key) {
 					t.Fatalf("got %v", err)
 				}
-			} else if !errors.Is(err, ErrDamaged) || protocol.CodeOf(err) != protocol.StorageUnreadable || !strings.Contains(err.Error(), c.want) {
+			} else if !errors.Is(err, ErrDamaged) || protocol.CodeOf(err) != protocol.IdentityDamaged || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %v, want one with %q", err, c.want)
 			}
 			if found.Steps() != steps {

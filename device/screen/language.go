@@ -44,6 +44,11 @@ type Texts struct {
 	NotSetUpHelp   string `toml:"not_set_up_help"`
 	Returned       string `toml:"returned"`
 	ReturnedHelp   string `toml:"returned_help"`
+	ReturnedAgain  string `toml:"returned_again"`
+	Lost           string `toml:"lost"`
+	LostHelp       string `toml:"lost_help"`
+	Hold           string `toml:"hold"`
+	HoldHelp       string `toml:"hold_help"`
 	Ready          string `toml:"ready"`
 	Calling        string `toml:"calling"`
 	From           string `toml:"from"`
@@ -181,7 +186,12 @@ func (l *Language) Say(s Scene) string {
 	case NotSetUp:
 		return t.NotSetUp + ": " + s.Code
 	case Returned:
-		return t.Returned + ". " + t.ReturnedHelp
+		return t.Returned + ". " + t.ReturnedHelp + " " + t.ReturnedAgain
+	case Lost:
+		if s.Code == "" {
+			return t.Lost + ". " + t.LostHelp
+		}
+		return t.Hold + ". " + t.HoldHelp + " " + s.Code
 	case Ready:
 		if s.Offline {
 			return l.fault(protocol.LinkUnreachable)

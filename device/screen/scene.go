@@ -24,12 +24,13 @@ const (
 	Checking
 	Pressing
 	Returned
+	Lost // its key or its enrolment is not there: it can only be given up
 )
 
 // Scene is what is to be shown. The zero Scene is Starting.
 type Scene struct {
 	Kind       Kind
-	Code       string           // NotSetUp: the terminal's code, in groups
+	Code       string           // NotSetUp: the terminal's code, in groups. Lost: what a technician who asks for it compares, or ""
 	Parties    []protocol.Party // Ringing, InCall, Ended: who takes part; the first is the caller (R12). Checking, Pressing: the technician
 	Errand     string           // Ringing: why
 	AnswersAt  time.Time        // Ringing: when the call is answered; zero if at once
@@ -96,22 +97,33 @@ func (c *composer) compose(s Scene, now time.Time) layout {
 	case Starting:
 		c.center(&l, line{c.lang.Text.Starting, bold, c.em(9), white, 2})
 	case NotSetUp:
-		half := (len(s.Code) + 1) / 2
-		if i := strings.LastIndex(s.Code[:min(half, len(s.Code))], "-"); c.portrait() && i > 0 {
-			half = i
-		} else {
-			half = len(s.Code)
-		}
+		above, below := c.halves(s.Code)
 		c.center(&l,
 			line{c.lang.Text.NotSetUp, bold, c.em(8), white, 3},
 			line{c.lang.Text.NotSetUpHelp, regular, c.em(4.5), soft, 3},
-			line{s.Code[:half], bold, c.em(11), warm, 1},
-			line{strings.TrimPrefix(s.Code[half:], "-"), bold, c.em(11), warm, 1},
+			line{above, bold, c.em(11), warm, 1},
+			line{below, bold, c.em(11), warm, 1},
+		)
+	case Lost:
+		if s.Code == "" {
+			c.center(&l,
+				line{c.lang.Text.Lost, bold, c.em(8), white, 3},
+				line{c.lang.Text.LostHelp, regular, c.em(4.5), soft, 5},
+			)
+			break
+		}
+		above, below := c.halves(s.Code)
+		c.center(&l,
+			line{c.lang.Text.Hold, bold, c.em(8), warm, 3},
+			line{c.lang.Text.HoldHelp, regular, c.em(4.5), white, 5},
+			line{above, bold, c.em(8), warm, 1},
+			line{below, bold, c.em(8), warm, 1},
 		)
 	case Returned:
 		c.center(&l,
 			line{c.lang.Text.Returned, bold, c.em(8), white, 3},
 			line{c.lang.Text.ReturnedHelp, regular, c.em(4.5), soft, 4},
+			line{c.lang.Text.ReturnedAgain, regular, c.em(3.2), soft, 3},
 		)
 	case Ready:
 		c.center(&l,
@@ -156,6 +168,15 @@ func (c *composer) compose(s Scene, now time.Time) layout {
 		c.bottomLine(&l, s)
 	}
 	return l
+}
+
+// halves breaks a code where a high screen has no room for it on one line.
+func (c *composer) halves(code string) (above, below string) {
+	half := (len(code) + 1) / 2
+	if i := strings.LastIndex(code[:min(half, len(code))], "-"); c.portrait() && i > 0 {
+		return code[:i], code[i+1:]
+	}
+	return code, ""
 }
 
 // line is a text with its looks.

@@ -126,7 +126,7 @@ func next(s Scene, now time.Time) time.Duration {
 		if left := s.AnswersAt.Sub(now); left > 0 {
 			return (left-1)%time.Second + 1 + time.Millisecond
 		}
-	case Pressing, Starting, NotSetUp, InCall, Ended, Returned:
+	case Pressing, Starting, NotSetUp, InCall, Ended, Returned, Lost:
 	}
 	return 0
 }

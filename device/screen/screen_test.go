@@ -48,6 +48,8 @@ func scenes() map[string]Scene {
 		"starting":      {},
 		"not-set-up":    {Kind: NotSetUp, Code: "ABCD-EFGH-IJKL-MNOP", Faults: []protocol.Code{protocol.IdentityNone}},
 		"returned":      {Kind: Returned},
+		"lost":          {Kind: Lost, Faults: []protocol.Code{protocol.IdentityTPMCleared}},
+		"lost-hold":     {Kind: Lost, Code: "ABCD-EFGH-IJKL-MNOP", Faults: []protocol.Code{protocol.IdentityDamaged}},
 		"ready":         {Kind: Ready},
 		"ready-offline": {Kind: Ready, Offline: true, Faults: []protocol.Code{protocol.LinkUnreachable}},
 		"ready-test":    {Kind: Ready, Faults: []protocol.Code{protocol.CaptureTestPicture}},
@@ -226,12 +228,28 @@ func TestLayout(t *testing.T) {
 					for _, e := range l.elements {
 						text, _, _ := strings.Cut(e.key, "|")
 						code := looksLikeCode.FindString(text)
-						atRest := scene.Kind == Starting || scene.Kind == NotSetUp || scene.Kind == Ready || scene.Kind == Returned
+						atRest := scene.Kind == Starting || scene.Kind == NotSetUp || scene.Kind == Ready || scene.Kind == Returned || scene.Kind == Lost
 						if e.text && code != "" && (!atRest || code != text || e.rect.Max.Y != size.Y-c.margin() || e.rect.Dy() > lineHeight(c.em(2.2))) {
 							t.Errorf("%q is told to the person at home", text)
 						}
 					}
 				})
+			}
+		}
+	}
+}
+
+// TestFaultsHaveWords: what a terminal shows while nobody can call it is said in words in every language.
+func TestFaultsHaveWords(t *testing.T) {
+	for _, tag := range Languages() {
+		lang := load(t, tag)
+		for _, code := range []protocol.Code{
+			protocol.IdentityNone, protocol.IdentityTPMGone, protocol.IdentityTPMCleared, protocol.IdentityTPMLocked, protocol.IdentityDamaged,
+			protocol.IdentityOtherClinic, protocol.IdentityExpired, protocol.IdentityPin, protocol.TimeUnknown, protocol.TimeOff,
+			protocol.StorageUnreadable, protocol.StorageFull, protocol.LinkUnreachable, protocol.LinkRefused,
+		} {
+			if lang.fault(code) == lang.Fault["other"] {
+				t.Errorf("%s: no words for %s", tag, code)
 			}
 		}
 	}

@@ -131,7 +131,7 @@ func TestKeys(t *testing.T, grade string, fresh func(t *testing.T) identity.Keys
 		if err := dir.Write("identity/clinic.pem", []byte("an enrolment")); err != nil {
 			t.Fatal(err)
 		}
-		if k, err := keys.Open(dir); !errors.Is(err, identity.ErrDamaged) || protocol.CodeOf(err) != protocol.StorageUnreadable || k != nil {
+		if k, err := keys.Open(dir); !errors.Is(err, identity.ErrDamaged) || protocol.CodeOf(err) != protocol.IdentityDamaged || k != nil {
 			t.Errorf("got %v, %v", k, err)
 		}
 	})

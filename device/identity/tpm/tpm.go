@@ -7,7 +7,8 @@
 //	identity/tpm.pem    a block VINDU TPM KEY: CBOR of version, handle, public area (TPMT_PUBLIC) and this text
 //
 // and which proves each command (HMAC session, Part 1 §19.6) without going over the bus: neither another process, nor who takes
-// the chip alone, nor a probe on its wires can sign or change what is signed. Every signature is verified before it is
+// the chip alone, nor who came to its wires after the key was made can sign or change what is signed. Who was on them then may have
+// been the TPM: the public half of the storage key, for which this text was encrypted, is believed. Every signature is verified before it is
 // returned. Root on the running terminal can sign with the key, and cannot copy it.
 //
 // The key is exempt from the TPM's lock-out (noDA, Part 1 §19.8): there is nothing to guess, and each power cut counts as a
@@ -25,6 +26,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/google/go-tpm/tpm2"
@@ -55,13 +59,54 @@ const (
 
 // Keys opens the key in a TPM or, where there is none, in a file.
 type Keys struct {
-	// Device is where the TPM is: Auto for /dev/tpmrm0 if that works, None, or the path of a device or, for trials, of a Unix
+	// Device is where the TPM is: Auto for /dev/tpmrm0 if that works (it is waited for if the kernel knows of a TPM), None, or the path of a device or, for trials, of a Unix
 	// socket. A TPM that is named by its path has to be there. It decides about new keys only: a key stays where it was made.
 	Device string
 	Files  identity.FileKeys
 	Log    *slog.Logger // nil: silent
 
-	auto string // what Auto means; "": defaultDevice
+	auto  string        // what Auto means; "": defaultDevice
+	signs []string      // patterns of files that tell of a TPM in the kernel; nil: kernelSigns
+	late  time.Duration // how late a TPM may be; 0: comesTime
+}
+
+// A key that is made in a file stays there for life: a TPM of which the kernel knows may be a little late.
+const (
+	comesTime = 20 * time.Second
+	comesPoll = 250 * time.Millisecond
+)
+
+var kernelSigns = []string{"/sys/class/tpm/tpm*", "/dev/tpm[0-9]*"}
+
+func (k Keys) patience() time.Duration {
+	if k.late == 0 {
+		return comesTime
+	}
+	return k.late
+}
+
+// comes tells whether there is something at path, for which it waits if the kernel has a TPM.
+func (k Keys) comes(path string) bool {
+	signs := k.signs
+	if signs == nil {
+		signs = kernelSigns
+	}
+	for end := time.Now().Add(k.patience()); ; time.Sleep(comesPoll) {
+		if _, err := os.Stat(path); err == nil {
+			return true
+		}
+		known := slices.ContainsFunc(signs, func(pattern string) bool {
+			found, err := filepath.Glob(pattern)
+			return err == nil && len(found) > 0
+		})
+		switch {
+		case !known:
+			return false
+		case time.Now().After(end):
+			k.log().Warn("the kernel has a TPM, but its device does not come", "tpm", path, "waited", k.patience())
+			return false
+		}
+	}
 }
 
 func (k Keys) log() *slog.Logger {
@@ -97,17 +142,22 @@ func (k Keys) Open(dir *state.Dir) (identity.Keystore, error) {
 	case identity.FileKeyIn(dir):
 		return k.Files.Open(dir)
 	case identity.Enrolled(dir):
-		return nil, protocol.WithCode(protocol.StorageUnreadable,
+		return nil, protocol.WithCode(protocol.IdentityDamaged,
 			fmt.Errorf("load the terminal's key: %s has an enrolment, but neither a key nor where one is: %w", dir.Path(), identity.ErrDamaged))
 	}
 	path := k.path()
 	if path == "" {
 		return k.Files.Open(dir)
 	}
-	if _, err := os.Stat(path); err != nil && k.isAuto() {
+	if k.isAuto() && !k.comes(path) {
+		k.log().Info("there is no TPM: the key is kept in a file; name the TPM in identity.tpm if this device has one", "tpm", path)
 		return k.Files.Open(dir)
 	}
 	key, err := k.create(dir, path)
+	for end := time.Now().Add(k.patience()); k.isAuto() && errors.Is(err, ErrGone) && time.Now().Before(end); {
+		time.Sleep(comesPoll)
+		key, err = k.create(dir, path)
+	}
 	if err != nil && k.isAuto() && !errors.Is(err, errKeep) {
 		k.log().Warn("there is a TPM, but it cannot be used: the key is kept in a file", "tpm", path, "error", err)
 		return k.Files.Open(dir)
@@ -267,7 +317,7 @@ func load(dir *state.Dir) (record, error) {
 	}
 	r, err := decode(b)
 	if err != nil {
-		return record{}, protocol.WithCode(protocol.StorageUnreadable, fmt.Errorf("%s/%s: %w: %w", dir.Path(), recordFile, err, identity.ErrDamaged))
+		return record{}, protocol.WithCode(protocol.IdentityDamaged, fmt.Errorf("%s/%s: %w: %w", dir.Path(), recordFile, err, identity.ErrDamaged))
 	}
 	return r, nil
 }

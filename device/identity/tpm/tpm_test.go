@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"go.uber.org/goleak"
@@ -332,8 +333,9 @@ func TestChoice(t *testing.T) {
 		logs  string
 	}{
 		{"auto with a TPM", Keys{Device: Auto, auto: chip.Path}, statetest.New(), identity.GradeHardware, "", ""},
-		{"auto without a TPM", Keys{Device: Auto, auto: nowhere}, statetest.New(), identity.GradeFile, "", ""},
-		{"auto with a TPM that cannot be used", Keys{Device: Auto, auto: nothing}, statetest.New(), identity.GradeFile, "", "cannot be used"},
+		{"auto without a TPM", Keys{Device: Auto, auto: nowhere, signs: []string{nowhere}}, statetest.New(), identity.GradeFile, "", "there is no TPM"},
+		{"auto with a TPM that does not come", Keys{Device: Auto, auto: nowhere, signs: []string{nothing + "*"}, late: time.Nanosecond}, statetest.New(), identity.GradeFile, "", "does not come"},
+		{"auto with a TPM that cannot be used", Keys{Device: Auto, auto: nothing, late: time.Nanosecond}, statetest.New(), identity.GradeFile, "", "cannot be used"},
 		{"none", Keys{Device: None, auto: chip.Path}, statetest.New(), identity.GradeFile, "", ""},
 		{"a TPM that is there", Keys{Device: chip.Path}, statetest.New(), identity.GradeHardware, "", "is replaced"},
 		{"a TPM that is not there", Keys{Device: nowhere}, statetest.New(), "", protocol.IdentityTPMGone, ""},
@@ -424,7 +426,7 @@ func TestDamagedRecord(t *testing.T) {
 		found := disk.After(statetest.Everything)
 		found.Corrupt("/state/"+recordFile, content)
 		k, err := at(chip.Path).Open(on(t, found))
-		if protocol.CodeOf(err) != protocol.StorageUnreadable || k != nil {
+		if (protocol.CodeOf(err) != protocol.IdentityDamaged) != errors.Is(err, state.ErrTooLarge) || k != nil {
 			t.Errorf("%s: %v, %v", name, k, err)
 		}
 		if err := at(chip.Path).Destroy(on(t, found)); err != nil {
@@ -461,4 +463,19 @@ func FuzzRecord(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestLate: a TPM that the kernel knows and that is a little late gets the key all the same.
+func TestLate(t *testing.T) {
+	chip := tpmtest.Start(t)
+	path := filepath.Join(t.TempDir(), "tpm")
+	time.AfterFunc(2*comesPoll, func() {
+		if err := os.Symlink(chip.Path, path); err != nil {
+			t.Error(err)
+		}
+	})
+	k, err := Keys{Device: Auto, auto: path, signs: []string{chip.Path}, late: time.Minute, Files: identity.FileKeys{Traits: traits}}.Open(on(t, statetest.New()))
+	if err != nil || k.Grade() != identity.GradeHardware {
+		t.Errorf("%v, %v", k, err)
+	}
 }
