@@ -36,15 +36,15 @@ func enrol(ctx context.Context, cfg agent.Config, voucherFile string, newKey boo
 		return fmt.Errorf("enrol: %w", err)
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	now := clock.New(dir, clock.Built(), log)
-	if err := agent.FinishReturn(dir, keysOf(cfg, log), networkOf(cfg.Network).Forget); err != nil {
+	if newKey { // the network stays: it is needed at once
+		err = agent.GiveUp(dir, keysOf(cfg, log), nil)
+	} else {
+		err = agent.FinishReturn(dir, keysOf(cfg, log), networkOf(cfg.Network).Forget)
+	}
+	if err != nil {
 		return fmt.Errorf("enrol: %w", err)
 	}
-	if newKey {
-		if err := identity.Destroy(dir, keysOf(cfg, log)); err != nil {
-			return fmt.Errorf("enrol: %w", err)
-		}
-	}
+	now := clock.New(dir, clock.Built(), log)
 	keys, err := keysOf(cfg, log).Open(dir)
 	if err != nil {
 		return fmt.Errorf("enrol: %w", err)
@@ -61,12 +61,8 @@ func enrol(ctx context.Context, cfg agent.Config, voucherFile string, newKey boo
 	if err != nil {
 		return fmt.Errorf("enrol: %w", err)
 	}
-	if err := id.Keep(identity.Grant(*grant)); err != nil {
+	if err := agent.Keep(dir, id, (*identity.Grant)(grant)); err != nil {
 		return fmt.Errorf("enrol: keep the certificate: %w; run the same command again", err)
-	}
-	// As if it had come at once: only the floor of the clock is kept, and that must not be ahead.
-	if err := now.Observe(grant.Settings.At.Time(), 0); err != nil {
-		log.Warn("the clinic's time was not stored", "error", err)
 	}
 	fmt.Fprintf(out, "set up: terminal %s of %s for %s\n", id.Key().Code(), grant.Settings.Organisation, grant.Settings.Home)
 	return nil

@@ -70,7 +70,12 @@ func command(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 		flags.StringVar(&voucher, "voucher-file", "", "")
 		flags.BoolVar(&newKey, "new-key", false, "")
 	}
-	if err := flags.Parse(args[1:]); err != nil {
+	err := flags.Parse(args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		_, err := io.WriteString(out, usage)
+		return err
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %s: %w", errUsage, args[0], err)
 	}
 	if flags.NArg() > 0 {

@@ -75,9 +75,11 @@ func TestCommands(t *testing.T) {
 }
 
 func TestPrints(t *testing.T) {
-	for _, test := range []struct{ command, says string }{{"config", "[devices]"}, {"version", "vindu-agent " + version}, {"help", "usage"}} {
+	for _, test := range []struct{ command, says string }{
+		{"config", "[devices]"}, {"version", "vindu-agent " + version}, {"help", "usage"}, {"run -h", "usage"}, {"enrol --help", "usage"},
+	} {
 		var out bytes.Buffer
-		if err := command(t.Context(), []string{test.command}, nil, &out, nil); err != nil || !strings.Contains(out.String(), test.says) {
+		if err := command(t.Context(), strings.Fields(test.command), nil, &out, nil); err != nil || !strings.Contains(out.String(), test.says) {
 			t.Errorf("%s: %v, %q", test.command, err, out.String())
 		}
 	}

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"vindu/device/agent"
 	"vindu/device/button"
 	"vindu/device/screen"
-	"vindu/protocol"
 )
 
 // press is the button of the terminal, and of its page in builds that have one.
@@ -24,18 +24,28 @@ type meaning uint8
 const (
 	nothing  meaning = iota // and the button is not read
 	noCheck                 // ends the acceptance check that runs
-	newStart                // begins anew, where the key is lost for good or the terminal was taken out of use
+	newStart                // a long one begins anew, where the key is lost for good or the terminal was taken out of use
 )
 
 func newPress(cfg agent.Devices, page *preview) *press {
 	return &press{button.New(cfg.Button), page, make(chan meaning, 1)}
 }
 
+// holdTime is how long a press has to be by which all that a terminal keeps is destroyed, or by which one that was taken out of use is ready to be set up anew.
+const holdTime = 3 * time.Second
+
 // await returns nil once one of the buttons was pressed.
-func (p *press) await(ctx context.Context) error {
+func (p *press) await(ctx context.Context) error { return p.first(ctx, p.button.Await) }
+
+// hold returns nil once one of the buttons was held for holdTime. That of the page, which is for trials, is only pressed.
+func (p *press) hold(ctx context.Context) error {
+	return p.first(ctx, func(ctx context.Context) error { return p.button.Hold(ctx, holdTime) })
+}
+
+func (p *press) first(ctx context.Context, button func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	buttons := []func(context.Context) error{p.button.Await, p.page.awaitPress}
+	buttons := []func(context.Context) error{button, p.page.awaitPress}
 	ends := make(chan error, len(buttons))
 	for _, await := range buttons {
 		go func() { ends <- await(ctx) }()
@@ -60,7 +70,7 @@ func (p *press) show(s screen.Scene) {
 	switch {
 	case s.Kind == screen.Checking:
 		m = noCheck
-	case s.Kind == screen.Returned, slices.Contains(s.Faults, protocol.IdentityTPMCleared):
+	case s.Kind == screen.Returned, s.Kind == screen.Lost:
 		m = newStart
 	}
 	select {
@@ -79,6 +89,10 @@ func (p *press) run(ctx context.Context, a *agent.Agent) error {
 			if m == nothing {
 				<-waiting.Done()
 				pressed <- waiting.Err()
+				return
+			}
+			if m == newStart {
+				pressed <- p.hold(waiting)
 				return
 			}
 			pressed <- p.await(waiting)

@@ -10,7 +10,6 @@ import (
 
 	"vindu/device/agent"
 	"vindu/device/screen"
-	"vindu/protocol"
 )
 
 // TestPressIsReadOnlyWhereItIsAskedFor: a press at a terminal that is well is not even read; at one whose key is lost it is.
@@ -41,7 +40,7 @@ func TestPressIsReadOnlyWhereItIsAskedFor(t *testing.T) {
 	if reader() {
 		t.Error("the button is read at the start")
 	}
-	lost := screen.Scene{Kind: screen.Ready, Faults: []protocol.Code{protocol.IdentityTPMCleared}}
+	lost := screen.Scene{Kind: screen.Lost}
 	p.show(lost)
 	until(true)
 	p.show(screen.Scene{Kind: screen.Ready})

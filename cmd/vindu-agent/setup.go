@@ -11,13 +11,13 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	"vindu/device/agent"
+	"vindu/device/clock"
 	"vindu/device/identity"
 	"vindu/device/network"
 	"vindu/device/screen"
@@ -37,7 +37,7 @@ type setupHost struct {
 	network *network.Network
 	log     *slog.Logger
 
-	nobody crypto.Signer // in whose name a terminal that was taken out of use, and so has no key, says that it was
+	nobody crypto.Signer // in whose name a terminal speaks that has no key: it was taken out of use, or its key is away
 
 	mu       sync.Mutex
 	found    []protocol.Check // by the last check
@@ -75,7 +75,11 @@ func (h *setupHost) Greeting() session.Greeting {
 	case h.agent.Returned():
 		g.State = session.Returned
 	default:
-		return session.Greeting{}
+		cause, away := h.agent.Away()
+		if !away {
+			return session.Greeting{}
+		}
+		g.State, g.Cause = session.KeyAway, cause
 	}
 	public, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
@@ -85,20 +89,12 @@ func (h *setupHost) Greeting() session.Greeting {
 	return g
 }
 
-// noKey signs nothing.
-type noKey struct{}
-
-func (noKey) Public() crypto.PublicKey { return nil }
-func (noKey) Sign(_ io.Reader, _ []byte, _ crypto.SignerOpts) ([]byte, error) {
-	return nil, errNoIdentity
-}
-
 // Signer implements session.Host.
 func (h *setupHost) Signer() crypto.Signer {
 	if self, ok := h.agent.Self(); ok {
 		return self.Identity.Signer()
 	}
-	return noKey{}
+	return h.nobody
 }
 
 // Authorities implements session.Host.
@@ -119,14 +115,25 @@ func (h *setupHost) Withdrawn(mandate protocol.Nonce) bool {
 
 // Now implements session.Host.
 func (h *setupHost) Now() (time.Time, bool) {
-	if self, ok := h.agent.Self(); ok {
-		return self.Clock.Now(), self.Clock.Proven()
+	self, ok := h.agent.Self()
+	switch {
+	case !ok:
+		return clock.Built(), false
+	case !self.Clock.Proven(): // the system's clock may be years ahead, and then no mandate would be good any more
+		return self.Clock.Floor(), false
 	}
-	return time.Now(), false
+	return self.Clock.Now(), true
 }
 
 // AwaitPress implements session.Host.
 func (h *setupHost) AwaitPress(ctx context.Context, who protocol.Party) error {
+	if _, away := h.agent.Away(); away {
+		public, err := x509.MarshalPKIXPublicKey(h.nobody.Public())
+		if err != nil {
+			return err
+		}
+		return h.agent.AwaitHold(ctx, protocol.HashSPKI(public).Code(), h.press.hold)
+	}
 	return h.agent.AwaitPress(ctx, who, h.press.await)
 }
 
@@ -250,6 +257,9 @@ func (h *setupHost) Install(ctx context.Context, g *session.Grant) error {
 	}
 	return h.agent.Keep(ctx, grant)
 }
+
+// Reset implements session.Host.
+func (h *setupHost) Reset(ctx context.Context) error { return h.agent.Reset(ctx) }
 
 // Check implements session.Host.
 func (h *setupHost) Check(ctx context.Context, p *session.Proof, o session.CheckOptions, progress func(session.CheckProgress)) ([]protocol.Check, error) {

@@ -80,7 +80,8 @@ func TestSetUpOverACable(t *testing.T) {
 		}
 	})
 	clinic, own := sessiontest.Key(), sessiontest.Key()
-	who := session.Technician{Key: own, Mandate: sessiontest.Mandate(clinic, own, time.Now().Add(-time.Hour), time.Now().Add(time.Hour)), Now: time.Now}
+	// The terminal has proven no time: by the system's clock, which may be ahead, the mandate is over.
+	who := session.Technician{Key: own, Mandate: sessiontest.Mandate(clinic, own, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)), Now: time.Now}
 	laptop := session.NewClient(port, who, slog.New(slog.DiscardHandler))
 	running.Go(func() {
 		if err := laptop.Run(ctx); err != nil {
@@ -149,9 +150,33 @@ func TestSetUpOverACable(t *testing.T) {
 	if i, err = install("Home 18"); err != nil || i.Home != "Home 18" || !i.Authorised {
 		t.Fatalf("after the move: %+v, %v", i, err)
 	}
+
+	// It is given up, and then greets as from the factory with another key.
+	greet := func(want session.State) *session.Greeting {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+			if g, err := laptop.Greet(ctx); err == nil && g.State == want {
+				return g
+			}
+		}
+		t.Fatalf("it does not greet as %s\n%s", want, logged.String())
+		return nil
+	}
+	if err := laptop.Reset(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if again := greet(session.Factory); bytes.Equal(again.Public, g.Public) {
+		t.Error("the key is the same")
+	}
 }
 
 const inputEvent = 8 + 2*strconv.IntSize/8
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
 
 type syncBuffer struct {
 	mu sync.Mutex

@@ -30,6 +30,7 @@ type cable struct {
 	gone     chan struct{}
 	terminal protocol.KeyHash // zero until the first greeting
 	greeting *session.Greeting
+	lost     bool   // a terminal whose key is away will do
 	button   string // where it is, as far as known
 	pressed  bool   // somebody pressed the button, or did not have to
 }
@@ -92,6 +93,9 @@ func (c *cable) find(ctx context.Context) error {
 	c.app.say.ok("terminal at %s", path)
 	if g.State == session.Returned {
 		return protocol.WithCode(protocol.IdentityReturned, errors.New("the terminal was taken out of use"))
+	}
+	if g.State == session.KeyAway && !c.lost {
+		return protocol.WithCode(g.Cause, errors.New("the terminal's key or enrolment is not there"))
 	}
 	return c.do(ctx, func(s *session.Client) error { return s.Open(ctx) })
 }
@@ -247,6 +251,10 @@ func (c *cable) press(ctx context.Context, needed bool) error {
 		where := ""
 		if c.button != "" {
 			where = " (" + c.button + ")"
+		}
+		if c.greeting.State == session.KeyAway {
+			c.app.say.attention("Hold the button at the terminal%s for three seconds if its screen shows %s. You have a minute.", where, c.terminal.Code())
+			return
 		}
 		c.app.say.attention("Press the button at the terminal%s now: its screen asks for it. You have a minute.", where)
 	})

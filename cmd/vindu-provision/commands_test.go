@@ -2,10 +2,12 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"vindu/protocol"
 	"vindu/provisioning/session"
 )
 
@@ -132,4 +134,56 @@ func (c *cable) unplugged(t *testing.T) {
 	t.Helper()
 	c.hangUp()
 	<-c.gone
+}
+
+// TestReset gives up what a terminal is: with an authorisation and a press; where its key is away by a long press beside its code.
+func TestReset(t *testing.T) {
+	for name, c := range map[string]struct {
+		state  session.State
+		args   []string
+		status int
+		code   string // of the failure
+		did    bool
+		says   string
+	}{
+		"set up":           {session.SetUp, []string{"--yes"}, exitDone, "", true, "from the factory now"},
+		"nobody to ask":    {session.SetUp, nil, exitUsage, "tool.needs_flag", false, "--yes"},
+		"another terminal": {session.SetUp, []string{"--yes", "--code", "AAAA-AAAA-AAAA-AAAA"}, exitFailed, "tool.code_differs", false, "not the one"},
+		"key away":         {session.KeyAway, []string{"--yes"}, exitDone, "", true, "security chip does not answer"},
+		"from the factory": {session.Factory, []string{"--yes"}, exitDone, "", false, "already"},
+		"taken out of use": {session.Returned, []string{"--yes"}, exitFailed, "identity.decommissioned", false, "Return it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.Lock()
+			b.State = c.state
+			if c.state == session.KeyAway {
+				b.Cause = protocol.IdentityTPMGone
+			}
+			b.Unlock()
+			if status := b.run(t, append([]string{"reset", "--json"}, c.args...)...); status != c.status || !strings.Contains(b.err.String(), c.says) {
+				t.Errorf("exit status %d, want %d with %q\n%s", status, c.status, c.says, &b.err)
+			}
+			r := b.result(t)
+			if c.code != "" && (r.Failure == nil || r.Failure.Code != c.code) {
+				t.Errorf("failure %+v", r.Failure)
+			}
+			b.Lock()
+			defer b.Unlock()
+			if did := slices.Contains(b.Log, "Reset"); did != c.did || did && b.State != session.Factory {
+				t.Errorf("did %v, state %s", b.Log, b.State)
+			}
+		})
+	}
+}
+
+// TestKeyAway: what another command meets there is told as it is, and not as a cable that is loose.
+func TestKeyAway(t *testing.T) {
+	b := newBench(t)
+	b.Lock()
+	b.State, b.Cause = session.KeyAway, protocol.IdentityDamaged
+	b.Unlock()
+	if status := b.run(t, "info", "--json"); status != exitFailed || b.result(t).Failure.Code != string(protocol.IdentityDamaged) {
+		t.Errorf("exit status %d\n%s", status, &b.out)
+	}
 }

@@ -6,6 +6,7 @@
 //	vindu-provision ports       the serial ports of this laptop
 //	vindu-provision key         this laptop's public key, to get an authorisation for at the clinic's page
 //	vindu-provision mandate     store that authorisation, or show it
+//	vindu-provision reset       have a terminal destroy its key and all that it keeps, so that it can be set up anew
 //	vindu-provision sheet       print the page of an earlier hand-over again
 //
 // Running it again goes on where it stopped, whatever stopped it. With --json, standard output is one JSON object and nothing else.
@@ -57,6 +58,7 @@ type cli struct {
 	Ports   portsCmd   `cmd:"" help:"List the serial ports of this laptop."`
 	Key     keyCmd     `cmd:"" help:"Print this laptop's public key, to get an authorisation for at the clinic's page."`
 	Mandate mandateCmd `cmd:"" help:"Store the clinic's authorisation for this laptop, or show the one that is stored."`
+	Reset   resetCmd   `cmd:"" help:"Have a terminal destroy its key and all that it keeps: one that was revoked, or whose key is damaged or away. It can then be set up anew."`
 	Sheet   sheetCmd   `cmd:"" help:"Print the page of an earlier hand-over again."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

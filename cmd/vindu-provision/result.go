@@ -129,6 +129,7 @@ var (
 	checksFailed = failure{Code: "tool.checks_failed", Sentence: "The terminal is set up, but not all is in order.",
 		Next: "Do what is said at each check and run this again.", is: errChecks}
 	notSetUp   = failure{Code: "tool.not_set_up", Sentence: "The terminal is not set up yet.", Next: "Run vindu-provision setup."}
+	notReset   = failure{Code: "tool.not_reset", Sentence: "Nothing was deleted.", Next: "Nothing has to be done."}
 	badVoucher = failure{Code: "tool.voucher_text", Sentence: "This is not a whole voucher.",
 		Next: "Copy all of it from the clinic's page, from \"vindu-voucher-1.\" to its end."}
 	badMandate = failure{Code: "tool.mandate_text", Sentence: "This is not a whole authorisation.",

@@ -89,7 +89,7 @@ type Agent struct {
 	now       func() time.Time
 	hangUp    func()
 	check     func(context.Context, acceptance.Proof, []string, func(acceptance.Progress)) ([]protocol.Check, error)
-	anew      chan struct{} // a lost key is to be given up
+	anew      chan struct{} // somebody decided about a lost key, or that a returned terminal is set up anew
 	kept      chan struct{} // an enrolment was stored
 	language  string        // of the screen
 	home      *home         // as it was opened last; its folder is open while restart is not nil
@@ -195,10 +195,15 @@ func (a *Agent) run(ctx context.Context) error {
 			return err
 		}
 		h, err := openHome(a.cfg.State, a.parts.Keys, a.log)
-		if code := protocol.CodeOf(err); slices.Contains(keyAway, code) {
-			// It may come back, or somebody sets the terminal up with a new one; until then people can read what is wrong.
-			if !a.showKeyAway(code) {
-				a.log.Error("the terminal's key cannot be used", "error", err)
+		away := isAway(err)
+		if err == nil && h.problem != nil {
+			err, away = errors.Join(h.problem, h.close()), true
+		}
+		if away {
+			// It may come back, or somebody gives it up; until then people can read what is wrong.
+			if !a.showKeyAway(protocol.CodeOf(err), isLost(err)) {
+				a.hush()
+				a.log.Error("the terminal's key or enrolment cannot be used", "error", err, "code", protocol.CodeOf(err))
 			}
 			select {
 			case <-ctx.Done():
@@ -226,21 +231,15 @@ func (a *Agent) run(ctx context.Context) error {
 			}
 			return err
 		}
-		conditions := []protocol.Code{protocol.IdentityNone}
-		if h.problem != nil {
-			conditions = []protocol.Code{protocol.CodeOf(h.problem)}
-			a.log.Error("the terminal's identity cannot be used", "error", h.problem)
-		}
-		// Before it is said: whoever enrols needs the folder. And looked at while nobody else can have changed it.
-		before, _ := os.Stat(filepath.Join(a.cfg.State, grantFile))
+		// Before it is said: whoever enrols needs the folder.
 		if err := h.close(); err != nil {
 			return err
 		}
 		a.change(func(s *situation) {
-			s.started, s.enrolled, s.keyAway, s.code, s.conditions = true, false, false, h.id.Key().Code(), conditions
+			*s = situation{started: true, code: h.id.Key().Code(), conditions: []protocol.Code{protocol.IdentityNone}, pressing: s.pressing, covered: s.covered}
 		})
 		a.log.Info("not set up: enrol this terminal with a voucher of the clinic", "terminal", h.id.Key().Code(), "state", a.cfg.State)
-		if err := a.waitForEnrolment(ctx, before); err != nil {
+		if err := a.waitForEnrolment(ctx); err != nil {
 			return nil // only ctx ends the wait
 		}
 	}
@@ -266,47 +265,72 @@ func (a *Agent) hold(ctx context.Context, h *home, order []byte) (again bool, er
 	return out || ctx.Err() == nil && inner.Err() != nil, errors.Join(err, h.close())
 }
 
-// StartAnew gives up a key that is lost for good, because its TPM was cleared, with the enrolment that went with it, and ends that a
-// terminal that was taken out of use asks to be returned: the terminal can then be set up as one from the factory. It is for a person's decision, such as a press of the button, and does
-// nothing in any other situation.
+// StartAnew gives up a key or an enrolment that is lost for good, because the TPM was cleared or a file is damaged, with all that went with it; and ends that a
+// terminal that was taken out of use asks to be returned: the terminal can then be set up as one from the factory. It is for a person's decision, such as a long
+// press of the button, and does nothing in any other situation.
 func (a *Agent) StartAnew() {
 	a.mu.Lock()
-	lost := slices.Equal(a.situation.conditions, []protocol.Code{protocol.IdentityTPMCleared}) && a.situation.keyAway
-	out := a.situation.returned
+	lost, out := a.situation.lost, a.situation.returned
 	a.mu.Unlock()
-	if !lost && !out {
-		return
+	if lost || out {
+		a.wake()
 	}
+}
+
+// wake has Run look at once at what it waits for.
+func (a *Agent) wake() {
 	select {
 	case a.anew <- struct{}{}:
 	default: // it is about to
 	}
 }
 
+// hush forgets what was decided about something else than what is shown from now on.
+func (a *Agent) hush() {
+	select {
+	case <-a.anew:
+	default:
+	}
+}
+
 // startAnew looks once more whether the key is lost.
 func (a *Agent) startAnew() error {
+	h, err := openHome(a.cfg.State, a.parts.Keys, a.log)
+	if err == nil {
+		err = errors.Join(h.problem, h.close())
+	}
+	if !isLost(err) {
+		return nil
+	}
+	a.log.Warn("what is lost is given up: the terminal can be set up anew", "error", err)
 	dir, err := state.Open(a.cfg.State)
 	if err != nil {
 		return err
 	}
-	if _, err = a.parts.Keys.Open(dir); protocol.CodeOf(err) == protocol.IdentityTPMCleared {
-		a.log.Warn("the lost key is given up: the terminal can be set up anew", "error", err)
-		err = identity.Destroy(dir, a.parts.Keys)
-	}
-	return errors.Join(err, dir.Close())
+	return errors.Join(markAnew(dir), dir.Close())
+}
+
+// isAway tells whether a terminal is to show that it cannot be what it is, instead of ending.
+func isAway(err error) bool {
+	return isLost(err) || slices.Contains(keyAway, protocol.CodeOf(err))
+}
+
+// isLost tells whether nothing but another enrolment helps, or a restored folder.
+func isLost(err error) bool {
+	return errors.Is(err, identity.ErrDamaged) || errors.Is(err, identity.ErrForeign) || errors.Is(err, state.ErrTooLarge) || protocol.CodeOf(err) == protocol.IdentityTPMCleared
 }
 
 // showKeyAway shows why there is no key, and tells whether that was already shown.
-func (a *Agent) showKeyAway(code protocol.Code) (was bool) {
+func (a *Agent) showKeyAway(code protocol.Code, lost bool) (was bool) {
 	a.change(func(s *situation) {
 		was = s.keyAway && slices.Equal(s.conditions, []protocol.Code{code})
-		s.started, s.enrolled, s.online, s.keyAway, s.conditions = true, true, false, true, []protocol.Code{code}
+		*s = situation{started: true, enrolled: true, keyAway: true, lost: lost, conditions: []protocol.Code{code}, resetting: s.resetting}
 	})
 	return was
 }
 
-// waitForEnrolment returns nil when an enrolment is in the state folder that was not there before.
-func (a *Agent) waitForEnrolment(ctx context.Context, before os.FileInfo) error {
+// waitForEnrolment returns nil when an enrolment is in the state folder.
+func (a *Agent) waitForEnrolment(ctx context.Context) error {
 	path := filepath.Join(a.cfg.State, grantFile)
 	for {
 		select {
@@ -315,8 +339,7 @@ func (a *Agent) waitForEnrolment(ctx context.Context, before os.FileInfo) error 
 		case <-a.kept:
 		case <-time.After(enrolmentPoll + rand.N(enrolmentPoll/4)):
 		}
-		now, err := os.Stat(path)
-		if err != nil || (before != nil && os.SameFile(before, now)) {
+		if _, err := os.Stat(path); err != nil {
 			continue
 		}
 		// Whoever enrols still holds the lock for a moment.

@@ -223,6 +223,13 @@ func (f *fixture) enrol() {
 // issue makes a clinic's root and a terminal's certificate.
 func issue(t *testing.T, pub crypto.PublicKey, self protocol.KeyHash) (root, leaf *x509.Certificate) {
 	t.Helper()
+	root, leaves := authority(t)
+	return root, leaves(pub, self)
+}
+
+// authority makes a clinic's root, and what makes terminals' certificates below it.
+func authority(t *testing.T) (root *x509.Certificate, leaf func(pub crypto.PublicKey, self protocol.KeyHash) *x509.Certificate) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -244,12 +251,15 @@ func issue(t *testing.T, pub crypto.PublicKey, self protocol.KeyHash) (root, lea
 		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	root = make(ca, ca, key.Public())
-	leaf = make(&x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: self.Name()}, NotBefore: from, NotAfter: to,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		URIs: []*url.URL{{Scheme: "urn", Opaque: "vindu:terminal:" + self.Name()}},
-	}, root, pub)
-	return root, leaf
+	serial := int64(1)
+	return root, func(pub crypto.PublicKey, self protocol.KeyHash) *x509.Certificate {
+		serial++
+		return make(&x509.Certificate{
+			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: self.Name()}, NotBefore: from, NotAfter: to,
+			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+			URIs: []*url.URL{{Scheme: "urn", Opaque: "vindu:terminal:" + self.Name()}},
+		}, root, pub)
+	}
 }
 
 // A terminal out of the box shows its code; once it is enrolled beside the running agent it becomes a terminal by itself, and

@@ -15,6 +15,7 @@ import (
 
 	"vindu/device/clock"
 	"vindu/device/identity"
+	"vindu/device/screen"
 	"vindu/device/state"
 	"vindu/protocol"
 )
@@ -24,12 +25,19 @@ import (
 //
 //	ordered    the order was proven: no more calls, and the signed receipt is on its way to the clinic; after the word comes the order
 //	destroying the receipt was acknowledged, or time is up: the key is destroyed, then all else
-//	returned   there is nothing left but this file and the clock; the screen asks to return the terminal. An enrolment ends it
+//	returned   there is nothing left but this file; the screen asks to return the terminal. An enrolment ends it
+//
+// The same mark says of a terminal that is given up, or changes hands, what is still to be done:
+//
+//	anew       all is destroyed, the key first, and then this file: it is as from the factory
+//	changed    it becomes another clinic's: what was for the former one alone is destroyed before that enrolment is used
 const (
 	returnFile = "returning"
 	ordered    = "ordered\n"
 	destroying = "destroying\n"
 	returned   = "returned\n"
+	anew       = "anew\n"
+	changed    = "changed\n"
 	maxReturn  = protocol.MaxStatement + 64
 )
 
@@ -52,7 +60,7 @@ func phase(dir *state.Dir) (word string, order []byte, err error) {
 		return "", nil, err
 	}
 	switch s := string(b); {
-	case s == destroying, s == returned:
+	case s == destroying, s == returned, s == anew, s == changed:
 		return s, nil, nil
 	case strings.HasPrefix(s, ordered):
 		return ordered, b[len(ordered):], nil
@@ -184,14 +192,23 @@ func (t *terminal) giveReceipt(ctx context.Context, order []byte) error {
 	return errReturned
 }
 
-// FinishReturn destroys what a terminal that was taken out of use has left, if anything, and removes the mark, so that it can be set up anew. It is
-// for whoever is about to enrol it; without such a mark it does nothing. forget is Parts.Forget, or nil.
+// FinishReturn does what the mark of a terminal that was taken out of use or given up says is still to be done, and removes the mark, so that the terminal
+// can be set up anew. It is for whoever is about to enrol it; without such a mark it does nothing. forget is Parts.Forget, or nil.
 func FinishReturn(dir *state.Dir, keys identity.Keys, forget func() error) error {
 	word, _, err := phase(dir)
-	if err != nil || word == "" || word == ordered {
+	if err != nil {
 		return err
 	}
-	if word == destroying {
+	switch word {
+	case "":
+		return nil
+	case ordered:
+		return outOfUse("it has still to give the clinic its receipt: start the agent")
+	case anew:
+		return GiveUp(dir, keys, forget)
+	case changed:
+		return forgetFormer(dir)
+	case destroying:
 		if err := destroy(dir, keys, forget); err != nil {
 			return err
 		}
@@ -199,50 +216,125 @@ func FinishReturn(dir *state.Dir, keys identity.Keys, forget func() error) error
 	return dir.Remove(returnFile)
 }
 
-// destroy carries out the phase destroying: the key first.
+func outOfUse(why string) error {
+	return protocol.WithCode(protocol.IdentityReturned, fmt.Errorf("the terminal is taken out of use: %s", why))
+}
+
+// GiveUp destroys the key and all that the terminal was with it, so that it is as from the factory. What a power cut leaves is finished at the next start, or by
+// FinishReturn. forget is Parts.Forget, or nil.
+func GiveUp(dir *state.Dir, keys identity.Keys, forget func() error) error {
+	if err := dir.Write(returnFile, []byte(anew)); err != nil {
+		return fmt.Errorf("give the terminal's key up: %w", err)
+	}
+	if err := wipe(dir, keys, forget); err != nil {
+		return fmt.Errorf("give the terminal's key up: %w", err)
+	}
+	return dir.Remove(returnFile)
+}
+
+// markAnew has GiveUp be done at the next opportunity. A terminal that is taken out of use owes its clinic more than that.
+func markAnew(dir *state.Dir) error {
+	word, _, err := phase(dir)
+	if err == nil && word != "" && word != anew && word != changed {
+		err = outOfUse("it destroys itself")
+	}
+	if err == nil {
+		err = dir.Write(returnFile, []byte(anew))
+	}
+	return err
+}
+
+// destroy carries out the phase destroying.
 func destroy(dir *state.Dir, keys identity.Keys, forget func() error) error {
 	if err := dir.Write(returnFile, []byte(destroying)); err != nil {
 		return fmt.Errorf("take the terminal out of use: %w", err)
 	}
-	if err := identity.Destroy(dir, keys); err != nil {
+	if err := wipe(dir, keys, forget); err != nil {
 		return fmt.Errorf("take the terminal out of use: %w", err)
 	}
-	names := []string{callsFile, checksFile, languageFile}
+	return dir.Write(returnFile, []byte(returned))
+}
+
+// wipe destroys all but the mark, the key first.
+func wipe(dir *state.Dir, keys identity.Keys, forget func() error) error {
+	if err := identity.Destroy(dir, keys); err != nil {
+		return err
+	}
+	if err := wipeFormer(dir); err != nil {
+		return err
+	}
+	if err := dir.Wipe(languageFile); err != nil {
+		return err
+	}
+	if forget != nil {
+		return forget()
+	}
+	return nil
+}
+
+// wipeFormer destroys what is for one clinic alone: what waits for it, what it is to be told of, and the time by its clock.
+func wipeFormer(dir *state.Dir) error {
+	names := []string{callsFile, checksFile, clock.FileName}
 	databases, err := filepath.Glob(filepath.Join(dir.Path(), "outbox.db*"))
 	if err != nil {
-		return fmt.Errorf("take the terminal out of use: %w", err)
+		return err
 	}
 	for _, path := range databases {
 		names = append(names, filepath.Base(path))
 	}
 	for _, name := range names {
 		if err := dir.Wipe(name); err != nil {
-			return fmt.Errorf("take the terminal out of use: %w", err)
+			return err
 		}
 	}
-	if forget != nil {
-		if err := forget(); err != nil {
-			return fmt.Errorf("take the terminal out of use: %w", err)
-		}
-	}
-	return dir.Write(returnFile, []byte(returned))
+	return nil
 }
 
-// returning destroys what an earlier run was to destroy, and shows a terminal that is out of use as such until it is enrolled anew or ctx ends; the folder is
+// forgetFormer carries out the phase changed.
+func forgetFormer(dir *state.Dir) error {
+	if err := wipeFormer(dir); err != nil {
+		return fmt.Errorf("forget the former clinic: %w", err)
+	}
+	return dir.Remove(returnFile)
+}
+
+// Keep makes g what the terminal is enrolled by. If that is another clinic than before, nothing that waited for the former is left for the new one.
+func Keep(dir *state.Dir, id *identity.Identity, g *identity.Grant) error {
+	old := id.Grant()
+	if old == nil || old.Root.Equal(g.Root) {
+		return id.Keep(*g)
+	}
+	word, _, err := phase(dir)
+	if err == nil && word != "" && word != changed {
+		err = outOfUse("it destroys itself")
+	}
+	if err == nil {
+		err = dir.Write(returnFile, []byte(changed))
+	}
+	if err != nil {
+		return fmt.Errorf("change the clinic: %w", err)
+	}
+	if err := id.Keep(*g); err != nil {
+		return errors.Join(err, dir.Remove(returnFile))
+	}
+	return nil
+}
+
+// returning finishes what an earlier run was to destroy, and shows a terminal that is out of use as such until it is enrolled anew or ctx ends; the folder is
 // nobody's meanwhile. It returns the order if the receipt is still to be given, and nil at once if the terminal is in use.
 func (a *Agent) returning(ctx context.Context) (order []byte, err error) {
-	for shown, wasDone := false, false; ; {
+	var failed string // what was said of it last
+	for shown := ""; ; {
 		dir, err := state.Open(a.cfg.State)
 		if err != nil {
 			return nil, err
 		}
 		word, order, err := phase(dir)
-		if err == nil && word == destroying {
-			if err := destroy(dir, a.parts.Keys, a.parts.Forget); err != nil {
-				a.log.Error("the terminal's key and state are not destroyed yet", "error", err, "code", protocol.CodeOf(err))
-			} else {
-				a.log.Warn("the terminal is out of use: its key and state are destroyed", "state", a.cfg.State)
-				word = returned
+		if err == nil {
+			var failure error
+			if word, failure = a.carryOut(dir, word); failure != nil && failure.Error() != failed {
+				failed = failure.Error()
+				a.log.Error("what the terminal was is not destroyed yet", "error", failure, "code", protocol.CodeOf(failure))
 			}
 		}
 		_, grantErr := os.Stat(filepath.Join(a.cfg.State, grantFile))
@@ -250,15 +342,21 @@ func (a *Agent) returning(ctx context.Context) (order []byte, err error) {
 			err, word = dir.Remove(returnFile), ""
 		}
 		if err = errors.Join(err, dir.Close()); err != nil || word == "" || word == ordered {
-			a.change(func(s *situation) { s.returning = word == ordered })
+			a.change(func(s *situation) { s.returning, s.returned = word == ordered, false })
 			return order, err
 		}
 		a.mu.Lock()
 		a.home = nil
 		a.mu.Unlock()
-		if done := word == returned; !shown || done != wasDone {
-			shown, wasDone = true, done
-			a.change(func(s *situation) { *s = situation{started: true, returning: true, returned: done} })
+		if word != shown {
+			shown = word
+			a.hush()
+			a.change(func(s *situation) {
+				*s = situation{conditions: []protocol.Code{protocol.StorageUnreadable}} // it is about to, and cannot
+				if word == destroying || word == returned {
+					*s = situation{started: true, returning: true, returned: word == returned}
+				}
+			})
 		}
 		select {
 		case <-ctx.Done():
@@ -270,6 +368,39 @@ func (a *Agent) returning(ctx context.Context) (order []byte, err error) {
 		case <-time.After(enrolmentPoll + rand.N(enrolmentPoll/4)):
 		}
 	}
+}
+
+// carryOut does what the mark says, and returns the mark that then holds.
+func (a *Agent) carryOut(dir *state.Dir, word string) (string, error) {
+	switch word {
+	case destroying:
+		if err := destroy(dir, a.parts.Keys, a.parts.Forget); err != nil {
+			return word, err
+		}
+		a.log.Warn("the terminal is out of use: its key and state are destroyed", "state", a.cfg.State)
+		return returned, nil
+	case anew:
+		if err := GiveUp(dir, a.parts.Keys, a.parts.Forget); err != nil {
+			return word, err
+		}
+		a.log.Warn("the terminal was given up: its key and state are destroyed, and it can be set up anew", "state", a.cfg.State)
+		a.mu.Lock()
+		a.home = nil
+		a.mu.Unlock()
+		a.change(func(s *situation) { *s = situation{resetting: s.resetting} })
+		lang, err := screen.LoadLanguage(a.cfg.Language)
+		if err == nil {
+			a.speak(lang)
+		}
+		return "", err
+	case changed:
+		if err := forgetFormer(dir); err != nil {
+			return word, err
+		}
+		a.log.Warn("the terminal belongs to another clinic now: what was for the former is destroyed", "state", a.cfg.State)
+		return "", nil
+	}
+	return word, nil
 }
 
 func (a *Agent) finishReturn() error {

@@ -181,8 +181,14 @@ func TestOrderedAtBoot(t *testing.T) {
 	})
 }
 
-// TestDestroyCutOff: a power cut at any instant of the destruction leaves either the terminal as it was, or a mark by which it is finished.
+// TestDestroyCutOff: a power cut at any instant of the destruction leaves either the terminal as it was, or a mark by which it is finished; or, where it is only given
+// up, nothing at all.
 func TestDestroyCutOff(t *testing.T) {
+	t.Run("taken out of use", func(t *testing.T) { destroyCutOff(t, destroy, false) })
+	t.Run("given up", func(t *testing.T) { destroyCutOff(t, GiveUp, true) })
+}
+
+func destroyCutOff(t *testing.T, way func(*state.Dir, identity.Keys, func() error) error, mayVanish bool) {
 	open := func(disk *statetest.Disk) *state.Dir {
 		dir, err := state.OpenOn(disk, "/state")
 		if err != nil {
@@ -202,7 +208,7 @@ func TestDestroyCutOff(t *testing.T) {
 			t.Fatal(err)
 		}
 		disk.CutBefore(disk.Steps() + cut)
-		whole = destroy(dir, keys, nil) == nil
+		whole = way(dir, keys, nil) == nil
 		for _, loss := range statetest.Losses {
 			dir := open(disk.After(loss))
 			word, _, err := phase(dir)
@@ -210,7 +216,7 @@ func TestDestroyCutOff(t *testing.T) {
 				t.Fatalf("cut %d, %v: %v", cut, loss, err)
 			}
 			if word == "" {
-				if !dir.Has("identity/key.pem") || !dir.Has(callsFile) {
+				if has := dir.Has("identity/key.pem"); has != dir.Has(callsFile) || !has && !mayVanish {
 					t.Errorf("cut %d, %v: something is gone, and there is no mark", cut, loss)
 				}
 				continue

@@ -14,7 +14,8 @@ type situation struct {
 	started    bool // it is known whether the terminal is set up
 	enrolled   bool
 	online     bool // the link is up
-	keyAway    bool // it counts as set up, but its key is not there
+	keyAway    bool // it counts as set up, but its key or enrolment is not there
+	lost       bool // and will not be
 	code       string
 	call       call.Status
 	check      acceptance.Status
@@ -23,6 +24,7 @@ type situation struct {
 	conditions []protocol.Code
 	pressing   *protocol.Party // the technician for whom the button is to be pressed, or nil
 	covered    func()          // is called when that is not on the screen
+	resetting  string          // the code to compare while a long press is to give up a key that is not there; "": none is
 }
 
 // Conditions in a call by which camera or microphone are not open.
@@ -62,8 +64,10 @@ func (s *situation) scene() screen.Scene {
 		return screen.Scene{Kind: screen.Checking, Parties: []protocol.Party{s.check.Technician}, Camera: s.check.Camera, Microphone: s.check.Microphone}
 	case s.pressing != nil:
 		return screen.Scene{Kind: screen.Pressing, Parties: []protocol.Party{*s.pressing}}
+	case s.keyAway && (s.lost || s.resetting != ""):
+		return screen.Scene{Kind: screen.Lost, Code: s.resetting, Faults: s.conditions}
 	case !s.started:
-		return screen.Scene{Kind: screen.Starting}
+		return screen.Scene{Kind: screen.Starting, Faults: s.conditions}
 	case !s.enrolled:
 		return screen.Scene{Kind: screen.NotSetUp, Code: s.code, Faults: s.conditions}
 	}

@@ -50,6 +50,16 @@ func (a *Agent) Returned() bool {
 	return a.situation.returning || a.situation.returned
 }
 
+// Away tells whether, and why, the terminal cannot be what it is: its key or its enrolment is not there.
+func (a *Agent) Away() (protocol.Code, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.situation.keyAway || len(a.situation.conditions) == 0 {
+		return "", false
+	}
+	return a.situation.conditions[0], true
+}
+
 // Keep makes the terminal that of g, whether it is set up already or not; when it returns nil, that survives a power cut. A terminal that
 // runs begins anew with it. The same certificate again changes nothing.
 func (a *Agent) Keep(ctx context.Context, g *identity.Grant) error {
@@ -57,12 +67,8 @@ func (a *Agent) Keep(ctx context.Context, g *identity.Grant) error {
 		if own := h.id.Certificate(); own != nil && own.Equal(g.Chain[0]) {
 			return nil
 		}
-		if err := h.id.Keep(*g); err != nil {
+		if err := Keep(h.dir, h.id, g); err != nil {
 			return err
-		}
-		// As if it had come at once: only the floor of the clock is kept, and that must not be ahead.
-		if err := h.clock.Observe(g.Settings.At.Time(), 0); err != nil {
-			a.log.Warn("the clinic's time was not stored", "error", err)
 		}
 		a.mu.Lock()
 		a.home = h
@@ -115,18 +121,54 @@ func (a *Agent) recall(dir *state.Dir) {
 	a.speak(lang)
 }
 
+// Reset gives up what the terminal is: its key, its enrolment and all else are destroyed as when it is taken out of use, and then it can be set up as one from the
+// factory. When it returns nil, that happens, through power cuts too. A terminal from the factory stays as it is.
+func (a *Agent) Reset(ctx context.Context) error {
+	mark := func(h *home, restart func()) error {
+		if err := markAnew(h.dir); err != nil {
+			return err
+		}
+		a.log.Warn("the terminal is given up")
+		restart()
+		return nil
+	}
+	return a.alone(ctx, mark, func() error {
+		dir, err := state.Open(a.cfg.State)
+		if err != nil {
+			return err
+		}
+		a.mu.Lock()
+		away := a.situation.keyAway
+		a.mu.Unlock()
+		if away || identity.Enrolled(dir) {
+			a.log.Warn("the terminal is given up")
+			err = markAnew(dir)
+			defer a.wake()
+		}
+		return errors.Join(err, dir.Close())
+	})
+}
+
 // with has f work on the state folder: the one that the running terminal holds, or, while it is not set up, opened for f alone.
 func (a *Agent) with(ctx context.Context, f func(h *home, restart func()) error) error {
-	if done, err := a.withLive(f); done {
-		return err
-	}
+	return a.alone(ctx, f, func() error {
+		h, err := openHome(a.cfg.State, a.parts.Keys, a.log)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f(h, func() {}), h.close())
+	})
+}
+
+// alone does running if the terminal runs, and idle if nobody holds the folder.
+func (a *Agent) alone(ctx context.Context, running func(h *home, restart func()) error, idle func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, lockedTime)
 	defer cancel()
 	for {
-		h, err := openHome(a.cfg.State, a.parts.Keys, a.log)
-		if err == nil {
-			return errors.Join(f(h, func() {}), h.close())
+		if done, err := a.withLive(running); done {
+			return err
 		}
+		err := idle()
 		if !errors.Is(err, state.ErrLocked) {
 			return err
 		}
@@ -134,9 +176,6 @@ func (a *Agent) with(ctx context.Context, f func(h *home, restart func()) error)
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the state folder: %w", err)
 		case <-time.After(lockedPoll):
-		}
-		if done, err := a.withLive(f); done { // it was the terminal that took it
-			return err
 		}
 	}
 }
@@ -188,4 +227,11 @@ func (a *Agent) AwaitPress(ctx context.Context, who protocol.Party, pressed func
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// AwaitHold asks on the screen for a long press of the button, by which a key that is away is given up, and shows code beside it. It returns what held returns.
+func (a *Agent) AwaitHold(ctx context.Context, code string, held func(context.Context) error) error {
+	a.change(func(s *situation) { s.resetting = code })
+	defer a.change(func(s *situation) { s.resetting = "" })
+	return held(ctx)
 }

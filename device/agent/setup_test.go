@@ -4,14 +4,20 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
 	"vindu/device/call"
 	"vindu/device/call/calltest"
+	"vindu/device/clock"
 	"vindu/device/identity"
 	"vindu/device/screen"
+	"vindu/device/state"
+	"vindu/device/state/statetest"
 	"vindu/protocol"
 )
 
@@ -60,6 +66,8 @@ func TestSetUp(t *testing.T) {
 		t.Errorf("another clinic's certificate: %v", err)
 	}
 	first := grantFor(t, self, "Home 1")
+	root, leaves := authority(t)
+	first.Root, first.Chain = root, []*x509.Certificate{leaves(self.Identity.Signer().Public(), self.Identity.Key())}
 	for range 2 { // twice is once
 		if err := f.Keep(t.Context(), first); err != nil {
 			t.Fatal(err)
@@ -72,7 +80,11 @@ func TestSetUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.see("that the clinic is unreachable", func(s screen.Scene) bool { return s.Kind == screen.Ready && s.Offline })
-	if err := f.Keep(t.Context(), grantFor(t, self, "Home 2")); err != nil {
+	second := *first
+	settings := *first.Settings
+	settings.Home, second.Settings = "Home 2", &settings
+	second.Chain = []*x509.Certificate{leaves(self.Identity.Signer().Public(), self.Identity.Key())}
+	if err := f.Keep(t.Context(), &second); err != nil {
 		t.Fatal(err)
 	}
 	f.see("that it begins anew", func(s screen.Scene) bool { return s.Kind == screen.Starting })
@@ -97,8 +109,67 @@ func TestSetUp(t *testing.T) {
 	if pending != 1 {
 		t.Errorf("%d events wait for the clinic", pending)
 	}
+	// What waits for one clinic is not for another, nor what it said of the time.
+	if err := os.WriteFile(filepath.Join(f.cfg.State, clock.FileName), []byte(strconv.FormatInt(time.Now().AddDate(9, 0, 0).UnixMilli(), 10)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Keep(t.Context(), grantFor(t, self, "Home 3")); err != nil {
+		t.Fatal(err)
+	}
+	f.see("that it begins anew", func(s screen.Scene) bool { return s.Kind == screen.Starting })
+	f.see("that the clinic is unreachable", func(s screen.Scene) bool { return s.Kind == screen.Ready && s.Offline })
+	f.mu.Lock()
+	pending = f.events.Status().Pending
+	f.mu.Unlock()
+	if self, ok = f.Self(); !ok || self.Identity.Grant().Settings.Home != "Home 3" || pending != 0 || self.Clock.Floor().After(time.Now().AddDate(1, 0, 0)) {
+		t.Errorf("in another clinic: %d events wait, the floor is %v", pending, self.Clock.Floor())
+	}
 	if err := f.end(); err != nil {
 		t.Error(err)
+	}
+	if slices.Contains(f.present(), returnFile) {
+		t.Error("the mark is still there")
+	}
+}
+
+// TestClinicChangeCutOff: a power cut at any instant of a change of clinic leaves nothing of the former's to the new one.
+func TestClinicChangeCutOff(t *testing.T) {
+	for cut, whole := 1, false; !whole; cut++ {
+		disk := statetest.New()
+		dir, err := state.OpenOn(disk, "/state")
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys, err := identity.FileKeystore(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := identity.Open(dir, keys, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		former := grantFor(t, Self{Identity: id}, "Home 1")
+		if err := errors.Join(Keep(dir, id, former), dir.Write(callsFile, []byte("calls"))); err != nil {
+			t.Fatal(err)
+		}
+		disk.CutBefore(disk.Steps() + cut)
+		whole = Keep(dir, id, grantFor(t, Self{Identity: id}, "Home 2")) == nil
+		for _, loss := range statetest.Losses {
+			dir, err := state.OpenOn(disk.After(loss), "/state")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := FinishReturn(dir, identity.FileKeys{}, nil); err != nil {
+				t.Fatalf("cut %d, %v: %v", cut, loss, err)
+			}
+			id, err := identity.Open(dir, keys, time.Now)
+			if err != nil {
+				t.Fatalf("cut %d, %v: %v", cut, loss, err)
+			}
+			if changed := id.Settings().Home == "Home 2"; changed && dir.Has(callsFile) || whole && !changed {
+				t.Errorf("cut %d, %v: changed %v, and what was the former clinic's is there: %v", cut, loss, changed, dir.Has(callsFile))
+			}
+		}
 	}
 }
 

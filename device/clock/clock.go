@@ -1,18 +1,15 @@
 // Package clock is the time by which the terminal judges certificates and invitations.
 //
 // A terminal without a clock battery wakes up in the past, and in a closed network no time server sets its clock. So the
-// clock has a floor, which never goes back: the time at which the software was built, and times that the clinic told
-// over a verified connection (kept in the file "clock" of the state folder, as decimal milliseconds since 1970). And it
-// follows the clinic, by the monotonic clock between what it tells. Verification is never skipped.
-//
-// What the clinic has proven by its signature (Prove) is followed wherever it leads but below the floor: the system's clock,
-// which anything on the network may have set to the past or years ahead, counts no more. What came over a
-// verified connection only (Observe) is followed if it is ahead, by 40 days at most, and only until it tells otherwise.
+// clock has a floor: the time at which the software was built, and what the clinic proved by its signature (kept in the file "clock"
+// of the state folder, as decimal milliseconds since 1970). Until a time is proven the clock shows the system's time, or the floor if
+// that is later; from then on it follows the clinic, by the monotonic clock between two proofs: the system's clock, which anything on
+// the network may have set to the past or years ahead, counts no more. What is not signed is not listened to. Verification is never skipped.
 //
 // A wrong clock must not lock a fleet out for good. The system's own time never becomes the floor: a time server that is
-// wrong once would leave the terminal in the future. What the clinic tells becomes the floor only if the system's clock
-// is not behind it, or was never set, or the clinic has told the same for six hours: a clinic whose own clock is wrong for a
-// while is followed, and followed back.
+// wrong once would leave the terminal in the future. What the clinic proves becomes the floor only if the system's clock
+// is not behind it, or was never set, or the clinic has proven the same for six hours. And a proof also lowers the floor, down to the build time: a clinic
+// whose own clock was wrong is followed back. Who holds the key of a proof could sign whatever the floor protects from, for any date.
 package clock
 
 import (
@@ -34,16 +31,17 @@ import (
 // accepted within the same span.
 const Tolerance = time.Minute
 
+// FileName is where the floor is kept in the state folder.
+const FileName = "clock"
+
 const (
-	fileName   = "clock"
 	maxFile    = 32
 	saveEvery  = time.Hour // wear of the storage against how far back a restart can begin
 	trustAfter = 6 * time.Hour
-	maxLeap    = 40 * 24 * time.Hour
 	maxAhead   = 20 * 365 * 24 * time.Hour // of the floor; beyond, the clinic's time is no time: that long lives its root
 )
 
-// ErrImplausible is wrapped by Observe when the clinic tells a time that cannot be.
+// ErrImplausible is wrapped by Prove when the clinic tells a time that cannot be.
 var ErrImplausible = errors.New("implausible time")
 
 // released is the floor of a build that does not know when it was made.
@@ -67,15 +65,16 @@ type Clock struct {
 	built time.Time
 	log   *slog.Logger
 
-	keeping   sync.Mutex // held across Observe and Prove; the storage may take its time, and Now must not wait for it
+	began time.Time // with monotonic reading
+
+	keeping   sync.Mutex // held across Prove; the storage may take its time, and Now must not wait for it
 	mu        sync.Mutex
 	floor     time.Time // at anchor
 	anchor    time.Time // system time with monotonic reading, as are heard and steady
-	saved     time.Time
-	told      time.Time // the clinic's time at heard; zero if it was not heard yet
+	saved     time.Time // what a start would have as its floor
+	told      time.Time // the clinic's time at heard; zero if none was proven yet
 	heard     time.Time
-	steady    time.Time     // since then, all that the clinic told agrees
-	proven    bool          // told was signed
+	steady    time.Time     // since then, all that the clinic proved agrees
 	refined   time.Duration // what a time server corrects told by, within its bounds
 	roundTrip time.Duration // of told
 }
@@ -83,7 +82,8 @@ type Clock struct {
 // New returns a clock whose floor is the later of built and what the state folder has. A file that cannot be read is
 // logged and does without.
 func New(dir *state.Dir, built time.Time, log *slog.Logger) *Clock {
-	c := &Clock{dir: dir, built: built, log: log, floor: built.UTC(), anchor: time.Now()}
+	now := time.Now()
+	c := &Clock{dir: dir, built: built.UTC(), log: log, began: now, floor: built.UTC(), anchor: now, saved: built.UTC()}
 	seen, err := load(dir)
 	if err != nil {
 		log.Warn("last seen time cannot be read, going by the build time", "error", err, "code", protocol.CodeOf(err))
@@ -95,7 +95,7 @@ func New(dir *state.Dir, built time.Time, log *slog.Logger) *Clock {
 }
 
 func load(dir *state.Dir) (time.Time, error) {
-	b, err := dir.Read(fileName, maxFile)
+	b, err := dir.Read(FileName, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return time.Time{}, nil
 	}
@@ -116,31 +116,38 @@ func parse(b []byte) (time.Time, error) {
 	return time.UnixMilli(ms).UTC(), nil
 }
 
-// Now returns the clinic's time if it was proven, and the floor if that is later. Until then it returns the latest of the system's time, the
-// floor, and the clinic's time as far as that is followed.
+// Now returns the clinic's time if it was proven, else the system's; and the floor if that is later.
 func (c *Clock) Now() time.Time {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	result := now.UTC()
-	if c.proven {
+	if c.proven() {
 		result = c.toldAt(now).Add(c.refined)
 	}
 	if floor := c.floorAt(now); floor.After(result) {
 		result = floor
 	}
-	if told := c.toldAt(now); !c.proven && told.After(result) && (c.trusted(now) || told.Sub(result) <= maxLeap) {
-		result = told
-	}
 	return result
+}
+
+// Floor returns a time that has been for certain, as far as the clinic's own clock was right: Now may be ahead of the clinic until a time is proven, the
+// floor is not.
+func (c *Clock) Floor() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.floorAt(time.Now())
 }
 
 // floorAt goes by the monotonic clock, so that setting the system's clock does not move it. c.mu is held.
 func (c *Clock) floorAt(now time.Time) time.Time { return c.floor.Add(now.Sub(c.anchor)) }
 
-// toldAt is what the clinic's clock shows by what it told last; zero if it was not heard yet. c.mu is held.
+// proven tells whether the clinic has told its time. c.mu is held.
+func (c *Clock) proven() bool { return !c.told.IsZero() }
+
+// toldAt is what the clinic's clock shows by what it told last; zero if it has not. c.mu is held.
 func (c *Clock) toldAt(now time.Time) time.Time {
-	if c.told.IsZero() {
+	if !c.proven() {
 		return time.Time{}
 	}
 	return c.told.Add(now.Sub(c.heard))
@@ -151,33 +158,23 @@ func (c *Clock) trusted(now time.Time) bool {
 	return now.Before(c.built) || !c.steady.IsZero() && now.Sub(c.steady) >= trustAfter
 }
 
-// Observe takes note of the clinic's time as it came over a connection that was verified, in answer to a request
-// that took roundTrip; once a time was proven it takes no note. It returns an error wrapping ErrImplausible, or one about storing the
-// floor, which holds until the next start nevertheless.
-func (c *Clock) Observe(clinic time.Time, roundTrip time.Duration) error {
-	return c.keep(clinic, roundTrip, false)
-}
-
-// Prove is Observe for a time that the clinic signed for this terminal's question.
-func (c *Clock) Prove(clinic time.Time, roundTrip time.Duration) error {
-	return c.keep(clinic, roundTrip, true)
-}
-
 // Proven tells whether the time was proven since New.
 func (c *Clock) Proven() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.proven
+	return c.proven()
 }
 
-func (c *Clock) keep(clinic time.Time, roundTrip time.Duration, proven bool) error {
+// Prove takes note of the time that the clinic signed for this terminal's question, to which the answer took roundTrip. It returns an error wrapping
+// ErrImplausible, or one about storing the floor, which holds until the next start nevertheless.
+func (c *Clock) Prove(clinic time.Time, roundTrip time.Duration) error {
 	c.keeping.Lock()
 	defer c.keeping.Unlock()
-	floor, err := c.hear(clinic, roundTrip, proven)
+	floor, err := c.hear(clinic, roundTrip)
 	if err != nil || floor.IsZero() {
 		return err
 	}
-	if err := c.dir.Write(fileName, strconv.AppendInt(nil, floor.UnixMilli(), 10)); err != nil {
+	if err := c.dir.Write(FileName, strconv.AppendInt(nil, floor.UnixMilli(), 10)); err != nil {
 		return fmt.Errorf("keep last seen time: %w", err)
 	}
 	c.mu.Lock()
@@ -186,20 +183,17 @@ func (c *Clock) keep(clinic time.Time, roundTrip time.Duration, proven bool) err
 	return nil
 }
 
-// hear is keep without the storage: it returns the floor if that is worth a write.
-func (c *Clock) hear(clinic time.Time, roundTrip time.Duration, proven bool) (time.Time, error) {
+// hear is Prove without the storage: it returns the floor if that is worth a write.
+func (c *Clock) hear(clinic time.Time, roundTrip time.Duration) (time.Time, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.proven && !proven {
-		return time.Time{}, nil
-	}
 	now := time.Now()
 	if ahead := clinic.Sub(c.floorAt(now)); ahead > maxAhead {
 		return time.Time{}, fmt.Errorf("the clinic's clock is %v ahead: %w", ahead.Round(time.Hour), ErrImplausible)
 	}
 	// What the clinic wrote is between 0 and roundTrip old; the middle halves the error.
 	told := clinic.UTC().Add(roundTrip / 2)
-	if c.told.IsZero() || told.Sub(c.toldAt(now)).Abs() > Tolerance {
+	if !c.proven() || told.Sub(c.toldAt(now)).Abs() > Tolerance {
 		c.steady = now
 	}
 	wasOff := c.off(now)
@@ -207,59 +201,47 @@ func (c *Clock) hear(clinic time.Time, roundTrip time.Duration, proven bool) (ti
 	if c.refined == 0 || finer.Abs() > roundTrip/2+time.Second {
 		finer = 0
 	}
-	c.told, c.heard, c.proven, c.roundTrip, c.refined = told, now, proven, roundTrip, finer
+	c.told, c.heard, c.roundTrip, c.refined = told, now, roundTrip, finer
+	if told.Before(c.floorAt(now)) || c.trusted(now) || c.offset(now) <= Tolerance {
+		c.floor, c.anchor = told, now
+		if lowest := c.built.Add(now.Sub(c.began)); c.floor.Before(lowest) {
+			c.floor = lowest
+		}
+	}
 	if off := c.off(now); off != wasOff {
 		c.log.Warn("system clock compared with the clinic's", "off", off, "offset", c.offset(now).Round(time.Millisecond))
 	}
-	if !c.trusted(now) && c.offset(now) > Tolerance {
+	floor := c.floorAt(now)
+	if moved := floor.Sub(c.saved); moved < saveEvery && moved > -Tolerance {
 		return time.Time{}, nil
 	}
-	if told.After(c.floorAt(now)) {
-		c.floor, c.anchor = told, now
-	}
-	if told.Sub(c.saved) < saveEvery {
-		return time.Time{}, nil
-	}
-	return told, nil
+	return floor, nil
 }
 
-// Offset returns how far the clinic's clock is ahead of the system's, and false if the clinic was not heard yet.
-func (c *Clock) Offset() (time.Duration, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.offset(time.Now()), !c.told.IsZero()
-}
-
-// offset compares by the monotonic clock, so that it is right at once when the system's clock is set. c.mu is held.
+// offset is how far the clinic's clock is ahead of the system's. It compares by the monotonic clock, so that it is right at once when the system's clock is
+// set. c.mu is held.
 func (c *Clock) offset(now time.Time) time.Duration {
-	if c.told.IsZero() {
+	if !c.proven() {
 		return 0
 	}
 	return c.toldAt(now).Sub(now)
 }
 
-// Condition returns protocol.TimeUnknown if the system's clock is behind the floor and the clinic was not heard yet,
-// protocol.TimeOff if Off, or "".
+// Condition returns protocol.TimeOff if the system's clock differs from the clinic's by more than Tolerance, or is behind the floor by more than that; but
+// protocol.TimeUnknown if no time was proven yet, and "" if all is well.
 func (c *Clock) Condition() protocol.Code {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case !c.off(time.Now()):
 		return ""
-	case c.told.IsZero():
+	case !c.proven():
 		return protocol.TimeUnknown
 	}
 	return protocol.TimeOff
 }
 
-// Off says whether the system's clock differs from the clinic's by more than
-// Tolerance, or is behind the floor by more than that.
-func (c *Clock) Off() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.off(time.Now())
-}
-
+// off is Condition's question. c.mu is held.
 func (c *Clock) off(now time.Time) bool {
 	return c.offset(now).Abs() > Tolerance || c.floorAt(now).Sub(now) > Tolerance
 }

@@ -10,6 +10,7 @@ import (
 
 	"vindu/device/state"
 	"vindu/device/state/statetest"
+	"vindu/protocol"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -50,7 +51,7 @@ func TestFloor(t *testing.T) {
 				disk := statetest.New()
 				dir := open(t, disk)
 				if !c.observed.IsZero() {
-					if err := New(dir, c.built, quiet).Observe(c.observed, 0); err != nil {
+					if err := New(dir, c.built, quiet).Prove(c.observed, 0); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -65,43 +66,45 @@ func TestFloor(t *testing.T) {
 				if got := clock.Now(); !got.Equal(c.want.Add(time.Hour)) {
 					t.Errorf("an hour later: got %v, want %v", got, c.want.Add(time.Hour))
 				}
-				if got, want := clock.Off(), c.want.After(time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)); got != want {
+				if got, want := clock.Condition() != "", c.want.After(time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)); got != want {
 					t.Errorf("off: got %v, want %v", got, want)
+				}
+				if floor := clock.Floor(); floor.After(clock.Now()) || c.observed.After(floor) {
+					t.Errorf("the floor is %v", floor)
 				}
 			})
 		})
 	}
 }
 
-func TestOffset(t *testing.T) {
+// TestOff: the clinic is followed, forward and back; the system's clock being off by more than a minute is a condition.
+func TestOff(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		ahead time.Duration // the clinic's clock, of ours
-		off   bool
+		off   protocol.Code
 	}{
-		{"same", 0, false},
-		{"a little ahead", 59 * time.Second, false},
-		{"a little behind", -59 * time.Second, false},
-		{"far ahead", 61 * time.Second, true},
-		{"far behind", -61 * time.Second, true},
+		{"same", 0, ""},
+		{"a little ahead", 59 * time.Second, ""},
+		{"a little behind", -59 * time.Second, ""},
+		{"far ahead", 61 * time.Second, protocol.TimeOff},
+		{"far behind", -61 * time.Second, protocol.TimeOff},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				clock := New(open(t, statetest.New()), longAgo, quiet)
-				if _, known := clock.Offset(); known || clock.Off() {
-					t.Error("an offset before the clinic was heard")
+				if code := clock.Condition(); code != "" {
+					t.Errorf("%q before the clinic was heard", code)
 				}
 				before := clock.Now()
-				if err := clock.Observe(time.Now().Add(c.ahead-time.Second), 2*time.Second); err != nil { // the middle of the round trip
+				if err := clock.Prove(time.Now().Add(c.ahead-time.Second), 2*time.Second); err != nil { // the middle of the round trip
 					t.Fatal(err)
 				}
 				time.Sleep(time.Hour) // allowed: of the bubble
-				if got, known := clock.Offset(); got != c.ahead || !known || clock.Off() != c.off {
-					t.Errorf("offset %v %v, off %v; want %v, off %v", got, known, clock.Off(), c.ahead, c.off)
+				if code := clock.Condition(); code != c.off {
+					t.Errorf("condition %q, want %q", code, c.off)
 				}
-				// The clinic moves the clock forward, never back.
-				want := before.Add(time.Hour + max(c.ahead, 0))
-				if got := clock.Now(); !got.Equal(want) {
+				if got, want := clock.Now(), before.Add(time.Hour+c.ahead); !got.Equal(want) {
 					t.Errorf("now %v, want %v", got, want)
 				}
 			})
@@ -115,13 +118,13 @@ func TestWear(t *testing.T) {
 		disk := statetest.New()
 		clock := New(open(t, disk), longAgo, quiet)
 		writes := func() int { return disk.Steps() }
-		if err := clock.Observe(time.Now(), 0); err != nil {
+		if err := clock.Prove(time.Now(), 0); err != nil {
 			t.Fatal(err)
 		}
 		first := writes()
 		for range 59 {
 			time.Sleep(time.Minute) // allowed: of the bubble
-			if err := clock.Observe(time.Now(), 0); err != nil {
+			if err := clock.Prove(time.Now(), 0); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -129,7 +132,7 @@ func TestWear(t *testing.T) {
 			t.Errorf("%d steps within the hour", writes()-first)
 		}
 		time.Sleep(time.Minute) // allowed: of the bubble
-		if err := clock.Observe(time.Now(), 0); err != nil || writes() == first {
+		if err := clock.Prove(time.Now(), 0); err != nil || writes() == first {
 			t.Errorf("nothing written after an hour, %v", err)
 		}
 	})
@@ -140,15 +143,15 @@ func TestDiskFull(t *testing.T) {
 		disk := statetest.New()
 		clock := New(open(t, disk), time.Now().Add(time.Minute), quiet) // the system's clock was never set
 		disk.Fail("write", syscall.ENOSPC)
-		told := time.Now().Add(time.Hour)
-		if err := clock.Observe(told, 0); !errors.Is(err, syscall.ENOSPC) {
+		told := time.Now().Add(2 * time.Hour)
+		if err := clock.Prove(told, 0); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("got %v", err)
 		}
 		if got := clock.Now(); !got.Equal(told) {
 			t.Errorf("the floor does not hold: %v", got)
 		}
 		disk.Fail("write", nil)
-		if err := clock.Observe(told, 0); err != nil {
+		if err := clock.Prove(told, 0); err != nil {
 			t.Error(err)
 		}
 		if got := New(open(t, disk.After(statetest.Everything)), longAgo, quiet).Now(); !got.Equal(told) {
@@ -157,56 +160,62 @@ func TestDiskFull(t *testing.T) {
 	})
 }
 
-// TestClinicWrong: a clinic whose own clock is wrong for a while does not lock its terminals out.
+// TestClinicWrong: a clinic whose own clock is wrong for a while does not lock its terminals out: when it is right again it is followed back, by a terminal
+// that ran on as by one that was restarted meanwhile, and the next start knows nothing of it any more.
 func TestClinicWrong(t *testing.T) {
 	const year, day = 365 * 24 * time.Hour, 24 * time.Hour
 	for _, c := range []struct {
 		name   string
 		built  time.Time
 		ahead  time.Duration // what the clinic tells, of ours
-		every  time.Duration
-		times  int
-		follow bool // at once after that
-		keep   bool // after a restart
+		times  int           // each after an hour
+		keep   bool          // after a restart
 		refuse bool
 	}{
-		{"a year ahead, once", longAgo, year, time.Hour, 1, false, false, false},
-		{"a year ahead, for five hours", longAgo, year, time.Hour, 5, false, false, false},
-		{"a year ahead, for seven hours", longAgo, year, time.Hour, 8, true, true, false},
-		{"a year ahead, our clock was never set", longAgo.Add(2 * year), 2 * year, time.Hour, 1, true, true, false},
-		{"ten days ahead, once", longAgo, 10 * day, time.Hour, 1, true, false, false},
-		{"a minute ahead", longAgo, time.Minute, time.Hour, 1, true, true, false},
-		{"a thousand years ahead", longAgo, 290 * year, time.Hour, 8, false, false, true},
-		{"a year behind", longAgo, -year, time.Hour, 8, false, false, false},
+		{"a year ahead, once", longAgo, year, 1, false, false},
+		{"a year ahead, for five hours", longAgo, year, 5, false, false},
+		{"a year ahead, for seven hours", longAgo, year, 8, true, false},
+		{"a year ahead, our clock was never set", longAgo.Add(2 * year), 3 * year, 1, true, false},
+		{"ten days ahead, once", longAgo, 10 * day, 1, false, false},
+		{"a minute ahead", longAgo, time.Minute, 1, true, false},
+		{"a thousand years ahead", longAgo, 290 * year, 8, false, true},
+		{"half a year behind", longAgo, -year / 2, 8, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				disk := statetest.New()
 				clock := New(open(t, disk), c.built, quiet)
-				follows := func(clock *Clock) bool { return clock.Now().Sub(time.Now()) == c.ahead && c.ahead > 0 }
+				ahead := func(clock *Clock) time.Duration { return clock.Now().Sub(time.Now()) }
 				for i := range c.times {
 					if i > 0 {
-						time.Sleep(c.every) // allowed: of the bubble
+						time.Sleep(time.Hour) // allowed: of the bubble
 					}
-					if err := clock.Observe(time.Now().Add(c.ahead), 0); errors.Is(err, ErrImplausible) != c.refuse {
+					if err := clock.Prove(time.Now().Add(c.ahead), 0); errors.Is(err, ErrImplausible) != c.refuse {
 						t.Fatal(err)
 					}
 				}
-				if got := follows(clock); got != c.follow {
-					t.Errorf("now is %v ahead, want to follow: %v", clock.Now().Sub(time.Now()), c.follow)
+				if got := ahead(clock); (got == c.ahead) == c.refuse {
+					t.Errorf("now is %v ahead", got)
 				}
-				restarted := New(open(t, disk.After(statetest.Everything)), longAgo, quiet)
-				if got := follows(restarted); got != c.keep {
-					t.Errorf("after a restart now is %v ahead, want to keep: %v", restarted.Now().Sub(time.Now()), c.keep)
+				restart := func() *Clock { return New(open(t, disk.After(statetest.Everything)), c.built, quiet) }
+				restarted := restart()
+				if got := ahead(restarted); (got == c.ahead) != c.keep {
+					t.Errorf("after a restart now is %v ahead, want to keep: %v", got, c.keep)
 				}
-				if c.keep {
-					return
+				right := time.Now()
+				if right.Before(c.built) {
+					right = c.built
 				}
-				if err := clock.Observe(time.Now(), 0); err != nil {
-					t.Fatal(err)
+				for what, clock := range map[string]*Clock{"running": clock, "restarted": restarted} {
+					if err := clock.Prove(right, 0); err != nil {
+						t.Fatal(err)
+					}
+					if got, floor := clock.Now(), clock.Floor(); got.Sub(right).Abs() > Tolerance || floor.Sub(right) > Tolerance {
+						t.Errorf("%s: not healed when the clinic is right again: now %v, floor %v", what, got, floor)
+					}
 				}
-				if clock.Off() || !clock.Now().Equal(time.Now()) {
-					t.Errorf("not healed when the clinic is right again: %v", clock.Now())
+				if got := restart().Now(); got.Sub(right).Abs() > Tolerance {
+					t.Errorf("not healed after the next start: %v", got)
 				}
 			})
 		})
@@ -252,7 +261,7 @@ func TestNowDoesNotWaitForTheDisk(t *testing.T) {
 	}
 	clock := New(dir, time.Now().Add(-time.Hour), quiet)
 	observed := make(chan error, 1)
-	go func() { observed <- clock.Observe(time.Now(), 0) }()
+	go func() { observed <- clock.Prove(time.Now(), 0) }()
 	select {
 	case <-disk.began:
 	case err := <-observed:

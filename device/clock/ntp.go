@@ -27,7 +27,7 @@ func (c *Clock) Refine(at time.Time, uncertainty time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	if !c.proven {
+	if !c.proven() {
 		return fmt.Errorf("no time was proven yet: %w", ErrBounds)
 	}
 	bound := min(c.roundTrip/2+uncertainty+time.Second, Tolerance)

@@ -4,8 +4,10 @@
 //	<state>/            0700
 //	  lock              held by the running agent (flock); contains its process id
 //	  identity/         package identity: key, certificates, settings
-//	  returning         package agent: the terminal is taken out of use
-//	  clock             package clock: the last time that the clinic told
+//	  returning         package agent: the terminal is taken out of use, or given up
+//	  language          package agent: what the screen speaks
+//	  calls, checks     packages call and acceptance: what they have to tell of after a power cut
+//	  clock             package clock: the last time that the clinic proved
 //	  outbox.db         package outbox (bbolt)
 //	  outbox.db.damaged-<time>  a database that could not be read, set aside
 //

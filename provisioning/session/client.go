@@ -298,6 +298,11 @@ func (c *Client) Install(ctx context.Context, g *Grant) error {
 	return c.call(ctx, opInstall, g, nil)
 }
 
+// Reset has the terminal destroy its key, its enrolment and all that it keeps. Soon after it greets with another key, as one from the factory.
+func (c *Client) Reset(ctx context.Context) error {
+	return c.call(ctx, opReset, nil, nil)
+}
+
 // StartCheck begins an acceptance check, unless one is running, and returns its run.
 func (c *Client) StartCheck(ctx context.Context, o CheckOptions) (run uint64, err error) {
 	s := new(CheckStatus)

@@ -23,7 +23,7 @@ type Host interface {
 	// Now is the time by which mandates are judged; known is false if it is no more than a floor.
 	Now() (now time.Time, known bool)
 	// AwaitPress asks on the screen for a press of the button, and returns nil once it was pressed after the call began. When it
-	// returns, the screen asks no more.
+	// returns, the screen asks no more. In the state KeyAway it asks for a long press, and technician is empty: nobody is known to be one.
 	AwaitPress(ctx context.Context, technician protocol.Party) error
 
 	// Info tells about the terminal; the server fills in Authorised.
@@ -41,6 +41,9 @@ type Host interface {
 	CSR(ctx context.Context) ([]byte, error)
 	// Install is the end of an enrolment that went through the laptop, otherwise as Enrol.
 	Install(ctx context.Context, g *Grant) error
+	// Reset destroys the key, the enrolment and all that the terminal keeps; when it returns nil, that is certain, and soon it greets with
+	// another key as one from the factory. One from the factory stays as it is.
+	Reset(ctx context.Context) error
 
 	// Check runs the acceptance checks; p proves that a technician may have camera and microphone opened now. progress may be
 	// called from any goroutine until Check returns.

@@ -39,6 +39,7 @@ const (
 	opCheckStatus  = "check.status"
 	opHandOver     = "handover.sign"
 	opHandOverDone = "handover.finish"
+	opReset        = "identity.reset"
 )
 
 // hello begins a session; both ends' hellos are the transcript.

@@ -122,7 +122,7 @@ func seeds(t testing.TB) [][]byte {
 	var all [][]byte
 	for _, m := range []any{
 		hello{1, make([]byte, 32), []byte{1}}, request{Number: 3, Op: opInfo}, reply{Number: 3, Code: protocol.IPNone, Cause: "no"},
-		Greeting{1, []byte{1}, Factory, "file", "x"}, Info{State: SetUp, Languages: []string{"nb"}}, Network{Kind: WiFi, SSID: "x", Security: Unsecured},
+		Greeting{1, []byte{1}, Factory, "file", "x", ""}, Info{State: SetUp, Languages: []string{"nb"}}, Network{Kind: WiFi, SSID: "x", Security: Unsecured},
 		NetworkState{[]Interface{{Name: "eth0", Kind: Ethernet, Addresses: []string{"192.0.2.1/24"}}}}, scanReply{[]AccessPoint{{"x", WPA2, -50}}},
 		Grant{"a:1", "a", [][]byte{{1}}, []byte{2}, []byte{3}}, CheckStatus{Run: 1, State: JobDone, Done: []protocol.Check{{Name: "screen", State: protocol.CheckPassed}}},
 		EnrolStatus{State: JobFailed, Code: protocol.IdentityVoucher}, openRequest{[]byte{1}, nil}, pressRequest{true},

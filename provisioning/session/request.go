@@ -19,8 +19,10 @@ const (
 	needAccess need = iota
 	// As needAccess, but a session that began before the terminal was set up may go on asking how that went.
 	needStory
-	// A mandate if the terminal is set up.
+	// A mandate if the terminal is set up; nothing if its key is away.
 	needMandate
+	// As needAccess; and a long press of the button if its key is away.
+	needReset
 	// A terminal that is set up, a mandate and a press.
 	needProof
 )
@@ -30,7 +32,7 @@ var needs = map[string]need{
 	opInfo:  needStory, opEnrolStatus: needStory,
 	opSetNetwork: needAccess, opNetwork: needAccess, opScan: needAccess, opLanguage: needAccess, opEnrol: needAccess, opCSR: needAccess,
 	opInstall: needAccess, opCheckStatus: needAccess,
-	opCheck: needProof, opHandOver: needProof, opHandOverDone: needProof,
+	opReset: needReset, opCheck: needProof, opHandOver: needProof, opHandOverDone: needProof,
 }
 
 // access is what a guest proved when it asked.
@@ -49,8 +51,16 @@ func (d *desk) may(g *guest, n need) (access, error) {
 		}
 		return access{whole: true}, nil
 	case SetUp:
+	case KeyAway:
+		switch {
+		case n == needReset && g.pressed.IsZero():
+			return access{}, protocol.WithCode(protocol.AuthButton, errors.New("nobody has held the terminal's button"))
+		case n == needReset || n == needMandate:
+			return access{whole: !g.pressed.IsZero()}, nil
+		}
+		return access{}, d.unusable()
 	default:
-		return access{}, protocol.WithCode(protocol.IdentityReturned, errors.New("the terminal was taken out of use"))
+		return access{}, d.unusable()
 	}
 	if n == needStory && g.fresh && g.pressed.IsZero() {
 		return access{}, nil
@@ -63,6 +73,17 @@ func (d *desk) may(g *guest, n need) (access, error) {
 		return access{}, protocol.WithCode(protocol.AuthButton, errors.New("nobody has pressed the terminal's button"))
 	}
 	return access{m, g.pressed, !g.pressed.IsZero()}, nil
+}
+
+// unusable says why the terminal does nothing.
+func (d *desk) unusable() error {
+	switch g := d.host.Greeting(); {
+	case g.State == Returned:
+		return protocol.WithCode(protocol.IdentityReturned, errors.New("the terminal was taken out of use"))
+	case g.State == KeyAway && g.Cause != "":
+		return protocol.WithCode(g.Cause, errors.New("the terminal's key or enrolment is not there"))
+	}
+	return protocol.WithCode(protocol.LinkTerminalBusy, errors.New("the terminal is starting"))
 }
 
 // mandate verifies a mandate of the terminal's clinic for the key public. A terminal that knows no more than a floor of the time
@@ -174,6 +195,8 @@ func (d *desk) prepare(ctx context.Context, g *guest, r request) worker {
 			csr, err := d.host.CSR(ctx)
 			return csrReply{csr}, err
 		})
+	case opReset:
+		return without(func(ctx context.Context) (any, error) { return nil, d.host.Reset(ctx) })
 	case opInstall:
 		return with(r.Body, func(ctx context.Context, grant *Grant) (any, error) { return nil, d.host.Install(ctx, grant) })
 	}
@@ -233,8 +256,8 @@ func (d *desk) open(g *guest, body []byte) worker {
 			if _, err := d.mandate(r.Mandate, g.public); err != nil {
 				return outcome{err: err}
 			}
-		} else if state != Factory {
-			return outcome{err: protocol.WithCode(protocol.IdentityReturned, errors.New("the terminal was taken out of use"))}
+		} else if state != Factory && state != KeyAway {
+			return outcome{err: d.unusable()}
 		}
 		now, _ := d.host.Now()
 		proof, err := protocol.Sign(&protocol.Session{
@@ -266,7 +289,11 @@ func (d *desk) press(ctx context.Context, g *guest, a access, body []byte) worke
 		if !r.Begin {
 			return refused(protocol.WithCode(protocol.AuthButton, errors.New("nobody pressed the terminal's button in time")))
 		}
-		d.ask(ctx, g, a.mandate.Person)
+		var who protocol.Party
+		if a.mandate != nil {
+			who = a.mandate.Person
+		}
+		d.ask(ctx, g, who)
 	}
 	return without(func(context.Context) (any, error) { return status, nil })
 }

@@ -53,15 +53,18 @@ const (
 	Factory  State = "factory"  // anybody with a cable may set it up
 	SetUp    State = "set_up"   // only a technician of its clinic, with a press of its button
 	Returned State = "returned" // taken out of use: greets and does nothing else
+	KeyAway  State = "key_away" // its key or its enrolment is not there: greets in another's name, and can be reset by a long press of its button
 )
 
-// Greeting is what a terminal tells whoever asks. It is proven only by Open.
+// Greeting is what a terminal tells whoever asks. Open proves Public, and nothing else.
 type Greeting struct {
 	Version  uint   `cbor:"1,keyasint" json:"-"`
 	Public   []byte `cbor:"2,keyasint" json:"-"` // DER SubjectPublicKeyInfo of the terminal's key
 	State    State  `cbor:"3,keyasint" json:"state"`
 	KeyGrade string `cbor:"4,keyasint" json:"key_grade"` // "hardware" or "file"
 	Software string `cbor:"5,keyasint" json:"software"`
+	// Why the state is KeyAway. Public is then no more than a name for this run of the terminal: the screen shows its code while it asks for the button.
+	Cause protocol.Code `cbor:"6,keyasint,omitempty" json:"cause,omitempty"`
 }
 
 // Terminal returns the identity of the terminal; its Code is what its screen shows.

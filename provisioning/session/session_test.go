@@ -644,3 +644,74 @@ func TestClosedPort(t *testing.T) {
 		}
 	})
 }
+
+// TestReset: a terminal that is set up gives up what it is for a technician and a press; one whose key is away for a long press alone, and does nothing else.
+func TestReset(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(b *bench)
+		want   protocol.Code // without a press
+		after  protocol.Code // with one
+		did    []string
+	}{
+		{"set up", func(b *bench) { b.setUp() }, protocol.AuthButton, "", []string{"Reset"}},
+		{"set up, no mandate", func(b *bench) { b.setUp(); b.who.Mandate = nil }, protocol.AuthTechnician, protocol.AuthTechnician, nil},
+		{"from the factory", func(*bench) {}, "", "", []string{"Reset", "Reset"}},
+		{"key away, no mandate", func(b *bench) {
+			b.host.State, b.host.Cause, b.who.Mandate = session.KeyAway, protocol.IdentityTPMGone, nil
+		}, protocol.AuthButton, "", []string{"Reset"}},
+		{"taken out of use", func(b *bench) { b.host.State = session.Returned }, protocol.IdentityReturned, protocol.IdentityReturned, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				c.change(b)
+				b.presses(time.Second)
+				b.serve()
+				err := b.open(func(ctx context.Context, s *session.Client) error { return s.Reset(ctx) })
+				if protocol.CodeOf(err) != c.want {
+					t.Errorf("without a press: %v", err)
+				}
+				err = b.open(func(ctx context.Context, s *session.Client) error {
+					if err := s.Authorise(ctx, nil); err != nil {
+						return err
+					}
+					return s.Reset(ctx)
+				})
+				if protocol.CodeOf(err) != c.after || !slices.Equal(b.did(), c.did) {
+					t.Errorf("with a press: %v; did %v", err, b.did())
+				}
+			})
+		})
+	}
+}
+
+// TestKeyAway: a terminal that does not know itself says why, and answers nothing else, pressed or not.
+func TestKeyAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.host.State, b.host.Cause = session.KeyAway, protocol.IdentityTPMCleared
+		b.presses(time.Second)
+		b.serve()
+		err := b.open(func(ctx context.Context, c *session.Client) error {
+			g, err := c.Greet(ctx)
+			if err != nil || g.State != session.KeyAway || g.Cause != protocol.IdentityTPMCleared {
+				t.Errorf("greeting %+v, %v", g, err)
+			}
+			for range 2 {
+				for request, code := range everything(ctx, c) {
+					if code != protocol.IdentityTPMCleared {
+						t.Errorf("%s: code %q", request, code)
+					}
+				}
+				if err := c.Authorise(ctx, nil); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || len(b.did()) > 0 {
+			t.Errorf("%v; did %v", err, b.did())
+		}
+	})
+}

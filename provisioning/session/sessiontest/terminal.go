@@ -56,6 +56,7 @@ type Terminal struct {
 	Key        crypto.Signer
 	Clinic     crypto.Signer // of which it becomes one
 	State      session.State
+	Cause      protocol.Code // of session.KeyAway
 	Clock      func() time.Time
 	TimeKnown  bool
 	Press      func(ctx context.Context) error // the person at the button; nil: nobody
@@ -100,11 +101,15 @@ func (t *Terminal) did(what string) error {
 func (t *Terminal) Greeting() session.Greeting {
 	t.Lock()
 	defer t.Unlock()
-	return session.Greeting{Public: Public(t.Key), State: t.State, KeyGrade: "file", Software: "vindu-agent test"}
+	return session.Greeting{Public: Public(t.Key), State: t.State, KeyGrade: "file", Software: "vindu-agent test", Cause: t.Cause}
 }
 
 // Signer implements session.Host.
-func (t *Terminal) Signer() crypto.Signer { return t.Key }
+func (t *Terminal) Signer() crypto.Signer {
+	t.Lock()
+	defer t.Unlock()
+	return t.Key
+}
 
 // Authorities implements session.Host.
 func (t *Terminal) Authorities() [][]byte {
@@ -292,4 +297,17 @@ func wait(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
+}
+
+// Reset implements session.Host.
+func (t *Terminal) Reset(context.Context) error {
+	if err := t.did("Reset"); err != nil {
+		return err
+	}
+	t.Lock()
+	defer t.Unlock()
+	if t.State != session.Factory {
+		t.State, t.Cause, t.Key = session.Factory, "", Key()
+	}
+	return nil
 }
