@@ -96,7 +96,8 @@ type Agent struct {
 	restart   func()        // has the terminal begin anew; nil unless it runs
 	events    *outbox.Outbox
 
-	using sync.RWMutex // held for reading by who uses the open folder or the outbox, for writing by who opens and closes them
+	opening sync.Mutex   // held while the folder is open, but for the terminal that runs: nobody finds it locked by this program and takes that for another
+	using   sync.RWMutex // held for reading by who uses the open folder or the outbox, for writing by who opens and closes them
 }
 
 // New makes an Agent. It opens nothing but what Parts has open.
@@ -194,10 +195,14 @@ func (a *Agent) run(ctx context.Context) error {
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
+		a.opening.Lock()
 		h, err := openHome(a.cfg.State, a.parts.Keys, a.log)
 		away := isAway(err)
 		if err == nil && h.problem != nil {
 			err, away = errors.Join(h.problem, h.close()), true
+		}
+		if err != nil {
+			a.opening.Unlock()
 		}
 		if away {
 			// It may come back, or somebody gives it up; until then people can read what is wrong.
@@ -232,7 +237,9 @@ func (a *Agent) run(ctx context.Context) error {
 			return err
 		}
 		// Before it is said: whoever enrols needs the folder.
-		if err := h.close(); err != nil {
+		err = h.close()
+		a.opening.Unlock()
+		if err != nil {
 			return err
 		}
 		a.change(func(s *situation) {
@@ -245,13 +252,14 @@ func (a *Agent) run(ctx context.Context) error {
 	}
 }
 
-// hold runs the terminal and holds its folder meanwhile. It returns true if it was told to begin anew, or has been taken out of use.
+// hold runs the terminal and holds its folder meanwhile; it gives a.opening back. It returns true if it was told to begin anew, or has been taken out of use.
 func (a *Agent) hold(ctx context.Context, h *home, order []byte) (again bool, err error) {
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
 	a.mu.Lock()
 	a.restart = stop
 	a.mu.Unlock()
+	a.opening.Unlock()
 	err = a.terminal(inner, h, order)
 	out := errors.Is(err, errReturned)
 	if out { // the mark is all that is needed: the rest is done where it would be after a power cut
@@ -295,6 +303,8 @@ func (a *Agent) hush() {
 
 // startAnew looks once more whether the key is lost.
 func (a *Agent) startAnew() error {
+	a.opening.Lock()
+	defer a.opening.Unlock()
 	h, err := openHome(a.cfg.State, a.parts.Keys, a.log)
 	if err == nil {
 		err = errors.Join(h.problem, h.close())

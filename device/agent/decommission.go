@@ -325,8 +325,10 @@ func Keep(dir *state.Dir, id *identity.Identity, g *identity.Grant) error {
 func (a *Agent) returning(ctx context.Context) (order []byte, err error) {
 	var failed string // what was said of it last
 	for shown := ""; ; {
+		a.opening.Lock()
 		dir, err := state.Open(a.cfg.State)
 		if err != nil {
+			a.opening.Unlock()
 			return nil, err
 		}
 		word, order, err := phase(dir)
@@ -341,7 +343,9 @@ func (a *Agent) returning(ctx context.Context) (order []byte, err error) {
 		if err == nil && word == returned && grantErr == nil { // it was enrolled
 			err, word = dir.Remove(returnFile), ""
 		}
-		if err = errors.Join(err, dir.Close()); err != nil || word == "" || word == ordered {
+		err = errors.Join(err, dir.Close())
+		a.opening.Unlock()
+		if err != nil || word == "" || word == ordered {
 			a.change(func(s *situation) { s.returning, s.returned = word == ordered, false })
 			return order, err
 		}
@@ -404,6 +408,8 @@ func (a *Agent) carryOut(dir *state.Dir, word string) (string, error) {
 }
 
 func (a *Agent) finishReturn() error {
+	a.opening.Lock()
+	defer a.opening.Unlock()
 	dir, err := state.Open(a.cfg.State)
 	if err != nil {
 		return err

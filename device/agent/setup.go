@@ -168,7 +168,11 @@ func (a *Agent) alone(ctx context.Context, running func(h *home, restart func())
 		if done, err := a.withLive(running); done {
 			return err
 		}
-		err := idle()
+		err := state.ErrLocked
+		if a.opening.TryLock() {
+			err = idle()
+			a.opening.Unlock()
+		}
 		if !errors.Is(err, state.ErrLocked) {
 			return err
 		}
