@@ -79,16 +79,43 @@ func readTrait(path string) string {
 	return v
 }
 
-// sealed is the CBOR of the block VINDU SEALED KEY.
+// sealed is the CBOR of the block VINDU SEALED KEY, and of what Seal returns.
 type sealed struct {
 	Version uint     `cbor:"1,keyasint"`
 	Traits  []string `cbor:"2,keyasint"` // the names of those that it is sealed with
 	Salt    []byte   `cbor:"3,keyasint"`
-	Box     []byte   `cbor:"4,keyasint"` // nonce, AES-256-GCM ciphertext of the PKCS #8 key, tag
+	Box     []byte   `cbor:"4,keyasint"` // nonce, AES-256-GCM ciphertext of the PKCS #8 key or what else is sealed, tag
 }
 
-// sealKey seals der with every one of traits, of which there is at least one.
+// Seal encrypts what belongs to a key as the key itself is encrypted, under the device's traits. It returns nil if there are none.
+func (k FileKeys) Seal(plain []byte) ([]byte, error) {
+	traits := k.traits()
+	if len(traits) == 0 {
+		return nil, nil
+	}
+	return seal(plain, traits)
+}
+
+// Unseal returns what Seal was given. The error wraps ErrDamaged if it was on another device, or is damaged.
+func (k FileKeys) Unseal(body []byte) ([]byte, error) {
+	plain, err := unsealKey(body, k.traits())
+	if err != nil {
+		return nil, damaged(err)
+	}
+	return plain, nil
+}
+
+// sealKey returns der as a block, sealed.
 func sealKey(der []byte, traits []Trait) ([]byte, error) {
+	body, err := seal(der, traits)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: sealBlock, Bytes: body}), nil
+}
+
+// seal seals plain with every one of traits, of which there is at least one.
+func seal(plain []byte, traits []Trait) ([]byte, error) {
 	s := sealed{Version: sealVersion, Salt: make([]byte, sha256.Size)}
 	for _, t := range traits {
 		s.Traits = append(s.Traits, t.Name)
@@ -101,15 +128,15 @@ func sealKey(der []byte, traits []Trait) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Box = box.Seal(nil, nil, der, nil)
+	s.Box = box.Seal(nil, nil, plain, nil)
 	body, err := cbor.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("seal key: %w", err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: sealBlock, Bytes: body}), nil
+	return body, nil
 }
 
-// unsealKey returns what sealKey was given.
+// unsealKey returns what seal was given.
 func unsealKey(body []byte, traits []Trait) ([]byte, error) {
 	var s sealed
 	if err := recordDecoder.Unmarshal(body, &s); err != nil {

@@ -116,6 +116,7 @@ func TestProbe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.Auth = unsealed(t, r)
 	if bytes.Contains(seen.Bytes(), r.Auth) || bytes.Contains(seen.Bytes(), r.Auth[:16]) {
 		t.Error("the bytes that it takes to sign went over the wire")
 	}

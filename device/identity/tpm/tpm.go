@@ -4,7 +4,8 @@
 // The key is ECDSA P-256 (fixedTPM, fixedParent, sensitiveDataOrigin; for signing SHA-256 digests only), made under the owner's
 // storage key and then persistent at handle 0x81025644. It can be used only with a random text, which is in
 //
-//	identity/tpm.pem    a block VINDU TPM KEY: CBOR of version, handle, public area (TPMT_PUBLIC) and this text
+//	identity/tpm.pem    a block VINDU TPM KEY: CBOR of version, handle, public area (TPMT_PUBLIC) and this text, sealed as a key
+//	                    in a file is (package identity) where the device has traits
 //
 // and which proves each command (HMAC session, Part 1 §19.6) without going over the bus: neither another process, nor who takes
 // the chip alone, nor who came to its wires after the key was made can sign or change what is signed. Who was on them then may have
@@ -174,6 +175,13 @@ func (k Keys) open(r record) (identity.Keystore, error) {
 	if path == "" {
 		return nil, fmt.Errorf("load the terminal's key: %w", gone(errors.New("the configuration says that there is no TPM, but the key is in one: set identity.tpm")))
 	}
+	if len(r.Auth) != authSize {
+		auth, err := k.Files.Unseal(r.Auth)
+		if err != nil {
+			return nil, fmt.Errorf("load the terminal's key from the TPM %s: %w", path, err)
+		}
+		r.Auth = auth
+	}
 	key, err := newKey(path, r)
 	if err == nil {
 		err = key.present()
@@ -208,7 +216,18 @@ func (k Keys) create(dir *state.Dir, path string) (*key, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := encode(r)
+	kept := r
+	b, err := k.Files.Seal(r.Auth)
+	switch {
+	case err != nil:
+	case b != nil:
+		kept.Auth = b
+	default:
+		k.log().Warn("what the key in the TPM wants is not sealed: this device has no serial number and no machine id that stay")
+	}
+	if err == nil {
+		b, err = encode(kept)
+	}
 	if err == nil {
 		err = dir.Write(recordFile, b)
 	}
@@ -265,7 +284,7 @@ type record struct {
 	Version uint   `cbor:"1,keyasint"`
 	Handle  uint32 `cbor:"2,keyasint"`
 	Public  []byte `cbor:"3,keyasint"` // TPMT_PUBLIC
-	Auth    []byte `cbor:"4,keyasint"` // without it the TPM does not use the key
+	Auth    []byte `cbor:"4,keyasint"` // without it the TPM does not use the key; longer than authSize: it is sealed
 }
 
 var decoder = func() cbor.DecMode {
@@ -296,7 +315,7 @@ func decode(b []byte) (record, error) {
 	if err := decoder.Unmarshal(block.Bytes, &r); err != nil {
 		return record{}, err
 	}
-	if r.Version != recordVersion || r.Handle != uint32(handle) || len(r.Auth) != authSize {
+	if r.Version != recordVersion || r.Handle != uint32(handle) || len(r.Auth) < authSize {
 		return record{}, errors.New("not of a known form")
 	}
 	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](r.Public)

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/pem"
 	"errors"
 	"log/slog"
 	"os"
@@ -88,6 +89,7 @@ func TestAttributes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.Auth = unsealed(t, r)
 	digest := sha256.Sum256([]byte("x"))
 	for _, with := range []struct {
 		name string
@@ -149,6 +151,7 @@ func TestKilled(t *testing.T) {
 	}
 	steps := disk.Steps()
 	for _, keys := range []Keys{at(chip.Path), {Device: Auto, auto: chip.Path}, {Device: None}} {
+		keys.Files.Traits = traits
 		again, err := keys.Open(on(t, disk.After(statetest.Everything)))
 		gone(err)
 		if again != nil {
@@ -477,5 +480,47 @@ func TestLate(t *testing.T) {
 	k, err := Keys{Device: Auto, auto: path, signs: []string{chip.Path}, late: time.Minute, Files: identity.FileKeys{Traits: traits}}.Open(on(t, statetest.New()))
 	if err != nil || k.Grade() != identity.GradeHardware {
 		t.Errorf("%v, %v", k, err)
+	}
+}
+
+// unsealed is what the key of r wants.
+func unsealed(t *testing.T, r record) []byte {
+	t.Helper()
+	auth, err := identity.FileKeys{Traits: traits}.Unseal(r.Auth)
+	if err != nil || len(auth) != authSize {
+		t.Fatalf("%d bytes, %v", len(auth), err)
+	}
+	return auth
+}
+
+// TestSealed: the storage alone, beside the chip or in another device, does not let one use the key.
+func TestSealed(t *testing.T) {
+	chip := tpmtest.Start(t)
+	disk := statetest.New()
+	k := open(t, at(chip.Path), on(t, disk))
+	r, err := load(on(t, disk))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := on(t, disk).Read(recordFile, maxRecord)
+	block, _ := pem.Decode(b)
+	if err != nil || bytes.Contains(block.Bytes, unsealed(t, r)) {
+		t.Errorf("the record holds what the key wants, %v", err)
+	}
+	elsewhere := at(chip.Path)
+	elsewhere.Files.Traits = func() []identity.Trait { return []identity.Trait{{Name: "device-tree serial", Value: "another"}} }
+	if _, err := elsewhere.Open(on(t, disk)); !errors.Is(err, identity.ErrDamaged) || protocol.CodeOf(err) != protocol.IdentityDamaged {
+		t.Errorf("in another device: %v", err)
+	}
+	if again := open(t, at(chip.Path), on(t, disk)); !public(again).Equal(public(k)) || sign(again) != nil {
+		t.Error("it does not open again")
+	}
+	// A device that nothing tells from others has nothing to seal it with.
+	bare := at(chip.Path)
+	bare.Files.Traits = func() []identity.Trait { return nil }
+	other := statetest.New()
+	open(t, bare, on(t, other))
+	if err := sign(open(t, bare, on(t, other))); err != nil {
+		t.Errorf("without traits: %v", err)
 	}
 }
