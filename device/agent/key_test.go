@@ -235,3 +235,46 @@ func TestReset(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// keysClearable are keys in a chip that is cleared while the terminal runs.
+type keysClearable struct {
+	identity.FileKeys
+	cleared *atomic.Bool
+}
+
+type clearable struct {
+	identity.Keystore
+	cleared *atomic.Bool
+}
+
+func (k keysClearable) Open(dir *state.Dir) (identity.Keystore, error) {
+	if k.cleared.Load() {
+		return nil, protocol.WithCode(protocol.IdentityTPMCleared, errors.New("cleared"))
+	}
+	in, err := k.FileKeys.Open(dir)
+	return clearable{in, k.cleared}, err
+}
+
+func (k clearable) Condition() protocol.Code {
+	if k.cleared.Load() {
+		return protocol.IdentityTPMCleared
+	}
+	return ""
+}
+
+// TestClearedWhileRunning: what is to be done about a lost key can be done without a restart by hand.
+func TestClearedWhileRunning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.enrol()
+		keys := keysClearable{cleared: new(atomic.Bool)}
+		f.parts.Keys = keys
+		f.start()
+		f.see("that it is a terminal", func(s screen.Scene) bool { return s.Kind == screen.Ready })
+		keys.cleared.Store(true)
+		f.see("that it has to be set up again", func(s screen.Scene) bool { return s.Kind == screen.Lost })
+		if err := f.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}

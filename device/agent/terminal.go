@@ -187,6 +187,9 @@ func (t *terminal) checks() []protocol.Code {
 	var codes []protocol.Code
 	if c := t.id.Condition(); c != "" {
 		codes = append(codes, c)
+		if c == protocol.IdentityTPMCleared {
+			t.beginWithout()
+		}
 	}
 	if c := t.clock.Condition(); c != "" {
 		codes = append(codes, c)
@@ -199,6 +202,20 @@ func (t *terminal) checks() []protocol.Code {
 		codes = append(codes, protocol.StorageFull)
 	}
 	return codes
+}
+
+// beginWithout has a terminal whose key is lost for good begin anew, unless a call runs: it then shows that, and can be given up.
+func (t *terminal) beginWithout() {
+	t.mu.Lock()
+	inCall := t.inCall
+	t.mu.Unlock()
+	t.a.mu.Lock()
+	restart := t.a.restart
+	t.a.mu.Unlock()
+	if !inCall && restart != nil {
+		t.a.log.Error("the terminal's key is lost while it runs")
+		restart()
+	}
 }
 
 // fileStore keeps what packages call and acceptance have to remember.
