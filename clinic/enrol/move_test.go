@@ -1,6 +1,7 @@
 package enrol
 
 import (
+	"crypto/x509"
 	"net/http"
 	"testing"
 	"time"
@@ -44,4 +45,27 @@ func TestMove(t *testing.T) {
 	if a := do(t, c.client(t, key, moved...), http.MethodPost, c.url+protocol.PathEnroll, elsewhere(), typeRequest, csr(t, key)); a.code != protocol.LinkRefused {
 		t.Errorf("one that was replaced moves: %d %s", a.status, a.code)
 	}
+}
+
+// Who renews by a certificate that is older than one that was used gets another, so that an honest terminal is not locked out, and is noticed.
+func TestRenewByAnOlder(t *testing.T) {
+	c := start(t)
+	key, chain := c.enrolled(t)
+	renew := func(by []*x509.Certificate) []*x509.Certificate {
+		t.Helper()
+		return certificates(t, do(t, c.client(t, key, by...), http.MethodPost, c.url+protocol.PathReenroll, nil, typeRequest, csr(t, key)))
+	}
+	next := renew(chain)
+	renew(chain) // the reply was lost
+	alarms := func(want int) {
+		t.Helper()
+		if list, err := c.Register.Alarms(t.Context(), 0); err != nil || len(list) != want || want > 0 && list[0].Code != protocol.IdentityTwice {
+			t.Errorf("alarms %+v, %v", list, err)
+		}
+	}
+	renew(next)
+	renew(chain) // might have been on its way
+	alarms(0)
+	renew(chain)
+	alarms(1)
 }

@@ -4,8 +4,9 @@
 // # Openings
 //
 // A terminal writes an opening down before it happens. Here it is compared with what the clinic knows: an opening in a call has to be of one that
-// was placed to this terminal, one for a technician's check of an authorisation that the clinic issued and that was not over. What is of neither raises
-// protocol.AuthOpening: somebody has the clinic's keys. All are kept, and listed on the home's page.
+// was placed to this terminal, one for a technician's check of an authorisation that the clinic issued and that was neither over nor
+// withdrawn. What is of neither raises protocol.AuthOpening: somebody has the clinic's keys, or a laptop that was lost. All are kept, and
+// listed on the home's page.
 //
 // # What a terminal refused
 //
@@ -147,7 +148,7 @@ func (l *Ledger) judge(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHas
 		case !known:
 			return "", fmt.Sprintf("a check by an authorisation %x that the clinic has not issued", o.Mandate), nil
 		case o.Open && o.At.Time().After(until.Add(checkSkew)):
-			return name, "a check by an authorisation that was over", nil
+			return name, "a check by an authorisation that was over or withdrawn", nil
 		}
 		return name, "", nil
 	}

@@ -535,3 +535,34 @@ func TestDeliver(t *testing.T) {
 		}
 	})
 }
+
+// The ledger is told until when an authorisation holds: not beyond its withdrawal.
+func TestTechnician(t *testing.T) {
+	c := open(t)
+	_, m, err := c.IssueMandate(t.Context(), "100", kari, spki(t, newKey(t)), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(id protocol.Nonce) (name string, until time.Time, known bool) {
+		t.Helper()
+		if err := c.Config.Store.Write(t.Context(), func(tx *sql.Tx) (err error) {
+			name, until, known, err = c.Technician(t.Context(), tx, id[:])
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return name, until, known
+	}
+	if name, until, known := ask(m.ID); !known || name != kari.Name || !until.Equal(m.To) {
+		t.Errorf("%q until %v, %v", name, until, known)
+	}
+	if _, err := c.WithdrawMandate(t.Context(), "100", m.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, until, known := ask(m.ID); !known || time.Until(until) > time.Minute {
+		t.Errorf("withdrawn: until %v, %v", until, known)
+	}
+	if _, _, known := ask(protocol.NewNonce()); known {
+		t.Error("one that was never issued")
+	}
+}
