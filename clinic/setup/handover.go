@@ -164,6 +164,15 @@ func (s *Service) examine(ctx context.Context, q queryer, terminal protocol.KeyH
 	case at.Before(mandate.From.Time().Add(-handOverSkew)) || at.After(mandate.To.Time().Add(handOverSkew)):
 		return record, flawed("the authorisation was not valid then", nil)
 	}
+	var withdrawn int64
+	err = q.QueryRowContext(ctx, "SELECT coalesce(withdrawn, 0) FROM setup_mandates WHERE id = ?", mandate.ID[:]).Scan(&withdrawn)
+	switch {
+	case errors.Is(err, sql.ErrNoRows): // of a database that was restored: its signature holds all the same
+	case err != nil:
+		return nil, err
+	case withdrawn != 0 && at.After(time.UnixMilli(withdrawn).Add(handOverSkew)):
+		return record, flawed("the authorisation had been withdrawn", nil)
+	}
 	return record, nil
 }
 

@@ -157,3 +157,42 @@ func TestWithdrawMandate(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// A hand-over by an authorisation that had been withdrawn is kept, and said to be one.
+func TestHandOverAfterWithdrawal(t *testing.T) {
+	c := open(t)
+	ctx := t.Context()
+	key, terminal := c.terminal(t, "a")
+	laptop := newKey(t)
+	person := protocol.Party{Name: "Kari Nes", Role: "technician", Organisation: "Solvik clinic"}
+	text, m, err := c.IssueMandate(ctx, "Kari", person, spki(t, laptop), 2*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mandate, _, err := protocol.ParseMandate(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.WithdrawMandate(ctx, "Ola", m.ID); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		at   time.Time
+		flaw bool
+	}{"before": {time.Now(), false}, "after": {time.Now().Add(handOverSkew + time.Minute), true}} {
+		h := &protocol.HandOver{Version: 1, ID: protocol.NewNonce(), Terminal: terminal, Organisation: "Solvik clinic", Home: "a", Technician: person, Software: "x", KeyGrade: "file", At: protocol.At(tc.at)}
+		byTerminal, err := protocol.Sign(h, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		byLaptop, err := protocol.Sign(h, laptop)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.receive(t, terminal, &protocol.HandOverEvent{Version: 1, Terminal: byTerminal, Technician: byLaptop, Authorisation: mandate})
+		list, err := c.HandOvers(ctx, terminal, 1)
+		if err != nil || len(list) != 1 || (list[0].Flaw != "") != tc.flaw {
+			t.Errorf("%s: %+v, %v", name, list, err)
+		}
+	}
+}

@@ -614,6 +614,10 @@ func TestLookOfDuties(t *testing.T) {
 	b.keys("form[action='/technician/replace'] button", "\r")
 	b.until(`document.querySelector("[role=status]") !== null`)
 	b.look("replace-ordered")
+	b.button("Withdraw the order")
+	b.until(`document.querySelector("form[action='/technician/replace'] button") !== null`)
+	b.keys("form[action='/technician/replace'] button", "\r")
+	b.until(`document.querySelector("[role=status]") !== null`)
 	b.keys("form[action='/technician/vouchers'] button", "\r")
 	b.until(`document.querySelector("svg.qr") !== null`)
 	b.look("voucher")
@@ -625,6 +629,9 @@ func TestLookOfDuties(t *testing.T) {
 	b.keys("#laptop", "not a key")
 	b.button("Issue an authorisation")
 	b.until(`document.querySelector("[role=alert]") !== null`)
+	if got := eval[string](b, `document.title + "|" + document.activeElement.id + "|" + document.activeElement.getAttribute("aria-invalid")`); got != "Not done: This is not a laptop's key. · vindu|laptop|true" {
+		t.Errorf("what was refused: %s", got)
+	}
 	b.look("technician-refused")
 	b.forgive("422")
 	eval[bool](b, `document.getElementById("laptop").value = "", true`)

@@ -121,7 +121,7 @@ func (s *Server) technicianView(w http.ResponseWriter, r *http.Request, v visito
 	}
 	view.frame, view.Homes, view.Pin = s.frame(s.words["setup.title"], &v), homes, s.o.Setup.Trust().Pin
 	if view.Problem != "" { // first of all that a reader of the screen hears
-		view.Title = s.words.say("setup.refused", names{"problem": view.Problem})
+		view.Tab = s.words.say("setup.refused", names{"problem": view.Problem})
 	}
 	view.VoucherLives, view.MandateLives = s.words.voucherLives(), s.words.mandateLives()
 	who, now := s.naming(r.Context()), time.Now()
@@ -252,6 +252,26 @@ func (s *Server) replacePage(w http.ResponseWriter, r *http.Request, v visitor) 
 	s.render(w, r, http.StatusOK, "replace", replaceView{
 		frame: s.frame(s.words.say("setup.replace", names{"home": home.Label}), &v), Post: post, Life: life, Order: post.Order, Given: post.Order != "",
 	})
+}
+
+// keepReplaced withdraws that order.
+func (s *Server) keepReplaced(w http.ResponseWriter, r *http.Request, v visitor) {
+	home, err := s.o.Custody.Home(r.Context(), r.PostForm.Get("home"))
+	if err == nil && (home.Terminal == protocol.KeyHash{} || home.Terminal.Name() != r.PostForm.Get("terminal")) {
+		s.fail(w, r, http.StatusConflict, "error.changed")
+		return
+	}
+	if err == nil {
+		_, err = s.o.Setup.WithdrawOrder(r.Context(), v.person.Who(), home.Terminal)
+	}
+	switch {
+	case errors.Is(err, register.ErrNotFound):
+		s.fail(w, r, http.StatusNotFound, "error.404")
+	case err != nil && !errors.Is(err, setup.ErrNoOrder): // carried out or withdrawn meanwhile: the page says so
+		s.broken(w, r, err)
+	default:
+		http.Redirect(w, r, replacePath(home.ID, r.PostForm.Get("life")), http.StatusSeeOther)
+	}
 }
 
 // endReplaced orders the terminal that is about to be replaced to destroy itself.

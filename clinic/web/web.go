@@ -149,6 +149,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /technician/shown/{shown}", s.page(s.only(register.Technician, s.showOnce)))
 	mux.HandleFunc("GET /technician/replace", s.page(s.only(register.Technician, s.replacePage)))
 	mux.HandleFunc("POST /technician/replace", s.form(register.Technician, s.endReplaced))
+	mux.HandleFunc("POST /technician/replace/withdraw", s.form(register.Technician, s.keepReplaced))
 	mux.HandleFunc("POST /technician/mandates", s.form(register.Technician, s.issueMandate))
 	mux.HandleFunc("POST /technician/mandates/{mandate}/withdraw", s.form(register.Technician, s.withdrawMandate))
 	mux.HandleFunc("GET /operator", s.page(s.only(register.Operator, s.operatorPage)))

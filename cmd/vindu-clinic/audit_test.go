@@ -106,3 +106,29 @@ func TestPerson(t *testing.T) {
 		t.Errorf("taken: exit %d, %s", code, said)
 	}
 }
+
+// Commands beside a server know that it was started with another root.
+func TestOutdated(t *testing.T) {
+	dir := t.TempDir()
+	if outdated(dir, "B") {
+		t.Error("without a server")
+	}
+	for range 2 {
+		held, err := lock(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := announce(held, "A"); err != nil {
+			t.Fatal(err)
+		}
+		if outdated(dir, "A") || !outdated(dir, "B") {
+			t.Error("the root of the server that runs is not known")
+		}
+		if err := held.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if outdated(dir, "B") {
+			t.Error("after the server's end")
+		}
+	}
+}

@@ -35,6 +35,9 @@ func voucher(ctx context.Context, c *call) (err error) {
 	}
 	fmt.Fprintf(c.stderr, "For one terminal in %q, once, until %s. Whoever has it can set a terminal up there: treat it as a key.\n",
 		v.Home.Label, v.Expires.Format(time.DateTime))
+	if outdated(clinic.config.State, clinic.setup.Trust().Pin) {
+		fmt.Fprintln(c.stderr, "The server that runs was started before the root was renewed: nobody can use this voucher until it is restarted.")
+	}
 	if v.Home.Terminal != (protocol.KeyHash{}) {
 		fmt.Fprintf(c.stderr, "That home has terminal %s; the new one will replace it.\n", v.Home.Terminal.Code())
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -60,8 +61,8 @@ func listenLoopback(ctx context.Context, key, address string) ([]net.Listener, e
 	return []net.Listener{four, six}, nil
 }
 
-// lock keeps a second server out of the same state folder. The lock ends with the process at the latest.
-func lock(state string) (unlock func() error, err error) {
+// lock keeps a second server out of the same state folder. It is held until the file is closed, with the process at the latest.
+func lock(state string) (*os.File, error) {
 	path := filepath.Join(state, fileLock)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -74,5 +75,28 @@ func lock(state string) (unlock func() error, err error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return f.Close, nil
+	return f, nil
+}
+
+// announce tells commands beside the server with which root it was started.
+func announce(lock *os.File, pin string) error {
+	_, err := lock.WriteAt([]byte(pin), 0)
+	if err = errors.Join(err, lock.Truncate(int64(len(pin)))); err != nil {
+		return fmt.Errorf("write the lock of the state folder: %w", err)
+	}
+	return nil
+}
+
+// outdated reports whether a server runs that was started with another root than the one with this pin.
+func outdated(state, pin string) bool {
+	f, err := os.Open(filepath.Join(state, fileLock))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); !errors.Is(err, syscall.EWOULDBLOCK) {
+		return false
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 1<<10))
+	return err == nil && len(b) > 0 && string(b) != pin
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -17,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -434,6 +436,26 @@ func TestMandate(t *testing.T) {
 	if left := time.Until(m.To.Time()); left <= 23*time.Hour || left > 24*time.Hour {
 		t.Errorf("good for %v", left)
 	}
+	laptop, err := protocol.LaptopText(laptopOf(t, m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, dir)
+	if code, _, stderr := do(t, "mandate", "-dir", dir, "-laptop", laptop, "-withdraw", "-by", "Ola"); code != 0 || !strings.Contains(stderr, "Withdrawn: 1") {
+		t.Fatalf("withdraw: exit %d, %s", code, stderr)
+	}
+	if i := enrolled(t, dir, s.front(), "Home 17"); !slices.Equal(i.Grant().Settings.Withdrawn, []protocol.Nonce{m.ID}) {
+		t.Errorf("terminals are told of %v", i.Grant().Settings.Withdrawn)
+	}
+}
+
+func laptopOf(t *testing.T, m *protocol.Mandate) crypto.PublicKey {
+	t.Helper()
+	key, err := x509.ParsePKIXPublicKey(m.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
 func TestVoucher(t *testing.T) {

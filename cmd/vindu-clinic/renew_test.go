@@ -46,6 +46,12 @@ func TestRenewCA(t *testing.T) {
 		s = start(t, dir)
 		renew(t, here, s.front(), i == 1) // before or after it hears of the settings
 	}
+	list := must(t, "audit", "list", "-dir", dir)
+	for what, want := range map[string]int{"authority.renewal_begun": 5, "authority.renewal_failed": 1, "authority.issuing_renewed": 3 + 4 + 1, "authority.root_renewed": 1 + 1} {
+		if got := strings.Count(list, `"`+what+`"`); got != want { // what was renewed is also named where it began and failed
+			t.Errorf("%s: audited %d times, want %d", what, got, want)
+		}
+	}
 	if g := here.Grant(); g.Root.Equal(first) || g.Chain[0].CheckSignatureFrom(issuing(t, dir)) != nil {
 		t.Errorf("after it all the terminal has pinned %q", g.Root.Subject)
 	}

@@ -41,16 +41,19 @@ func serve(ctx context.Context, c *call) (err error) {
 		handler = slog.NewJSONHandler(c.stderr, conf.Log.Options())
 	}
 	log := slog.New(handler)
-	unlock, err := lock(conf.State)
+	held, err := lock(conf.State)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, unlock()) }()
+	defer func() { err = errors.Join(err, held.Close()) }()
 	clinic, err := openState(ctx, conf, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, clinic.close()) }()
+	if err := announce(held, clinic.setup.Trust().Pin); err != nil {
+		return err
+	}
 	if err := clinic.store.Check(ctx); err != nil {
 		return err
 	}
