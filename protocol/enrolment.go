@@ -129,6 +129,8 @@ type Settings struct {
 	Roots [][]byte `cbor:"6,keyasint,omitempty"`
 	// Withdrawn are the IDs of mandates that the clinic has taken back and that are not over yet.
 	Withdrawn []Nonce `cbor:"7,keyasint,omitempty"`
+	// KeyOrder is a signed KeyOrder if this terminal's key is to be replaced, by its age or because the clinic has ordered it.
+	KeyOrder []byte `cbor:"8,keyasint,omitempty"`
 }
 
 // MaxWithdrawn bounds Settings.Withdrawn.
@@ -155,6 +157,11 @@ func (s *Settings) valid() error {
 	for _, c := range s.Roots {
 		if len(c) == 0 || len(c) > 2048 {
 			return malformed("root certificate has %d bytes", len(c))
+		}
+	}
+	if s.KeyOrder != nil {
+		if err := checkStatement(s.KeyOrder); err != nil {
+			return err
 		}
 	}
 	if err := checkText("organisation", s.Organisation, true); err != nil {

@@ -74,7 +74,7 @@ func FuzzVerify(f *testing.F) {
 		return p
 	}()
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, s := range []statement{new(Invitation), new(Answer), new(End), new(Mandate), new(Session), new(HandOver), new(Decommission), new(Decommissioned), new(Clock)} {
+		for _, s := range []statement{new(Invitation), new(Answer), new(End), new(Mandate), new(Session), new(HandOver), new(Decommission), new(Decommissioned), new(Clock), new(KeyOrder)} {
 			if Verify(b, &key.PublicKey, s) != nil {
 				continue
 			}

@@ -101,7 +101,8 @@ func messages(t testing.TB) map[string]validator {
 		"event decommissioned": event(EventReceipt, &ReceiptEvent{Version: 1, Receipt: []byte{0xd2}}),
 		"clock":                &Clock{Version: 1, Nonce: fill[Nonce](3), At: 1_800_000_000_000},
 		"voucher":              &Voucher{Version: 1, ID: fill[Nonce](6), Secret: bytes.Repeat([]byte{7}, 32), Address: "clinic.example:443", ServerName: "terminals.clinic.example", Root: []byte{0x30, 0}, Expires: 1_800_000_000_000, Authority: []byte{0x30, 1}},
-		"settings":             &Settings{Version: 1, Organisation: "Kommunen", Home: "Home 17", Authorities: [][]byte{{0x30, 0}}, At: 1_800_000_000_000, Roots: [][]byte{{0x30, 2}, {0x30, 3}, {0x30, 4}}, Withdrawn: []Nonce{fill[Nonce](8)}},
+		"settings":             &Settings{Version: 1, Organisation: "Kommunen", Home: "Home 17", Authorities: [][]byte{{0x30, 0}}, At: 1_800_000_000_000, Roots: [][]byte{{0x30, 2}, {0x30, 3}, {0x30, 4}}, KeyOrder: []byte{0xd2, 0x84}, Withdrawn: []Nonce{fill[Nonce](8)}},
+		"key order":            &KeyOrder{Version: 1, Terminal: hash, At: 1_800_000_000_000},
 	}
 }
 
