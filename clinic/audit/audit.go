@@ -65,6 +65,9 @@ const (
 	StatementRefused      = "statement.refused"
 	AlarmRaised           = "alarm.raised"
 	AlarmSettled          = "alarm.settled"
+	KeysOrdered           = "terminals.keys_ordered"
+	KeyCertified          = "terminal.key_certified"
+	KeyReplaced           = "terminal.key_replaced"
 )
 
 // Entry says who did what to which subject.

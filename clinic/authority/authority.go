@@ -115,12 +115,13 @@ func (a *Authority) Pool() *x509.CertPool {
 
 // Request is a certification request that was found good.
 type Request struct {
+	Name string // the subject's common name, as the terminal wrote it: no certificate is made of it
 	Key  *ecdsa.PublicKey
 	SPKI []byte // DER SubjectPublicKeyInfo, in its one canonical form
 	Hash protocol.KeyHash
 }
 
-// ParseRequest checks a PKCS #10 request (RFC 2986) in DER. Only its key counts: subject, extensions and attributes are ignored.
+// ParseRequest checks a PKCS #10 request (RFC 2986) in DER. Only its key counts, and for a key that succeeds another the common name; extensions and attributes are ignored.
 // The error wraps ErrRequest.
 func ParseRequest(der []byte) (*Request, error) {
 	if len(der) > MaxRequest {
@@ -144,7 +145,7 @@ func ParseRequest(der []byte) (*Request, error) {
 	if err := csr.CheckSignature(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
 	}
-	return &Request{Key: key, SPKI: spki, Hash: protocol.HashSPKI(spki)}, nil
+	return &Request{Name: csr.Subject.CommonName, Key: key, SPKI: spki, Hash: protocol.HashSPKI(spki)}, nil
 }
 
 // IssueTerminal certifies a terminal for TerminalLife, or to the end of the issuing CA if that is earlier. The caller has decided that it may have a
@@ -237,6 +238,11 @@ func (a *Authority) VerifyMandate(signed []byte) (*protocol.Mandate, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// SignKeyOrder orders a terminal to replace its key.
+func (a *Authority) SignKeyOrder(o *protocol.KeyOrder) ([]byte, error) {
+	return protocol.Sign(o, a.signing)
 }
 
 // SignClock signs the time that a terminal asked for.

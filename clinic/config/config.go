@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"text/template"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -47,6 +48,20 @@ type Config struct {
 type Terminals struct {
 	Address string `toml:"address"`
 	Name    string `toml:"name"`
+	KeyDays int    `toml:"key_days"`
+}
+
+// KeyLife is how old a terminal's key becomes; 0: as old as it likes.
+func (t *Terminals) KeyLife() time.Duration { return time.Duration(t.KeyDays) * 24 * time.Hour }
+
+// maxKeyDays is about a century.
+const maxKeyDays = 36500
+
+func (t *Terminals) check() error {
+	if t.KeyDays < 0 || t.KeyDays > maxKeyDays || (t.KeyDays > 0 && t.KeyDays < 30) {
+		return fmt.Errorf("terminals.key_days = %d: from 30 to %d, or 0 for never", t.KeyDays, maxKeyDays)
+	}
+	return nil
 }
 
 // Front is the front door.
@@ -81,7 +96,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		State:     ".",
-		Terminals: Terminals{Name: "terminals.vindu.invalid"},
+		Terminals: Terminals{Name: "terminals.vindu.invalid", KeyDays: 730},
 		Front:     Front{Listen: ":443"},
 		Web:       Web{Names: []string{}},
 		Relay:     Relay{Listen: ":3478"},
@@ -148,6 +163,7 @@ func (c *Config) Check() error {
 		text("state", c.State),
 		hostPort("terminals.address", c.Terminals.Address, true),
 		name("terminals.name", c.Terminals.Name),
+		c.Terminals.check(),
 		hostPort("front.listen", c.Front.Listen, false),
 		c.Web.check(),
 		c.Relay.check(),

@@ -48,7 +48,7 @@ func TestExample(t *testing.T) {
 func TestRender(t *testing.T) {
 	c := Config{
 		Organisation: `Å"\{{.}}`, State: "/var/lib/vindu",
-		Terminals: Terminals{"[2001:db8::1]:8443", "t.example"}, Front: Front{"127.0.0.1:0"},
+		Terminals: Terminals{"[2001:db8::1]:8443", "t.example", 365}, Front: Front{"127.0.0.1:0"},
 		Web:   Web{"[::1]:0", []string{"a.example", "b.example"}, "c.pem", "k.pem"},
 		Relay: Relay{"", "2001:db8::1", 40000, 40100, true}, Log: Log{"debug", "json"},
 	}

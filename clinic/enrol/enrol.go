@@ -4,7 +4,8 @@
 //	GET  protocol.PathCACerts    the root and the issuing CA (§4.1), after a change of the root with what leads from and to the one before (§4.1.3)
 //	POST protocol.PathEnroll     a voucher by HTTP Basic, a PKCS #10 request; the terminal's certificate (§4.2.1)
 //	                             with the terminal's certificate by TLS beside the voucher, a terminal that moves to another home
-//	POST protocol.PathReenroll   the terminal's certificate by TLS, a request for the same key; a new certificate (§4.2.2)
+//	POST protocol.PathReenroll   the terminal's certificate by TLS, a request for the same key; a new certificate (§4.2.2). Or, if the clinic has ordered
+//	                             it (protocol.KeyOrder), a request for the key that is to replace it, which names the present one
 //	GET  protocol.PathSettings   the terminal's certificate by TLS, or the voucher that let it in by HTTP Basic (a technician's laptop
 //	                             enrolled it); protocol.Settings in CBOR
 //	GET  protocol.PathRelay      the terminal's certificate by TLS; protocol.RelayServers
@@ -60,6 +61,10 @@ type Config struct {
 	Register     *register.Register
 	// Relay returns the relay's servers with fresh credentials of a terminal; nil: there is none.
 	Relay func(terminal protocol.KeyHash) []protocol.ICEServer
+	// KeyLife is how old a terminal's key becomes; 0: as old as it likes, unless the clinic orders new ones.
+	KeyLife time.Duration
+	// KeyStays tells that a terminal's key is not replaced now, because it is about to be destroyed; nil: of none.
+	KeyStays func(ctx context.Context, key protocol.KeyHash) (bool, error)
 	// TestCall has the robot call, or tells how that call goes; nil: there is no robot.
 	TestCall func(t register.Terminal, call protocol.CallID) (*protocol.TestCall, error)
 	// Withdrawn returns the mandates that terminals are not to take any more; nil: there are none.
@@ -220,10 +225,10 @@ func refuseRegister(err error) error {
 	switch code := protocol.CodeOf(err); code {
 	case protocol.IdentityVoucher:
 		return &refusal{http.StatusUnauthorized, code, err}
-	case protocol.IdentityVoucherOld, protocol.IdentityVoucherUsed, protocol.IdentityClone, protocol.LinkRefused:
-		return &refusal{http.StatusForbidden, code, err}
 	case protocol.LinkTooMany:
 		return &refusal{http.StatusTooManyRequests, code, err}
+	case protocol.IdentityVoucherOld, protocol.IdentityVoucherUsed, protocol.IdentityClone, protocol.LinkRefused:
+		return &refusal{http.StatusForbidden, code, err}
 	}
 	return err
 }
@@ -286,17 +291,25 @@ func (s *Server) reenroll(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if request.Hash != t.Key { // a key is an identity: another one comes in by a voucher
-		return &refusal{http.StatusBadRequest, protocol.SignalMalformed, errors.New("renewal for another key than the certificate's")}
-	}
 	if _, err := s.Register.Shown(r.Context(), t.Key, r.TLS.PeerCertificates[0]); err != nil { // a copy is noticed, not kept out
 		return err
 	}
-	certificate, err := s.Register.Renew(r.Context(), request, s.Authority.IssueTerminal)
+	certify := func(ctx context.Context) (*x509.Certificate, error) {
+		return s.Register.Renew(ctx, request, s.Authority.IssueTerminal)
+	}
+	if request.Hash != t.Key {
+		if err := s.maySucceed(r.Context(), t, request); err != nil {
+			return err
+		}
+		certify = func(ctx context.Context) (*x509.Certificate, error) {
+			return s.Register.Succeed(ctx, t.Key, request, s.Authority.IssueTerminal)
+		}
+	}
+	certificate, err := certify(r.Context())
 	if err != nil {
 		return refuseRegister(err)
 	}
-	s.Log.Info("certificate renewed", "terminal", t.Key.Name(), "until", certificate.NotAfter)
+	s.Log.Info("certificate renewed", "terminal", t.Key.Name(), "for", request.Hash.Name(), "until", certificate.NotAfter)
 	return s.certificates(w, typeCerts+"; smime-type=certs-only", append([]*x509.Certificate{certificate}, s.Authority.Chain()...)...)
 }
 
@@ -322,6 +335,10 @@ func (s *Server) settings(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	order, err := s.keyOrder(r.Context(), t)
+	if err != nil {
+		return err
+	}
 	var withdrawn []protocol.Nonce
 	if s.Withdrawn != nil {
 		if withdrawn, err = s.Withdrawn(r.Context()); err != nil {
@@ -330,7 +347,7 @@ func (s *Server) settings(w http.ResponseWriter, r *http.Request) error {
 	}
 	body, err := protocol.Encode(&protocol.Settings{
 		Version: protocol.Version, Organisation: s.Organisation, Home: t.HomeLabel, Authorities: s.Authority.Authorities(), At: protocol.At(s.now()),
-		Roots: s.Authority.RootChange(), Withdrawn: withdrawn,
+		Roots: s.Authority.RootChange(), Withdrawn: withdrawn, KeyOrder: order,
 	})
 	if err != nil {
 		return err

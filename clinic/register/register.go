@@ -12,6 +12,8 @@
 // A terminal that is set up moves to another home by a voucher for that one and the certificate that it has. A key that was seen before and
 // comes with a voucher alone raises an alarm: it may be a copy. So does a certificate that is shown after a newer one of the same key (Shown).
 //
+// A terminal that is ordered to, or whose key is old, succeeds itself with a new key (Succeed): in the same home, in one transaction, when the new key connects.
+//
 // Every change is written to the audit log in the same transaction.
 package register
 
@@ -24,6 +26,7 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -119,6 +122,9 @@ type Register struct {
 	store *store.Store
 	audit *audit.Log
 	now   func() time.Time
+
+	mu     sync.Mutex
+	copied map[protocol.KeyHash]time.Time // when the use of a replaced key was noted last
 }
 
 // New brings the register's tables up.
@@ -129,7 +135,10 @@ func New(ctx context.Context, s *store.Store, log *audit.Log) (*Register, error)
 	if err := s.Migrate(ctx, "duties", dutySteps); err != nil {
 		return nil, fmt.Errorf("register: %w", err)
 	}
-	return &Register{store: s, audit: log, now: time.Now}, nil
+	if err := s.Migrate(ctx, "succession", successionSteps); err != nil {
+		return nil, fmt.Errorf("register: %w", err)
+	}
+	return &Register{store: s, audit: log, now: time.Now, copied: map[protocol.KeyHash]time.Time{}}, nil
 }
 
 // checkText lets through what can be shown on any screen: 1 to MaxText bytes, printable, not blank at the ends.
@@ -273,11 +282,15 @@ func (r *Register) ByTerminal(ctx context.Context, key protocol.KeyHash) (Termin
 	return byTerminal(ctx, r.store.Read(), key)
 }
 
-// Admit returns the terminal if it may connect now. The error wraps ErrNotFound or ErrRevoked.
+// Admit returns the terminal if it may connect now, having proven its key. The error wraps ErrNotFound or ErrRevoked. A new key that connects for the first time
+// takes the place of the one that it succeeds; one whose place was taken raises protocol.IdentityClone.
 func (r *Register) Admit(ctx context.Context, key protocol.KeyHash) (Terminal, error) {
 	t, err := r.ByTerminal(ctx, key)
+	if errors.Is(err, ErrNotFound) {
+		t, err = r.takeOver(ctx, key)
+	}
 	if err == nil && !t.Revoked.IsZero() {
-		err = revokedError(key)
+		err = errors.Join(revokedError(key), r.replacedUsed(ctx, key))
 	}
 	if err != nil {
 		return Terminal{}, err

@@ -20,5 +20,12 @@ func (r *Register) ByVoucher(ctx context.Context, id protocol.Nonce, secret []by
 	if v.spent(r.now()) {
 		return Terminal{}, refuse(protocol.IdentityVoucherUsed, "the voucher was used long ago")
 	}
-	return r.Admit(ctx, protocol.KeyHash(v.usedKey))
+	t, err := r.ByTerminal(ctx, protocol.KeyHash(v.usedKey)) // not Admit: who asks has not proven the key
+	if err == nil && !t.Revoked.IsZero() {
+		err = revokedError(t.Key)
+	}
+	if err != nil {
+		return Terminal{}, err
+	}
+	return t, nil
 }

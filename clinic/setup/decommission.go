@@ -201,6 +201,41 @@ func (s *Service) Latest(ctx context.Context) (map[protocol.KeyHash]Order, error
 	return latest, nil
 }
 
+// Leaving tells whether an order for a terminal waits: it names the terminal's key, which has to stay until then.
+func (s *Service) Leaving(ctx context.Context, terminal protocol.KeyHash) (bool, error) {
+	orders, err := s.Orders(ctx, terminal)
+	return len(orders) > 0 && orders[0].State == OrderWaiting, err
+}
+
+// followSuccessor gives the orders that a terminal did not get before it had a new key anew, to the new one.
+func (s *Service) followSuccessor(ctx context.Context) error {
+	void, err := s.orders(ctx, "o.receipt IS NULL AND o.expires > ? AND terminals.revoked IS NOT NULL AND terminals.revoked >= o.issued", s.now().UnixMilli())
+	if err != nil {
+		return err
+	}
+	for _, o := range void {
+		next, succeeded, err := s.Register.Successor(ctx, o.Terminal)
+		if err != nil {
+			return err
+		}
+		if !succeeded {
+			continue
+		}
+		given, err := s.Orders(ctx, next)
+		if err != nil {
+			return err
+		}
+		if len(given) > 0 {
+			continue
+		}
+		if _, err := s.Decommission(ctx, o.By, next, o.Reason); err != nil && !errors.Is(err, ErrRevoked) {
+			return err
+		}
+		s.Log.Info("order to take the terminal out of use given anew: it has another key by now", "terminal", next)
+	}
+	return nil
+}
+
 func (s *Service) storeReceipt(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, e *protocol.ReceiptEvent) error {
 	receipt, err := s.receipt(ctx, tx, terminal, e.Receipt)
 	switch {
@@ -284,6 +319,9 @@ func (s *Service) Deliver(ctx context.Context, f Fleet) error {
 }
 
 func (s *Service) deliver(ctx context.Context, f Fleet) error {
+	if err := s.followSuccessor(ctx); err != nil {
+		return err
+	}
 	now := s.now()
 	waiting, err := s.orders(ctx, "o.receipt IS NULL AND o.withdrawn IS NULL AND o.expires > ? AND terminals.revoked IS NULL", now.UnixMilli())
 	if err != nil {

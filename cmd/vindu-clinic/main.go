@@ -10,6 +10,7 @@
 //	vindu-clinic decommission -dir D -home "Home 17, Storgata" -reason "returned" [-withdraw]
 //	vindu-clinic renew-ca -dir D [-root]                           makes a new issuing CA, and a new root
 //	vindu-clinic audit list|head|verify -dir D [FILE]              reads the audit log, and compares it with heads that were kept
+//	vindu-clinic replace-keys -dir D [-before 2026-11-22T10:00:00Z]   has terminals replace their keys
 //	vindu-clinic version
 //
 // What a program is to read goes to standard output, alone; everything for people goes to standard error. A command that
@@ -64,6 +65,7 @@ var commands = []command{
 	{"decommission", "order a terminal to destroy its keys and state", decommission},
 	{"renew-ca", "make a new issuing CA, and a new root if asked to", renewCA},
 	{"audit", "read the audit log, and prove that it is whole", auditLog},
+	{"replace-keys", "have terminals replace their keys by new ones", replaceKeys},
 	{"version", "print what this is", version},
 }
 

@@ -141,8 +141,8 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	}
 	s.enrol = enrol.New(enrol.Config{
 		Organisation: c.config.Organisation, Authority: c.authority, Register: c.register, Relay: s.relay.TerminalServers, TestCall: s.robot.Call,
-		Withdrawn: c.setup.Withdrawn,
-		Log:       part("enrol"),
+		KeyLife: c.config.Terminals.KeyLife(), KeyStays: c.setup.Leaving, Withdrawn: c.setup.Withdrawn,
+		Log: part("enrol"),
 	})
 	s.pages, err = web.New(web.Options{
 		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup, Ledger: s.ledger,

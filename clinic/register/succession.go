@@ -1,0 +1,250 @@
+package register
+
+import (
+	"context"
+	"crypto/x509"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"vindu/clinic/audit"
+	"vindu/clinic/authority"
+	"vindu/protocol"
+)
+
+// A terminal's key is its identity everywhere, so a terminal with a new key is a new terminal in the home of the one before, which it succeeds. Until the new
+// key has connected for the first time the old one is the terminal; from that instant on the new one is, and the old one is
+// refused. Both in one transaction; calls, pages and orders follow because they ask which terminal stands in a home.
+
+const (
+	// SuccessionLife is how long a new key may take to connect for the first time. Afterwards it is worth nothing, and the terminal still has its old one.
+	SuccessionLife = 7 * 24 * time.Hour
+	// maxSuccessions bounds the keys that one key may ask to be succeeded by.
+	maxSuccessions = 16
+	// orderSpread is over how long a fleet follows an order to replace its keys.
+	orderSpread = 24 * time.Hour
+	// A key is due after its life and then, spread over the fleet, within a part of that.
+	lifeSpread = 8
+	// copyAgain is how often the use of a key that was replaced is noted.
+	copyAgain = time.Minute
+)
+
+// reasonSucceeded is the reason for which a key that was replaced is refused.
+const reasonSucceeded = "the terminal has a new key"
+
+var successionSteps = []string{
+	`CREATE TABLE successions (
+		key BLOB PRIMARY KEY,           -- SHA-256 of spki
+		spki BLOB NOT NULL,
+		old BLOB NOT NULL REFERENCES terminals,
+		began INTEGER NOT NULL, until INTEGER NOT NULL,
+		serial TEXT NOT NULL, not_before INTEGER NOT NULL, not_after INTEGER NOT NULL, -- of its first certificate
+		done INTEGER                    -- when it connected first
+	) STRICT`,
+	`CREATE INDEX successions_old ON successions (old)`,
+	`CREATE TABLE key_orders (n INTEGER PRIMARY KEY, before INTEGER NOT NULL, given INTEGER NOT NULL, given_by TEXT NOT NULL) STRICT`,
+}
+
+// OrderKeys orders every terminal whose key was registered before that instant to replace it. It returns how many those are now. They follow within a day of
+// when they are heard of.
+func (r *Register) OrderKeys(ctx context.Context, who string, before time.Time) (terminals int, err error) {
+	now := r.now()
+	if before.After(now) {
+		return 0, fmt.Errorf("order new keys: %s has still to come", before.Format(time.DateTime))
+	}
+	err = r.store.Write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO key_orders (before, given, given_by) VALUES (?, ?, ?)", before.UnixMilli(), now.UnixMilli(), who); err != nil {
+			return err
+		}
+		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM terminals WHERE revoked IS NULL AND enrolled < ?", before.UnixMilli()).Scan(&terminals); err != nil {
+			return err
+		}
+		return r.audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.KeysOrdered, Subject: "terminals", Detail: map[string]string{"made_before": before.UTC().Format(time.RFC3339)}})
+	})
+	if err != nil {
+		return 0, fmt.Errorf("order new keys: %w", err)
+	}
+	return terminals, nil
+}
+
+// KeyDue tells whether a terminal's key is to be replaced now: by its age, if life is not 0, or because that was ordered.
+func (r *Register) KeyDue(ctx context.Context, t Terminal, life time.Duration) (bool, error) {
+	now := r.now()
+	spread := func(over time.Duration) time.Duration { // the same for the same key
+		return time.Duration(float64(over) * float64(binary.BigEndian.Uint32(t.Key[:])) / (1 << 32))
+	}
+	if life > 0 && !now.Before(t.Enrolled.Add(life+spread(life/lifeSpread))) {
+		return true, nil
+	}
+	var given sql.NullInt64
+	err := r.store.Read().QueryRowContext(ctx, "SELECT min(given) FROM key_orders WHERE before > ?", t.Enrolled.UnixMilli()).Scan(&given)
+	if err != nil {
+		return false, fmt.Errorf("look for orders for new keys: %w", err)
+	}
+	return given.Valid && !now.Before(time.UnixMilli(given.Int64).Add(spread(orderSpread))), nil
+}
+
+// Succeed gives the key of a request, which is to replace the terminal's, its first certificate; the terminal has proven its key. Asked again for the same
+// key it does the same again, so that a lost reply costs nothing. A refusal carries a code: protocol.IdentityClone if the key was seen before
+// (it raises an alarm), LinkTooMany if it has asked for too many, LinkRefused with ErrNotFound or ErrRevoked.
+func (r *Register) Succeed(ctx context.Context, old protocol.KeyHash, request *authority.Request, issue Issue) (*x509.Certificate, error) {
+	var certificate *x509.Certificate
+	overtaken := false
+	err := r.store.Write(ctx, func(tx *sql.Tx) error {
+		t, err := byTerminal(ctx, tx, old)
+		if err != nil {
+			return err
+		}
+		if !t.Revoked.IsZero() {
+			return revokedError(old)
+		}
+		switch _, err := byTerminal(ctx, tx, request.Hash); {
+		case err == nil:
+			return refuse(protocol.IdentityClone, "the new key was enrolled before")
+		case !errors.Is(err, ErrNotFound):
+			return err
+		}
+		var before []byte
+		err = tx.QueryRowContext(ctx, "SELECT old FROM successions WHERE key = ?", request.Hash[:]).Scan(&before)
+		again := err == nil
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("read successions: %w", err)
+		}
+		if again && string(before) != string(old[:]) {
+			return refuse(protocol.IdentityClone, "the new key is another terminal's")
+		}
+		now := r.now()
+		var count, open int
+		if err := tx.QueryRowContext(ctx, "SELECT count(*), count(*) FILTER (WHERE until > ?) FROM successions WHERE old = ? AND key <> ?",
+			now.UnixMilli(), old[:], request.Hash[:]).Scan(&count, &open); err != nil {
+			return fmt.Errorf("read successions: %w", err)
+		}
+		if count >= maxSuccessions {
+			return refuse(protocol.LinkTooMany, "the terminal has asked for too many new keys")
+		}
+		if overtaken = open > 0; overtaken {
+			if _, err := tx.ExecContext(ctx, "UPDATE successions SET until = ?1 WHERE old = ?2 AND key <> ?3 AND until > ?1", now.UnixMilli(), old[:], request.Hash[:]); err != nil {
+				return fmt.Errorf("end succession: %w", err)
+			}
+		}
+		if certificate, err = issue(request); err != nil {
+			return fmt.Errorf("certify the new key of terminal %s: %w", old.Code(), err)
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO successions (key, spki, old, began, until, serial, not_before, not_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (key) DO UPDATE SET until = excluded.until, serial = excluded.serial, not_before = excluded.not_before, not_after = excluded.not_after`,
+			request.Hash[:], request.SPKI, old[:], now.UnixMilli(), now.Add(SuccessionLife).UnixMilli(),
+			certificate.SerialNumber.Text(16), certificate.NotBefore.UnixMilli(), certificate.NotAfter.UnixMilli())
+		if err != nil {
+			return fmt.Errorf("begin succession: %w", err)
+		}
+		return r.audit.AppendTx(ctx, tx, audit.Entry{Who: old.Name(), What: audit.KeyCertified, Subject: request.Hash.Name(),
+			Detail: map[string]string{"serial": certificate.SerialNumber.Text(16), "home": t.Home}})
+	})
+	switch {
+	case protocol.CodeOf(err) == protocol.IdentityClone:
+		return nil, errors.Join(err, r.Raise(ctx, protocol.IdentityClone, request.Hash, "the terminal "+old.Name()+" asked for it as its new key"))
+	case err != nil:
+		return nil, err
+	case overtaken: // it keeps the key that it has made until that is in use; so who asked was perhaps another
+		if err := r.Raise(ctx, protocol.IdentityTwice, old, "a second new key was asked for while the first was not in use yet"); err != nil {
+			return nil, err
+		}
+	}
+	return certificate, nil
+}
+
+// takeOver puts a new key, which connects for the first time, in the place of the one that it succeeds. The error wraps ErrNotFound if it succeeds none, or
+// comes too late.
+func (r *Register) takeOver(ctx context.Context, key protocol.KeyHash) (Terminal, error) {
+	notFound := protocol.WithCode(protocol.LinkRefused, fmt.Errorf("terminal %s: %w", key.Code(), ErrNotFound))
+	var open bool // strangers do not get as far as the one writer
+	err := r.store.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM successions WHERE key = ? AND done IS NULL AND until > ?)", key[:], r.now().UnixMilli()).Scan(&open)
+	if err != nil {
+		return Terminal{}, fmt.Errorf("read successions: %w", err)
+	}
+	if !open {
+		return Terminal{}, notFound
+	}
+	err = r.store.Write(ctx, func(tx *sql.Tx) error {
+		now := r.now().UnixMilli()
+		var spki, oldKey []byte
+		var serial string
+		var notBefore, notAfter int64
+		err := tx.QueryRowContext(ctx, `UPDATE successions SET done = ?1 WHERE key = ?2 AND done IS NULL AND until > ?1
+			RETURNING spki, old, serial, not_before, not_after`, now, key[:]).Scan(&spki, &oldKey, &serial, &notBefore, &notAfter)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil // another connection of it was first, or it is late: what is in the register now says it
+		}
+		if err != nil {
+			return fmt.Errorf("end succession: %w", err)
+		}
+		old, err := byTerminal(ctx, tx, protocol.KeyHash(oldKey))
+		if err != nil {
+			return err
+		}
+		if !old.Revoked.IsZero() { // meanwhile: with it, what it has asked for
+			return revokedError(key)
+		}
+		e := audit.Entry{Who: key.Name(), What: audit.KeyReplaced, Detail: map[string]string{"home": old.Home, "by": key.Name()}}
+		if err := r.revoke(ctx, tx, e, old, reasonSucceeded); err != nil {
+			return err
+		}
+		for _, s := range []struct {
+			query string
+			args  []any
+		}{
+			{"INSERT INTO terminals (key, spki, home, enrolled) VALUES (?, ?, ?, ?)", []any{key[:], spki, old.Home, now}},
+			{`INSERT INTO placements (key, home, began, voucher) VALUES (?1, ?2, ?3, (SELECT voucher FROM placements WHERE key = ?4 ORDER BY n DESC LIMIT 1))`,
+				[]any{key[:], old.Home, now, oldKey}},
+			{"INSERT INTO certificates (serial, key, not_before, not_after) VALUES (?, ?, ?, ?)", []any{serial, key[:], notBefore, notAfter}},
+		} {
+			if _, err := tx.ExecContext(ctx, s.query, s.args...); err != nil {
+				return fmt.Errorf("register the new key: %w", err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return Terminal{}, err
+	}
+	return r.ByTerminal(ctx, key)
+}
+
+// Successor returns the terminal that has taken the place of a key's; false if none has.
+func (r *Register) Successor(ctx context.Context, key protocol.KeyHash) (protocol.KeyHash, bool, error) {
+	var next []byte
+	err := r.store.Read().QueryRowContext(ctx, "SELECT key FROM successions WHERE old = ? AND done IS NOT NULL", key[:]).Scan(&next)
+	if errors.Is(err, sql.ErrNoRows) {
+		return protocol.KeyHash{}, false, nil
+	}
+	if err != nil {
+		return protocol.KeyHash{}, false, fmt.Errorf("read successions: %w", err)
+	}
+	return protocol.KeyHash(next), true, nil
+}
+
+// replacedUsed notes that a key was used after another had taken its place: the terminal has destroyed it by then, so it is a copy.
+func (r *Register) replacedUsed(ctx context.Context, key protocol.KeyHash) error {
+	next, succeeded, err := r.Successor(ctx, key)
+	if err != nil || !succeeded {
+		return err
+	}
+	now := r.now()
+	r.mu.Lock()
+	for k, at := range r.copied {
+		if now.Sub(at).Abs() >= copyAgain {
+			delete(r.copied, k)
+		}
+	}
+	_, told := r.copied[key]
+	if !told {
+		r.copied[key] = now
+	}
+	r.mu.Unlock()
+	if told {
+		return nil
+	}
+	return r.Raise(ctx, protocol.IdentityClone, key, "a key was used that the terminal has replaced; its own is "+next.Name())
+}
