@@ -125,6 +125,22 @@ func (c *Client) Renew(ctx context.Context, g *Grant) ([]*x509.Certificate, erro
 	return chain, nil
 }
 
+// Replace asks for a certificate for the key of next, which is to replace the terminal's, authenticated by the current certificate. The request is signed by the new key and names
+// the present one, so that neither can be put beside another.
+func (c *Client) Replace(ctx context.Context, g *Grant, next crypto.Signer) ([]*x509.Certificate, error) {
+	s := c.session(g, g.Chain, c.Now)
+	defer s.close()
+	key, err := protocol.HashKey(c.Signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	chain, err := requestFor(ctx, s, protocol.PathReenroll, next, key.Name(), c.Now(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("have a new key certified by the clinic at %s: %w", g.Address, err)
+	}
+	return chain, nil
+}
+
 // Settings fetches the clinic's settings over mutual TLS, with the time that the round trip took: what they say of the clinic's
 // clock is so old at most.
 func (c *Client) Settings(ctx context.Context, g *Grant) (*protocol.Settings, time.Duration, error) {
@@ -177,7 +193,16 @@ func (c *Client) request(ctx context.Context, s *session, path string, authorise
 	if err != nil {
 		return nil, err
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: key.Name()}}, c.Signer)
+	return requestFor(ctx, s, path, c.Signer, key.Name(), c.Now(), authorise)
+}
+
+// requestFor is request for any key, by that name.
+func requestFor(ctx context.Context, s *session, path string, signer crypto.Signer, name string, now time.Time, authorise func(*http.Request)) ([]*x509.Certificate, error) {
+	key, err := protocol.HashKey(signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, signer)
 	if err != nil {
 		return nil, fmt.Errorf("make certification request: %w", err)
 	}
@@ -186,7 +211,7 @@ func (c *Client) request(ctx context.Context, s *session, path string, authorise
 	if err != nil {
 		return nil, err
 	}
-	return readChain(answer, key, s.grant.Root, c.Now())
+	return readChain(answer, key, s.grant.Root, now)
 }
 
 // readChain finds the terminal's certificate in an answer and the way from it to root, which itself is left out.

@@ -209,7 +209,7 @@ func (s *Service) Leaving(ctx context.Context, terminal protocol.KeyHash) (bool,
 
 // followSuccessor gives the orders that a terminal did not get before it had a new key anew, to the new one.
 func (s *Service) followSuccessor(ctx context.Context) error {
-	void, err := s.orders(ctx, "o.receipt IS NULL AND o.expires > ? AND terminals.revoked IS NOT NULL AND terminals.revoked >= o.issued", s.now().UnixMilli())
+	void, err := s.orders(ctx, "o.receipt IS NULL AND o.withdrawn IS NULL AND o.expires > ? AND terminals.revoked IS NOT NULL AND terminals.revoked >= o.issued", s.now().UnixMilli())
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -94,6 +95,11 @@ type clinic struct{ *provisioning.Client }
 // Renew implements identity.Clinic.
 func (c clinic) Renew(ctx context.Context, g *identity.Grant) ([]*x509.Certificate, error) {
 	return c.Client.Renew(ctx, (*provisioning.Grant)(g))
+}
+
+// Replace implements identity.Clinic.
+func (c clinic) Replace(ctx context.Context, g *identity.Grant, next crypto.Signer) ([]*x509.Certificate, error) {
+	return c.Client.Replace(ctx, (*provisioning.Grant)(g), next)
 }
 
 // Time implements identity.Clinic.

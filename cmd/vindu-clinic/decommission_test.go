@@ -34,6 +34,10 @@ func (c estClinic) Renew(ctx context.Context, g *identity.Grant) ([]*x509.Certif
 	return c.Client.Renew(ctx, (*provisioning.Grant)(g))
 }
 
+func (c estClinic) Replace(ctx context.Context, g *identity.Grant, next crypto.Signer) ([]*x509.Certificate, error) {
+	return c.Client.Replace(ctx, (*provisioning.Grant)(g), next)
+}
+
 func (c estClinic) Time(ctx context.Context, g *identity.Grant) (time.Time, time.Duration, error) {
 	return c.Client.Time(ctx, (*provisioning.Grant)(g))
 }
@@ -146,7 +150,8 @@ func runTerminal(t *testing.T, folder string) (cancel func(), done chan error, s
 	cfg.State = folder
 	a, err := agent.New(cfg, agent.Parts{
 		Software: "test", Display: noDisplay{}, HasScreen: func() bool { return true }, Devices: func() health.Devices { return health.Devices{} },
-		Media: func(*identity.Identity) devicecall.Media { return &calltest.Media{} },
+		Media:    func(*identity.Identity) devicecall.Media { return &calltest.Media{} },
+		CallRest: time.Nanosecond,
 		Clinic: func(signer crypto.Signer, now func() time.Time) identity.Clinic {
 			return estClinic{&provisioning.Client{Signer: signer, Now: now}}
 		},

@@ -25,24 +25,39 @@ func TestESTCommands(t *testing.T) {
 	if len(blocks) < 4 {
 		t.Fatalf("docs/est.md has %d blocks of commands", len(blocks))
 	}
-	script := "set -eu\n"
+	// Those about another key need an order for one.
+	script, replace := "set -eu\n", "set -eu\n"
 	for _, b := range blocks {
-		script += string(b[1])
+		if bytes.Contains(b[1], []byte("next-key.pem")) {
+			replace += string(b[1])
+		} else {
+			script += string(b[1])
+		}
 	}
 	s := start(t, newClinic(t))
 	work := t.TempDir()
-	command := exec.CommandContext(t.Context(), "bash", "-o", "pipefail", "-c", script)
-	command.Dir = work
-	command.Env = append(os.Environ(), "CLINIC="+s.front(), "NAME="+s.ready["terminals_name"].(string),
+	environment := append(os.Environ(), "CLINIC="+s.front(), "NAME="+s.ready["terminals_name"].(string),
 		"ROOT="+filepath.Join(s.dir, folderAuthority, "root.pem"), "VOUCHER="+strings.TrimSpace(must(t, "voucher", "-dir", s.dir, "-home", "Home 17")))
-	if out, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	bash := func(script string) {
+		t.Helper()
+		command := exec.CommandContext(t.Context(), "bash", "-o", "pipefail", "-c", script)
+		command.Dir, command.Env = work, environment
+		if out, err := command.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
+	bash(script)
+	s.orderKeys(t)
+	bash(replace)
+	bash("! curl -K clinic.curl --cert renewed.pem --key key.pem \"https://$NAME/vindu/v1/settings\"")
 
 	enrolled, renewed := firstCertificate(t, filepath.Join(work, "terminal.pem")), firstCertificate(t, filepath.Join(work, "renewed.pem"))
 	hash := protocol.HashSPKI(enrolled.RawSubjectPublicKeyInfo)
 	if enrolled.Subject.CommonName != hash.Name() || !bytes.Equal(enrolled.RawSubjectPublicKeyInfo, renewed.RawSubjectPublicKeyInfo) || enrolled.Equal(renewed) {
 		t.Errorf("enrolled %q, renewed %q with serial %v after %v", enrolled.Subject, renewed.Subject, renewed.SerialNumber, enrolled.SerialNumber)
+	}
+	if next := firstCertificate(t, filepath.Join(work, "next.pem")); next.Subject.CommonName != protocol.HashSPKI(next.RawSubjectPublicKeyInfo).Name() || next.Subject.CommonName == hash.Name() {
+		t.Errorf("after the change of key %q", next.Subject)
 	}
 	signed, err := os.ReadFile(filepath.Join(work, "clock.cose"))
 	if err != nil {

@@ -63,7 +63,9 @@ type Parts struct {
 	Keys identity.Keys
 	// Forget destroys what the terminal knows outside its state folder, such as passwords of networks, when it is taken out of use. It may be called again. nil: nothing.
 	Forget func() error
-	// Clinic renews certificates.
+	// CallRest is how long after a call, or its start, the terminal may replace its key; 0: ten minutes.
+	CallRest time.Duration
+	// Clinic renews certificates and replaces keys.
 	Clinic func(signer crypto.Signer, now func() time.Time) identity.Clinic
 	// Checks has the devices, the network and the clinic of acceptance checks; the agent fills in the rest. nil: the terminal cannot be checked.
 	Checks func(id *identity.Identity, now func() time.Time) acceptance.Config
@@ -420,13 +422,13 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 		return fmt.Errorf("settings of the clinic: %w", err)
 	}
 	clinic := a.parts.Clinic(h.id.Signer(), h.clock.Now)
-	t := &terminal{a: a, id: h.id, clock: h.clock, outbox: events, dir: h.dir, stuck: make(chan error, 1), orders: make(chan []byte, 1)}
+	t := &terminal{a: a, id: h.id, clock: h.clock, outbox: events, dir: h.dir, called: time.Now(), stuck: make(chan error, 1), orders: make(chan []byte, 1)}
 	t.time = newTimekeeper(h.clock, clinic, h.id.Grant, log)
 	t.policy = a.policy
 	t.policy.Enrolled = func() bool { return h.id.Grant() != nil && t.left() == nil }
 	t.renewer = identity.NewRenewer(h.id, clinic, log)
 	t.renewer.Time = t.time.learn
-	t.renewer.Renewed = t.renewed
+	t.renewer.Renewed, t.renewer.Rotation = t.renewed, t.rotation()
 	t.link = link.New(link.Config{
 		Address: grant.Address, TLS: func() *tls.Config { return h.id.TLS(protocol.ALPNMQTT) }, Terminal: h.id.Key(),
 		Software: a.parts.Software, Now: h.clock.Now, Outbox: events, Prepare: t.time.prepare,

@@ -132,6 +132,10 @@ func (nobody) Renew(context.Context, *identity.Grant) ([]*x509.Certificate, erro
 	return nil, errors.New("nobody is there")
 }
 
+func (nobody) Replace(context.Context, *identity.Grant, crypto.Signer) ([]*x509.Certificate, error) {
+	return nil, errors.New("nobody is there")
+}
+
 func (nobody) Time(context.Context, *identity.Grant) (time.Time, time.Duration, error) {
 	return time.Time{}, 0, protocol.WithCode(protocol.LinkUnreachable, errors.New("nobody is there"))
 }

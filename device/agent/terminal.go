@@ -42,8 +42,10 @@ type terminal struct {
 
 	mu        sync.Mutex
 	inCall    bool
-	reconnect bool   // once no call runs
-	leaving   []byte // the order that is being carried out
+	called    time.Time // when a call was asked for or ran last, or the terminal began
+	turning   bool      // to another key: no call may begin
+	reconnect bool      // once no call runs
+	leaving   []byte    // the order that is being carried out
 }
 
 // run runs the parts. Calls stop first and the link last, so that the end of a call gets through.
@@ -109,6 +111,9 @@ func (t *terminal) flush(ctx context.Context) {
 func (t *terminal) Show(s call.Status) {
 	inCall := s.Scene == call.SceneRinging || s.Scene == call.SceneInCall
 	t.mu.Lock()
+	if inCall || t.inCall {
+		t.called = time.Now()
+	}
 	t.inCall = inCall
 	reconnect := t.reconnect && !inCall
 	if reconnect {
@@ -139,6 +144,10 @@ func (t *terminal) renewed() {
 }
 
 func (t *terminal) callMessage(m *protocol.CallIn) {
+	if m.Kind == protocol.KindInvite && !t.mayCall() {
+		t.a.log.Warn("call message dropped: the terminal begins anew with another key", "call", m.Call, "kind", m.Kind)
+		return
+	}
 	if !t.calls.Deliver(m) {
 		t.a.log.Warn("call message dropped: too many wait", "call", m.Call, "kind", m.Kind)
 	}

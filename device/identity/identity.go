@@ -3,6 +3,8 @@
 //
 //	identity/key.pem    the private key, sealed (FileKeys)
 //	identity/tpm.pem    or where in a TPM it is (package tpm)
+//	identity/key-2.pem  and tpm-2.pem: the same for a key that replaces another, in turns (Rotation)
+//	identity/before.pem what clinic.pem was before a new key that has not proven itself yet
 //	identity/clinic.pem everything from enrolment, in one file so that it is replaced as one: a block VINDU CLINIC
 //	                    (CBOR: version, address, server name, settings), then the terminal's certificate, those of issuing
 //	                    authorities, and last the clinic's root
@@ -63,6 +65,7 @@ type Identity struct {
 	now  func() time.Time
 
 	writing sync.Mutex // held across load, check and write of clinic.pem
+	turned  bool       // clinic.pem is for another key now; guarded by writing
 	mu      sync.Mutex
 	grant   *Grant // nil if not enrolled
 	changed chan struct{}
@@ -165,7 +168,13 @@ func (i *Identity) Condition() protocol.Code {
 func (i *Identity) Keep(g Grant) error {
 	i.writing.Lock()
 	defer i.writing.Unlock()
-	return i.keep(&g)
+	if err := i.keep(&g); err != nil {
+		return err
+	}
+	if i.dir.Has(beforeFile) { // with what a person enrolled, nothing turns back
+		return i.dir.Remove(beforeFile)
+	}
+	return nil
 }
 
 // KeepChain takes a renewed certificate over. It has to be for the same key and under the pinned root.
@@ -246,12 +255,15 @@ func (i *Identity) follow(g *Grant, roots [][]byte) error {
 
 // keep checks, writes and only then uses g. i.writing is held.
 func (i *Identity) keep(g *Grant) error {
+	if i.turned {
+		return fmt.Errorf("keep identity: %w", errTurned)
+	}
 	if err := i.check(g); err != nil {
 		return fmt.Errorf("keep identity: %w", err)
 	}
-	if len(g.Settings.Roots) > 0 { // what they are for is done, or comes again
+	if len(g.Settings.Roots) > 0 || len(g.Settings.KeyOrder) > 0 { // what they are for is done, or comes again
 		s := *g.Settings
-		s.Roots, g.Settings = nil, &s
+		s.Roots, s.KeyOrder, g.Settings = nil, nil, &s
 	}
 	b, err := encodeGrant(g)
 	if err != nil {
@@ -269,7 +281,9 @@ func (i *Identity) keep(g *Grant) error {
 }
 
 // check asks whether g is for this terminal's key, and of one clinic. It does not ask for the time: an expired certificate may still renew.
-func (i *Identity) check(g *Grant) error {
+func (i *Identity) check(g *Grant) error { return checkGrant(g, i.hash) }
+
+func checkGrant(g *Grant, self protocol.KeyHash) error {
 	if g.Address == "" || g.ServerName == "" || g.Root == nil || len(g.Chain) == 0 || g.Settings == nil {
 		return damaged(errors.New("grant is not complete"))
 	}
@@ -283,10 +297,10 @@ func (i *Identity) check(g *Grant) error {
 		return damaged(errors.New("the clinic has no authorisation key"))
 	}
 	leaf := g.Chain[0]
-	if protocol.HashSPKI(leaf.RawSubjectPublicKeyInfo) != i.hash {
-		return foreign("the certificate is for the terminal %s, this is %s", protocol.HashSPKI(leaf.RawSubjectPublicKeyInfo).Code(), i.hash.Code())
+	if protocol.HashSPKI(leaf.RawSubjectPublicKeyInfo) != self {
+		return foreign("the certificate is for the terminal %s, this is %s", protocol.HashSPKI(leaf.RawSubjectPublicKeyInfo).Code(), self.Code())
 	}
-	if leaf.Subject.CommonName != i.hash.Name() {
+	if leaf.Subject.CommonName != self.Name() {
 		return foreign("the certificate names a terminal %q", leaf.Subject.CommonName)
 	}
 	// The instant at which all of them have begun: a certificate may be dated back behind the authority that signed it.

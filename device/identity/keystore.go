@@ -37,7 +37,14 @@ type Keys interface {
 	// Open returns the keystore of a state folder, with a key made now if, and only if, none is expected: neither a key nor
 	// an enrolment is there. Anything else that is in the way is an error, never a reason to make a new key: that would be a new identity.
 	Open(dir *state.Dir) (Keystore, error)
-	// Destroy makes the key of a state folder unusable for good, also one that Open refuses. Repeating it finishes what was cut
+	// Next returns the key beside the terminal's, made now if there is none: it is to be the next one. It is the terminal's as soon as the
+	// certificate in the folder is for it.
+	Next(dir *state.Dir) (Keystore, error)
+	// Beside is Next without making one: it returns nil if there is none.
+	Beside(dir *state.Dir) (Keystore, error)
+	// Retire destroys the key beside the terminal's, if there is one. Repeating it finishes what was cut off.
+	Retire(dir *state.Dir) error
+	// Destroy makes the keys of a state folder unusable for good, also one that Open refuses. Repeating it finishes what was cut
 	// off; it is no error if there is none.
 	Destroy(dir *state.Dir) error
 }
@@ -48,8 +55,10 @@ func Destroy(dir *state.Dir, keys Keys) error {
 	if err := keys.Destroy(dir); err != nil {
 		return fmt.Errorf("destroy identity: %w", err)
 	}
-	if err := dir.Wipe(clinicFile); err != nil {
-		return fmt.Errorf("destroy identity: %w", err)
+	for _, name := range [...]string{clinicFile, beforeFile} {
+		if err := dir.Wipe(name); err != nil {
+			return fmt.Errorf("destroy identity: %w", err)
+		}
 	}
 	return nil
 }
@@ -71,7 +80,7 @@ func (fileKeystore) Grade() string { return GradeFile }
 
 func (fileKeystore) Condition() protocol.Code { return "" }
 
-// FileKeys keeps the key pair in identity/key.pem: a block VINDU SEALED KEY, which is the key (PKCS #8, RFC 5958) encrypted by
+// FileKeys keeps the key pair in identity/key.pem, or key-2.pem if it has replaced one there: a block VINDU SEALED KEY, which is the key (PKCS #8, RFC 5958) encrypted by
 // AES-256-GCM under HKDF-SHA-256 (RFC 5869) of the device's traits. A block PRIVATE KEY, as earlier versions wrote it, is
 // accepted and sealed. That keeps a storage that was taken out from being used as it is; whoever knows the traits, or can guess
 // them, can open it.
@@ -84,7 +93,7 @@ type FileKeys struct {
 func FileKeystore(dir *state.Dir) (Keystore, error) { return FileKeys{}.Open(dir) }
 
 // FileKeyIn tells whether the folder has, or seems to have, a key in a file.
-func FileKeyIn(dir *state.Dir) bool { return dir.Has(keyFile) }
+func FileKeyIn(dir *state.Dir) bool { return dir.Has(keyFiles[0]) || dir.Has(keyFiles[1]) }
 
 func (k FileKeys) traits() []Trait {
 	if k.Traits == nil {
@@ -102,23 +111,27 @@ func (k FileKeys) log() *slog.Logger {
 
 // Open implements Keys.
 func (k FileKeys) Open(dir *state.Dir) (Keystore, error) {
-	b, err := dir.Read(keyFile, maxKey)
+	traits := k.traits()
+	slot, err := k.current(dir, traits)
 	if errors.Is(err, fs.ErrNotExist) {
 		if Enrolled(dir) {
 			return nil, damaged(fmt.Errorf("load the terminal's key: %s/%s is gone, but there is an enrolment for it", dir.Path(), keyFile))
 		}
-		return k.create(dir)
+		return k.create(dir, 0)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("load the terminal's key: %w", err)
+		return nil, err
 	}
-	traits := k.traits()
-	key, wasSealed, err := parseKey(b, traits)
+	key, wasSealed, err := k.read(dir, slot, traits)
 	if err != nil {
-		return nil, damaged(fmt.Errorf("load the terminal's key from %s/%s: %w", dir.Path(), keyFile, err))
+		return nil, err
 	}
-	if !wasSealed {
-		if err := k.keep(dir, key, traits); err != nil {
+	switch {
+	case wasSealed:
+	case len(traits) == 0:
+		k.warnUnsealed()
+	default:
+		if err := k.keep(dir, keyFiles[slot], key, traits); err != nil {
 			// The key is as it was, and works.
 			k.log().Warn("the terminal's key could not be sealed", "error", err)
 		}
@@ -128,25 +141,27 @@ func (k FileKeys) Open(dir *state.Dir) (Keystore, error) {
 
 // Destroy implements Keys. Flash memory may keep an older copy of the file, which is sealed.
 func (FileKeys) Destroy(dir *state.Dir) error {
-	if err := dir.Wipe(keyFile); err != nil {
-		return fmt.Errorf("destroy the terminal's key: %w", err)
+	for _, name := range keyFiles {
+		if err := dir.Wipe(name); err != nil {
+			return fmt.Errorf("destroy the terminal's key: %w", err)
+		}
 	}
 	return nil
 }
 
-func (k FileKeys) create(dir *state.Dir) (Keystore, error) {
+func (k FileKeys) create(dir *state.Dir, slot int) (Keystore, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make the terminal's key: %w", err)
 	}
-	if err := k.keep(dir, key, k.traits()); err != nil {
+	if err := k.keep(dir, keyFiles[slot], key, k.traits()); err != nil {
 		return nil, fmt.Errorf("keep the terminal's key: %w", err)
 	}
 	return fileKeystore{key}, nil
 }
 
 // keep writes the key, sealed if there is something to seal it with.
-func (k FileKeys) keep(dir *state.Dir, key *ecdsa.PrivateKey, traits []Trait) error {
+func (k FileKeys) keep(dir *state.Dir, name string, key *ecdsa.PrivateKey, traits []Trait) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return err
@@ -156,13 +171,14 @@ func (k FileKeys) keep(dir *state.Dir, key *ecdsa.PrivateKey, traits []Trait) er
 		if err != nil {
 			return err
 		}
-		return dir.Write(keyFile, b)
+		return dir.Write(name, b)
 	}
+	k.warnUnsealed()
+	return dir.Write(name, pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: der}))
+}
+
+func (k FileKeys) warnUnsealed() {
 	k.log().Warn("the terminal's key is not sealed: this device has no serial number and no machine id that stay")
-	if dir.Has(keyFile) {
-		return nil
-	}
-	return dir.Write(keyFile, pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: der}))
 }
 
 // parseKey reads a key file, sealed or not, and tells which it was.

@@ -2,7 +2,9 @@ package identity
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -17,6 +19,8 @@ type Clinic interface {
 	Renew(ctx context.Context, g *Grant) ([]*x509.Certificate, error)
 	// Time returns the clinic's time as it signed it for this question, and what the round trip took.
 	Time(ctx context.Context, g *Grant) (time.Time, time.Duration, error)
+	// Replace asks for a certificate for the key of next, which is to replace the terminal's, authenticated by the current certificate.
+	Replace(ctx context.Context, g *Grant, next crypto.Signer) ([]*x509.Certificate, error)
 	// Settings fetches the settings, with the time that the round trip took.
 	Settings(ctx context.Context, g *Grant) (*protocol.Settings, time.Duration, error)
 }
@@ -40,6 +44,8 @@ type Renewer struct {
 	// Renewed is called after each renewal; nil if nobody wants to know.
 	Renewed func()
 	Log     *slog.Logger
+	// Rotation replaces the key when the clinic orders it; nil: never.
+	Rotation *Rotation
 	// Every is how often the time and the settings are asked for; 0 means hourly.
 	Every time.Duration
 
@@ -81,6 +87,9 @@ func (r *Renewer) Run(ctx context.Context) error {
 		wait := r.Every
 		if g := r.Identity.Grant(); g != nil {
 			err := r.work(ctx, g, spread, &asked, &refreshed)
+			if errors.Is(err, errTurned) {
+				<-ctx.Done() // who holds this begins anew
+			}
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -134,7 +143,7 @@ func (r *Renewer) work(ctx context.Context, g *Grant, spread float64, asked *boo
 	if *asked || !r.Identity.now().Before(RenewAt(g.Chain[0], spread)) {
 		chain, err := r.Clinic.Renew(ctx, g)
 		if err != nil {
-			return err
+			return r.refused(err)
 		}
 		if err := r.Identity.KeepChain(chain); err != nil {
 			return fmt.Errorf("renew the certificate: %w", err)
@@ -153,11 +162,24 @@ func (r *Renewer) work(ctx context.Context, g *Grant, spread float64, asked *boo
 	}
 	settings, _, err := r.Clinic.Settings(ctx, g)
 	if err != nil {
-		return err
+		return r.refused(err)
 	}
 	if err := r.Identity.KeepSettings(settings); err != nil {
 		return err
 	}
 	*refreshed = time.Now()
-	return nil
+	if r.Rotation == nil {
+		return nil
+	}
+	if g = r.Identity.Grant(); g == nil {
+		return nil
+	}
+	return r.Rotation.answered(ctx, r.Identity, r.Clinic, g, settings.KeyOrder, r.Log)
+}
+
+func (r *Renewer) refused(err error) error {
+	if r.Rotation == nil {
+		return err
+	}
+	return r.Rotation.refused(r.Identity, err, r.Log)
 }

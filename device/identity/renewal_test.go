@@ -2,6 +2,7 @@ package identity_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"log/slog"
@@ -58,6 +59,14 @@ func (c *clinicLine) Renew(_ context.Context, g *identity.Grant) ([]*x509.Certif
 	}
 	c.renewals.add()
 	return c.clinic.Load().Issue(g.Chain[0].PublicKey), nil
+}
+
+func (c *clinicLine) Replace(_ context.Context, _ *identity.Grant, next crypto.Signer) ([]*x509.Certificate, error) {
+	c.tries.Add(1)
+	if c.down.Load() {
+		return nil, errDown
+	}
+	return c.clinic.Load().Issue(next.Public()), nil
 }
 
 func (c *clinicLine) Time(context.Context, *identity.Grant) (time.Time, time.Duration, error) {

@@ -207,6 +207,10 @@ func (l *line) Renew(_ context.Context, g *identity.Grant) ([]*x509.Certificate,
 	return chain, err
 }
 
+func (l *line) Replace(_ context.Context, g *identity.Grant, next crypto.Signer) ([]*x509.Certificate, error) {
+	return nil, errors.New("not yet")
+}
+
 func (l *line) Settings(_ context.Context, g *identity.Grant) (*protocol.Settings, time.Duration, error) {
 	w, err := l.do(http.MethodGet, protocol.PathSettings, g.Root, g.Chain, nil, nil)
 	if err != nil {

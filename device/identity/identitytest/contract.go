@@ -181,6 +181,8 @@ func TestKeys(t *testing.T, grade string, fresh func(t *testing.T) identity.Keys
 		}
 	})
 
+	testRotation(t, fresh)
+
 	t.Run("its secret is not on the disk", func(t *testing.T) {
 		dir := folder(t, statetest.New())
 		k := open(t, fresh(t), dir)

@@ -112,7 +112,7 @@ func TestProbe(t *testing.T) {
 	if err := sign(k); err != nil {
 		t.Fatal(err)
 	}
-	r, err := load(dir)
+	r, err := load(dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,14 +25,21 @@ const (
 // every failure. All its failures to speak with the TPM wrap ErrGone.
 type chip struct {
 	path  string
-	slow  bool // what is sent may take long
+	at    tpm2.TPMHandle // of the key that this is about
+	slow  bool           // what is sent may take long
 	quick time.Duration
 
 	fd    int  // of a device; negative: not open
 	stale bool // the answer to an earlier command, which took too long, has still to come
 }
 
-func newChip(path string) *chip { return &chip{path: path, quick: quick, fd: -1} }
+func newChip(path string) *chip { return &chip{path: path, at: handle, quick: quick, fd: -1} }
+
+// in has c be about the key in one of the two places.
+func (c *chip) in(slot int) *chip {
+	c.at = handle + tpm2.TPMHandle(slot)
+	return c
+}
 
 func (c *chip) close() {
 	if c.fd >= 0 {

@@ -104,7 +104,7 @@ func publicKey(public *tpm2.TPMTPublic) (*ecdsa.PublicKey, error) {
 
 // readPublic returns the public area of what is at our handle. The error wraps ErrCleared if there is nothing.
 func (c *chip) readPublic() (*tpm2.TPMTPublic, error) {
-	read, err := tpm2.ReadPublic{ObjectHandle: handle}.Execute(c)
+	read, err := tpm2.ReadPublic{ObjectHandle: c.at}.Execute(c)
 	if err != nil {
 		return nil, fmt.Errorf("look for the key: %w", explain(err))
 	}
@@ -163,7 +163,7 @@ func (c *chip) create() (record, error) {
 	if err := c.persist(loaded.ObjectHandle, loaded.Name); err != nil {
 		return fail("keep the key", err)
 	}
-	return record{recordVersion, uint32(handle), tpm2.Marshal(area), auth}, nil
+	return record{recordVersion, uint32(c.at), tpm2.Marshal(area), auth}, nil
 }
 
 func (c *chip) flush(h tpm2.TPMHandle) { _, _ = tpm2.FlushContext{FlushHandle: h}.Execute(c) }
@@ -173,7 +173,7 @@ func (c *chip) persist(object tpm2.TPMHandle, name tpm2.TPM2BName) error {
 	_, err := tpm2.EvictControl{
 		Auth:             tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
 		ObjectHandle:     tpm2.NamedHandle{Handle: object, Name: name},
-		PersistentHandle: handle,
+		PersistentHandle: c.at,
 	}.Execute(c)
 	return err
 }
@@ -181,7 +181,7 @@ func (c *chip) persist(object tpm2.TPMHandle, name tpm2.TPM2BName) error {
 func (c *chip) evict(public *tpm2.TPMTPublic) error {
 	name, err := tpm2.ObjectName(public)
 	if err == nil {
-		err = explain(c.persist(handle, *name))
+		err = explain(c.persist(c.at, *name))
 	}
 	if err != nil {
 		return fmt.Errorf("take the key out of the TPM: %w", err)
@@ -213,7 +213,7 @@ func newKey(path string, r record) (*key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &key{public: public, area: r.Public, name: *name, auth: r.Auth, chip: newChip(path)}, nil
+	return &key{public: public, area: r.Public, name: *name, auth: r.Auth, chip: newChip(path).in(slotOf(r))}, nil
 }
 
 // Signer implements identity.Keystore.
@@ -300,7 +300,7 @@ func (k *key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 func (k *key) sign(digest []byte) ([]byte, error) {
 	scheme := tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUSigScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSchemeHash{HashAlg: tpm2.TPMAlgSHA256})}
 	made, err := tpm2.Sign{
-		KeyHandle:  tpm2.AuthHandle{Handle: handle, Name: k.name, Auth: tpm2.HMAC(tpm2.TPMAlgSHA256, 16, tpm2.Auth(k.auth))},
+		KeyHandle:  tpm2.AuthHandle{Handle: k.chip.at, Name: k.name, Auth: tpm2.HMAC(tpm2.TPMAlgSHA256, 16, tpm2.Auth(k.auth))},
 		Digest:     tpm2.TPM2BDigest{Buffer: digest},
 		InScheme:   scheme,
 		Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull},

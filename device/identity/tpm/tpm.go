@@ -2,7 +2,7 @@
 // wrapped, in no file. Only where there is none the key is kept in a file, by package identity.
 //
 // The key is ECDSA P-256 (fixedTPM, fixedParent, sensitiveDataOrigin; for signing SHA-256 digests only), made under the owner's
-// storage key and then persistent at handle 0x81025644. It can be used only with a random text, which is in
+// storage key and then persistent at handle 0x81025644 or, if it replaces another there, 0x81025645. It can be used only with a random text, which is in
 //
 //	identity/tpm.pem    a block VINDU TPM KEY: CBOR of version, handle, public area (TPMT_PUBLIC) and this text, sealed as a key
 //	                    in a file is (package identity) where the device has traits
@@ -48,13 +48,16 @@ const (
 // defaultDevice is the kernel's resource manager: it keeps apart those who use the TPM.
 const defaultDevice = "/dev/tpmrm0"
 
+// recordFiles are the records of the two places for a key.
+var recordFiles = [...]string{"identity/tpm.pem", "identity/tpm-2.pem"}
+
 const (
-	recordFile    = "identity/tpm.pem"
 	recordBlock   = "VINDU TPM KEY"
 	recordVersion = 1
 	maxRecord     = 4 << 10
 
 	// handle is in the range for the owner's use that the TCG's registry of reserved handles leaves free.
+	// That of the second place is the next one.
 	handle = tpm2.TPMHandle(0x81025644)
 )
 
@@ -134,7 +137,7 @@ func (k Keys) isAuto() bool { return k.Device == Auto || k.Device == "" }
 
 // Open implements identity.Keys.
 func (k Keys) Open(dir *state.Dir) (identity.Keystore, error) {
-	r, err := load(dir)
+	r, err := current(dir)
 	switch {
 	case err == nil:
 		return k.open(r)
@@ -154,10 +157,10 @@ func (k Keys) Open(dir *state.Dir) (identity.Keystore, error) {
 		k.log().Info("there is no TPM: the key is kept in a file; name the TPM in identity.tpm if this device has one", "tpm", path)
 		return k.Files.Open(dir)
 	}
-	key, err := k.create(dir, path)
+	key, err := k.create(dir, path, 0)
 	for end := time.Now().Add(k.patience()); k.isAuto() && errors.Is(err, ErrGone) && time.Now().Before(end); {
 		time.Sleep(comesPoll)
-		key, err = k.create(dir, path)
+		key, err = k.create(dir, path, 0)
 	}
 	if err != nil && k.isAuto() && !errors.Is(err, errKeep) {
 		k.log().Warn("there is a TPM, but it cannot be used: the key is kept in a file", "tpm", path, "error", err)
@@ -196,8 +199,8 @@ func (k Keys) open(r record) (identity.Keystore, error) {
 var errKeep = errors.New("keep what belongs to the key")
 
 // create makes a key. What a cut leaves in the TPM without a record is replaced here, next time.
-func (k Keys) create(dir *state.Dir, path string) (*key, error) {
-	c := newChip(path)
+func (k Keys) create(dir *state.Dir, path string, slot int) (*key, error) {
+	c := newChip(path).in(slot)
 	defer c.close()
 	found, err := c.readPublic()
 	switch {
@@ -205,7 +208,7 @@ func (k Keys) create(dir *state.Dir, path string) (*key, error) {
 	case err != nil:
 		return nil, err
 	case !isOurs(found):
-		return nil, fmt.Errorf("the TPM's handle %#x holds a key of somebody else", uint32(handle))
+		return nil, fmt.Errorf("the TPM's handle %#x holds a key of somebody else", uint32(c.at))
 	default:
 		k.log().Warn("the TPM holds a key that this terminal's state folder does not know: it is replaced", "tpm", path)
 		if err := c.evict(found); err != nil {
@@ -229,7 +232,7 @@ func (k Keys) create(dir *state.Dir, path string) (*key, error) {
 		b, err = encode(kept)
 	}
 	if err == nil {
-		err = dir.Write(recordFile, b)
+		err = dir.Write(recordFiles[slot], b)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errKeep, err)
@@ -240,20 +243,29 @@ func (k Keys) create(dir *state.Dir, path string) (*key, error) {
 // Destroy implements identity.Keys. The key is taken out of the TPM and what one needs to use it is overwritten. If the TPM
 // does not answer that is logged: without the record nobody can use the key.
 func (k Keys) Destroy(dir *state.Dir) error {
-	r, err := load(dir)
-	if err == nil || (k.path() != "" && !identity.FileKeyIn(dir)) {
-		if err := k.evict(r, err == nil); err != nil {
-			k.log().Warn("the key stays in the TPM, where nobody can use it any more", "error", err)
+	for slot := range recordFiles {
+		if err := k.destroy(dir, slot); err != nil {
+			return err
 		}
-	}
-	if err := dir.Wipe(recordFile); err != nil {
-		return fmt.Errorf("destroy the terminal's key: %w", err)
 	}
 	return k.Files.Destroy(dir)
 }
 
-// evict takes the key of r out of the TPM or, if there is no record, whichever of ours is there.
-func (k Keys) evict(r record, known bool) error {
+func (k Keys) destroy(dir *state.Dir, slot int) error {
+	r, err := load(dir, slot)
+	if err == nil || (k.path() != "" && !identity.FileKeyIn(dir)) {
+		if err := k.evict(r, slot, err == nil); err != nil {
+			k.log().Warn("the key stays in the TPM, where nobody can use it any more", "error", err)
+		}
+	}
+	if err := dir.Wipe(recordFiles[slot]); err != nil {
+		return fmt.Errorf("destroy the terminal's key: %w", err)
+	}
+	return nil
+}
+
+// evict takes the key of r out of the TPM or, if there is no record, whichever of ours is in its place.
+func (k Keys) evict(r record, slot int, known bool) error {
 	path := k.path()
 	if path == "" {
 		path = defaultDevice
@@ -264,7 +276,7 @@ func (k Keys) evict(r record, known bool) error {
 		}
 		return nil // no TPM, and none expected
 	}
-	c := newChip(path)
+	c := newChip(path).in(slot)
 	defer c.close()
 	found, err := c.readPublic()
 	if errors.Is(err, ErrCleared) {
@@ -315,7 +327,7 @@ func decode(b []byte) (record, error) {
 	if err := decoder.Unmarshal(block.Bytes, &r); err != nil {
 		return record{}, err
 	}
-	if r.Version != recordVersion || r.Handle != uint32(handle) || len(r.Auth) < authSize {
+	if slot := slotOf(r); r.Version != recordVersion || slot < 0 || slot >= len(recordFiles) || len(r.Auth) < authSize {
 		return record{}, errors.New("not of a known form")
 	}
 	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](r.Public)
@@ -329,14 +341,18 @@ func decode(b []byte) (record, error) {
 }
 
 // load returns an error wrapping fs.ErrNotExist if there is no record.
-func load(dir *state.Dir) (record, error) {
-	b, err := dir.Read(recordFile, maxRecord)
+func load(dir *state.Dir, slot int) (record, error) {
+	name := recordFiles[slot]
+	b, err := dir.Read(name, maxRecord)
 	if err != nil {
 		return record{}, err
 	}
 	r, err := decode(b)
+	if err == nil && slotOf(r) != slot {
+		err = errors.New("of the key in the other place")
+	}
 	if err != nil {
-		return record{}, protocol.WithCode(protocol.IdentityDamaged, fmt.Errorf("%s/%s: %w: %w", dir.Path(), recordFile, err, identity.ErrDamaged))
+		return record{}, protocol.WithCode(protocol.IdentityDamaged, fmt.Errorf("%s/%s: %w: %w", dir.Path(), name, err, identity.ErrDamaged))
 	}
 	return r, nil
 }

@@ -85,7 +85,7 @@ func TestAttributes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := load(dir)
+	r, err := load(dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func TestDestroyed(t *testing.T) {
 			if err := keys.Destroy(dir); err != nil {
 				t.Fatal(err)
 			}
-			if dir.Has(recordFile) || strings.Contains(log.String(), "stays in the TPM") != (c.name == "without its TPM") {
+			if dir.Has(recordFiles[0]) || strings.Contains(log.String(), "stays in the TPM") != (c.name == "without its TPM") {
 				t.Errorf("the record is there, or logged %s", log)
 			}
 			chip.Restart()
@@ -419,7 +419,7 @@ func TestDamagedRecord(t *testing.T) {
 	chip := tpmtest.Start(t)
 	disk := statetest.New()
 	open(t, at(chip.Path), on(t, disk))
-	sound, err := on(t, disk).Read(recordFile, maxRecord)
+	sound, err := on(t, disk).Read(recordFiles[0], maxRecord)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -427,7 +427,7 @@ func TestDamagedRecord(t *testing.T) {
 		"empty": nil, "cut": sound[:len(sound)/2], "twice": append(bytes.Clone(sound), sound...), "too long": make([]byte, 2*maxRecord),
 	} {
 		found := disk.After(statetest.Everything)
-		found.Corrupt("/state/"+recordFile, content)
+		found.Corrupt("/state/"+recordFiles[0], content)
 		k, err := at(chip.Path).Open(on(t, found))
 		if (protocol.CodeOf(err) != protocol.IdentityDamaged) != errors.Is(err, state.ErrTooLarge) || k != nil {
 			t.Errorf("%s: %v, %v", name, k, err)
@@ -498,11 +498,11 @@ func TestSealed(t *testing.T) {
 	chip := tpmtest.Start(t)
 	disk := statetest.New()
 	k := open(t, at(chip.Path), on(t, disk))
-	r, err := load(on(t, disk))
+	r, err := load(on(t, disk), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := on(t, disk).Read(recordFile, maxRecord)
+	b, err := on(t, disk).Read(recordFiles[0], maxRecord)
 	block, _ := pem.Decode(b)
 	if err != nil || bytes.Contains(block.Bytes, unsealed(t, r)) {
 		t.Errorf("the record holds what the key wants, %v", err)
