@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"vindu/device/identity/tpm/tpmtest"
 )
@@ -36,6 +37,11 @@ func (g *Guest) Serial(ctx context.Context) (string, error) {
 
 // Press presses a key of the guest's keyboard and lets it go: "ret", "spc" or another of QEMU's key names.
 func (g *Guest) Press(ctx context.Context, key string) error {
-	g.Log("key %q pressed", key)
-	return g.qmp.do(ctx, "send-key", map[string]any{"keys": []any{map[string]any{"type": "qcode", "data": key}}, "hold-time": 100}, nil)
+	return g.Hold(ctx, key, 100*time.Millisecond)
+}
+
+// Hold is Press, and lets the key go after a time; it does not wait for that.
+func (g *Guest) Hold(ctx context.Context, key string, d time.Duration) error {
+	g.Log("key %q pressed for %s", key, d)
+	return g.qmp.do(ctx, "send-key", map[string]any{"keys": []any{map[string]any{"type": "qcode", "data": key}}, "hold-time": d.Milliseconds()}, nil)
 }

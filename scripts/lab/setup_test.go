@@ -486,14 +486,14 @@ func takenOutOfUse(t *testing.T, clinic *Clinic, guest *Guest, browser *Browser,
 	}
 	guest.Log("taken out of use")
 
-	// Whoever has it in hand can make it one from the factory again.
-	if err := guest.Press(t.Context(), "ret"); err != nil {
+	// Whoever has it in hand and means it can make it one from the factory again.
+	if err := guest.Hold(t.Context(), "ret", 4*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	err = guest.Until(t.Context(), 10*time.Second, func() error {
+	err = guest.Until(t.Context(), 20*time.Second, func() error {
 		codes, err := factoryCodes(t.Context(), guest)
 		if err == nil && len(codes) < 2 {
-			err = fmt.Errorf("after a press of the button the agent says only of %v that they are not set up", codes)
+			err = fmt.Errorf("after a long press of the button the agent says only of %v that they are not set up", codes)
 		}
 		return err
 	})
