@@ -77,6 +77,14 @@ const (
 // MaxChecks bounds the checks of one acceptance.
 const MaxChecks = 24
 
+// CheckNames are those that a whole acceptance consists of, in their order. A hand-over has all of them.
+func CheckNames() []string {
+	return []string{
+		"screen", "panel", "camera.brightness", "camera.sharpness", "camera.motion", "microphone.level", "loudspeaker.chirp", "network.address",
+		"wifi.signal", "network.tls", "network.udp", "relay.allocation", "clinic.latency", "clinic.loss", "time.offset", "call.robot",
+	}
+}
+
 // Check is one thing that was looked at when a terminal was handed over.
 type Check struct {
 	Name   string `cbor:"1,keyasint" json:"name"`                    // such as "camera.brightness"

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"vindu/clinic/audit"
@@ -172,6 +173,11 @@ func (s *Service) examine(ctx context.Context, q queryer, terminal protocol.KeyH
 		return nil, err
 	case withdrawn != 0 && at.After(time.UnixMilli(withdrawn).Add(handOverSkew)):
 		return record, flawed("the authorisation had been withdrawn", nil)
+	}
+	for _, name := range protocol.CheckNames() {
+		if !slices.ContainsFunc(record.Checks, func(c protocol.Check) bool { return c.Name == name }) {
+			return record, flawed("the check "+name+" was not made", nil)
+		}
 	}
 	return record, nil
 }

@@ -205,7 +205,9 @@ func TestHandOver(t *testing.T) {
 		h := &protocol.HandOver{
 			Version: 1, ID: protocol.NewNonce(), Terminal: terminal, Organisation: "Solvik clinic", Home: "Home 17, Storgata", Technician: kari,
 			Software: "vindu-agent 0.1.0", KeyGrade: "hardware", At: protocol.At(time.Now()),
-			Checks: []protocol.Check{{Name: "camera.brightness", State: protocol.CheckPassed, Figure: "118"}, {Name: "panel", State: protocol.CheckSkipped, Code: protocol.PanelMissing}},
+		}
+		for _, name := range protocol.CheckNames() {
+			h.Checks = append(h.Checks, protocol.Check{Name: name, State: protocol.CheckPassed, Figure: "118"})
 		}
 		if change != nil {
 			change(h)
@@ -243,6 +245,7 @@ func TestHandOver(t *testing.T) {
 		{"about another terminal", both(record(func(h *protocol.HandOver) { h.Terminal[0]++ })), true},
 		{"another technician", both(record(func(h *protocol.HandOver) { h.Technician.Name = "Ola" })), true},
 		{"after the authorisation", both(record(func(h *protocol.HandOver) { h.At = protocol.At(time.Now().Add(2 * time.Hour)) })), true},
+		{"a check was left out", both(record(func(h *protocol.HandOver) { h.Checks = slices.Delete(h.Checks, 2, 3) })), true},
 		{"before the authorisation", both(record(func(h *protocol.HandOver) { h.At = protocol.At(time.Now().Add(-2 * time.Hour)) })), true},
 	}
 	now := time.Now()
@@ -262,7 +265,7 @@ func TestHandOver(t *testing.T) {
 		t.Fatalf("%d records, %v", len(list), err)
 	}
 	slices.Reverse(list)
-	if got := list[0]; got.Flaw != "" || got.Record == nil || got.Record.ID != good.ID || len(got.Record.Checks) != 2 {
+	if got := list[0]; got.Flaw != "" || got.Record == nil || got.Record.ID != good.ID || len(got.Record.Checks) != len(protocol.CheckNames()) {
 		t.Errorf("good: %+v", got)
 	}
 	for i, tc := range cases {
