@@ -72,7 +72,12 @@ type Texts struct {
 	YouSaidNo      string `toml:"you_said_no"`
 	Checking       string `toml:"checking"`
 	Press          string `toml:"press"`
+	PressCode      string `toml:"press_code"`
+	PressAllows    string `toml:"press_allows"`
 	PressHelp      string `toml:"press_help"`
+	SayNo          string `toml:"say_no"`
+	EndCall        string `toml:"end_call"`
+	StopCheck      string `toml:"stop_check"`
 }
 
 // Languages returns the tags (BCP 47) of the languages that there are.
@@ -182,6 +187,12 @@ func (l *Language) Say(s Scene) string {
 	for _, p := range s.Parties {
 		who = append(who, party(p))
 	}
+	with := func(text, button string) string { // what the button does, if there is one
+		if s.Button {
+			return strings.TrimSuffix(text, ".") + ". " + button
+		}
+		return text
+	}
 	switch s.Kind {
 	case NotSetUp:
 		return t.NotSetUp + ": " + s.Code
@@ -199,15 +210,15 @@ func (l *Language) Say(s Scene) string {
 		return t.Ready
 	case Ringing:
 		caller := first(s.Parties)
-		return fill(t.Calling, "name", caller.Name) + " (" + fill(t.From, "role", caller.Role, "organisation", caller.Organisation) + ")"
+		return with(fill(t.Calling, "name", caller.Name)+" ("+fill(t.From, "role", caller.Role, "organisation", caller.Organisation)+")", t.SayNo)
 	case InCall:
-		return t.TalkingWith + " " + strings.Join(who, "; ") + ". " + l.devices(s)
+		return with(t.TalkingWith+" "+strings.Join(who, "; ")+". "+l.devices(s), t.EndCall)
 	case Ended:
 		return strings.Join(l.ended(s), " ")
 	case Pressing:
-		return t.Press + ": " + party(first(s.Parties)) + ". " + t.PressHelp
+		return t.Press + ": " + party(first(s.Parties)) + ". " + fill(t.PressCode, "code", s.Code) + ". " + t.PressAllows + " " + t.PressHelp
 	case Checking:
-		return t.Checking + ". " + l.devices(s)
+		return with(t.Checking+". "+l.devices(s), t.StopCheck)
 	case Starting:
 	}
 	return t.Starting

@@ -30,7 +30,7 @@ const (
 // Scene is what is to be shown. The zero Scene is Starting.
 type Scene struct {
 	Kind       Kind
-	Code       string           // NotSetUp: the terminal's code, in groups. Lost: what a technician who asks for it compares, or ""
+	Code       string           // NotSetUp, Pressing: the terminal's code, in groups. Lost: what a technician who asks for it compares, or ""
 	Parties    []protocol.Party // Ringing, InCall, Ended: who takes part; the first is the caller (R12). Checking, Pressing: the technician
 	Errand     string           // Ringing: why
 	AnswersAt  time.Time        // Ringing: when the call is answered; zero if at once
@@ -38,6 +38,7 @@ type Scene struct {
 	Microphone bool             // InCall, Checking: it is on
 	SaidNo     bool             // Ended: the person at the terminal said no
 	HungUp     bool             // Ended: the caller hung up
+	Button     bool             // Ringing, InCall, Checking: there is one that says no
 	Offline    bool             // Ready: the clinic cannot be reached, so nobody can call
 	Faults     []protocol.Code  // for a helper; the first that fits is shown
 }
@@ -145,9 +146,11 @@ func (c *composer) compose(s Scene, now time.Time) layout {
 	case Pressing:
 		who := first(s.Parties)
 		c.center(&l,
-			line{c.lang.Text.Press, bold, c.em(9), warm, 3},
-			line{who.Name + ", " + fill(c.lang.Text.From, "role", who.Role, "organisation", who.Organisation), regular, c.em(4.5), soft, 3},
-			line{c.lang.Text.PressHelp, regular, c.em(4.5), white, 4},
+			line{c.lang.Text.Press, bold, c.em(8), warm, 3},
+			line{who.Name + ", " + fill(c.lang.Text.From, "role", who.Role, "organisation", who.Organisation), bold, c.em(4.2), white, 3},
+			line{c.lang.Text.PressAllows, regular, c.em(4.2), soft, 4},
+			line{c.lang.Text.PressHelp, regular, c.em(4.2), white, 3},
+			line{fill(c.lang.Text.PressCode, "code", s.Code), regular, c.em(4.2), soft, 2},
 		)
 	case Checking:
 		who, on := first(s.Parties), calm
@@ -162,6 +165,7 @@ func (c *composer) compose(s Scene, now time.Time) layout {
 			line{c.lang.Text.Checking, bold, c.em(9), white, 2},
 			line{from, regular, c.em(4.5), soft, 2},
 			line{c.lang.devices(s), bold, c.em(6), on, 2},
+			line{c.button(s, c.lang.Text.StopCheck), regular, c.em(4.5), white, 2},
 		)
 	}
 	if s.Kind != Ringing && s.Kind != InCall {
@@ -177,6 +181,14 @@ func (c *composer) halves(code string) (above, below string) {
 		return code[:i], code[i+1:]
 	}
 	return code, ""
+}
+
+// button is what the button does, where there is one.
+func (c *composer) button(s Scene, text string) string {
+	if !s.Button {
+		return ""
+	}
+	return text
 }
 
 // line is a text with its looks.
@@ -327,6 +339,7 @@ func (c *composer) ringing(l *layout, s Scene, now time.Time) {
 	}
 	words.Max.Y = c.below(l, words, []line{
 		{text, regular, c.em(4.2), soft, 4}, {c.lang.Text.NothingToDo, regular, c.em(4.2), calm, 3},
+		{c.button(s, c.lang.Text.SayNo), regular, c.em(4.2), white, 3},
 	}, fill(c.lang.Text.AnswersIn, "seconds", "88"))
 	c.above(l, words, func(col *column, scale float64, lines int) {
 		col.add(line{fill(c.lang.Text.Calling, "name", caller.Name), bold, c.em(7.5 * scale), warm, lines + 1}, 0)
@@ -367,6 +380,7 @@ func (c *composer) inCall(l *layout, s Scene) {
 			below = append(below, line{c.lang.fault(f), regular, c.em(2.8), soft, 3})
 		}
 	}
+	below = append(below, line{c.button(s, t.EndCall), regular, c.em(3.6), white, 3})
 	words.Max.Y = c.below(l, words, below, "")
 	c.above(l, words, func(col *column, scale float64, lines int) {
 		if scale == 1 {
