@@ -68,6 +68,7 @@ const (
 	CaptureTestPicture  Code = "capture.test_picture"
 	CaptureTestSound    Code = "capture.test_sound"
 	ScreenNone          Code = "capture.no_screen"
+	ScreenUnseen        Code = "capture.screen_not_compared"
 	ICEFailed           Code = "ice.failed"
 	ICELost             Code = "ice.lost"
 	DTLSFailed          Code = "dtls.failed"
@@ -124,6 +125,7 @@ const (
 	IPWiFiRefused       Code = "ip.wifi_refused"
 	LinkCable           Code = "link.cable"
 	LinkTerminalBusy    Code = "link.terminal_busy"
+	CheckStopped        Code = "link.check_stopped"
 	EgressUDP           Code = "egress.udp_blocked"
 	EgressRelay         Code = "egress.relay_unreachable"
 	EgressNoUDP         Code = "egress.no_udp_offered"
@@ -170,6 +172,7 @@ var Register = []Failure{
 	{CaptureTestPicture, Nobody, "The terminal uses no camera: its picture is a moving test picture.", ""},
 	{CaptureTestSound, Nobody, "The terminal uses no microphone: its sound is generated.", ""},
 	{ScreenNone, Technician, "The terminal has no screen.", "Connect a screen and restart the terminal."},
+	{ScreenUnseen, Technician, "Nobody was asked whether the code on the terminal's screen can be read.", "Check again with somebody at the terminal who compares it."},
 	{ICEFailed, Operator, "No path for picture and sound was found between the caller and the terminal.", "Check that UDP, or the relay on port 443, is open on both sides."},
 	{ICELost, Operator, "The path for picture and sound was lost.", "Check the network at both ends and ring again."},
 	{DTLSFailed, Operator, "The encryption of picture and sound could not be set up.", "Check that nothing between the ends alters the traffic, and that versions match."},
@@ -226,6 +229,7 @@ var Register = []Failure{
 	{IPWiFiRefused, Technician, "The Wi-Fi did not let the terminal in.", "Check the password and how the Wi-Fi is secured."},
 	{LinkCable, Technician, "The terminal does not answer over the cable.", "Check the cable and that the terminal is on, then start again: it goes on where it stopped."},
 	{LinkTerminalBusy, Technician, "The terminal is still busy with something else.", "Wait a moment and try again."},
+	{CheckStopped, Technician, "The check was stopped before its end; camera and microphone are closed.", "Start it again when you are ready."},
 	{EgressUDP, Operator, "The network lets no UDP out; calls go over TLS on port 443, with more delay.", "Ask the network's owner to open UDP to the clinic."},
 	{EgressRelay, Operator, "The terminal cannot reach the clinic's relay.", "Check that port 443 to the clinic is open and the relay runs."},
 	{EgressNoUDP, Nobody, "The clinic's relay is not offered over UDP; what is relayed goes over TLS.", ""},

@@ -40,14 +40,10 @@ type checkHost struct{ agent *agent.Agent }
 
 // Check runs the acceptance checks, as session.Host has it.
 func (h checkHost) Check(ctx context.Context, p *session.Proof, o session.CheckOptions, progress func(session.CheckProgress)) ([]protocol.Check, error) {
-	return h.agent.Check(ctx, p, o.Names, func(s acceptance.Progress) {
+	return h.agent.Check(ctx, p, acceptance.Wanted{Names: o.Names, Seen: o.Seen}, func(s acceptance.Progress) {
 		progress(session.CheckProgress{Current: s.Current, Total: s.Total, Done: s.Done})
 	})
 }
-
-var _ interface {
-	Check(context.Context, *session.Proof, session.CheckOptions, func(session.CheckProgress)) ([]protocol.Check, error)
-} = checkHost{}
 
 // checksOf are the means of the acceptance checks of this machine.
 func checksOf(cfg agent.Config, d *devices, id *identity.Identity, now func() time.Time, log *slog.Logger) acceptance.Config {
@@ -224,6 +220,7 @@ func (d *checkDevices) listen(ctx context.Context, l call.Ledger) (acceptance.He
 	var heard []int16
 	if h.Microphone {
 		heard, err = listen(device, h.Speaker)
+		defer clear(heard) // figures are all that is kept
 	}
 	if err := errors.Join(err, opened.Close()); err != nil {
 		return h, protocol.WithCode(soundCode(err), err)
@@ -238,7 +235,6 @@ func (d *checkDevices) listen(ctx context.Context, l call.Ledger) (acceptance.He
 		echo := inspect.FindChirp(heard[at(startFrames+roomFrames-leadFrames):])
 		h.Heard, h.Delay = echo.Heard, max(echo.Delay-leadFrames*sound.FrameSamples*time.Second/sound.Rate, 0)
 	}
-	clear(heard) // figures are all that is kept
 	return h, nil
 }
 

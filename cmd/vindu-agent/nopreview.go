@@ -26,6 +26,7 @@ func (*preview) address() string           { return "" }
 func (*preview) run(context.Context) error { return nil }
 func (*preview) show(screen.Scene)         {}
 func (*preview) use(*agent.Agent)          {}
+func (*preview) button() string            { return "" }
 
 func (*preview) awaitPress(context.Context) error {
 	return errors.New("there is no page with a button")

@@ -23,7 +23,7 @@ type meaning uint8
 
 const (
 	nothing  meaning = iota // and the button is not read
-	noCheck                 // ends the acceptance check that runs
+	no                      // declines the call that rings, or ends the call or the acceptance check that runs: a person at home can always say no
 	newStart                // a long one begins anew, where the key is lost for good or the terminal was taken out of use
 )
 
@@ -64,12 +64,20 @@ func (p *press) first(ctx context.Context, button func(context.Context) error) e
 	return errors.Join(ended...)
 }
 
+// what is what the button calls itself; empty if there is none.
+func (p *press) what() string {
+	if w := p.button.What(); w != "" {
+		return w
+	}
+	return p.page.button()
+}
+
 // show notices what is on the screen. It does not block; it has one caller at a time.
 func (p *press) show(s screen.Scene) {
 	m := nothing
 	switch {
-	case s.Kind == screen.Checking:
-		m = noCheck
+	case s.Kind == screen.Checking, s.Kind == screen.Ringing, s.Kind == screen.InCall:
+		m = no
 	case s.Kind == screen.Returned, s.Kind == screen.Lost:
 		m = newStart
 	}
@@ -80,9 +88,17 @@ func (p *press) show(s screen.Scene) {
 	p.means <- m
 }
 
-// run does what a press means, until ctx ends.
-func (p *press) run(ctx context.Context, a *agent.Agent) error {
-	for m := nothing; ; {
+// pressable is what a press changes: an agent.Agent.
+type pressable interface {
+	HangUp()
+	StartAnew()
+}
+
+// run does what a press means, until ctx ends. While the meaning stays the same the button stays open, so that no press is lost to another word on
+// the screen.
+func (p *press) run(ctx context.Context, a pressable) error {
+	m := nothing
+	for ctx.Err() == nil {
 		waiting, stop := context.WithCancel(ctx)
 		pressed := make(chan error, 1)
 		go func() {
@@ -97,23 +113,27 @@ func (p *press) run(ctx context.Context, a *agent.Agent) error {
 			}
 			pressed <- p.await(waiting)
 		}()
-		next := nothing // until the screen says it again
-		select {
-		case next = <-p.means:
-			stop()
-			<-pressed
-		case err := <-pressed: // ctx ended, or there is no button, or:
-			switch {
-			case err != nil:
-			case m == noCheck:
-				a.HangUp()
-			case m == newStart:
-				a.StartAnew() // it judges itself whether there is anything left to lose
+		next := m
+		for waits := true; waits; {
+			select {
+			case next = <-p.means:
+				if waits = next == m; !waits {
+					stop()
+					<-pressed
+				}
+			case err := <-pressed: // ctx ended, or there is no button, or:
+				waits, next = false, nothing // until the screen says it again
+				switch {
+				case err != nil:
+				case m == no:
+					a.HangUp()
+				case m == newStart:
+					a.StartAnew() // it judges itself whether there is anything left to lose
+				}
 			}
-			stop()
 		}
-		if m = next; ctx.Err() != nil {
-			return nil
-		}
+		stop()
+		m = next
 	}
+	return nil
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -45,14 +47,67 @@ func TestPressIsReadOnlyWhereItIsAskedFor(t *testing.T) {
 	until(true)
 	p.show(screen.Scene{Kind: screen.Ready})
 	until(false)
-	p.show(screen.Scene{Kind: screen.Checking})
-	until(true)
-	p.show(screen.Scene{Kind: screen.Ringing})
-	until(false)
+	for _, disturbed := range []screen.Kind{screen.Checking, screen.Ringing, screen.InCall} {
+		p.show(screen.Scene{Kind: disturbed})
+		until(true)
+		p.show(screen.Scene{Kind: screen.Ended})
+		until(false)
+	}
 	p.show(screen.Scene{Kind: screen.Returned})
 	until(true)
 	stop()
 	if err := <-done; err != nil || reader() {
 		t.Errorf("at the end: %v", err)
+	}
+}
+
+// patient counts what was said at the terminal.
+type patient struct{ no, anew chan struct{} }
+
+func (p patient) HangUp()    { p.no <- struct{}{} }
+func (p patient) StartAnew() { p.anew <- struct{}{} }
+
+// TestPressSaysNo: whoever is called or looked at can say no by the button, also after the screen has said something else about it, and a press of before
+// does not count.
+func TestPressSaysNo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "event0")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	thumb, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer thumb.Close()
+	key := bytes.Repeat([]byte{0}, 24)
+	key[16], key[18], key[20] = 1, 57, 1
+	p := newPress(agent.Devices{Button: path}, nil)
+	if p.what() != "event0" {
+		t.Errorf("the button is %q", p.what())
+	}
+	if none := newPress(agent.Devices{Button: "none"}, nil); none.what() != "" {
+		t.Errorf("no button is %q", none.what())
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	who := patient{make(chan struct{}), make(chan struct{})}
+	go func() { done <- p.run(ctx, who) }()
+	for _, kind := range []screen.Kind{screen.Ringing, screen.InCall, screen.Checking} {
+		p.show(screen.Scene{Kind: kind})
+		p.show(screen.Scene{Kind: kind, Camera: true})
+		if _, err := thumb.Write(key[24-inputEvent:]); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-who.no:
+		case <-who.anew:
+			t.Errorf("%d: begins anew", kind)
+		case <-time.After(time.Minute):
+			t.Fatalf("%d: nobody heard the no", kind)
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

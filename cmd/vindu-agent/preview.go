@@ -156,6 +156,14 @@ func (p *preview) use(a *agent.Agent) {
 	}
 }
 
+// button is what the page's button calls itself.
+func (p *preview) button() string {
+	if p == nil {
+		return ""
+	}
+	return "button of the page"
+}
+
 // awaitPress returns nil once the page's button was pressed.
 func (p *preview) awaitPress(ctx context.Context) error {
 	if p == nil {
@@ -408,7 +416,7 @@ func (p *preview) show(s screen.Scene) {
 	if p == nil {
 		return
 	}
-	state := pageState{Text: p.lang.Say(s), HangUp: s.Kind == screen.Ringing || s.Kind == screen.InCall, Press: s.Kind == screen.Pressing, Notes: []string{}}
+	state := pageState{Text: p.lang.Say(s), HangUp: s.Button || s.Kind == screen.Ringing || s.Kind == screen.InCall, Press: s.Kind == screen.Pressing, Notes: []string{}}
 	d := p.devices.look()
 	if d.Camera.Kind == "synthetic" {
 		state.Notes = append(state.Notes, p.texts["test_picture"])

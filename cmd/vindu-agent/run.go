@@ -51,7 +51,7 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 		})
 	}
 	a, err = agent.New(cfg, agent.Parts{
-		Software: software(), Display: screen.display, HasScreen: screen.seen.Load, Devices: devices.look, Bell: &bell{cfg: cfg.Devices, log: log},
+		Software: software(), Display: screen.display, HasScreen: screen.seen.Load, Button: func() bool { return press.what() != "" }, Devices: devices.look, Bell: &bell{cfg: cfg.Devices, log: log},
 		Media: func(id *identity.Identity) call.Media {
 			return &media{cfg: cfg, devices: devices, screen: pictures{screen.display}, far: far, id: id, log: log}
 		},

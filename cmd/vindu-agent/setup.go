@@ -13,10 +13,13 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"vindu/device/agent"
+	"vindu/device/button"
 	"vindu/device/clock"
 	"vindu/device/identity"
 	"vindu/device/network"
@@ -40,7 +43,7 @@ type setupHost struct {
 	nobody crypto.Signer // in whose name a terminal speaks that has no key: it was taken out of use, or its key is away
 
 	mu       sync.Mutex
-	found    []protocol.Check // by the last check
+	found    []protocol.Check // by the last whole check of this home
 	finished map[protocol.Nonce]bool
 }
 
@@ -134,7 +137,11 @@ func (h *setupHost) AwaitPress(ctx context.Context, who protocol.Party) error {
 		}
 		return h.agent.AwaitHold(ctx, protocol.HashSPKI(public).Code(), h.press.hold)
 	}
-	return h.agent.AwaitPress(ctx, who, h.press.await)
+	err := h.agent.AwaitPress(ctx, who, h.press.await)
+	if errors.Is(err, button.ErrNone) {
+		return protocol.WithCode(protocol.AuthButton, err)
+	}
+	return err
 }
 
 // Info implements session.Host.
@@ -146,7 +153,7 @@ func (h *setupHost) Info(context.Context) (*session.Info, error) {
 	g := h.Greeting()
 	i := &session.Info{
 		State: g.State, KeyGrade: g.KeyGrade, Software: g.Software, Connected: self.Online, Language: self.Language, Languages: screen.Languages(),
-		Time: protocol.At(self.Clock.Now()), TimeKnown: self.Clock.Proven(), Conditions: []string{},
+		Time: protocol.At(self.Clock.Now()), TimeKnown: self.Clock.Proven(), Button: h.press.what(), Conditions: []string{},
 	}
 	for _, c := range self.Conditions {
 		i.Conditions = append(i.Conditions, string(c))
@@ -177,6 +184,7 @@ func (h *setupHost) Network(ctx context.Context) (*session.NetworkState, error) 
 	}
 	s := &session.NetworkState{Interfaces: []session.Interface{}}
 	for _, i := range all {
+		i.SSID = strings.ToValidUTF8(i.SSID, "?")
 		s.Interfaces = append(s.Interfaces, session.Interface(i))
 	}
 	return s, nil
@@ -187,7 +195,9 @@ func (h *setupHost) ScanNetworks(ctx context.Context) ([]session.AccessPoint, er
 	all, err := h.network.Scan(ctx)
 	var found []session.AccessPoint
 	for _, a := range all {
-		found = append(found, session.AccessPoint(a))
+		if utf8.ValidString(a.SSID) { // others, of which there may be one next door, cannot be told of, nor typed
+			found = append(found, session.AccessPoint(a))
+		}
 	}
 	return found, err
 }
@@ -211,7 +221,18 @@ func (h *setupHost) Enrol(ctx context.Context, v *protocol.Voucher) error {
 	if err != nil {
 		return err
 	}
-	return h.agent.Keep(ctx, (*identity.Grant)(grant))
+	return h.keep(ctx, (*identity.Grant)(grant))
+}
+
+// keep makes the terminal one of a home, and what was found in an earlier one worthless.
+func (h *setupHost) keep(ctx context.Context, g *identity.Grant) error {
+	err := h.agent.Keep(ctx, g)
+	if err == nil {
+		h.mu.Lock()
+		h.found = nil
+		h.mu.Unlock()
+	}
+	return err
 }
 
 // sameClinic reports whether a voucher is of the clinic that the terminal belongs to: by the root, or, where one of the two is older than a change of the
@@ -255,7 +276,7 @@ func (h *setupHost) Install(ctx context.Context, g *session.Grant) error {
 	if len(grant.Chain) == 0 {
 		return malformed(errors.New("there is none"))
 	}
-	return h.agent.Keep(ctx, grant)
+	return h.keep(ctx, grant)
 }
 
 // Reset implements session.Host.
@@ -264,9 +285,11 @@ func (h *setupHost) Reset(ctx context.Context) error { return h.agent.Reset(ctx)
 // Check implements session.Host.
 func (h *setupHost) Check(ctx context.Context, p *session.Proof, o session.CheckOptions, progress func(session.CheckProgress)) ([]protocol.Check, error) {
 	found, err := h.checkHost.Check(ctx, p, o, progress)
-	h.mu.Lock()
-	h.found = slices.Clone(found)
-	h.mu.Unlock()
+	if err == nil && len(o.Names) == 0 { // no less than a whole check is handed over
+		h.mu.Lock()
+		h.found = slices.Clone(found)
+		h.mu.Unlock()
+	}
 	return found, err
 }
 
@@ -287,7 +310,7 @@ func (h *setupHost) ConfirmHandOver(_ context.Context, r *protocol.HandOver) err
 	case r.Organisation != s.Organisation || r.Home != s.Home:
 		return refuse("another clinic or home than this terminal's")
 	case len(found) == 0 || !slices.Equal(r.Checks, found):
-		return refuse("other checks than the last that this terminal made: run them again")
+		return refuse("other checks than the last whole one that this terminal made here: run all of them again")
 	case drift > driftMost && self.Clock.Proven():
 		return protocol.WithCode(protocol.TimeOff, fmt.Errorf("the hand-over record is %v off the terminal's time", drift.Round(time.Minute)))
 	}

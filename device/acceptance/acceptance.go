@@ -3,11 +3,13 @@
 //
 // Camera and microphone open for it outside a call, so the same rules hold as in one (R25, and that nobody may be monitored):
 //   - only with a Proof: a technician with a mandate of the clinic, and a press of the terminal's button not long ago;
+//   - only while a person can see the screen, which says what is open (R24);
 //   - each opening is in the outbox, with the reason and the mandate, before it happens; one that cannot be recorded does not happen;
 //   - nothing of what was seen or heard is kept but figures;
 //   - whoever says no at the terminal ends it (Stop);
 //   - a device that does not close ends the process (call.ErrDeviceStuck);
-//   - openings that a power cut ended are closed in the ledger at the next start (Recover).
+//   - the ledger gets an end for each opening: before the next opening, or at the next start (Recover), if it could not be written at once;
+//   - a terminal that ends closes everything before it takes its ledger away (Close).
 //
 // While it runs every caller is told that the terminal is busy, but the robot whose call the check itself asked for (Policy). That call is an
 // ordinary one: invited, proven, answered, on the record.
@@ -33,20 +35,29 @@ var (
 	ErrRunning = errors.New("a check is running")
 	// ErrUnknown is wrapped when a check of that name does not exist.
 	ErrUnknown = errors.New("no such check")
+	// ErrClosed is wrapped when no check may begin any more.
+	ErrClosed = errors.New("the terminal ends")
 
-	errStopped = errors.New("the person at the terminal ended the check")
+	errStopped = protocol.WithCode(protocol.AnswerDeclined, errors.New("the person at the terminal ended the check"))
+	errEnded   = protocol.WithCode(protocol.LinkTerminalBusy, errors.New("the terminal ended, or began anew, during the check"))
 )
 
 // Proof is that a technician may have camera and microphone opened now. Whoever makes one has verified the technician's mandate.
 type Proof interface {
 	Technician() protocol.Party
 	Mandate() protocol.Nonce
-	// Pressed returns when the terminal's button was pressed for it, and false if it was not.
-	Pressed() (time.Time, bool)
+	// Pressed returns how long ago the terminal's button was pressed for it, whatever the clock was set to since, and false if it was not.
+	Pressed() (ago time.Duration, ok bool)
 }
 
-// PressLife is how long a press of the button is good for.
+// PressLife is how long a press of the button is good for: a check begins within it.
 const PressLife = 15 * time.Minute
+
+// Wanted says what is to be checked.
+type Wanted struct {
+	Names []string // none: all
+	Seen  bool     // a person has compared the code on the screen with the terminal's, so that it can be read
+}
 
 // Progress is where a check stands.
 type Progress struct {
@@ -121,7 +132,7 @@ type Clinic interface {
 	Time(ctx context.Context) (at time.Time, roundTrip time.Duration, err error)
 }
 
-// Config is what a Runner works with. Every field is required but Shown.
+// Config is what a Runner works with. Every field is required but Shown and Screen.
 type Config struct {
 	Devices Devices
 	Network Network
@@ -131,6 +142,7 @@ type Config struct {
 	Busy    func() bool      // a call runs
 	Now     func() time.Time // the terminal's best knowledge of the time
 	Shown   func(Status)     // is told every change; must not block
+	Screen  func() bool      // a person can see the screen; nil: always
 	Log     *slog.Logger
 }
 
@@ -139,8 +151,14 @@ type Config struct {
 type Runner struct {
 	c Config
 
+	books sync.Mutex // held while the ledger is written
+	owed  openings   // closed in truth, and not yet in the ledger
+
 	mu       sync.Mutex
 	stop     context.CancelCauseFunc // of the check that runs; nil if none does
+	over     chan struct{}           // is closed when that has ended
+	closed   bool                    // none may begin any more
+	stuck    error                   // of the device that did not close
 	status   Status
 	expected protocol.CallID
 	record   chan *protocol.CallRecord // bounded by one; of expected
@@ -154,6 +172,9 @@ func New(c Config) (*Runner, error) {
 	if c.Shown == nil {
 		c.Shown = func(Status) {}
 	}
+	if c.Screen == nil {
+		c.Screen = func() bool { return true }
+	}
 	return &Runner{c: c, record: make(chan *protocol.CallRecord, 1)}, nil
 }
 
@@ -166,19 +187,19 @@ func Names() []string {
 	return names
 }
 
-// Check runs the named checks, all if there are no names, and returns what was found, in their order. Without a Proof that a button was
+// Check runs the checks that are wanted and returns what was found, in their order. Without a Proof that a button was
 // pressed, those that see or hear fail with authorisation.button and open nothing. progress, if not nil, is called from
 // the caller's goroutine.
 //
-// An error says that not all of it was run; it wraps ErrRunning or ErrUnknown, carries answer.busy if a call runs and answer.declined if
-// somebody at the terminal ended it, or wraps call.ErrDeviceStuck: the process must exit then.
-func (r *Runner) Check(ctx context.Context, p Proof, names []string, progress func(Progress)) ([]protocol.Check, error) {
-	for _, n := range names {
+// An error says that not all of it was run; it wraps ErrRunning, ErrUnknown or ErrClosed, has the code of ctx's cause, carries answer.busy if a
+// call runs and answer.declined if somebody at the terminal ended it, or wraps call.ErrDeviceStuck: the process must exit then.
+func (r *Runner) Check(ctx context.Context, p Proof, w Wanted, progress func(Progress)) (_ []protocol.Check, err error) {
+	for _, n := range w.Names {
 		if !slices.Contains(Names(), n) {
-			return nil, fmt.Errorf("check %q: %w", n, ErrUnknown)
+			return nil, protocol.WithCode(protocol.SignalMalformed, fmt.Errorf("check %q: %w", n, ErrUnknown))
 		}
 	}
-	wanted := func(name string) bool { return len(names) == 0 || slices.Contains(names, name) }
+	wanted := func(name string) bool { return len(w.Names) == 0 || slices.Contains(w.Names, name) }
 	if progress == nil {
 		progress = func(Progress) {}
 	}
@@ -192,8 +213,8 @@ func (r *Runner) Check(ctx context.Context, p Proof, names []string, progress fu
 	if err := r.begin(stop, who); err != nil {
 		return nil, err
 	}
-	defer r.end()
-	run := &run{r: r, c: r.c, proof: p, unproven: proven}
+	defer func() { r.end(err) }()
+	run := &run{r: r, c: r.c, proof: p, unproven: proven, seen: w.Seen}
 	at := Progress{}
 	for _, n := range Names() {
 		if wanted(n) {
@@ -230,40 +251,55 @@ func (r *Runner) proven(p Proof) error {
 	if p == nil {
 		return protocol.WithCode(protocol.AuthTechnician, errors.New("nobody has proven to be a technician"))
 	}
-	pressed, ok := p.Pressed()
+	ago, ok := p.Pressed()
 	if !ok {
 		return protocol.WithCode(protocol.AuthButton, errors.New("the button was not pressed"))
 	}
-	if age := r.c.Now().Sub(pressed); age < -time.Minute || age > PressLife {
-		return protocol.WithCode(protocol.AuthButton, fmt.Errorf("the button was pressed %v ago", age.Round(time.Second)))
+	if ago < 0 || ago > PressLife {
+		return protocol.WithCode(protocol.AuthButton, fmt.Errorf("the button was pressed %v ago", ago.Round(time.Second)))
+	}
+	return r.seen()
+}
+
+// seen returns nil if what the screen says can be read.
+func (r *Runner) seen() error {
+	if !r.c.Screen() {
+		return protocol.WithCode(protocol.ScreenNone, errors.New("nobody can see on the screen that a device is open"))
 	}
 	return nil
 }
 
 func (r *Runner) begin(stop context.CancelCauseFunc, who protocol.Party) error {
 	r.mu.Lock()
-	if r.stop != nil {
+	switch {
+	case r.closed:
 		r.mu.Unlock()
-		return ErrRunning
+		return protocol.WithCode(protocol.LinkTerminalBusy, ErrClosed)
+	case r.stop != nil:
+		r.mu.Unlock()
+		return protocol.WithCode(protocol.LinkTerminalBusy, ErrRunning)
 	}
-	r.stop = stop
+	r.stop, r.over = stop, make(chan struct{})
 	r.mu.Unlock()
 	// From here on no call is let in; one that was may be about to be seen.
 	if r.c.Busy() {
-		r.mu.Lock()
-		r.stop = nil
-		r.mu.Unlock()
+		r.end(nil)
 		return protocol.WithCode(protocol.AnswerBusy, errors.New("a call runs at the terminal: check it when that has ended"))
 	}
 	r.show(func(s *Status) { *s = Status{Running: true, Technician: who} })
 	return nil
 }
 
-func (r *Runner) end() {
+func (r *Runner) end(err error) {
 	r.mu.Lock()
 	r.stop, r.expected = nil, protocol.CallID{}
+	if errors.Is(err, call.ErrDeviceStuck) {
+		r.stuck, r.closed = err, true
+	}
+	over := r.over
 	r.mu.Unlock()
 	r.show(func(s *Status) { *s = Status{} })
+	close(over)
 }
 
 func (r *Runner) show(f func(*Status)) {
@@ -280,13 +316,30 @@ func (r *Runner) Stop() bool {
 	if r.stop == nil {
 		return false
 	}
-	r.stop(protocol.WithCode(protocol.AnswerDeclined, errStopped))
+	r.stop(errStopped)
 	return true
 }
 
-// Running tells whether a check runs.
-func (r *Runner) Running() bool {
+// Shut ends a check, because the terminal ends, and lets none begin any more.
+func (r *Runner) Shut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.stop != nil
+	r.closed = true
+	if r.stop != nil {
+		r.stop(errEnded)
+	}
+}
+
+// Close is Shut, and returns when every device is closed and the ledger says so. The error wraps call.ErrDeviceStuck: the process must exit then.
+func (r *Runner) Close() error {
+	r.Shut()
+	r.mu.Lock()
+	running, over := r.stop != nil, r.over
+	r.mu.Unlock()
+	if running {
+		<-over
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stuck
 }

@@ -3,6 +3,7 @@ package acceptance
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/fxamacker/cbor/v2"
@@ -18,7 +19,8 @@ type openings struct {
 	Mandate []byte        `cbor:"3,keyasint"`
 }
 
-// Recover closes, in the ledger, what a power cut closed in truth. It is called once, before any Check.
+// Recover closes, in the ledger, what a power cut closed in truth. It is called once, before any Check; what it cannot close is
+// closed before the next opening.
 func (r *Runner) Recover() error {
 	b, err := r.c.Store.Load()
 	if err != nil || len(b) == 0 {
@@ -29,12 +31,35 @@ func (r *Runner) Recover() error {
 		// What was open is in the clinic's half of the ledger: an opening without an end.
 		return errors.Join(fmt.Errorf("openings of the last check are not readable and were put aside: %w", errors.Join(protocol.ErrMalformed, err)), r.c.Store.Save(nil))
 	}
-	for _, d := range was.Open {
-		if err := r.write(d, false, was.Mandate); err != nil {
+	r.books.Lock()
+	defer r.books.Unlock()
+	r.owed = was
+	return r.settle(nil)
+}
+
+// settle closes in the ledger what is closed in truth, and remembers what is open. r.books is held.
+func (r *Runner) settle(open []call.Device) error {
+	for len(r.owed.Open) > 0 {
+		d := r.owed.Open[0]
+		if err := r.write(d, false, r.owed.Mandate); err != nil {
 			return fmt.Errorf("close %s in the ledger: %w", d, err)
 		}
+		r.owed.Open = r.owed.Open[1:]
 	}
-	return r.c.Store.Save(nil)
+	return r.remember(open, r.owed.Mandate)
+}
+
+// remember stores what is open, or owed to the ledger; both are of one mandate, since what is owed is settled before anything opens. r.books is held.
+func (r *Runner) remember(open []call.Device, mandate []byte) error {
+	all := append(slices.Clone(r.owed.Open), open...)
+	if len(all) == 0 {
+		return r.c.Store.Save(nil)
+	}
+	b, err := cbor.Marshal(openings{Version: 1, Open: all, Mandate: mandate})
+	if err != nil {
+		return err
+	}
+	return r.c.Store.Save(b)
 }
 
 func (r *Runner) write(d call.Device, open bool, mandate []byte) error {
@@ -60,23 +85,17 @@ type ledger struct {
 func (l *ledger) Opening(d call.Device) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch err := l.run.r.proven(l.run.proof); {
+	switch err := errors.Join(l.run.unproven, l.run.r.seen()); {
 	case d != call.Camera && d != call.Microphone:
 		return fmt.Errorf("open %s: not a device of the ledger", d)
 	case err != nil:
 		return fmt.Errorf("open %s: %w", d, err)
 	case !l.allowed:
 		return fmt.Errorf("open %s: the check has ended", d)
+	case slices.Contains(l.open, d):
+		return fmt.Errorf("open %s: it is open already", d)
 	}
-	for _, o := range l.open {
-		if o == d {
-			return fmt.Errorf("open %s: it is open already", d)
-		}
-	}
-	l.open = append(l.open, d)
-	mandate := l.run.proof.Mandate()
-	if err := errors.Join(l.remember(mandate[:]), l.run.r.write(d, true, mandate[:])); err != nil {
-		l.closed(d)
+	if err := l.record(d); err != nil {
 		l.run.c.Log.Error("device not opened: the opening cannot be recorded", "device", string(d), "error", err)
 		return protocol.WithCode(protocol.StorageFull, fmt.Errorf("open %s: not recorded: %w", d, err))
 	}
@@ -84,42 +103,46 @@ func (l *ledger) Opening(d call.Device) error {
 	return nil
 }
 
+// record writes down that d opens, once all is written down that was not yet. l.mu is held.
+func (l *ledger) record(d call.Device) error {
+	r, mandate := l.run.r, l.run.proof.Mandate()
+	r.books.Lock()
+	defer r.books.Unlock()
+	if len(r.owed.Open) > 0 {
+		if err := r.settle(l.open); err != nil {
+			return err
+		}
+	}
+	r.owed.Mandate = mandate[:]
+	open := append(slices.Clone(l.open), d)
+	if err := r.remember(open, mandate[:]); err != nil {
+		return err
+	}
+	if err := r.write(d, true, mandate[:]); err != nil {
+		return errors.Join(err, r.remember(l.open, mandate[:])) // it did not open
+	}
+	l.open = open
+	return nil
+}
+
 // Closed implements call.Ledger.
 func (l *ledger) Closed(d call.Device) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.closed(d)
-}
-
-// closed is Closed; l.mu is held.
-func (l *ledger) closed(d call.Device) {
-	was := len(l.open)
-	for i, o := range l.open {
-		if o == d {
-			l.open = append(l.open[:i:i], l.open[i+1:]...)
-			break
-		}
-	}
-	if len(l.open) == was {
+	i := slices.Index(l.open, d)
+	if i < 0 {
 		return
 	}
-	mandate := l.run.proof.Mandate()
-	if err := errors.Join(l.run.r.write(d, false, mandate[:]), l.remember(mandate[:])); err != nil {
-		l.run.c.Log.Error("closing not recorded", "device", string(d), "error", err)
+	l.open = slices.Delete(slices.Clone(l.open), i, i+1)
+	r := l.run.r
+	r.books.Lock()
+	r.owed.Open = append(r.owed.Open, d)
+	err := r.settle(l.open)
+	r.books.Unlock()
+	if err != nil {
+		l.run.c.Log.Error("closing not recorded yet", "device", string(d), "error", err)
 	}
 	l.show(d, false)
-}
-
-// remember stores what is open. l.mu is held.
-func (l *ledger) remember(mandate []byte) error {
-	if len(l.open) == 0 {
-		return l.run.c.Store.Save(nil)
-	}
-	b, err := cbor.Marshal(openings{Version: 1, Open: l.open, Mandate: mandate})
-	if err != nil {
-		return err
-	}
-	return l.run.c.Store.Save(b)
 }
 
 func (l *ledger) show(d call.Device, open bool) {

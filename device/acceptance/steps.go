@@ -43,18 +43,19 @@ type step struct {
 	run   func(*run, context.Context) []protocol.Check
 }
 
+// Each step has the time for all that it may be the first to ask for: any of them may be wanted alone.
 var steps = []step{
 	{[]string{"screen"}, time.Second, (*run).screen},
 	{[]string{"panel"}, time.Second, (*run).panel},
 	{[]string{"camera.brightness", "camera.sharpness", "camera.motion"}, deviceLimit, (*run).look},
 	{[]string{"microphone.level", "loudspeaker.chirp"}, deviceLimit, (*run).listen},
 	{[]string{"network.address"}, networkLimit, (*run).address},
-	{[]string{"wifi.signal"}, time.Second, (*run).signal},
+	{[]string{"wifi.signal"}, networkLimit, (*run).signal},
 	{[]string{"network.tls"}, networkLimit, (*run).tls},
 	{[]string{"network.udp"}, networkLimit, (*run).udp},
 	{[]string{"relay.allocation"}, networkLimit, (*run).allocation},
-	{[]string{"clinic.latency"}, time.Second, (*run).latency},
-	{[]string{"clinic.loss"}, time.Second, (*run).loss},
+	{[]string{"clinic.latency"}, networkLimit, (*run).latency},
+	{[]string{"clinic.loss"}, networkLimit, (*run).loss},
 	{[]string{"time.offset"}, networkLimit, (*run).offset},
 	{[]string{"call.robot"}, robotLimit + recordLimit, (*run).robot},
 }
@@ -65,6 +66,7 @@ type run struct {
 	c        Config
 	proof    Proof
 	unproven error // why neither camera nor microphone may be opened
+	seen     bool  // a person has compared the code on the screen
 
 	path    once[Path]
 	servers once[[]protocol.ICEServer]
@@ -145,6 +147,9 @@ func all(names []string, f func(name string) protocol.Check) []protocol.Check {
 
 func (x *run) screen(context.Context) []protocol.Check {
 	figure, code := x.c.Devices.Screen()
+	if code == "" && !x.seen { // that there is one says nothing of whether it is dark
+		return []protocol.Check{skipped("screen", protocol.ScreenUnseen)}
+	}
 	return []protocol.Check{verdict("screen", figure, code)}
 }
 

@@ -54,6 +54,8 @@ type Parts struct {
 	Display  screen.Display
 	// HasScreen tells whether a person can see Display.
 	HasScreen func() bool
+	// Button tells whether there is a button by which the person in front of the terminal can say no. It must not block. nil: there is none.
+	Button func() bool
 	// Devices tells which devices there are. It opens none.
 	Devices func() health.Devices
 	// Media makes the media of calls; id verifies connections to the clinic's relay.
@@ -90,7 +92,7 @@ type Agent struct {
 	situation situation
 	now       func() time.Time
 	hangUp    func()
-	check     func(context.Context, acceptance.Proof, []string, func(acceptance.Progress)) ([]protocol.Check, error)
+	check     func(context.Context, acceptance.Proof, acceptance.Wanted, func(acceptance.Progress)) ([]protocol.Check, error)
 	anew      chan struct{} // somebody decided about a lost key, or that a returned terminal is set up anew
 	kept      chan struct{} // an enrolment was stored
 	language  string        // of the screen
@@ -148,7 +150,11 @@ func (a *Agent) HangUp() {
 func (a *Agent) change(f func(*situation)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	was := a.situation.disturbed()
 	f(&a.situation)
+	if now := a.situation.disturbed(); now != was || !now {
+		a.situation.button = now && a.parts.Button != nil && a.parts.Button()
+	}
 	scene := a.situation.scene()
 	if a.situation.covered != nil && scene.Kind != screen.Pressing {
 		a.situation.covered()
@@ -259,7 +265,12 @@ func (a *Agent) hold(ctx context.Context, h *home, order []byte) (again bool, er
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
 	a.mu.Lock()
-	a.restart = stop
+	a.restart = func() {
+		a.mu.Lock()
+		a.check = nil // who wants one waits for the terminal that begins
+		a.mu.Unlock()
+		stop()
+	}
 	a.mu.Unlock()
 	a.opening.Unlock()
 	err = a.terminal(inner, h, order)

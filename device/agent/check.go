@@ -17,21 +17,23 @@ const beginTime = 20 * time.Second
 
 // Check runs acceptance checks; acceptance.Runner.Check says what it returns. A terminal that is not set up has none; one that was a
 // moment ago is waited for.
-func (a *Agent) Check(ctx context.Context, p acceptance.Proof, names []string, progress func(acceptance.Progress)) ([]protocol.Check, error) {
+func (a *Agent) Check(ctx context.Context, p acceptance.Proof, w acceptance.Wanted, progress func(acceptance.Progress)) ([]protocol.Check, error) {
 	for began := time.Now(); ; {
 		a.mu.Lock()
 		check := a.check
 		begins := a.parts.Checks != nil && a.home != nil && a.home.id.Grant() != nil
 		a.mu.Unlock()
-		switch {
-		case check != nil:
-			return check(ctx, p, names, progress)
-		case !begins || time.Since(began) > beginTime:
+		if check != nil {
+			if found, err := check(ctx, p, w, progress); !errors.Is(err, acceptance.ErrClosed) {
+				return found, err
+			}
+		}
+		if !begins || time.Since(began) > beginTime {
 			return nil, protocol.WithCode(protocol.IdentityNone, errors.New("only a terminal that is set up can be checked"))
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, context.Cause(ctx)
 		case <-time.After(lockedPoll):
 		}
 	}
@@ -43,7 +45,7 @@ func (t *terminal) newChecks(store call.Store) (*acceptance.Runner, error) {
 		return nil, nil
 	}
 	c := t.a.parts.Checks(t.id, t.clock.Now)
-	c.Outbox, c.Store, c.Now, c.Log = t.outbox, store, t.clock.Now, t.a.log
+	c.Outbox, c.Store, c.Now, c.Log, c.Screen = t.outbox, store, t.clock.Now, t.a.log, t.a.parts.HasScreen
 	c.Busy = func() bool {
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -61,8 +63,8 @@ func (t *terminal) newChecks(store call.Store) (*acceptance.Runner, error) {
 }
 
 // runCheck is Agent.Check while the terminal runs. A device that does not close ends the terminal.
-func (t *terminal) runCheck(ctx context.Context, p acceptance.Proof, names []string, progress func(acceptance.Progress)) ([]protocol.Check, error) {
-	found, err := t.checker.Check(ctx, p, names, progress)
+func (t *terminal) runCheck(ctx context.Context, p acceptance.Proof, w acceptance.Wanted, progress func(acceptance.Progress)) ([]protocol.Check, error) {
+	found, err := t.checker.Check(ctx, p, w, progress)
 	if errors.Is(err, call.ErrDeviceStuck) {
 		select {
 		case t.stuck <- err:
@@ -80,6 +82,21 @@ func (t *terminal) watchChecks(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+}
+
+// shutChecks ends the check that runs; none begins any more.
+func (t *terminal) shutChecks() {
+	if t.checker != nil {
+		t.checker.Shut()
+	}
+}
+
+// closeChecks is shutChecks, and returns when camera and microphone are closed and the ledger says so; else call.ErrDeviceStuck.
+func (t *terminal) closeChecks() error {
+	if t.checker == nil {
+		return nil
+	}
+	return t.checker.Close()
 }
 
 // policyOf is who is let in: while a check runs nobody but its test call.

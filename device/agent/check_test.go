@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"vindu/device/acceptance"
@@ -20,6 +23,8 @@ import (
 type bench struct {
 	until chan struct{} // the camera is looked at until it is closed, or the check ends
 	stuck bool          // the camera stays open
+	slow  time.Duration // that it takes to close the camera
+	open  atomic.Int32  // cameras
 }
 
 func (b *bench) Look(ctx context.Context, l call.Ledger) (acceptance.Sight, error) {
@@ -29,7 +34,12 @@ func (b *bench) Look(ctx context.Context, l call.Ledger) (acceptance.Sight, erro
 	if b.stuck {
 		return acceptance.Sight{}, nil
 	}
-	defer l.Closed(call.Camera)
+	b.open.Add(1)
+	defer func() {
+		<-time.After(b.slow)
+		b.open.Add(-1)
+		l.Closed(call.Camera)
+	}()
 	select {
 	case <-b.until:
 	case <-ctx.Done():
@@ -65,13 +75,13 @@ func (b *bench) Time(context.Context) (time.Time, time.Duration, error) {
 	return time.Time{}, 0, errors.New("no way")
 }
 
-type pressed struct{ at time.Time }
+type pressed struct{}
 
 func (pressed) Technician() protocol.Party {
 	return protocol.Party{Name: "Bo Dahl", Role: "technician", Organisation: "Kommunen"}
 }
-func (pressed) Mandate() protocol.Nonce      { return protocol.Nonce{7} }
-func (p pressed) Pressed() (time.Time, bool) { return p.at, true }
+func (pressed) Mandate() protocol.Nonce        { return protocol.Nonce{7} }
+func (pressed) Pressed() (time.Duration, bool) { return 0, true }
 
 // checked is a terminal that runs, is set up and can be checked.
 func checked(t *testing.T, b *bench) *fixture {
@@ -90,7 +100,7 @@ func TestCheckBeforeSetUp(t *testing.T) {
 	f := newFixture(t)
 	f.start()
 	f.see("its code", func(s screen.Scene) bool { return s.Kind == screen.NotSetUp })
-	if _, err := f.Check(t.Context(), pressed{time.Now()}, nil, nil); protocol.CodeOf(err) != protocol.IdentityNone {
+	if _, err := f.Check(t.Context(), pressed{}, acceptance.Wanted{}, nil); protocol.CodeOf(err) != protocol.IdentityNone {
 		t.Errorf("%v", err)
 	}
 	if err := f.end(); err != nil {
@@ -108,7 +118,7 @@ func (f *fixture) check() <-chan result {
 	f.t.Helper()
 	done := make(chan result, 1)
 	go func() {
-		checks, err := f.Check(f.t.Context(), pressed{time.Now()}, nil, nil)
+		checks, err := f.Check(f.t.Context(), pressed{}, acceptance.Wanted{}, nil)
 		done <- result{checks, err}
 	}()
 	f.see("that the camera is on", func(s screen.Scene) bool {
@@ -157,6 +167,107 @@ func TestCheckSaidNo(t *testing.T) {
 	f.see("that it is ready", func(s screen.Scene) bool { return s.Kind == screen.Ready })
 	if err := f.end(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// ledger takes the openings out of the outbox of a terminal that has ended.
+func (f *fixture) ledger() (openings []string) {
+	f.t.Helper()
+	dir, err := state.Open(f.cfg.State)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer dir.Close()
+	box, err := outbox.Open(dir, outbox.DefaultLimit, time.Now, slog.New(slog.DiscardHandler))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer box.Close()
+	for after := uint64(0); ; {
+		seq, message, err := box.Next(after)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		if message == nil {
+			return openings
+		}
+		after = seq
+		e := new(protocol.Event)
+		if err := protocol.Decode(message, e); err != nil {
+			f.t.Fatal(err)
+		}
+		body, err := e.Open()
+		if o, is := body.(*protocol.Opening); is && err == nil {
+			openings = append(openings, o.Device+map[bool]string{true: " opens", false: " closed"}[o.Open])
+		}
+	}
+}
+
+// TestCheckWhenTheTerminalEnds: whatever ends a terminal in the middle of a check with its camera open, the camera is closed and the ledger has its end
+// before anything else goes on; what is asked for next finds a terminal that can be checked.
+func TestCheckWhenTheTerminalEnds(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(f *fixture, b *bench) // with the camera open; the terminal has ended or begun anew when it returns
+		want []string
+	}{
+		{"SIGTERM", func(f *fixture, b *bench) {
+			if err := f.end(); err != nil {
+				f.t.Error(err)
+			}
+			if n := b.open.Load(); n != 0 {
+				f.t.Error("the terminal ended with its camera open")
+			}
+		}, []string{"camera opens", "camera closed"}},
+		{"certificate installed for the same home", keepDuringCheck("Home 1"), []string{"camera opens", "camera closed", "camera opens", "camera closed"}},
+		{"moved to another home", keepDuringCheck("Home 2"), []string{"camera opens", "camera closed", "camera opens", "camera closed"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &bench{until: make(chan struct{}), slow: 2 * time.Second}
+				f := checked(t, b)
+				done := f.check()
+				c.end(f, b)
+				if r := <-done; protocol.CodeOf(r.err) != protocol.LinkTerminalBusy {
+					t.Errorf("the check: %v", r.err)
+				}
+				if got := f.ledger(); !slices.Equal(got, c.want) {
+					t.Errorf("in the ledger: %v", got)
+				}
+			})
+		})
+	}
+}
+
+// keepDuringCheck stores an enrolment while the camera is open, and asks for another check at once, as the tool does.
+func keepDuringCheck(home string) func(*fixture, *bench) {
+	return func(f *fixture, b *bench) {
+		self, _ := f.Self()
+		if err := f.Keep(f.t.Context(), grantFor(f.t, self, home)); err != nil {
+			f.t.Error(err)
+		}
+		next := make(chan result, 1)
+		go func() {
+			checks, err := f.Check(f.t.Context(), pressed{}, acceptance.Wanted{Names: []string{"camera.motion"}}, nil)
+			next <- result{checks, err}
+		}()
+		f.see("that the check goes on until the camera is closed, and is over then", func(s screen.Scene) bool {
+			if s.Kind != screen.Checking && b.open.Load() > 0 {
+				f.t.Errorf("the camera is open and the screen shows %d", s.Kind)
+			}
+			return s.Kind == screen.Starting
+		})
+		if b.open.Load() > 0 {
+			f.t.Error("the terminal begins anew with its camera open")
+		}
+		f.see("the second check", func(s screen.Scene) bool { return s.Kind == screen.Checking && s.Camera })
+		close(b.until)
+		if r := <-next; r.err != nil || len(r.checks) != 1 || r.checks[0].State != protocol.CheckPassed {
+			f.t.Errorf("the second check: %v, %+v", r.err, r.checks)
+		}
+		if err := f.end(); err != nil {
+			f.t.Error(err)
+		}
 	}
 }
 

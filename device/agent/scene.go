@@ -25,6 +25,7 @@ type situation struct {
 	pressing   *protocol.Party // the technician for whom the button is to be pressed, or nil
 	covered    func()          // is called when that is not on the screen
 	resetting  string          // the code to compare while a long press is to give up a key that is not there; "": none is
+	button     bool            // there is one by which a person says no
 }
 
 // Conditions in a call by which camera or microphone are not open.
@@ -35,6 +36,11 @@ var (
 	noMicrophone = []protocol.Code{protocol.CaptureNoMicrophone, protocol.CaptureSoundBusy, protocol.CaptureSoundGone}
 )
 
+// disturbed tells whether a person is called or looked at, which the button ends.
+func (s *situation) disturbed() bool {
+	return s.call.Scene == call.SceneRinging || s.call.Scene == call.SceneInCall || s.check.Running
+}
+
 // scene says what a person sees. A call comes before everything else, then a check, then the wish for a press.
 func (s *situation) scene() screen.Scene {
 	none := func(codes []protocol.Code) bool {
@@ -42,10 +48,11 @@ func (s *situation) scene() screen.Scene {
 	}
 	switch s.call.Scene {
 	case call.SceneRinging:
-		return screen.Scene{Kind: screen.Ringing, Parties: s.call.Parties, Errand: s.call.Errand, AnswersAt: s.call.AnswersAt}
+		return screen.Scene{Kind: screen.Ringing, Parties: s.call.Parties, Errand: s.call.Errand, AnswersAt: s.call.AnswersAt, Button: s.button}
 	case call.SceneInCall:
 		return screen.Scene{
 			Kind: screen.InCall, Parties: s.call.Parties, Camera: none(noCamera), Microphone: none(noMicrophone), Faults: s.call.Conditions,
+			Button: s.button,
 		}
 	case call.SceneEnded:
 		scene := screen.Scene{
@@ -61,9 +68,11 @@ func (s *situation) scene() screen.Scene {
 	case s.returning:
 		return screen.Scene{Kind: screen.Returned}
 	case s.check.Running:
-		return screen.Scene{Kind: screen.Checking, Parties: []protocol.Party{s.check.Technician}, Camera: s.check.Camera, Microphone: s.check.Microphone}
+		return screen.Scene{
+			Kind: screen.Checking, Parties: []protocol.Party{s.check.Technician}, Camera: s.check.Camera, Microphone: s.check.Microphone, Button: s.button,
+		}
 	case s.pressing != nil:
-		return screen.Scene{Kind: screen.Pressing, Parties: []protocol.Party{*s.pressing}}
+		return screen.Scene{Kind: screen.Pressing, Parties: []protocol.Party{*s.pressing}, Code: s.code}
 	case s.keyAway && (s.lost || s.resetting != ""):
 		return screen.Scene{Kind: screen.Lost, Code: s.resetting, Faults: s.conditions}
 	case !s.started:

@@ -219,13 +219,21 @@ func (a *Agent) Report(ctx context.Context, kind string, body []byte) error {
 }
 
 // AwaitPress asks on the screen for a press of the button, for a technician, and returns what pressed returns. It ends with
-// protocol.AnswerBusy as soon as something else is on the screen, such as a call: who presses then means that.
+// protocol.AnswerBusy as soon as something else is on the screen, such as a call: who presses then means that. Without a screen that
+// a person can see nobody is asked.
 func (a *Agent) AwaitPress(ctx context.Context, who protocol.Party, pressed func(context.Context) error) error {
+	if !a.parts.HasScreen() {
+		return protocol.WithCode(protocol.ScreenNone, errors.New("there is no screen that could ask for the button"))
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	busy := protocol.WithCode(protocol.AnswerBusy, errors.New("the screen shows something else"))
+	busy := protocol.WithCode(protocol.AnswerBusy, errors.New("the screen shows something else, such as a call"))
 	a.change(func(s *situation) { s.pressing, s.covered = &who, func() { cancel(busy) } })
-	defer a.change(func(s *situation) { s.pressing, s.covered = nil, nil })
+	defer a.change(func(s *situation) {
+		if s.pressing == &who { // and not somebody else's, who came later
+			s.pressing, s.covered = nil, nil
+		}
+	})
 	err := pressed(ctx)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

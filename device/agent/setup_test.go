@@ -199,6 +199,34 @@ func TestAwaitPress(t *testing.T) {
 		t.Errorf("during a call: %v", err)
 	}
 	f.change(func(s *situation) { s.call.Scene = call.SceneReady })
+	// A prompt that ends leaves another one, which came meanwhile, where it is.
+	kari := protocol.Party{Name: "Kari Nes", Role: "technician", Organisation: "Home care"}
+	ola := protocol.Party{Name: "Ola Li", Role: "technician", Organisation: "Home care"}
+	release, over := make(chan struct{}), make(chan error)
+	go func() {
+		over <- f.AwaitPress(t.Context(), ola, func(context.Context) error {
+			<-release
+			return nil
+		})
+	}()
+	f.see("the wish for a press", func(s screen.Scene) bool { return s.Kind == screen.Pressing && s.Parties[0] == ola })
+	if err := f.AwaitPress(t.Context(), kari, func(context.Context) error {
+		close(release)
+		err := <-over
+		f.change(func(s *situation) {
+			if s.pressing == nil || *s.pressing != kari {
+				t.Errorf("asks for %v", s.pressing)
+			}
+		})
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+	f.Agent.parts.HasScreen = func() bool { return false }
+	if err := f.AwaitPress(t.Context(), bo, atOnce); protocol.CodeOf(err) != protocol.ScreenNone {
+		t.Errorf("without a screen: %v", err)
+	}
+	f.Agent.parts.HasScreen = func() bool { return true }
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := f.AwaitPress(ended, bo, atOnce); !errors.Is(err, context.Canceled) {

@@ -48,7 +48,8 @@ type terminal struct {
 	leaving   []byte    // the order that is being carried out
 }
 
-// run runs the parts. Calls stop first and the link last, so that the end of a call gets through.
+// run runs the parts. Calls and checks stop first and the link last, so that the end of a call gets through, and the end of each opening into the
+// ledger.
 func (t *terminal) run(ctx context.Context) error {
 	rest, stopRest := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopRest()
@@ -64,21 +65,19 @@ func (t *terminal) run(ctx context.Context) error {
 	calls, stopCalls := context.WithCancel(ctx)
 	defer stopCalls()
 	defer context.AfterFunc(rest, stopCalls)()
+	defer context.AfterFunc(calls, t.shutChecks)()
 	if t.left() == nil {
-		group.Go(func() error {
-			return t.waitForOrder(rest, func() {
-				if t.checker != nil {
-					t.checker.Stop()
-				}
-				stopCalls()
-			})
-		})
+		group.Go(func() error { return t.waitForOrder(rest, stopCalls) })
 	} else {
 		stopCalls()
 	}
 	err := t.calls.Run(calls)
 	if errors.Is(err, call.ErrDeviceStuck) {
 		return err
+	}
+	if stuck := t.closeChecks(); stuck != nil {
+		stopRest()
+		return errors.Join(stuck, err, group.Wait())
 	}
 	if order := t.left(); order != nil && err == nil && rest.Err() == nil {
 		waiting, stop := context.WithCancel(rest)

@@ -6,12 +6,14 @@
 package button
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -49,10 +51,11 @@ type Button struct {
 	device string
 	folder string
 	hasKey func(*os.File) bool
+	name   func(*os.File) string
 }
 
 // New returns the button that the configuration names: "auto", the path of an input device, or "none".
-func New(device string) *Button { return &Button{device, folder, hasKey} }
+func New(device string) *Button { return &Button{device, folder, hasKey, name} }
 
 // Await returns nil once a key was pressed after it was called, ErrNone if there is no button, or ctx's error. While no
 // device is there it waits for one to come.
@@ -115,6 +118,25 @@ func (b *Button) wait(ctx context.Context, await func(*os.File) error) error {
 		case <-ticks.C:
 		}
 	}
+}
+
+// What returns what the button calls itself, such as "gpio-keys"; empty if there is none now. It reads nothing that is typed.
+func (b *Button) What() string {
+	if b.device == "none" {
+		return ""
+	}
+	var names []string
+	for _, path := range b.paths() {
+		f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			continue
+		}
+		if b.device != "auto" || b.hasKey(f) {
+			names = append(names, b.name(f))
+		}
+		f.Close()
+	}
+	return strings.Join(slices.Compact(names), ", ")
 }
 
 var errPressed = errors.New("pressed")
@@ -205,19 +227,23 @@ func counts(code int) bool {
 
 // hasKey asks the kernel whether a device has a key that counts: EVIOCGBIT(EV_KEY).
 func hasKey(f *os.File) bool {
-	c, err := f.SyscallConn()
-	if err != nil {
-		return false
-	}
 	var bits [bitsSize]byte
 	const request = 2<<30 | bitsSize<<16 | 'E'<<8 | 0x20 + typeKey // _IOC(_IOC_READ, 'E', 0x20 + EV_KEY, size)
+	return control(f, request, unsafe.Pointer(&bits[0])) == nil && anyKey(bits[:])
+}
+
+func control(f *os.File, request uintptr, into unsafe.Pointer) error {
+	c, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
 	var failed error
 	err = c.Control(func(fd uintptr) {
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, request, uintptr(unsafe.Pointer(&bits[0]))); errno != 0 {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, request, uintptr(into)); errno != 0 {
 			failed = errno
 		}
 	})
-	return err == nil && failed == nil && anyKey(bits[:])
+	return errors.Join(err, failed)
 }
 
 func anyKey(bits []byte) bool {
@@ -227,4 +253,15 @@ func anyKey(bits []byte) bool {
 		}
 	}
 	return false
+}
+
+// name asks the kernel what a device calls itself: EVIOCGNAME.
+func name(f *os.File) string {
+	var text [64]byte
+	if err := control(f, 2<<30|uintptr(len(text))<<16|'E'<<8|0x06, unsafe.Pointer(&text[0])); err == nil {
+		if s := strings.TrimSpace(string(bytes.TrimRight(text[:], "\x00"))); s != "" {
+			return s
+		}
+	}
+	return filepath.Base(f.Name())
 }

@@ -91,9 +91,12 @@ func TestAwait(t *testing.T) {
 	folder := t.TempDir()
 	keys, mouse := device(t, filepath.Join(folder, "event3")), device(t, filepath.Join(folder, "event1"))
 	for name, b := range map[string]*Button{
-		"auto": {"auto", folder, func(f *os.File) bool { return filepath.Base(f.Name()) == "event3" }}, "by path": {keys.Name(), "", nil},
+		"auto": {"auto", folder, func(f *os.File) bool { return filepath.Base(f.Name()) == "event3" }, name}, "by path": {keys.Name(), "", nil, name},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if got := b.What(); got != "event3" { // which no driver has given a name
+				t.Errorf("it is %q", got)
+			}
 			done := make(chan error, 1)
 			go func() { done <- b.Await(t.Context()) }()
 			write(t, mouse, event(typeKey, space, 1)) // not looked at
@@ -117,8 +120,8 @@ func TestNobodyPresses(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	for name, b := range map[string]*Button{
-		"auto": {"auto", folder, func(*os.File) bool { return true }}, "no device": {filepath.Join(folder, "event7"), "", nil},
-		"no folder": {"auto", filepath.Join(folder, "none"), nil},
+		"auto": {"auto", folder, func(*os.File) bool { return true }, name}, "no device": {filepath.Join(folder, "event7"), "", nil, nil},
+		"no folder": {"auto", filepath.Join(folder, "none"), nil, nil},
 	} {
 		if err := b.Await(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: got %v", name, err)

@@ -42,6 +42,7 @@ type Client struct {
 
 	mu       sync.Mutex
 	greeting *Greeting
+	awaited  bool // in this session the terminal waited for a press
 }
 
 // NewClient returns the laptop's end of the line port.
@@ -159,6 +160,9 @@ func (c *Client) shakeHands(ctx context.Context, g *Greeting) error {
 		return err
 	}
 	c.number = 0
+	c.mu.Lock()
+	c.awaited = false
+	c.mu.Unlock()
 	s := &protocol.Session{
 		Version: protocol.Version, Transcript: c.session.hash, Terminal: g.Terminal(), By: protocol.SideTechnician, At: protocol.At(c.who.Now()),
 	}
@@ -183,19 +187,36 @@ func (c *Client) Terminal() protocol.KeyHash {
 	return c.greeting.Terminal()
 }
 
+// AskPress has the terminal's screen ask for its button, with the terminal's code beside it, and tells whether it was pressed in this session, or does
+// not have to be. The error wraps ErrUnproven if it says that it was pressed although it was never asked: every terminal that is set up asks.
+func (c *Client) AskPress(ctx context.Context) (pressed bool, err error) { return c.press(ctx, true) }
+
+func (c *Client) press(ctx context.Context, begin bool) (bool, error) {
+	var s pressStatus
+	if err := c.call(ctx, opPress, pressRequest{Begin: begin}, &s); err != nil {
+		return false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !s.Pressed {
+		c.awaited = true
+	} else if !c.awaited && c.greeting.State == SetUp {
+		return false, fmt.Errorf("%w: it says that its button was pressed before it was asked for", ErrUnproven)
+	}
+	return s.Pressed, nil
+}
+
 // Authorise waits until somebody pressed the terminal's button, as its screen asks, where that is needed; it returns at once where
-// it is not, or was done in this session. A terminal that is set up does nothing else before; one that becomes set up in this
+// it is not, or was done in this session not longer than PressTime ago. A terminal that is set up does nothing else before; one that becomes set up in this
 // session needs it for what follows, as does Check. prompt, if not nil, is called once if a press is awaited. The error's
-// code is protocol.AuthButton if nobody pressed within ButtonTime.
+// code is protocol.AuthButton if nobody pressed within ButtonTime, and protocol.AnswerBusy if the screen shows something else; AskPress says when it
+// wraps ErrUnproven.
 func (c *Client) Authorise(ctx context.Context, prompt func()) error {
 	prompted := false
-	var s pressStatus
 	for begin := true; ; begin = false {
-		if err := c.call(ctx, opPress, pressRequest{Begin: begin}, &s); err != nil {
+		pressed, err := c.press(ctx, begin)
+		if err != nil || pressed {
 			return err
-		}
-		if s.Pressed {
-			return nil
 		}
 		if !prompted && prompt != nil {
 			prompt()
@@ -303,12 +324,16 @@ func (c *Client) Reset(ctx context.Context) error {
 	return c.call(ctx, opReset, nil, nil)
 }
 
-// StartCheck begins an acceptance check, unless one is running, and returns its run.
+// StartCheck begins an acceptance check, unless one of this session is running, and returns its run. It goes on while it is asked after
+// (CheckStatus) in this session.
 func (c *Client) StartCheck(ctx context.Context, o CheckOptions) (run uint64, err error) {
 	s := new(CheckStatus)
 	err = c.call(ctx, opCheck, o, s)
 	return s.Run, err
 }
+
+// StopCheck ends the check that runs, if one does: camera and microphone are closed soon after.
+func (c *Client) StopCheck(ctx context.Context) error { return c.call(ctx, opCheckStop, nil, nil) }
 
 // CheckStatus asks how the last check goes, also one that an earlier session began.
 func (c *Client) CheckStatus(ctx context.Context) (*CheckStatus, error) {

@@ -20,10 +20,11 @@ type Host interface {
 	Authorities() [][]byte
 	// Withdrawn tells whether the terminal's clinic has taken the mandate with this id back.
 	Withdrawn(mandate protocol.Nonce) bool
-	// Now is the time by which mandates are judged; known is false if it is no more than a floor.
+	// Now is the time by which mandates are judged. While it is not known it is a floor, which is never ahead, whatever the terminal's own clock says.
 	Now() (now time.Time, known bool)
 	// AwaitPress asks on the screen for a press of the button, and returns nil once it was pressed after the call began. When it
 	// returns, the screen asks no more. In the state KeyAway it asks for a long press, and technician is empty: nobody is known to be one.
+	// An error with a code reaches the technician by it; any other, as the end of ctx, says that nobody pressed.
 	AwaitPress(ctx context.Context, technician protocol.Party) error
 
 	// Info tells about the terminal; the server fills in Authorised.
@@ -67,7 +68,7 @@ type CheckProgress struct {
 type Proof struct {
 	technician protocol.Party
 	mandate    protocol.Nonce
-	pressed    time.Time
+	pressed    time.Time // with a reading of the monotonic clock, by which alone it is judged
 }
 
 // Technician returns who it is.
@@ -76,10 +77,10 @@ func (p *Proof) Technician() protocol.Party { return p.technician }
 // Mandate returns the id of the mandate.
 func (p *Proof) Mandate() protocol.Nonce { return p.mandate }
 
-// Pressed returns when the button was pressed, by the terminal's clock, and false if it was not.
-func (p *Proof) Pressed() (time.Time, bool) {
-	if p == nil {
-		return time.Time{}, false
+// Pressed returns how long ago the button was pressed, whatever the terminal's clock was set to since, and false if it was not.
+func (p *Proof) Pressed() (ago time.Duration, ok bool) {
+	if p == nil || p.pressed.IsZero() {
+		return 0, false
 	}
-	return p.pressed, !p.pressed.IsZero()
+	return time.Since(p.pressed), true
 }

@@ -37,6 +37,7 @@ const (
 	opInstall      = "certificate.install"
 	opCheck        = "check.start"
 	opCheckStatus  = "check.status"
+	opCheckStop    = "check.stop"
 	opHandOver     = "handover.sign"
 	opHandOverDone = "handover.finish"
 	opReset        = "identity.reset"

@@ -15,35 +15,38 @@ import (
 type need uint8
 
 const (
-	// On a terminal that is set up: a mandate of its clinic and a press of its button. Else nothing.
+	// On a terminal that is set up: a mandate of its clinic and a press of its button, not longer ago than PressTime. Else nothing.
 	needAccess need = iota
-	// As needAccess, but a session that began before the terminal was set up may go on asking how that went.
+	// As needAccess, but any press in the session will do, and a session that began before the terminal was set up may go on asking how that went.
 	needStory
 	// A mandate if the terminal is set up; nothing if its key is away.
 	needMandate
 	// As needAccess; and a long press of the button if its key is away.
 	needReset
-	// A terminal that is set up, a mandate and a press.
+	// As needMandate, and a press in the session, however long ago: to ask after what it has begun.
+	needPast
+	// A terminal that is set up, a mandate and a press as for needAccess.
 	needProof
 )
 
 var needs = map[string]need{
-	opPress: needMandate,
-	opInfo:  needStory, opEnrolStatus: needStory,
+	opPress: needMandate, opCheckStop: needMandate, // to end what is open takes no more than to begin to ask
+	opInfo: needStory, opEnrolStatus: needStory, opCheckStatus: needPast,
 	opSetNetwork: needAccess, opNetwork: needAccess, opScan: needAccess, opLanguage: needAccess, opEnrol: needAccess, opCSR: needAccess,
-	opInstall: needAccess, opCheckStatus: needAccess,
-	opReset: needReset, opCheck: needProof, opHandOver: needProof, opHandOverDone: needProof,
+	opInstall: needAccess,
+	opReset:   needReset, opCheck: needProof, opHandOver: needProof, opHandOverDone: needProof,
 }
 
 // access is what a guest proved when it asked.
 type access struct {
 	mandate *protocol.Mandate // nil if the terminal is not set up
-	pressed time.Time         // zero if the button was not pressed
+	pressed time.Time         // zero if the button was not pressed, or too long ago
 	whole   bool              // nothing is missing for needAccess
 }
 
 // may says whether g may ask for what has this need, by the state, the mandate and the time of now.
 func (d *desk) may(g *guest, n need) (access, error) {
+	recent := !g.pressed.IsZero() && time.Since(g.pressed) <= PressTime
 	switch d.host.Greeting().State {
 	case Factory:
 		if n == needProof {
@@ -53,10 +56,10 @@ func (d *desk) may(g *guest, n need) (access, error) {
 	case SetUp:
 	case KeyAway:
 		switch {
-		case n == needReset && g.pressed.IsZero():
+		case n == needReset && !recent:
 			return access{}, protocol.WithCode(protocol.AuthButton, errors.New("nobody has held the terminal's button"))
 		case n == needReset || n == needMandate:
-			return access{whole: !g.pressed.IsZero()}, nil
+			return access{whole: recent}, nil
 		}
 		return access{}, d.unusable()
 	default:
@@ -69,10 +72,17 @@ func (d *desk) may(g *guest, n need) (access, error) {
 	if err != nil {
 		return access{}, err
 	}
-	if n != needMandate && g.pressed.IsZero() {
+	a := access{mandate: m}
+	if recent {
+		a.pressed, a.whole = g.pressed, true
+	}
+	switch past := n == needStory || n == needPast; {
+	case a.whole, n == needMandate, past && !g.pressed.IsZero():
+		return a, nil
+	case g.pressed.IsZero():
 		return access{}, protocol.WithCode(protocol.AuthButton, errors.New("nobody has pressed the terminal's button"))
 	}
-	return access{m, g.pressed, !g.pressed.IsZero()}, nil
+	return access{}, protocol.WithCode(protocol.AuthButton, errors.New("the terminal's button was pressed too long ago"))
 }
 
 // unusable says why the terminal does nothing.
@@ -196,9 +206,13 @@ func (d *desk) prepare(ctx context.Context, g *guest, r request) worker {
 			return csrReply{csr}, err
 		})
 	case opReset:
-		return without(func(ctx context.Context) (any, error) { return nil, d.host.Reset(ctx) })
+		return without(func(ctx context.Context) (any, error) {
+			return nil, d.jobs.alone(func() error { return d.host.Reset(ctx) })
+		})
 	case opInstall:
-		return with(r.Body, func(ctx context.Context, grant *Grant) (any, error) { return nil, d.host.Install(ctx, grant) })
+		return with(r.Body, func(ctx context.Context, grant *Grant) (any, error) {
+			return nil, d.jobs.alone(func() error { return d.host.Install(ctx, grant) })
+		})
 	}
 	return d.prepareJob(g, a, r)
 }
@@ -212,22 +226,27 @@ func (d *desk) prepareJob(g *guest, a access, r request) worker {
 			if err != nil {
 				return nil, protocol.WithCode(protocol.IdentityVoucher, err)
 			}
-			return nil, d.jobs.startEnrol(func(ctx context.Context) error { return d.host.Enrol(ctx, v) })
+			return nil, d.jobs.startEnrol(v.ID, func(ctx context.Context) error { return d.host.Enrol(ctx, v) })
 		})
 	case opEnrolStatus:
 		return without(func(context.Context) (any, error) { return d.jobs.enrolStatus(), nil })
 	case opCheck:
 		p := &Proof{a.mandate.Person, a.mandate.ID, a.pressed}
-		return with(r.Body, func(_ context.Context, o *CheckOptions) (any, error) {
+		return with(r.Body, func(ctx context.Context, o *CheckOptions) (any, error) {
 			if len(o.Names) > protocol.MaxChecks {
 				return nil, malformed("%d checks", len(o.Names))
 			}
-			return d.jobs.startCheck(func(ctx context.Context, progress func(CheckProgress)) ([]protocol.Check, error) {
+			return d.jobs.startCheck(ctx, g, func(ctx context.Context, progress func(CheckProgress)) ([]protocol.Check, error) {
 				return d.host.Check(ctx, p, *o, progress)
 			})
 		})
 	case opCheckStatus:
-		return without(func(context.Context) (any, error) { return d.jobs.checkStatus(), nil })
+		return without(func(context.Context) (any, error) { return d.jobs.checkStatus(g), nil })
+	case opCheckStop:
+		return without(func(context.Context) (any, error) {
+			d.jobs.stopCheck(nil, errCheckStopped)
+			return nil, nil
+		})
 	case opHandOver:
 		return with(r.Body, func(ctx context.Context, b *recordRequest) (any, error) {
 			return d.signHandOver(ctx, a.mandate, b.Record)
@@ -287,7 +306,11 @@ func (d *desk) press(ctx context.Context, g *guest, a access, body []byte) worke
 	status := pressStatus{Pressed: a.whole}
 	if !a.whole && g.asking == nil {
 		if !r.Begin {
-			return refused(protocol.WithCode(protocol.AuthButton, errors.New("nobody pressed the terminal's button in time")))
+			err := g.unpressed
+			if protocol.CodeOf(err) == protocol.Unknown {
+				err = protocol.WithCode(protocol.AuthButton, errors.New("nobody pressed the terminal's button in time"))
+			}
+			return refused(err)
 		}
 		var who protocol.Party
 		if a.mandate != nil {

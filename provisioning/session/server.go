@@ -32,11 +32,14 @@ type Server struct {
 
 // NewServer returns the terminal's end for host.
 func NewServer(host Host, log *slog.Logger) *Server {
-	return &Server{host: host, log: log, jobs: newJobs()}
+	return &Server{host: host, log: log, jobs: newJobs(func() protocol.KeyHash {
+		g := host.Greeting()
+		return g.Terminal()
+	})}
 }
 
-// Run opens the port, serves whoever is at its other end, and opens it anew when it is gone, until ctx ends; then it returns nil. A
-// job outlives sessions and ports, but not Run.
+// Run opens the port, serves whoever is at its other end, and opens it anew when it is gone, until ctx ends; then it returns nil. An
+// enrolment outlives sessions and ports, but not Run.
 func (s *Server) Run(ctx context.Context, open func(context.Context) (io.ReadWriteCloser, error)) error {
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -75,12 +78,13 @@ type guest struct {
 	hello, answer []byte
 	public        []byte // of the laptop's own key
 	key           *ecdsa.PublicKey
-	mandate       []byte // as it came; judged each time it is needed
-	open          bool   // it has proven its key
-	fresh         bool   // the terminal was not set up when it came
-	last          uint64 // number of the last request
-	reply         []byte // to it, not sealed; nil while it is worked on
-	pressed       time.Time
+	mandate       []byte             // as it came; judged each time it is needed
+	open          bool               // it has proven its key
+	fresh         bool               // the terminal was not set up when it came
+	last          uint64             // number of the last request
+	reply         []byte             // to it, not sealed; nil while it is worked on
+	pressed       time.Time          // the last time, with a reading of the monotonic clock
+	unpressed     error              // why the last prompt for a press had none
 	asking        context.CancelFunc // ends the prompt for a press, if there is one
 }
 
@@ -118,6 +122,7 @@ func (s *Server) serve(ctx context.Context, port io.ReadWriteCloser) error {
 	d.group.Go(func() { gone <- d.line.run(ctx) })
 	defer d.group.Wait()
 	defer stop()
+	defer func() { d.leave(d.current) }()
 	idle := time.NewTimer(IdleTime)
 	defer idle.Stop()
 	for {
@@ -141,7 +146,7 @@ func (s *Server) serve(ctx context.Context, port io.ReadWriteCloser) error {
 	}
 }
 
-// leave forgets what a guest was allowed.
+// leave forgets what a guest was allowed, and ends the check that it began.
 func (d *desk) leave(g *guest) {
 	if g == nil {
 		return
@@ -149,6 +154,7 @@ func (d *desk) leave(g *guest) {
 	if g.asking != nil {
 		g.asking()
 	}
+	d.jobs.stopCheck(g, errCheckLeft)
 	d.log.Info("serial session ended")
 }
 
@@ -319,10 +325,10 @@ func (d *desk) ask(ctx context.Context, g *guest, technician protocol.Party) {
 }
 
 func (d *desk) pressed(p press) {
-	p.guest.asking = nil
+	p.guest.asking, p.guest.unpressed = nil, p.err
 	if p.err != nil {
 		return
 	}
-	p.guest.pressed, _ = d.host.Now()
+	p.guest.pressed = time.Now()
 	d.log.Info("the terminal's button was pressed for a technician")
 }

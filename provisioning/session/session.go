@@ -7,8 +7,9 @@
 // nothing for one without a Mandate of its clinic (R4, R27). On a terminal that is set up a person must also press its button.
 //
 // A request has a number and is repeated until its reply comes; a terminal that has done it already repeats the reply. What takes long
-// (an enrolment, an acceptance check) is a job of the terminal: it is started, then asked after, and survives the loss of the
-// session, so that a cable pulled at any instant costs a new session and nothing else.
+// (an enrolment, an acceptance check) is a job of the terminal: it is started, then asked after. An enrolment survives the loss of the
+// session, so that a cable pulled at any instant costs a new session and nothing else; a check, which opens camera and microphone, ends with the
+// session of the technician who is there for it.
 //
 // There is no request for a shell, a file or a command, and none that returns a secret.
 package session
@@ -26,6 +27,8 @@ const Version = 1
 // Timing of a session.
 const (
 	ButtonTime = time.Minute      // for the press of the terminal's button
+	PressTime  = 15 * time.Minute // for which a press is good; then the terminal asks for another one
+	AskedTime  = 30 * time.Second // after which a check stops that nobody asks after
 	IdleTime   = 10 * time.Minute // after which the terminal forgets a session in which nothing was asked
 	JobTime    = 10 * time.Minute // the longest that an enrolment or a check may take
 	AnswerTime = 30 * time.Second // for a terminal to answer one request
@@ -84,7 +87,7 @@ type Info struct {
 	Languages    []string      `cbor:"10,keyasint" json:"languages"` // that it can
 	Time         protocol.Time `cbor:"11,keyasint" json:"time"`      // the terminal's
 	TimeKnown    bool          `cbor:"12,keyasint" json:"time_known"`
-	Button       string        `cbor:"13,keyasint" json:"button"` // where the button is, in a few words; empty if there is none
+	Button       string        `cbor:"13,keyasint" json:"button"` // what it is, as the device calls itself; empty if there is none
 	Conditions   []string      `cbor:"14,keyasint" json:"conditions"`
 	Authorised   bool          `cbor:"15,keyasint" json:"authorised"` // the technician may ask for everything now: see Client.Authorise
 }
@@ -166,6 +169,7 @@ type EnrolStatus struct {
 // CheckOptions are what is to be checked.
 type CheckOptions struct {
 	Names []string `cbor:"1,keyasint" json:"names"` // as in protocol.Check; none: all
+	Seen  bool     `cbor:"2,keyasint" json:"seen"`  // a person has compared the code on the terminal's screen
 }
 
 // CheckStatus is how the last acceptance check goes.

@@ -40,7 +40,7 @@ func TestFromBoxToHandOver(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := b.host.Proofs[0]
-		if at, ok := p.Pressed(); !ok || time.Since(at) > 10*time.Minute || p.Technician() != sessiontest.Person || p.Mandate() == (protocol.Nonce{}) {
+		if ago, ok := p.Pressed(); !ok || ago > 10*time.Minute || p.Technician() != sessiontest.Person || p.Mandate() == (protocol.Nonce{}) {
 			t.Errorf("proof %+v", p)
 		}
 		if _, ok := new(session.Proof).Pressed(); ok {
@@ -239,7 +239,7 @@ func everything(ctx context.Context, c *session.Client) map[string]protocol.Code
 		"info": two(c.Info(ctx)), "network.set": one(c.SetNetwork(ctx, wifi)), "network.get": two(c.Network(ctx)), "network.scan": two(c.ScanNetworks(ctx)),
 		"language.set": one(c.SetLanguage(ctx, "en")), "enrol": one(c.StartEnrol(ctx, voucher())), "enrol.status": two(c.EnrolStatus(ctx)),
 		"csr": two(c.CSR(ctx)), "certificate.install": one(c.Install(ctx, &session.Grant{})), "check.start": two(c.StartCheck(ctx, session.CheckOptions{})),
-		"check.status": two(c.CheckStatus(ctx)), "handover": two(c.HandOver(ctx, h)),
+		"check.status": two(c.CheckStatus(ctx)), "check.stop": one(c.StopCheck(ctx)), "handover": two(c.HandOver(ctx, h)),
 	}
 }
 
@@ -257,7 +257,7 @@ func TestNobodyPresses(t *testing.T) {
 				t.Errorf("prompted %d times here, %d there", prompts, b.host.Prompts)
 			}
 			for request, code := range everything(ctx, c) {
-				if code != protocol.AuthButton {
+				if want := map[bool]protocol.Code{false: protocol.AuthButton}[request == "check.stop"]; code != want {
 					t.Errorf("%s: code %q", request, code)
 				}
 			}
@@ -286,7 +286,7 @@ func TestSetUpWithinTheSession(t *testing.T) {
 				return err
 			}
 			for request, code := range everything(ctx, c) {
-				if open := request == "info" || request == "enrol.status"; (code == "") != open || (!open && code != protocol.AuthButton) {
+				if open := request == "info" || request == "enrol.status" || request == "check.stop"; (code == "") != open || (!open && code != protocol.AuthButton) {
 					t.Errorf("%s: code %q", request, code)
 				}
 			}
@@ -465,7 +465,10 @@ func TestFailuresOfTheHost(t *testing.T) {
 			if err := c.StartEnrol(ctx, voucher()); err != nil {
 				return err
 			}
-			return c.StartEnrol(ctx, voucher()) // the first goes on
+			if err := c.StartEnrol(ctx, voucher()); protocol.CodeOf(err) != protocol.LinkTerminalBusy {
+				t.Errorf("by another voucher, while the first goes on: %v", err)
+			}
+			return nil
 		})
 		if err != nil {
 			t.Error(err)
@@ -473,6 +476,7 @@ func TestFailuresOfTheHost(t *testing.T) {
 		<-time.After(2 * time.Minute)
 		b.setUp()
 		b.presses(0)
+		b.host.CheckTime = 20 * time.Second
 		err = b.open(func(ctx context.Context, c *session.Client) error {
 			if err := c.Authorise(ctx, nil); err != nil {
 				return err
@@ -486,6 +490,9 @@ func TestFailuresOfTheHost(t *testing.T) {
 			}
 			if err := c.StartEnrol(ctx, voucher()); protocol.CodeOf(err) != protocol.LinkTerminalBusy {
 				t.Errorf("an enrolment during a check: %v", err)
+			}
+			if err := c.Install(ctx, &session.Grant{}); protocol.CodeOf(err) != protocol.LinkTerminalBusy {
+				t.Errorf("a certificate during a check: %v", err)
 			}
 			return nil
 		})

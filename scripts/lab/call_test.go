@@ -61,7 +61,7 @@ func TestCall(t *testing.T) {
 	}
 	guest := Boot(t, Options{
 		Programs: map[string][]byte{"/usr/bin/vindu-agent": program},
-		Files:    map[string][]byte{"/etc/vindu/agent.toml": []byte(agentConfig)},
+		Files:    map[string][]byte{"/etc/vindu/agent.toml": []byte(strings.Replace(agentConfig, "[call]", "button = \"none\"\n[call]", 1))}, // of which the screen would speak
 	})
 	clinic := StartClinic(t, guest)
 	if err := guest.SetCamera(t.Context(), control.CameraControl{Device: "/dev/video0", ID: VividHorizontal, Value: VividMovesLeftFast}); err != nil {

@@ -62,7 +62,10 @@ type Terminal struct {
 	Press      func(ctx context.Context) error // the person at the button; nil: nobody
 	EnrolTime  time.Duration
 	Checks     []protocol.Check
-	CheckTime  time.Duration // for each check
+	CheckTime  time.Duration             // for each check
+	SlowStop   time.Duration             // until a check that is stopped has ended
+	Checking   func(ctx context.Context) // is called when a check runs; nil: nothing
+	Seen       bool                      // the last check was asked for by somebody who sees the screen
 	Refuse     map[string]error
 	Log        []string // what was asked, by name of the method
 	Networks   []session.Network
@@ -129,7 +132,12 @@ func (t *Terminal) Withdrawn(mandate protocol.Nonce) bool {
 }
 
 // Now implements session.Host.
-func (t *Terminal) Now() (time.Time, bool) { return t.Clock(), t.TimeKnown }
+func (t *Terminal) Now() (time.Time, bool) {
+	t.Lock()
+	known := t.TimeKnown
+	t.Unlock()
+	return t.Clock(), known
+}
 
 // AwaitPress implements session.Host.
 func (t *Terminal) AwaitPress(ctx context.Context, _ protocol.Party) error {
@@ -252,10 +260,20 @@ func (t *Terminal) Check(ctx context.Context, p *session.Proof, o session.CheckO
 	wanted := slices.DeleteFunc(slices.Clone(t.Checks), func(c protocol.Check) bool {
 		return len(o.Names) > 0 && !slices.Contains(o.Names, c.Name)
 	})
+	t.Lock()
+	takes, slow, checking := t.CheckTime, t.SlowStop, t.Checking
+	t.Seen = o.Seen
+	t.Unlock()
+	if checking != nil {
+		checking(ctx)
+	}
 	for i, c := range wanted {
 		progress(session.CheckProgress{Current: c.Name, Total: len(wanted), Done: wanted[:i]})
-		if err := wait(ctx, t.CheckTime); err != nil {
-			return wanted[:i], err
+		if wait(ctx, takes) != nil {
+			if slow > 0 {
+				<-time.After(slow)
+			}
+			return wanted[:i], context.Cause(ctx)
 		}
 	}
 	return wanted, nil
