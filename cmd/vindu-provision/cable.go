@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,8 +32,9 @@ type cable struct {
 	terminal protocol.KeyHash // zero until the first greeting
 	greeting *session.Greeting
 	lost     bool   // a terminal whose key is away will do
-	button   string // where it is, as far as known
+	button   string // what it is, as far as known
 	pressed  bool   // somebody pressed the button, or did not have to
+	seen     bool   // somebody compared the code on the terminal's screen
 }
 
 // plug opens a port and asks who is there.
@@ -149,9 +151,60 @@ func (c *cable) look(ctx context.Context) (string, error) {
 	return "", noTerminal.because(nil)
 }
 
-// do asks the terminal for something. If the cable comes loose it waits, opens the session again and asks again: every request may be
-// repeated.
+// compare makes sure that the cable leads to the terminal in front of the technician, whose screen shows its code: while it is not set up, and afterwards
+// while it asks for its button. What answers at the cable may be anything and can say that it is set up, so that is no reason not to ask. If nobody is there to
+// answer it is an error where it is demanded: where secrets are to follow.
+func (c *cable) compare(ctx context.Context, demanded bool) error {
+	code := c.terminal.Code()
+	if c.flags.Code != "" {
+		if !sameCode(c.flags.Code, code) {
+			return codeDiffers.because(fmt.Errorf("the terminal at the cable is %s", code))
+		}
+		c.seen = c.app.somebody() // who typed it has read it there; a script has not
+		c.app.say.ok("%s", code)
+		return nil
+	}
+	q := question{title: "Does the terminal's screen show this code?", flag: "--code CODE"}
+	if c.greeting.State == session.SetUp && c.app.somebody() {
+		if err := c.hold(ctx, func(s *session.Client) error {
+			_, err := s.AskPress(ctx)
+			return err
+		}); err != nil {
+			return err
+		}
+		q.title = "The terminal's screen asks for its button now. Does it show this code?"
+	}
+	q.detail = "\n    " + strings.ReplaceAll(code, "-", "  -  ") + "\n"
+	same, err := c.app.ask.choose(ctx, q, "", option{"No, or I cannot tell", "no"}, option{"Yes, all 16 characters are the same", "yes"})
+	switch {
+	case errors.Is(err, errUsage) && !demanded:
+		c.app.say.note("%s; nobody is here to compare it with the screen", code)
+		return nil
+	case err != nil:
+		return err
+	case same != "yes":
+		return codeDiffers.because(nil)
+	}
+	c.seen = true
+	c.app.say.ok("%s", code)
+	return nil
+}
+
+// do asks the terminal for something. If the press of the button was too long ago, it has it pressed again and asks again.
 func (c *cable) do(ctx context.Context, ask func(*session.Client) error) error {
+	err := c.hold(ctx, ask)
+	if c.pressed && protocol.CodeOf(err) == protocol.AuthButton && ctx.Err() == nil {
+		if err := c.authorise(ctx); err != nil {
+			return err
+		}
+		err = c.hold(ctx, ask)
+	}
+	return err
+}
+
+// hold asks the terminal for something. If the cable comes loose it waits, opens the session again and asks again: every request may be
+// repeated.
+func (c *cable) hold(ctx context.Context, ask func(*session.Client) error) error {
 	for {
 		err := ask(c.client)
 		if err == nil || ctx.Err() != nil || !lost(err) {
@@ -256,12 +309,12 @@ func (c *cable) press(ctx context.Context, needed bool) error {
 			c.app.say.attention("Hold the button at the terminal%s for three seconds if its screen shows %s. You have a minute.", where, c.terminal.Code())
 			return
 		}
-		c.app.say.attention("Press the button at the terminal%s now: its screen asks for it. You have a minute.", where)
+		c.app.say.attention("Press the button at the terminal%s now: its screen asks for it and shows %s. You have a minute.", where, c.terminal.Code())
 	})
 	began := time.Now()
 	err := c.client.Authorise(ctx, prompt)
 	// A terminal whose screen shows something else, such as the end of a call, refuses at once: it can ask in a moment.
-	for protocol.CodeOf(err) == protocol.AuthButton && time.Since(began) < coverTime {
+	for protocol.CodeOf(err) == protocol.AnswerBusy && time.Since(began) < coverTime {
 		if err := c.app.wait(ctx); err != nil {
 			return err
 		}
@@ -273,8 +326,8 @@ func (c *cable) press(ctx context.Context, needed bool) error {
 	return err
 }
 
-// authorise has the button pressed by somebody who is at the terminal, once in a session.
+// authorise has the button pressed by somebody who is at the terminal, unless it was not long ago in this session.
 func (c *cable) authorise(ctx context.Context) error {
 	c.pressed = true
-	return c.do(ctx, func(*session.Client) error { return c.press(ctx, true) })
+	return c.hold(ctx, func(*session.Client) error { return c.press(ctx, true) })
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"vindu/protocol"
 	"vindu/provisioning/laptop"
@@ -41,18 +42,41 @@ func failing(checks []protocol.Check) bool {
 	return slices.ContainsFunc(checks, func(c protocol.Check) bool { return c.State == protocol.CheckFailed })
 }
 
+// Bounds of accept.
+const (
+	acceptTries = 4               // a check ends with its session; so often a cable may come loose in one
+	stopTime    = 5 * time.Second // for the terminal to be told to stop
+)
+
 // accept runs the checks with these names, or all, and waits for the end. It has the button pressed first: camera and
 // microphone open for nothing less.
-func (c *cable) accept(ctx context.Context, names []string) ([]protocol.Check, error) {
-	checks, err := c.acceptOnce(ctx, names)
-	if protocol.CodeOf(err) == protocol.AuthButton && ctx.Err() == nil && c.client != nil {
-		// The press was too long ago. A new session asks for a new one.
-		if err := c.do(ctx, func(s *session.Client) error { return s.Open(ctx) }); err != nil {
-			return nil, err
+func (c *cable) accept(ctx context.Context, names []string) (checks []protocol.Check, err error) {
+	for range acceptTries {
+		checks, err = c.acceptOnce(ctx, names)
+		if ctx.Err() != nil {
+			c.stopCheck(ctx)
+			return checks, err
 		}
-		return c.acceptOnce(ctx, names)
+		if protocol.CodeOf(err) != protocol.CheckStopped {
+			return checks, err
+		}
+		c.app.say.attention("The check stopped when the cable came loose; it begins again.")
 	}
 	return checks, err
+}
+
+// stopCheck has the terminal close camera and microphone at once: nobody waits for what they find any more.
+func (c *cable) stopCheck(ctx context.Context) {
+	if c.client == nil {
+		return
+	}
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer done()
+	if err := c.client.StopCheck(ctx); err != nil {
+		c.app.say.attention("The terminal could not be told to stop the check. It stops by itself in half a minute; its button stops it at once.")
+		return
+	}
+	c.app.say.note("the check was stopped: camera and microphone are closed")
 }
 
 func (c *cable) acceptOnce(ctx context.Context, names []string) ([]protocol.Check, error) {
@@ -63,7 +87,7 @@ func (c *cable) acceptOnce(ctx context.Context, names []string) ([]protocol.Chec
 	defer shown.end()
 	var run uint64
 	err := c.do(ctx, func(s *session.Client) (err error) {
-		run, err = s.StartCheck(ctx, session.CheckOptions{Names: names})
+		run, err = s.StartCheck(ctx, session.CheckOptions{Names: names, Seen: c.seen})
 		return err
 	})
 	if err != nil {
@@ -137,6 +161,9 @@ func (f *checkCmd) Run(c *call) error {
 	defer cable.close()
 	if cable.greeting.State != session.SetUp {
 		return notSetUp.because(nil)
+	}
+	if err := cable.compare(c.ctx, false); err != nil {
+		return err
 	}
 	checks, err := cable.accept(c.ctx, f.Names)
 	a.result.Checks = findings(checks)

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"vindu/protocol"
@@ -67,15 +66,10 @@ func (s *setup) needVoucher(ctx context.Context) error {
 			return err
 		}
 	}
+	// As a secret: who can scroll back could spend it.
 	q := question{title: "Paste the voucher from the clinic's page", detail: "It begins with vindu-voucher-1.; the name of a file with it will do too.", flag: "--voucher-file FILE"}
-	_, err := s.app.ask.text(ctx, q, "", func(text string) error {
-		if !strings.HasPrefix(text, "vindu-") {
-			b, err := os.ReadFile(text)
-			if err == nil {
-				text = string(b)
-			}
-		}
-		v, err := parseVoucher(text)
+	_, err := s.app.ask.secret(ctx, q, func(text string) error {
+		v, err := parseVoucher(pasted(strings.TrimSpace(text), "vindu-voucher-1.", protocol.MaxVoucher))
 		if err != nil {
 			return fmt.Errorf("%w %s", err, badVoucher.Next)
 		}

@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -66,6 +67,7 @@ type cli struct {
 // portFlags choose the cable.
 type portFlags struct {
 	Port string        `help:"Serial port, such as /dev/ttyACM0 or COM3. Without it, every port is tried." placeholder:"PORT"`
+	Code string        `help:"Code that the terminal's screen shows, ABCD-EFGH-IJKL-MNOP: what the cable leads to has to have it." placeholder:"CODE"`
 	Wait time.Duration `help:"How long to wait for a cable that was pulled or a terminal that restarts." default:"2m"`
 }
 
@@ -126,8 +128,7 @@ func run(ctx context.Context, args []string, w *world) (status int) {
 	}()
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(w.err, "vindu-provision: %v\nvindu-provision --help tells how it is used.\n", err)
-		return exitUsage
+		return misused(err, slices.Contains(args, "--json"), w)
 	}
 	if c.Folder == "" {
 		c.Folder = folder
@@ -136,6 +137,20 @@ func run(ctx context.Context, args []string, w *world) (status int) {
 	command, _, _ := strings.Cut(parsed.Command(), " ")
 	a.result.Command = command
 	return a.finish(parsed.Run(&call{ctx, a}))
+}
+
+// misused says what is wrong with the command line.
+func misused(err error, asJSON bool, w *world) int {
+	fmt.Fprintf(w.err, "vindu-provision: %v\nvindu-provision --help tells how it is used.\n", err)
+	if asJSON {
+		r := result{Failure: &failure{
+			Code: "tool.usage", Sentence: fmt.Sprintf("The command line is wrong: %v.", err), Next: "See vindu-provision --help.",
+		}}
+		if err := r.write(w.out); err != nil {
+			fmt.Fprintf(w.err, "vindu-provision: %v\n", err)
+		}
+	}
+	return exitUsage
 }
 
 // helped is how kong's wish to exit comes back to run.
@@ -172,6 +187,12 @@ func newApp(c *cli, w *world) *app {
 		a.ask = newForms(w.in, w.err)
 	}
 	return a
+}
+
+// somebody tells whether a person answers questions.
+func (a *app) somebody() bool {
+	_, none := a.ask.(nobody)
+	return !none
 }
 
 // laptop opens the folder.

@@ -82,15 +82,16 @@ func (s *setup) wish(ctx context.Context) (*session.Network, error) {
 		return nil, nil
 	case f.WiFi != "":
 		password, err := s.password()
-		if f.WiFiPasswordFile == "" && f.WiFiSecurity != session.Unsecured {
-			if password, err = s.askPassword(ctx, f.WiFi); errors.Is(err, errUsage) {
-				err = nil // it may be open
-			}
-		}
 		if err != nil {
 			return nil, err
 		}
-		return s.wifi(ctx, f.WiFi, f.WiFiSecurity, password)
+		security := f.WiFiSecurity
+		if f.WiFiPasswordFile == "" && security != session.Unsecured {
+			if security, password, err = s.askSecurity(ctx, f.WiFi, security); err != nil {
+				return nil, err
+			}
+		}
+		return s.wifi(ctx, f.WiFi, security, password)
 	case f.Ethernet || f.Address != "":
 		return &session.Network{Kind: session.Ethernet, Address: f.Address, Gateway: f.Gateway, DNS: f.DNS}, nil
 	}
@@ -216,36 +217,72 @@ func (s *setup) askWiFi(ctx context.Context) (*session.Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	security := ""
 	if name == other {
 		if name, err = s.app.ask.text(ctx, question{title: "Name of the Wi-Fi", flag: "--wifi NAME"}, "", notEmpty); err != nil {
 			return nil, err
 		}
-		s.flags.WiFiHidden = true
+		s.flags.WiFiHidden = heardAs(heard, name) == ""
 	}
-	for _, a := range heard {
-		if a.SSID == name {
-			security = a.Security
-		}
-	}
-	var password protocol.Secret
-	if security != session.Unsecured {
-		if password, err = s.askPassword(ctx, name); err != nil {
-			return nil, err
-		}
+	security, password, err := s.askSecurity(ctx, name, heardAs(heard, name))
+	if err != nil {
+		return nil, err
 	}
 	return s.wifi(ctx, name, security, password)
 }
 
-func (s *setup) askPassword(ctx context.Context, name string) (protocol.Secret, error) {
+// heardAs is how a Wi-Fi is secured; empty if it is not heard.
+func heardAs(heard []session.AccessPoint, name string) string {
+	for _, a := range heard {
+		if a.SSID == name && a.Security != "" {
+			return a.Security
+		}
+	}
+	return ""
+}
+
+// askSecurity asks for the password of a Wi-Fi if it has one, and how it is secured if the terminal does not hear that. Both stay as they are if
+// nobody is there to answer.
+func (s *setup) askSecurity(ctx context.Context, name, security string) (string, protocol.Secret, error) {
+	if security == "" {
+		err := s.do(ctx, func(c *session.Client) error {
+			heard, err := c.ScanNetworks(ctx)
+			security = heardAs(heard, name)
+			return err
+		})
+		if err != nil {
+			return "", "", err
+		}
+	}
+	if security == "" {
+		q := question{title: "The terminal does not hear " + name + ". How is it secured?", flag: "--wifi-security KIND"}
+		answer, err := s.app.ask.choose(ctx, q, session.WPA2, option{"With a password (WPA2)", session.WPA2}, option{"With a password (WPA3 only)", session.WPA3},
+			option{"Not at all: it is open", session.Unsecured})
+		if errors.Is(err, errUsage) {
+			return "", "", nil // it may be open
+		}
+		if err != nil {
+			return "", "", err
+		}
+		security = answer
+	}
+	if security == session.Unsecured {
+		return security, "", nil
+	}
 	q := question{title: "Password of " + name, detail: "It goes to the terminal and nowhere else.", flag: "--wifi-password-file FILE"}
 	text, err := s.app.ask.secret(ctx, q, func(p string) error {
-		if len(p) < 8 || len(p) > 63 {
-			return errors.New("A Wi-Fi password has 8 to 63 characters.") //nolint:staticcheck // a person reads it
+		n := session.Network{Kind: session.WiFi, SSID: name, Security: security, Password: protocol.Secret(p)}
+		if n.Validate() == nil {
+			return nil
 		}
-		return nil
+		if security == session.WPA3 {
+			return errors.New("The password of a Wi-Fi with WPA3 has 1 to 128 characters.") //nolint:staticcheck // a person reads it
+		}
+		return errors.New("A Wi-Fi password has 8 to 63 characters, of letters, digits and signs without accents.") //nolint:staticcheck // a person reads it
 	})
-	return protocol.Secret(text), err
+	if errors.Is(err, errUsage) {
+		return security, "", nil
+	}
+	return security, protocol.Secret(text), err
 }
 
 // wifi returns what to set for a Wi-Fi. Unless said otherwise it is secured as the terminal hears it, by WPA2 if it does not.
@@ -257,10 +294,8 @@ func (s *setup) wifi(ctx context.Context, name, security string, password protoc
 		}
 		err := s.do(ctx, func(c *session.Client) error {
 			heard, err := c.ScanNetworks(ctx)
-			for _, a := range heard {
-				if a.SSID == name && a.Security != "" {
-					security = a.Security
-				}
+			if as := heardAs(heard, name); as != "" {
+				security = as
 			}
 			return err
 		})

@@ -13,8 +13,7 @@ import (
 // resetCmd gives up what a terminal is.
 type resetCmd struct {
 	portFlags
-	Code string `help:"The code that is on the terminal's screen or in the register; it has to be the terminal's at the cable." placeholder:"CODE"`
-	Yes  bool   `help:"Delete without being asked whether that is meant."`
+	Yes bool `help:"Delete without being asked whether that is meant."`
 }
 
 // Run has the terminal destroy its key and all that it keeps, and waits until it is as from the factory.

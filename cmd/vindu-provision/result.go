@@ -62,6 +62,7 @@ type handedOver struct {
 	At     protocol.Time `json:"at"`
 	Record string        `json:"record"`
 	Sheet  string        `json:"sheet"`
+	Page   string        `json:"page,omitempty"` // the sheet itself, where it was asked for
 }
 
 func (r *result) write(w io.Writer) error {
@@ -119,6 +120,10 @@ var (
 		Next: "Leave one cable in, or choose by --port.", is: errUsage}
 	codeDiffers = failure{Code: "tool.code_differs", Sentence: "The terminal at the cable is not the one with this code on its screen.",
 		Next: "Do not go on with it: check which terminal the cable leads to, and tell the clinic if it is the right one."}
+	twoInputs = failure{Code: "tool.two_inputs", Sentence: "The voucher and the Wi-Fi's password cannot both come from standard input.",
+		Next: "Put one of them into a file.", is: errUsage}
+	covered = failure{Code: string(protocol.AnswerBusy), Sentence: "The terminal's screen cannot ask for its button now, because it shows something else, such as a call.",
+		Next: "Wait until the screen is free and run this again: it goes on where it stopped."}
 	otherTerminal = failure{Code: "tool.other_terminal", Sentence: "Another terminal is at the cable now.",
 		Next: "Put the cable back into the first one, or run this again for the other."}
 	sessionVersion = failure{Code: "tool.version", Sentence: "The terminal and this program do not understand each other.",
@@ -157,6 +162,8 @@ func explain(err error) failure {
 		return stopped
 	case code == protocol.SignalMalformed && errors.Is(err, protocol.ErrVersion):
 		f.Code, f.Sentence, f.Next = sessionVersion.Code, sessionVersion.Sentence, sessionVersion.Next
+	case code == protocol.AnswerBusy:
+		f.Sentence, f.Next = covered.Sentence, covered.Next
 	case errors.Is(err, session.ErrUnproven):
 		f.Code, f.Sentence, f.Next = notProven.Code, notProven.Sentence, notProven.Next
 	case code != protocol.Unknown:

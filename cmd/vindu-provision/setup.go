@@ -19,7 +19,6 @@ import (
 type setupCmd struct {
 	portFlags
 	networkFlags
-	Code           string `help:"Code that the terminal's screen shows, ABCD-EFGH-IJKL-MNOP: what the cable leads to has to have it." placeholder:"CODE"`
 	Language       string `help:"What the terminal speaks: nb, nn or en." placeholder:"TAG"`
 	VoucherFile    string `help:"File with the clinic's voucher; - is standard input." placeholder:"FILE"`
 	Via            string `help:"Over whose network to ask the clinic: the terminal's, this laptop's, or the laptop's if the terminal has none (${enum})." enum:"auto,terminal,laptop" default:"auto"`
@@ -51,6 +50,12 @@ func (f *setupCmd) Run(c *call) error {
 	if f.Language != "" && !slices.Contains([]string{"nb", "nn", "en"}, f.Language) {
 		return (failure{Code: "tool.language", Sentence: "The terminal does not speak " + f.Language + ".", Next: "Use --language nb, nn or en.", is: errUsage}).because(nil)
 	}
+	if err := f.handOverFlags.check(); err != nil {
+		return err
+	}
+	if f.VoucherFile == "-" && f.WiFiPasswordFile == "-" {
+		return twoInputs.because(nil)
+	}
 	if f.VoucherFile != "" {
 		text, err := readVoucher(f.VoucherFile, a)
 		if err != nil {
@@ -66,7 +71,7 @@ func (f *setupCmd) Run(c *call) error {
 	}
 	s.cable = &cable{app: a, flags: &f.portFlags, who: session.Technician{Key: s.laptop.Key(), Mandate: signed, Now: a.now}}
 	defer s.close()
-	for _, step := range []func(context.Context) error{s.connect, s.compare, s.speak, s.network, s.enrol, s.check, s.handOver} {
+	for _, step := range []func(context.Context) error{s.connect, s.identify, s.speak, s.network, s.enrol, s.check, s.handOver} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -82,9 +87,9 @@ func (s *setup) authorisation(ctx context.Context) ([]byte, error) {
 		a.result.LaptopKey = s.laptop.Text()
 		a.say.attention("This laptop is not authorised, or not any more. Give the clinic's page for technicians this key:")
 		a.say.line("\n" + s.laptop.Text() + "\n")
-		q := question{title: "Paste the authorisation that the clinic gave", detail: "It begins with vindu-mandate-1.", flag: "one by vindu-provision mandate FILE"}
+		q := question{title: "Paste the authorisation that the clinic gave", detail: "It begins with vindu-mandate-1.; the name of the file with it will do too.", flag: "one by vindu-provision mandate FILE"}
 		_, askErr := a.ask.text(ctx, q, "", func(text string) error {
-			_, err := s.laptop.KeepMandate(text, a.now())
+			_, err := s.laptop.KeepMandate(pasted(text, protocol.MandateText(nil), protocol.MaxMandate), a.now())
 			if errors.Is(err, protocol.ErrMalformed) || errors.Is(err, protocol.ErrTooLarge) {
 				return fmt.Errorf("%w %s", badMandate.because(err), badMandate.Next)
 			}
@@ -116,30 +121,14 @@ func (s *setup) connect(ctx context.Context) error {
 	return nil
 }
 
-// compare makes sure that the cable leads to the terminal in front of the technician.
-func (s *setup) compare(ctx context.Context) error {
+// identify makes sure that the cable leads to the terminal in front of the technician, and has its button pressed if it is set up.
+func (s *setup) identify(ctx context.Context) error {
 	s.app.say.step("Compare the code")
-	code := s.terminal.Code()
-	switch {
-	case s.flags.Code != "":
-		if !strings.EqualFold(strings.ReplaceAll(s.flags.Code, "-", ""), strings.ReplaceAll(code, "-", "")) {
-			return codeDiffers.because(fmt.Errorf("the terminal at the cable is %s", code))
-		}
-	case s.wasSetUp:
-		// Its screen shows no code any more. That it is the one in front of the technician shows when its screen asks for its button.
-		s.app.say.note("this terminal is set up already: %s", code)
-	default:
-		q := question{title: "Does the terminal's screen show this code?", detail: "\n    " + strings.ReplaceAll(code, "-", "  -  ") + "\n", flag: "--code CODE"}
-		same, err := s.app.ask.choose(ctx, q, "", option{"No, or I cannot tell", "no"}, option{"Yes, all 16 characters are the same", "yes"})
-		if err != nil {
-			return err
-		}
-		if same != "yes" {
-			return codeDiffers.because(nil)
-		}
+	if err := s.compare(ctx, true); err != nil {
+		return err
 	}
-	s.app.say.ok("%s", code)
 	if s.wasSetUp {
+		s.app.say.note("this terminal is set up already")
 		if err := s.authorise(ctx); err != nil {
 			return err
 		}
@@ -210,7 +199,23 @@ func readVoucher(name string, a *app) (string, error) {
 	return readText(in, protocol.MaxVoucher)
 }
 
-// parseVoucher reads what a person pasted: a voucher, or the name of a file with one.
+// pasted is what a person pasted: a text that begins so, or the name of a file with one, whatever the file is called.
+func pasted(text, begins string, limit int64) string {
+	if strings.HasPrefix(text, begins) {
+		return text
+	}
+	f, err := os.Open(text)
+	if err != nil {
+		return text
+	}
+	defer f.Close()
+	if content, err := readText(f, limit); err == nil {
+		return content
+	}
+	return text
+}
+
+// parseVoucher reads a voucher's text.
 func parseVoucher(text string) (*protocol.Voucher, error) {
 	v, err := protocol.ParseVoucher(text)
 	if err != nil {

@@ -99,6 +99,9 @@ type fixture struct {
 
 	stop context.CancelFunc
 	done chan error
+
+	root   *x509.Certificate // of the clinic by enrol
+	leaves func(crypto.PublicKey, protocol.KeyHash) *x509.Certificate
 }
 
 type lockedBuffer struct {
@@ -211,9 +214,9 @@ func (f *fixture) enrol() {
 		f.t.Fatal(err)
 	}
 	defer l.Close()
-	root, leaf := issue(f.t, id.Signer().Public(), id.Key())
+	f.root, f.leaves = authority(f.t)
 	grant := identity.Grant{
-		Address: l.Addr().String(), ServerName: "terminals.test", Chain: []*x509.Certificate{leaf}, Root: root,
+		Address: l.Addr().String(), ServerName: "terminals.test", Chain: []*x509.Certificate{f.leaves(id.Signer().Public(), id.Key())}, Root: f.root,
 		Settings: &protocol.Settings{
 			Version: protocol.Version, Organisation: "Home care", Home: "Home 1", At: protocol.At(time.Now()),
 			Authorities: calltest.NewClinic(f.t).Authorities(f.t),

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"slices"
@@ -219,8 +220,10 @@ func TestCheckWhenTheTerminalEnds(t *testing.T) {
 				f.t.Error("the terminal ended with its camera open")
 			}
 		}, []string{"camera opens", "camera closed"}},
-		{"certificate installed for the same home", keepDuringCheck("Home 1"), []string{"camera opens", "camera closed", "camera opens", "camera closed"}},
-		{"moved to another home", keepDuringCheck("Home 2"), []string{"camera opens", "camera closed", "camera opens", "camera closed"}},
+		{"certificate installed for the same home", keepDuringCheck("Home 1", true), []string{"camera opens", "camera closed", "camera opens", "camera closed"}},
+		{"moved to another home", keepDuringCheck("Home 2", true), []string{"camera opens", "camera closed", "camera opens", "camera closed"}},
+		// What the former clinic was to be told goes with it.
+		{"moved to another clinic", keepDuringCheck("Home 3", false), []string{"camera opens", "camera closed"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -240,10 +243,14 @@ func TestCheckWhenTheTerminalEnds(t *testing.T) {
 }
 
 // keepDuringCheck stores an enrolment while the camera is open, and asks for another check at once, as the tool does.
-func keepDuringCheck(home string) func(*fixture, *bench) {
+func keepDuringCheck(home string, same bool) func(*fixture, *bench) {
 	return func(f *fixture, b *bench) {
 		self, _ := f.Self()
-		if err := f.Keep(f.t.Context(), grantFor(f.t, self, home)); err != nil {
+		grant := grantFor(f.t, self, home)
+		if same { // the same clinic
+			grant.Root, grant.Chain = f.root, []*x509.Certificate{f.leaves(self.Identity.Signer().Public(), self.Identity.Key())}
+		}
+		if err := f.Keep(f.t.Context(), grant); err != nil {
 			f.t.Error(err)
 		}
 		next := make(chan result, 1)

@@ -707,7 +707,7 @@ func TestKeyAway(t *testing.T) {
 			}
 			for range 2 {
 				for request, code := range everything(ctx, c) {
-					if code != protocol.IdentityTPMCleared {
+					if code != protocol.IdentityTPMCleared && request != "check.stop" { // there is none to stop
 						t.Errorf("%s: code %q", request, code)
 					}
 				}
