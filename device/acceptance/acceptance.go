@@ -343,3 +343,10 @@ func (r *Runner) Close() error {
 	defer r.mu.Unlock()
 	return r.stuck
 }
+
+// Running tells whether a check runs.
+func (r *Runner) Running() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stop != nil
+}
