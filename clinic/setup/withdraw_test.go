@@ -181,6 +181,9 @@ func TestHandOverAfterWithdrawal(t *testing.T) {
 		flaw bool
 	}{"before": {time.Now(), false}, "after": {time.Now().Add(handOverSkew + time.Minute), true}} {
 		h := &protocol.HandOver{Version: 1, ID: protocol.NewNonce(), Terminal: terminal, Organisation: "Solvik clinic", Home: "a", Technician: person, Software: "x", KeyGrade: "file", At: protocol.At(tc.at)}
+		for _, name := range protocol.CheckNames() {
+			h.Checks = append(h.Checks, protocol.Check{Name: name, State: protocol.CheckPassed})
+		}
 		byTerminal, err := protocol.Sign(h, key)
 		if err != nil {
 			t.Fatal(err)
