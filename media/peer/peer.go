@@ -472,7 +472,8 @@ func (p *Peer) serve(ctx context.Context, wg *sync.WaitGroup) error {
 		case ice == webrtc.ICEConnectionStateFailed:
 			return fail(StageMedia, fmt.Errorf("%w for %s", ErrSilent, silentAfter+failedAfter))
 		case ice == webrtc.ICEConnectionStateClosed, dtlsState == webrtc.DTLSTransportStateClosed, state == webrtc.PeerConnectionStateClosed:
-			if path && !secure {
+			// The far end can close only what has begun by DTLS, also if the path came and went between two looks.
+			if !secure && p.alive.Err() == nil {
 				return fail(StageDTLS, p.handshakeError())
 			}
 			return fail(StageMedia, ErrFarClosed)

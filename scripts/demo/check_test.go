@@ -69,9 +69,10 @@ func TestCheck(t *testing.T) {
 		log, _ := os.ReadFile(filepath.Join(dir, "state", "log", "terminal.log"))
 		t.Fatalf("%v\n%s", err, log)
 	}
-	// The stack has a test picture and test sound, no panel and no Wi-Fi; everything else is there.
+	// The stack has a test picture and test sound, no panel and no Wi-Fi, and nobody who compares the code on its screen; everything else is there.
 	want := map[string]protocol.Code{
-		"panel": protocol.PanelMissing, "camera.brightness": protocol.CaptureTestPicture, "camera.sharpness": protocol.CaptureTestPicture,
+		"screen": protocol.ScreenUnseen,
+		"panel":  protocol.PanelMissing, "camera.brightness": protocol.CaptureTestPicture, "camera.sharpness": protocol.CaptureTestPicture,
 		"camera.motion": protocol.CaptureTestPicture, "microphone.level": protocol.CaptureTestSound, "loudspeaker.chirp": protocol.CaptureTestSound,
 		"wifi.signal": protocol.IPWired,
 	}

@@ -35,7 +35,7 @@ func TestWhatATerminalIsSetUpBy(t *testing.T) {
 	t.Run("button", func(t *testing.T) { pressed(t, guest) })
 	t.Run("keystore's contract with the TPM", func(t *testing.T) {
 		result, err := guest.Exec(t.Context(), control.Command{
-			Args: []string{"/contracts/tpm", "-test.v", "-test.run", "^TestRealKernel$", "-test.timeout", "100s"},
+			Args: []string{"/contracts/tpm", "-test.v", "-test.short", "-test.run", "^TestRealKernel$", "-test.timeout", "100s"},
 			Env:  []string{"VINDU_LAB_TPM=/dev/tpmrm0"}, Dir: "/tmp", Timeout: 2 * time.Minute,
 		})
 		if err != nil {
