@@ -44,7 +44,7 @@ const (
 	window    = 5 * time.Second
 	leastRate = 10 // pictures a second, over all that is measured, shown by the browser and painted by the terminal
 	leastEach = 8  // in each window, shown by the browser
-	tries     = 8  // of a measurement, on a host that has no time for it
+	tries     = 16 // of a measurement, on a host that has no time for it
 )
 
 // capturing are the devices that may be open in a proven call only: camera and microphones, and not the speaker. The
