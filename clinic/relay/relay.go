@@ -138,7 +138,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 	for _, p := range r.config.Packets {
 		server.PacketConnConfigs = append(server.PacketConnConfigs, turn.PacketConnConfig{
-			PacketConn: steady{p, r.log}, RelayAddressGenerator: ports, PermissionHandler: r.permit,
+			PacketConn: steady{p, ctx.Done(), r.log}, RelayAddressGenerator: ports, PermissionHandler: r.permit,
 		})
 	}
 	for _, l := range r.config.Listeners {

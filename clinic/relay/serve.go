@@ -175,7 +175,8 @@ func (l *listener) closeAll() {
 // steady is a socket whose errors pass: the TURN server would read nothing from it any more after the first, and tell nobody.
 type steady struct {
 	net.PacketConn
-	log *slog.Logger
+	done <-chan struct{} // that the relay ends
+	log  *slog.Logger
 }
 
 func (s steady) ReadFrom(b []byte) (int, net.Addr, error) {
@@ -185,7 +186,11 @@ func (s steady) ReadFrom(b []byte) (int, net.Addr, error) {
 			return n, from, err
 		}
 		s.log.Error("relay cannot read from its UDP socket; is the machine out of memory? Trying again", "error", err)
-		time.Sleep(readPause)
+		select {
+		case <-s.done:
+			return 0, nil, net.ErrClosed
+		case <-time.After(readPause):
+		}
 	}
 }
 

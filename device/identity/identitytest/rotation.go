@@ -126,28 +126,35 @@ func (c *successor) live(t *testing.T, keys identity.Keys, disk *statetest.Disk,
 	return done, r.Run(ctx)
 }
 
+// enrolled sets a terminal up on a disk, by a clinic that orders its key to be replaced.
+func enrolled(t *testing.T, keys identity.Keys, disk *statetest.Disk) (*successor, *state.Dir, *identity.Identity) {
+	t.Helper()
+	dir, err := state.OpenOn(disk, "/state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := keys.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := identity.Open(dir, store, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clinic := &successor{Clinic: New(t, time.Now), t: t, current: i.Key()}
+	if err := i.Keep(clinic.Grant("clinic.example:443", store.Signer().Public())); err != nil {
+		t.Fatal(err)
+	}
+	return clinic, dir, i
+}
+
 // testRotation is the part of the contract that is about replacing the key. In short mode, for a TPM of an emulated terminal, power is cut before
 // every seventh step only, others for each kind of loss.
 func testRotation(t *testing.T, fresh func(t *testing.T) identity.Keys) {
 	for name, late := range map[string]bool{"in time": false, "too late for the clinic": true} {
 		t.Run("replaces its key, with a power cut at any step, "+name, func(t *testing.T) {
 			keys, disk := fresh(t), statetest.New()
-			dir, err := state.OpenOn(disk, "/state")
-			if err != nil {
-				t.Fatal(err)
-			}
-			store, err := keys.Open(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			i, err := identity.Open(dir, store, time.Now)
-			if err != nil {
-				t.Fatal(err)
-			}
-			clinic := &successor{Clinic: New(t, time.Now), t: t, current: i.Key()}
-			if err := i.Keep(clinic.Grant("clinic.example:443", store.Signer().Public())); err != nil {
-				t.Fatal(err)
-			}
+			clinic, _, _ := enrolled(t, keys, disk)
 			every := 1
 			if testing.Short() {
 				every = 7
@@ -187,23 +194,8 @@ func testRotation(t *testing.T, fresh func(t *testing.T) identity.Keys) {
 	}
 
 	t.Run("replaces nothing without the clinic's order for this key", func(t *testing.T) {
-		keys, disk := fresh(t), statetest.New()
-		dir, err := state.OpenOn(disk, "/state")
-		if err != nil {
-			t.Fatal(err)
-		}
-		store, err := keys.Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		i, err := identity.Open(dir, store, time.Now)
-		if err != nil {
-			t.Fatal(err)
-		}
-		clinic := &successor{Clinic: New(t, time.Now), t: t, current: i.Key()}
-		if err := i.Keep(clinic.Grant("clinic.example:443", store.Signer().Public())); err != nil {
-			t.Fatal(err)
-		}
+		keys := fresh(t)
+		clinic, dir, i := enrolled(t, keys, statetest.New())
 		for name, order := range map[string]struct {
 			by  crypto.Signer
 			key protocol.KeyHash
