@@ -201,8 +201,12 @@ func TestCheckOfAnother(t *testing.T) {
 			if err != nil || again == run {
 				t.Errorf("run %d after %d, %v", again, run, err)
 			}
+			synctest.Wait() // it has begun
 			return c.StopCheck(ctx)
 		})
+		synctest.Wait()
+		b.host.Lock()
+		defer b.host.Unlock()
 		if err != nil || len(b.host.Proofs) != 2 || b.host.Proofs[0] == b.host.Proofs[1] {
 			t.Errorf("%v; %d proofs", err, len(b.host.Proofs))
 		}
