@@ -45,6 +45,8 @@ var successionSteps = []string{
 	) STRICT`,
 	`CREATE INDEX successions_old ON successions (old)`,
 	`CREATE TABLE key_orders (n INTEGER PRIMARY KEY, before INTEGER NOT NULL, given INTEGER NOT NULL, given_by TEXT NOT NULL) STRICT`,
+	`ALTER TABLE successions ADD COLUMN day INTEGER NOT NULL DEFAULT 0`,   // when a day began
+	`ALTER TABLE successions ADD COLUMN asked INTEGER NOT NULL DEFAULT 0`, // how often the key was asked for in that day
 }
 
 // OrderKeys orders every terminal whose key was registered before that instant to replace it. It returns how many those are now. They follow within a day of
@@ -88,7 +90,7 @@ func (r *Register) KeyDue(ctx context.Context, t Terminal, life time.Duration) (
 
 // Succeed gives the key of a request, which is to replace the terminal's, its first certificate; the terminal has proven its key. Asked again for the same
 // key it does the same again, so that a lost reply costs nothing. A refusal carries a code: protocol.IdentityClone if the key was seen before
-// (it raises an alarm), LinkTooMany if it has asked for too many, LinkRefused with ErrNotFound or ErrRevoked.
+// (it raises an alarm), LinkTooMany if it has asked for too many or too often, LinkRefused with ErrNotFound or ErrRevoked.
 func (r *Register) Succeed(ctx context.Context, old protocol.KeyHash, request *authority.Request, issue Issue) (*x509.Certificate, error) {
 	var certificate *x509.Certificate
 	overtaken := false
@@ -107,7 +109,8 @@ func (r *Register) Succeed(ctx context.Context, old protocol.KeyHash, request *a
 			return err
 		}
 		var before []byte
-		err = tx.QueryRowContext(ctx, "SELECT old FROM successions WHERE key = ?", request.Hash[:]).Scan(&before)
+		var day, asked int64
+		err = tx.QueryRowContext(ctx, "SELECT old, day, asked FROM successions WHERE key = ?", request.Hash[:]).Scan(&before, &day, &asked)
 		again := err == nil
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("read successions: %w", err)
@@ -116,6 +119,12 @@ func (r *Register) Succeed(ctx context.Context, old protocol.KeyHash, request *a
 			return refuse(protocol.IdentityClone, "the new key is another terminal's")
 		}
 		now := r.now()
+		if now.Sub(time.UnixMilli(day)).Abs() >= 24*time.Hour {
+			day, asked = now.UnixMilli(), 0
+		}
+		if asked++; asked > maxPerDay { // each is in the audit log for good
+			return refuse(protocol.LinkTooMany, "the terminal has asked for its new key too often")
+		}
 		var count, open int
 		if err := tx.QueryRowContext(ctx, "SELECT count(*), count(*) FILTER (WHERE until > ?) FROM successions WHERE old = ? AND key <> ?",
 			now.UnixMilli(), old[:], request.Hash[:]).Scan(&count, &open); err != nil {
@@ -132,10 +141,11 @@ func (r *Register) Succeed(ctx context.Context, old protocol.KeyHash, request *a
 		if certificate, err = issue(request); err != nil {
 			return fmt.Errorf("certify the new key of terminal %s: %w", old.Code(), err)
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO successions (key, spki, old, began, until, serial, not_before, not_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (key) DO UPDATE SET until = excluded.until, serial = excluded.serial, not_before = excluded.not_before, not_after = excluded.not_after`,
+		_, err = tx.ExecContext(ctx, `INSERT INTO successions (key, spki, old, began, until, serial, not_before, not_after, day, asked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (key) DO UPDATE SET until = excluded.until, serial = excluded.serial, not_before = excluded.not_before, not_after = excluded.not_after,
+				day = excluded.day, asked = excluded.asked`,
 			request.Hash[:], request.SPKI, old[:], now.UnixMilli(), now.Add(SuccessionLife).UnixMilli(),
-			certificate.SerialNumber.Text(16), certificate.NotBefore.UnixMilli(), certificate.NotAfter.UnixMilli())
+			certificate.SerialNumber.Text(16), certificate.NotBefore.UnixMilli(), certificate.NotAfter.UnixMilli(), day, asked)
 		if err != nil {
 			return fmt.Errorf("begin succession: %w", err)
 		}
@@ -158,14 +168,13 @@ func (r *Register) Succeed(ctx context.Context, old protocol.KeyHash, request *a
 // takeOver puts a new key, which connects for the first time, in the place of the one that it succeeds. The error wraps ErrNotFound if it succeeds none, or
 // comes too late.
 func (r *Register) takeOver(ctx context.Context, key protocol.KeyHash) (Terminal, error) {
-	notFound := protocol.WithCode(protocol.LinkRefused, fmt.Errorf("terminal %s: %w", key.Code(), ErrNotFound))
 	var open bool // strangers do not get as far as the one writer
 	err := r.store.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM successions WHERE key = ? AND done IS NULL AND until > ?)", key[:], r.now().UnixMilli()).Scan(&open)
 	if err != nil {
 		return Terminal{}, fmt.Errorf("read successions: %w", err)
 	}
-	if !open {
-		return Terminal{}, notFound
+	if !open { // or another connection of it was first, after the caller has looked
+		return r.ByTerminal(ctx, key)
 	}
 	err = r.store.Write(ctx, func(tx *sql.Tx) error {
 		now := r.now().UnixMilli()

@@ -3,6 +3,7 @@ package register
 import (
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -91,6 +92,34 @@ func TestSucceed(t *testing.T) {
 	}
 }
 
+// TestTakeOverAtOnce: a terminal whose new key makes its first connections at once, to the broker and for its settings, is refused on none of them, which it would take for
+// the end of its new key.
+func TestTakeOverAtOnce(t *testing.T) {
+	c := open(t)
+	old := newRequest(t)
+	mustEnrol(t, c, c.voucher(t, "a"), old)
+	for range 5 {
+		next := newRequest(t)
+		c.succeed(t, old, next)
+		var group sync.WaitGroup
+		for range 8 {
+			group.Go(func() {
+				if got, err := c.Admit(t.Context(), next.Hash); err != nil || got.HomeLabel != "a" {
+					t.Errorf("%+v, %v", got, err)
+				}
+			})
+		}
+		group.Wait()
+		if got, err := c.takeOver(t.Context(), next.Hash); err != nil || got.Key != next.Hash { // as one that was not in the register when it looked
+			t.Errorf("another that is just behind: %+v, %v", got, err)
+		}
+		old = next
+	}
+	if got := c.open(t); len(got) != 0 {
+		t.Errorf("alarms %v", got)
+	}
+}
+
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
@@ -170,6 +199,19 @@ func TestSuccessionRefused(t *testing.T) {
 			if _, err := c.Succeed(t.Context(), old.Hash, next, c.authority.IssueTerminal); protocol.CodeOf(err) != protocol.LinkTooMany {
 				t.Errorf("got %v", err)
 			}
+		},
+		"too often": func(t *testing.T, c *clinic, old, next *authority.Request) {
+			for range maxPerDay {
+				c.succeed(t, old, next)
+			}
+			before := len(c.audited(t))
+			if _, err := c.Succeed(t.Context(), old.Hash, next, c.authority.IssueTerminal); protocol.CodeOf(err) != protocol.LinkTooMany || len(c.audited(t)) != before {
+				t.Errorf("got %v, and %d more entries in the audit log", err, len(c.audited(t))-before)
+			}
+			if c.clock = c.clock.Add(day); c.at(t, "a") != old.Hash {
+				t.Error("the old key went")
+			}
+			c.succeed(t, old, next)
 		},
 		"not in the register": func(t *testing.T, c *clinic, _, next *authority.Request) {
 			if _, err := c.Succeed(t.Context(), newRequest(t).Hash, next, c.authority.IssueTerminal); !errors.Is(err, ErrNotFound) {
