@@ -171,7 +171,10 @@ func (i *Identity) Keep(g Grant) error {
 	if err := i.keep(&g); err != nil {
 		return err
 	}
-	if i.dir.Has(beforeFile) { // with what a person enrolled, nothing turns back
+	switch { // with what a person enrolled, nothing turns back
+	case i.before() != nil: // but the key before has still to be destroyed
+		return i.dir.Write(beforeFile, []byte(onwards))
+	case i.dir.Has(beforeFile) && !i.settling():
 		return i.dir.Remove(beforeFile)
 	}
 	return nil

@@ -17,6 +17,9 @@ import (
 // beforeFile is there from when a terminal goes over to a new key until that has proven itself: what it had from its clinic with the key before, as in clinic.pem.
 const beforeFile = "identity/before.pem"
 
+// onwards is in its place when nothing turns back any more, but the key before is still there.
+const onwards = "destroy the key before\n"
+
 // errTurned ends a renewer whose identity has another key from now on.
 var errTurned = errors.New("the terminal has another key: it begins anew")
 
@@ -54,6 +57,12 @@ func (i *Identity) before() *Grant {
 		return nil // it did not come to the turn, or has turned back
 	}
 	return g
+}
+
+// settling tells whether the key before is to be destroyed, whether or not the terminal's own has proven itself.
+func (i *Identity) settling() bool {
+	b, err := i.dir.Read(beforeFile, maxClinic)
+	return err == nil && string(b) == onwards
 }
 
 // Turn makes the terminal that of another key, which Keys.Next has made and chain is for. This Identity keeps the key that it has, and keeps nothing else
@@ -130,7 +139,7 @@ func (i *Identity) settle(keys Keys) (bool, error) {
 	if i.turned || !i.dir.Has(beforeFile) {
 		return false, nil
 	}
-	was := i.before() != nil
+	was := i.before() != nil || i.settling()
 	if was {
 		if err := keys.Retire(i.dir); err != nil {
 			return true, err

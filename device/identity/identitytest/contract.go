@@ -142,7 +142,11 @@ func TestKeys(t *testing.T, grade string, fresh func(t *testing.T) identity.Keys
 			t.Errorf("nothing to destroy: %v", err)
 		}
 		first := open(t, keys, dir)
-		if err := dir.Write("identity/clinic.pem", []byte("an enrolment")); err != nil {
+		beside, err := keys.Next(dir)
+		for _, name := range []string{"identity/clinic.pem", "identity/before.pem"} {
+			err = errors.Join(err, dir.Write(name, []byte("an enrolment")))
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
@@ -150,8 +154,23 @@ func TestKeys(t *testing.T, grade string, fresh func(t *testing.T) identity.Keys
 				t.Fatal(err)
 			}
 		}
-		if second := open(t, keys, dir); public(second).Equal(public(first)) {
+		if dir.Has("identity/clinic.pem") || dir.Has("identity/before.pem") {
+			t.Error("what the clinic gave is left")
+		}
+		second := open(t, keys, dir)
+		if public(second).Equal(public(first)) || public(second).Equal(public(beside)) {
 			t.Error("the key is back")
+		}
+		if left, err := keys.Beside(dir); err != nil || left != nil {
+			t.Errorf("the key that was to replace it is left: %v", err)
+		}
+		for _, gone := range []identity.Keystore{first, beside} {
+			if _, soft := gone.Signer().(*ecdsa.PrivateKey); soft {
+				continue
+			}
+			if _, err := gone.Signer().Sign(rand.Reader, digest[:], crypto.SHA256); err == nil {
+				t.Error("it still signs")
+			}
 		}
 	})
 

@@ -193,6 +193,76 @@ func testRotation(t *testing.T, fresh func(t *testing.T) identity.Keys) {
 		})
 	}
 
+	t.Run("destroys the key before also when a person enrols the new one before it has proven itself", func(t *testing.T) {
+		for name, another := range map[string]bool{"at the same clinic": false, "at another": true} {
+			keys, disk := fresh(t), statetest.New()
+			clinic, dir, i := enrolled(t, keys, disk)
+			before := i.Key()
+			next, err := keys.Next(dir)
+			if err == nil {
+				err = i.Turn(next.Signer().Public(), clinic.Issue(next.Signer().Public()))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			store, err := keys.Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i, err = identity.Open(dir, store, time.Now); err != nil || !i.Unproven() {
+				t.Fatalf("it is not between two keys: %v", err)
+			}
+			if another {
+				clinic = &successor{Clinic: New(t, time.Now), t: t}
+			}
+			clinic.current = i.Key()
+			for range 2 {
+				if err := i.Keep(clinic.Grant("clinic.example:443", store.Signer().Public())); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if i.Unproven() {
+				t.Errorf("%s: it would turn back from what a person has enrolled", name)
+			}
+			for done := false; !done; {
+				if done, err = clinic.live(t, keys, disk, before); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if beside, err := keys.Beside(dir); err != nil || beside != nil || dir.Has("identity/before.pem") {
+				t.Errorf("%s: something of the rotation is left: %v, %v", name, beside, err)
+			}
+		}
+	})
+
+	t.Run("turns back to no key of another clinic", func(t *testing.T) {
+		keys, disk := fresh(t), statetest.New()
+		clinic, dir, i := enrolled(t, keys, disk)
+		next, err := keys.Next(dir)
+		if err == nil {
+			err = i.Turn(next.Signer().Public(), clinic.Issue(next.Signer().Public()))
+		}
+		before, readErr := dir.Read("identity/before.pem", 1<<20)
+		store, openErr := keys.Open(dir)
+		if err := errors.Join(err, readErr, openErr); err != nil {
+			t.Fatal(err)
+		}
+		if i, err = identity.Open(dir, store, time.Now); err != nil {
+			t.Fatal(err)
+		}
+		clinic = &successor{Clinic: New(t, time.Now), t: t}
+		err = i.Keep(clinic.Grant("clinic.example:443", store.Signer().Public()))
+		if err := errors.Join(err, dir.Write("identity/before.pem", before)); err != nil { // as a power cut leaves it, before the end of Keep
+			t.Fatal(err)
+		}
+		if _, err := clinic.live(t, keys, disk, i.Key()); err != nil { // this clinic knows none of the two
+			t.Fatal(err)
+		}
+		if store, err = keys.Open(dir); err != nil || !store.Signer().Public().(*ecdsa.PublicKey).Equal(next.Signer().Public()) {
+			t.Errorf("it went back to the key of the clinic before: %v", err)
+		}
+	})
+
 	t.Run("replaces nothing without the clinic's order for this key", func(t *testing.T) {
 		keys := fresh(t)
 		clinic, dir, i := enrolled(t, keys, statetest.New())
