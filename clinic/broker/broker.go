@@ -14,7 +14,8 @@
 // # Limits
 //
 // Payloads over MaxPayload end the connection. Larger ones than the protocol allows, but not than this, are passed on so that
-// the clinic can count them and the connection survives.
+// the clinic can count them and the connection survives. PUBLISH with QoS 2 ends it too: such a message would stay on the disk until its sender
+// releases it.
 //
 // Delivery leans on acknowledgements of our own and QoS 0, so any broker that keeps retained messages and sends wills will do
 // in place of this one; what it would have to do is the interface Broker.

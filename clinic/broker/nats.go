@@ -34,6 +34,10 @@ const (
 	maxSubscriptions = 64 // of one connection; the server's own clients need some of them
 )
 
+// noHeldMessages refuses what is published with QoS 2: the server keeps it on the disk until it is released, before it asks whether it is permitted, and a
+// terminal that releases nothing fills within seconds what all connections need.
+const noHeldMessages = "mqtt { reject_qos2_publish: true }"
+
 // allIn is the filter of every topic on which terminals are told something.
 var allIn = strings.Replace(protocol.AllOut, "/out/", "/in/", 1)
 
@@ -139,16 +143,17 @@ func (b *NATS) start(ctx context.Context) (*server.Server, <-chan error, error) 
 	if port == 0 {
 		port = -1 // the server's word for "any"
 	}
-	s, err := server.NewServer(&server.Options{
-		ServerName: "vindu-clinic", DontListen: true, NoSigs: true,
-		MaxPayload: MaxPayload, MaxPending: maxPending, MaxSubs: maxSubscriptions,
-		JetStream: true, StoreDir: b.config.Dir, JetStreamMaxMemory: maxMemory, JetStreamMaxStore: maxStore,
-		CustomClientAuthentication: b,
-		MQTT: server.MQTTOpts{
-			Host: host, Port: port, TLSConfig: mutual(b.config.TLS),
-			TLSTimeout: handshakeSeconds, AuthTimeout: connectSeconds,
-		},
-	})
+	options := &server.Options{}
+	if err := options.ProcessConfigString(noHeldMessages); err != nil { // the server has no field for it
+		return nil, nil, err
+	}
+	options.ServerName, options.DontListen, options.NoSigs = "vindu-clinic", true, true
+	options.MaxPayload, options.MaxPending, options.MaxSubs = MaxPayload, maxPending, maxSubscriptions
+	options.JetStream, options.StoreDir, options.JetStreamMaxMemory, options.JetStreamMaxStore = true, b.config.Dir, maxMemory, maxStore
+	options.CustomClientAuthentication = b
+	options.MQTT.Host, options.MQTT.Port, options.MQTT.TLSConfig = host, port, mutual(b.config.TLS)
+	options.MQTT.TLSTimeout, options.MQTT.AuthTimeout = handshakeSeconds, connectSeconds
+	s, err := server.NewServer(options)
 	if err != nil {
 		return nil, nil, err
 	}
