@@ -15,7 +15,7 @@ const Version = 1
 
 // Size limits in bytes of what a peer accepts. They bound memory before a decoder sees the input.
 const (
-	MaxStatement = 2 << 10  // a signed statement
+	MaxStatement = 2 << 10  // a signed statement, those excepted whose files name another limit
 	MaxSDP       = 64 << 10 // an offer or an answer
 	MaxMessage   = 96 << 10 // any MQTT payload
 	MaxCandidate = 1 << 10  // an ICE candidate line

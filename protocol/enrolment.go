@@ -131,6 +131,9 @@ type Settings struct {
 	Withdrawn []Nonce `cbor:"7,keyasint,omitempty"`
 	// KeyOrder is a signed KeyOrder if this terminal's key is to be replaced, by its age or because the clinic has ordered it.
 	KeyOrder []byte `cbor:"8,keyasint,omitempty"`
+	// Trust and Policy are a signed Trust and Policy, the latest. A terminal that has none answers nobody.
+	Trust  []byte `cbor:"9,keyasint,omitempty"`
+	Policy []byte `cbor:"10,keyasint,omitempty"`
 }
 
 // MaxWithdrawn bounds Settings.Withdrawn.
@@ -162,6 +165,11 @@ func (s *Settings) valid() error {
 	if s.KeyOrder != nil {
 		if err := checkStatement(s.KeyOrder); err != nil {
 			return err
+		}
+	}
+	for _, b := range [][]byte{s.Trust, s.Policy} {
+		if len(b) > MaxPolicy {
+			return malformed("trust or policy has %d bytes", len(b))
 		}
 	}
 	if err := checkText("organisation", s.Organisation, true); err != nil {

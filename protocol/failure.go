@@ -56,6 +56,22 @@ const (
 	AuthReplayed        Code = "authorisation.replayed"
 	AuthFingerprint     Code = "authorisation.fingerprint"
 	AuthRevoked         Code = "authorisation.revoked"
+	AuthNone            Code = "authorisation.none"
+	AuthScope           Code = "authorisation.scope"
+	AuthLapsed          Code = "authorisation.lapsed"
+	AuthIssuer          Code = "authorisation.issuer"
+	AuthPasskey         Code = "authorisation.passkey"
+	AuthOrigin          Code = "authorisation.origin"
+	AuthUnverified      Code = "authorisation.user_not_verified"
+	AuthCounter         Code = "authorisation.passkey_copied"
+	AuthRoster          Code = "authorisation.roster"
+	AuthTrust           Code = "authorisation.trust"
+	AuthPolicy          Code = "authorisation.policy"
+	AnswerNobody        Code = "answer.nobody"
+	EndLapsed           Code = "end.authorisation_over"
+	BrowserNoPasskey    Code = "browser.no_passkey"
+	BrowserCancelled    Code = "browser.passkey_cancelled"
+	BrowserClock        Code = "browser.clock_off"
 	CaptureNoCamera     Code = "capture.no_camera"
 	CaptureCameraBusy   Code = "capture.camera_busy"
 	CaptureCameraFormat Code = "capture.camera_format"
@@ -160,6 +176,22 @@ var Register = []Failure{
 	{AuthReplayed, Operator, "The terminal refused a call that it had seen before.", "Treat this as a security event: somebody repeats recorded calls."},
 	{AuthFingerprint, Operator, "The terminal refused a call whose keys were exchanged on the way.", "Treat this as a security event: somebody may be in the middle."},
 	{AuthRevoked, Operator, "The right to make this call was withdrawn.", "Ask an administrator."},
+	{AuthNone, Clinician, "You are not authorised to call this home, or your authorisation is over.", "Ask the clinic's administrator."},
+	{AuthScope, Operator, "The terminal refused a caller who is not authorised for this home.", "Ask an administrator whether the caller should be; if not, treat this as a security event."},
+	{AuthLapsed, Operator, "The terminal refused a caller whose authorisation is not valid at this time.", "Ask an administrator to renew it; compare the clocks of the clinic and the terminal."},
+	{AuthIssuer, Operator, "The terminal refused an authorisation that its clinic has not signed.", "Treat this as a security event: find out who made it."},
+	{AuthPasskey, Operator, "The terminal refused a call whose passkey does not prove it.", "Treat this as a security event: find out who made the call."},
+	{AuthOrigin, Operator, "The terminal refused a call whose passkey was used on another site.", "Treat this as a security event: somebody may imitate the clinic's pages."},
+	{AuthUnverified, Clinician, "The terminal refused a call whose passkey was used without PIN, finger or face.", "Use a passkey that asks for one of these."},
+	{AuthCounter, Operator, "The terminal refused a call whose passkey may be a copy.", "Treat this as a security event: have the person's passkeys replaced."},
+	{AuthRoster, Operator, "The terminal refused a call whose list of participants is not that of the proven persons.", "Treat this as a security event: find out who made the call."},
+	{AuthTrust, Operator, "The terminal refused new keys of the clinic that the keys it knows have not signed.", "Treat this as a security event, unless the clinic's keys were changed just now: then sign the change with the key before."},
+	{AuthPolicy, Operator, "The terminal refused a policy that is older than its own, or that its clinic has not signed for it.", "Treat this as a security event, unless the clinic's server was restored from a backup: then issue the policy anew."},
+	{AnswerNobody, Nobody, "Nobody at the terminal took the call.", "Try at another time, or telephone."},
+	{EndLapsed, Clinician, "The caller's authorisation ended during the call.", "Ask the clinic's administrator to renew it and ring again."},
+	{BrowserNoPasskey, Clinician, "This browser or computer cannot use passkeys.", "Use a current browser, and a computer with a PIN, fingerprint or security key."},
+	{BrowserCancelled, Clinician, "The call was not confirmed with a passkey; nobody was called.", "Press Ring again and confirm with your passkey."},
+	{BrowserClock, Clinician, "The passkey was used too late: the call's proof had run out.", "Ring again and confirm within a minute."},
 	{CaptureNoCamera, Technician, "The terminal has no camera; sound goes on.", "Connect the camera; it is used as soon as it appears."},
 	{CaptureCameraBusy, Technician, "Another program on the terminal holds the camera; sound goes on.", "Restart the terminal; nothing else should use its camera."},
 	{CaptureCameraFormat, Technician, "The terminal's camera offers no picture format that can be used; sound goes on.", "Replace the camera by one that offers YUYV, NV12, I420 or MJPEG."},

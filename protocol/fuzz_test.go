@@ -47,6 +47,9 @@ func FuzzCommand(f *testing.F)         { fuzzMessage[Command](f, "command", "com
 func FuzzTestCall(f *testing.F)        { fuzzMessage[TestCall](f, "test call") }
 func FuzzTestCallRequest(f *testing.F) { fuzzMessage[TestCallRequest](f, "test call request") }
 func FuzzRelayServers(f *testing.F)    { fuzzMessage[RelayServers](f, "relay servers") }
+func FuzzAuthorisation(f *testing.F)   { fuzzMessage[Authorisation](f, "authorisation") }
+func FuzzTrust(f *testing.F)           { fuzzMessage[Trust](f, "trust") }
+func FuzzPolicy(f *testing.F)          { fuzzMessage[Policy](f, "policy") }
 func FuzzSettings(f *testing.F)        { fuzzMessage[Settings](f, "settings") }
 func FuzzEvent(f *testing.F) {
 	fuzzMessage[Event](f, "event call", "event end", "event opening", "event check", "event notice", "event hand-over", "event decommissioned")
@@ -56,7 +59,7 @@ func FuzzEvent(f *testing.F) {
 func FuzzVerify(f *testing.F) {
 	key := testKey(7)
 
-	for _, name := range []string{"invitation", "answer", "refusal", "end", "mandate", "session", "hand-over", "decommission", "decommissioned", "clock"} {
+	for _, name := range []string{"invitation", "answer", "refusal", "end", "mandate", "session", "hand-over", "decommission", "decommissioned", "clock", "authorisation", "trust", "policy"} {
 		b, err := Sign(messages(f)[name].(statement), key)
 		if err != nil {
 			f.Fatal(err)
@@ -64,7 +67,7 @@ func FuzzVerify(f *testing.F) {
 		f.Add(b)
 	}
 	payloads := func() (p [][]byte) {
-		for _, name := range []string{"invitation", "answer", "refusal", "end", "mandate", "session", "hand-over", "decommission", "decommissioned", "clock"} {
+		for _, name := range []string{"invitation", "answer", "refusal", "end", "mandate", "session", "hand-over", "decommission", "decommissioned", "clock", "authorisation", "trust", "policy"} {
 			b, err := Encode(messages(f)[name])
 			if err != nil {
 				f.Fatal(err)
@@ -74,7 +77,7 @@ func FuzzVerify(f *testing.F) {
 		return p
 	}()
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, s := range []statement{new(Invitation), new(Answer), new(End), new(Mandate), new(Session), new(HandOver), new(Decommission), new(Decommissioned), new(Clock), new(KeyOrder)} {
+		for _, s := range []statement{new(Invitation), new(Answer), new(End), new(Mandate), new(Session), new(HandOver), new(Decommission), new(Decommissioned), new(Clock), new(KeyOrder), new(Authorisation), new(Trust), new(Policy)} {
 			if Verify(b, &key.PublicKey, s) != nil {
 				continue
 			}

@@ -41,27 +41,10 @@ func ParseLaptop(text string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := laptopKey(der); err != nil {
+	if _, err := ParseKey(der); err != nil {
 		return nil, err
 	}
 	return der, nil
-}
-
-// laptopKey accepts the one encoding that LaptopText makes, so that one key has one hash.
-func laptopKey(der []byte) (*ecdsa.PublicKey, error) {
-	pub, err := x509.ParsePKIXPublicKey(der)
-	if err != nil {
-		return nil, fmt.Errorf("laptop key: %w: %w", ErrMalformed, err)
-	}
-	k, ok := pub.(*ecdsa.PublicKey)
-	if !ok || k.Curve != elliptic.P256() {
-		return nil, malformed("laptop key is not ECDSA P-256")
-	}
-	again, err := x509.MarshalPKIXPublicKey(k)
-	if err != nil || string(again) != string(der) {
-		return nil, malformed("laptop key is not canonical")
-	}
-	return k, nil
 }
 
 // MandateText returns a signed Mandate as one line for people to copy. It is no secret: it is of use only with the laptop's key.

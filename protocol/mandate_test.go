@@ -123,7 +123,7 @@ func FuzzParseMandate(f *testing.F) {
 			}
 		}
 		if der, err := ParseLaptop(text); err == nil {
-			if k, err := laptopKey(der); err != nil {
+			if k, err := ParseKey(der); err != nil {
 				t.Error(err)
 			} else if again, err := LaptopText(k); err != nil || again != strings.Join(strings.Fields(text), "") {
 				t.Errorf("laptop key: not the same again: %v", err)

@@ -23,10 +23,12 @@ type CallIn struct {
 
 // Invite carries the caller's proof and offer.
 type Invite struct {
-	Invitation []byte      `cbor:"1,keyasint"` // signed Invitation
-	Offer      SDP         `cbor:"2,keyasint"`
-	ICE        []ICEServer `cbor:"3,keyasint,omitempty"`
-	RelayOnly  bool        `cbor:"4,keyasint,omitempty"`
+	// Invitation is the canonical encoding of the Invitation, over whose SHA-256 the Assertion was made.
+	Invitation    []byte      `cbor:"1,keyasint"`
+	Offer         SDP         `cbor:"2,keyasint"`
+	ICE           []ICEServer `cbor:"3,keyasint,omitempty"`
+	Assertion     *Assertion  `cbor:"4,keyasint,omitempty"`
+	Authorisation []byte      `cbor:"5,keyasint,omitempty"` // signed Authorisation
 }
 
 // ICEServer is a STUN or TURN server with short-lived credentials.
@@ -45,7 +47,7 @@ type Candidate struct {
 
 // HangUp ends the call from the caller's side.
 type HangUp struct {
-	End []byte `cbor:"1,keyasint"` // signed End, By SideCaller
+	End []byte `cbor:"1,keyasint"` // signed End, By SideCaller or SideClinic
 }
 
 // CallOut is a call message from the terminal, on OutCall. Exactly the field that Kind names is set.
@@ -114,6 +116,16 @@ func (i *Invite) valid() error {
 	}
 	if i.Offer == "" || len(i.Offer) > MaxSDP {
 		return malformed("offer has %d bytes", len(i.Offer))
+	}
+	if i.Assertion != nil {
+		if err := i.Assertion.valid(); err != nil {
+			return err
+		}
+		if n := len(i.Authorisation); n == 0 || n > MaxAuthorisation {
+			return malformed("authorisation has %d bytes", n)
+		}
+	} else if i.Authorisation != nil {
+		return malformed("invite has an authorisation, but no passkey's proof")
 	}
 	return checkServers(i.ICE)
 }
@@ -321,6 +333,7 @@ func (a *Ack) valid() error {
 const (
 	CommandReport       = "report"       // publish health now
 	CommandRenew        = "renew"        // renew the certificate now
+	CommandSettings     = "settings"     // fetch the settings now
 	CommandDecommission = "decommission" // destroy keys and state; Order is a signed Decommission
 )
 
@@ -333,7 +346,7 @@ type Command struct {
 
 func (c *Command) valid() error {
 	switch c.Kind {
-	case CommandReport, CommandRenew:
+	case CommandReport, CommandRenew, CommandSettings:
 		if len(c.Order) != 0 {
 			return malformed("command carries an order that it does not need")
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -45,6 +46,10 @@ func messages(t testing.TB) map[string]validator {
 	if err != nil {
 		t.Fatal(err)
 	}
+	spki, err := x509.MarshalPKIXPublicKey(testKey(7).Public())
+	if err != nil {
+		t.Fatal(err)
+	}
 	call := fill[CallID](0xc1)
 	body := func(m validator) []byte {
 		b, err := Encode(m)
@@ -65,11 +70,13 @@ func messages(t testing.TB) map[string]validator {
 	handOver := &HandOver{Version: 1, ID: fill[Nonce](8), Terminal: hash, Organisation: "Kommunen", Home: "Home 17", Technician: Party{"Bo Dahl", "technician", "Kommunen"}, Software: "1.0",
 		KeyGrade: "hardware", Checks: []Check{{"camera.brightness", CheckPassed, "41 %", ""}, {"network.udp", CheckFailed, "", EgressUDP}}, At: 1_800_000_000_000}
 	return map[string]validator{
-		"invitation": &Invitation{Version: 1, Call: call, Terminal: hash, Caller: fill[Fingerprint](1), Offer: HashOf("v=0"), Parties: []Party{{"Åse Bø", "nurse", "Kommunen"}}, Errand: "Medisin", Issued: 1_800_000_000_000, Expires: 1_800_000_060_000, Nonce: fill[Nonce](3)},
-		"answer":     &Answer{Version: 1, Call: call, Terminal: hash, Invitation: fill[Hash](5), Key: fill[Fingerprint](2), Answer: HashOf("v=0"), Decision: Ringing, Software: "1.0", At: 1_800_000_000_004},
-		"refusal":    &Answer{Version: 1, Call: call, Terminal: hash, Invitation: fill[Hash](5), Decision: Busy, Software: "1.0", At: 1_800_000_000_004},
-		"end":        &End{Version: 1, Call: call, Terminal: hash, Invitation: fill[Hash](5), By: SideTerminal, Reason: EndPatientHungUp, Duration: 5000, CameraClosed: 1_800_000_005_000, MicrophoneClosed: 1_800_000_005_001, At: 1_800_000_005_002},
-		"call-in invite": &CallIn{Version: 1, Call: call, Kind: KindInvite, Invite: &Invite{Invitation: []byte{0xd2, 0x84}, Offer: "v=0\r\n", RelayOnly: true,
+		"invitation": &Invitation{Version: 1, Call: call, Terminal: hash, Caller: fill[Fingerprint](1), Offer: HashOf("v=0"), Parties: []Party{{"Åse Bø", "nurse", "Kommunen"}}, Errand: "Medisin", Issued: 1_800_000_000_000, Expires: 1_800_000_060_000, Nonce: fill[Nonce](3),
+			Key: spki, Authorisation: fill[Hash](6), RelayOnly: true},
+		"answer":  &Answer{Version: 1, Call: call, Terminal: hash, Invitation: fill[Hash](5), Key: fill[Fingerprint](2), Answer: HashOf("v=0"), Decision: Ringing, Software: "1.0", At: 1_800_000_000_004},
+		"refusal": &Answer{Version: 1, Call: call, Terminal: hash, Invitation: fill[Hash](5), Decision: Busy, Software: "1.0", At: 1_800_000_000_004},
+		"end":     &End{Version: 1, Call: call, Terminal: hash, Invitation: fill[Hash](5), By: SideTerminal, Reason: EndPatientHungUp, Duration: 5000, CameraClosed: 1_800_000_005_000, MicrophoneClosed: 1_800_000_005_001, At: 1_800_000_005_002},
+		"call-in invite": &CallIn{Version: 1, Call: call, Kind: KindInvite, Invite: &Invite{Invitation: []byte{0xae, 0x01}, Offer: "v=0\r\n",
+			Assertion: &Assertion{Credential: []byte{1}, AuthenticatorData: make([]byte, 37), ClientData: []byte("{}"), Signature: []byte{0x30}}, Authorisation: []byte{0xd2, 0x84},
 			ICE: []ICEServer{{URLs: []string{"turn:127.0.0.1:3478"}, Username: "1800000000:c1", Credential: "x"}}}},
 		"call-in candidate":  &CallIn{Version: 1, Call: call, Kind: KindCandidate, Candidate: &Candidate{Line: "candidate:1 1 udp 1 192.0.2.1 9 typ host", Mid: "0"}},
 		"call-in hang-up":    &CallIn{Version: 1, Call: call, Kind: KindHangUp, HangUp: &HangUp{End: []byte{0xd2, 0x84}}},
@@ -92,6 +99,11 @@ func messages(t testing.TB) map[string]validator {
 		"ack":                  &Ack{Version: 1, Epoch: fill[Nonce](0xe0), Seq: 9},
 		"command":              &Command{Version: 1, Kind: CommandReport},
 		"command decommission": &Command{Version: 1, Kind: CommandDecommission, Order: []byte{0xd2, 0x84}},
+		"authorisation": &Authorisation{Version: 1, ID: fill[Nonce](8), Person: "p7", Party: Party{"Åse Bø", "nurse", "Kommunen"}, Employment: "employed", Group: "home care",
+			Credentials: []Credential{{ID: []byte{1, 2}, Key: spki}}, Scope: Scope{Homes: []string{"h17"}, Groups: []string{"north", "south"}}, From: 1_800_000_000_000, To: 1_800_086_400_000},
+		"trust": &Trust{Version: 1, Serial: 2, Authorities: [][]byte{spki}, Service: [][]byte{spki}, RelyingParty: RelyingParty{"clinic.example", []string{"https://video.clinic.example"}}, Issued: 1_800_000_000_000},
+		"policy": &Policy{Version: 1, Serial: 3, Terminal: hash, Home: "h17", Groups: []string{"north"}, Rules: []Rule{{"doctor", ModeAsk, 60, true}, {"home care", ModeRing, 20, false}, {"support", ModeRefuse, 0, false}},
+			Quiet: []Span{{0x1f, 22 * 60, 7 * 60}}, Zone: "Europe/Oslo", Longest: 3600, Volume: 80, Issued: 1_800_000_000_000},
 		"mandate":              &Mandate{Version: 1, ID: fill[Nonce](8), Person: Party{"Bo Dahl", "technician", "Kommunen"}, Key: []byte{0x30, 0}, From: 1_800_000_000_000, To: 1_800_086_400_000},
 		"session":              &Session{Version: 1, Transcript: fill[Hash](5), Terminal: hash, By: SideTechnician, At: 1_800_000_000_000},
 		"hand-over":            handOver,

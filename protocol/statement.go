@@ -7,8 +7,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/veraison/go-cose"
@@ -51,6 +54,11 @@ type Invitation struct {
 	Issued   Time        `cbor:"8,keyasint"`
 	Expires  Time        `cbor:"9,keyasint"`
 	Nonce    Nonce       `cbor:"10,keyasint"`
+	// Key is the caller's key for this call alone, DER SubjectPublicKeyInfo, ECDSA P-256: it signs what the caller says later, so that one touch is enough.
+	Key           []byte `cbor:"11,keyasint"`
+	Authorisation Hash   `cbor:"12,keyasint"` // SHA-256 of the signed Authorisation by which the caller calls
+	RelayOnly     bool   `cbor:"13,keyasint"` // picture and sound through the relay alone
+	Urgent        bool   `cbor:"14,keyasint"` // rings in quiet hours, where the home's policy lets this caller; the screen says so
 }
 
 // MaxInvitationLife bounds Expires-Issued: an invitation is for a call that is made now.
@@ -61,8 +69,8 @@ func (i *Invitation) valid() error {
 		return err
 	}
 	switch {
-	case i.Call == CallID{}, i.Terminal == KeyHash{}, i.Caller == Fingerprint{}, i.Offer == Hash{}, i.Nonce == Nonce{}:
-		return malformed("invitation lacks a call, terminal, fingerprint, offer or nonce")
+	case i.Call == CallID{}, i.Terminal == KeyHash{}, i.Caller == Fingerprint{}, i.Offer == Hash{}, i.Nonce == Nonce{}, i.Authorisation == Hash{}:
+		return malformed("invitation lacks a call, terminal, fingerprint, offer, nonce or authorisation")
 	case len(i.Parties) == 0 || len(i.Parties) > MaxParties:
 		return malformed("invitation names %d parties, has to be 1 to %d", len(i.Parties), MaxParties)
 	case i.Issued <= 0 || i.Expires <= i.Issued || i.Expires-i.Issued > Time(MaxInvitationLife.Milliseconds()):
@@ -72,6 +80,9 @@ func (i *Invitation) valid() error {
 		if err := p.valid(); err != nil {
 			return err
 		}
+	}
+	if _, err := ParseKey(i.Key); err != nil {
+		return err
 	}
 	return checkText("errand", i.Errand, false)
 }
@@ -144,19 +155,21 @@ type Side string
 const (
 	SideTerminal Side = "terminal"
 	SideCaller   Side = "caller"
+	// SideClinic is the clinic's server, which ends a call whose caller is gone or has lost the right to it.
+	SideClinic Side = "clinic"
 )
 
 func (e *End) valid() error {
 	if err := checkVersion(e.Version); err != nil {
 		return err
 	}
-	if e.By != SideTerminal && e.By != SideCaller {
+	if e.By != SideTerminal && e.By != SideCaller && e.By != SideClinic {
 		return malformed("unknown side")
 	}
 	if (e.Call == CallID{}) || (e.Terminal == KeyHash{}) || (e.Invitation == Hash{}) || e.At <= 0 || e.CameraClosed < 0 || e.MicrophoneClosed < 0 {
 		return malformed("end lacks a call, terminal, invitation or time")
 	}
-	if e.By == SideCaller && (e.CameraClosed != 0 || e.MicrophoneClosed != 0) {
+	if e.By != SideTerminal && (e.CameraClosed != 0 || e.MicrophoneClosed != 0) {
 		return malformed("only the terminal can say when its camera and microphone were closed")
 	}
 	return e.Reason.valid()
@@ -199,7 +212,7 @@ func Sign(s statement, key crypto.Signer) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign %s: %w", s.contentType(), err)
 	}
-	if len(b) > MaxStatement {
+	if len(b) > maxSigned(s) {
 		return nil, fmt.Errorf("sign %s: %d bytes: %w", s.contentType(), len(b), ErrTooLarge)
 	}
 	return b, nil
@@ -222,7 +235,7 @@ func protectedHeaders(contentType string, kid KeyHash) cose.Headers {
 // about the right call, terminal and time.
 func Verify(signed []byte, pub *ecdsa.PublicKey, s statement) error {
 	what := s.contentType()
-	if len(signed) > MaxStatement {
+	if len(signed) > maxSigned(s) {
 		return fmt.Errorf("verify %s: %d bytes: %w", what, len(signed), ErrTooLarge)
 	}
 	var m cose.Sign1Message
@@ -254,7 +267,47 @@ func Verify(signed []byte, pub *ecdsa.PublicKey, s statement) error {
 	if err := m.Verify(nil, verifier); err != nil {
 		return fmt.Errorf("verify %s: %w", what, ErrSignature)
 	}
-	return decodeMax(m.Payload, s, MaxStatement)
+	return decodeMax(m.Payload, s, maxSigned(s))
+}
+
+// maxSigned bounds a signed statement of s's kind.
+func maxSigned(s statement) int {
+	switch s.(type) {
+	case *Authorisation:
+		return MaxAuthorisation
+	case *Policy, *Trust:
+		return MaxPolicy
+	}
+	return MaxStatement
+}
+
+// ParseKey returns a public key from its one DER SubjectPublicKeyInfo, so that a key has one hash. It has to be ECDSA P-256. The error wraps
+// ErrMalformed.
+func ParseKey(der []byte) (*ecdsa.PublicKey, error) {
+	if len(der) > 512 {
+		return nil, malformed("key has %d bytes", len(der))
+	}
+	pub, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("key: %w: %w", ErrMalformed, err)
+	}
+	k, ok := pub.(*ecdsa.PublicKey)
+	if !ok || k.Curve != elliptic.P256() {
+		return nil, malformed("key is not ECDSA P-256")
+	}
+	again, err := x509.MarshalPKIXPublicKey(k)
+	if err != nil || !bytes.Equal(again, der) {
+		return nil, malformed("key is not canonical")
+	}
+	return k, nil
+}
+
+// CallCode returns the six digits that both ends of a call show, "482 193": of the invitation and the terminal's certificate. People who compare
+// them know that they look at each other; signatures, not the code, keep others out.
+func CallCode(invitation Hash, terminal Fingerprint) string {
+	sum := sha256.Sum256(slices.Concat([]byte("vindu/call-code.v1"), invitation[:], terminal[:]))
+	n := binary.BigEndian.Uint64(sum[:8]) % 1_000_000
+	return fmt.Sprintf("%03d %03d", n/1000, n%1000)
 }
 
 // HashOf returns the SHA-256 of signed bytes or of an SDP, as statements refer to them.

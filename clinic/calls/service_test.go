@@ -43,6 +43,11 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 type signer struct{ key *ecdsa.PrivateKey }
 
 func (s signer) SignInvitation(i *protocol.Invitation) ([]byte, error) {
+	spki, err := x509.MarshalPKIXPublicKey(s.key.Public())
+	if err != nil {
+		return nil, err
+	}
+	i.Key, i.Authorisation = spki, protocol.HashOf(spki)
 	return protocol.Sign(i, s.key)
 }
 func (s signer) SignEnd(e *protocol.End) ([]byte, error) { return protocol.Sign(e, s.key) }

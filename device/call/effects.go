@@ -201,7 +201,7 @@ func (r *Runner) prepare() {
 	cur.prepareEnd = make(chan struct{})
 	cur.ledger = &ledger{r: r, call: cur.call, times: map[Device]*deviceTimes{Camera: {}, Microphone: {}}}
 	offer := Offer{
-		Call: cur.call, SDP: cur.invite.Offer, Remote: cur.inv.Caller, ICE: cur.invite.ICE, RelayOnly: cur.invite.RelayOnly,
+		Call: cur.call, SDP: cur.invite.Offer, Remote: cur.inv.Caller, ICE: cur.invite.ICE, RelayOnly: cur.inv.RelayOnly,
 		Ledger: cur.ledger,
 	}
 	ctx := cur.during()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"sync"
@@ -89,9 +90,14 @@ func (c *Calls) Start(ctx context.Context, r calls.Request) (calls.Started, erro
 		return calls.Started{}, c.refuse
 	}
 	now := time.Now()
+	spki, err := x509.MarshalPKIXPublicKey(c.signer.Public())
+	if err != nil {
+		return calls.Started{}, err
+	}
 	invitation, err := protocol.Sign(&protocol.Invitation{
 		Version: protocol.Version, Call: id, Terminal: home.Terminal, Caller: protocol.Fingerprint{1}, Offer: protocol.HashOf(r.Offer),
 		Parties: []protocol.Party{r.Person.Party}, Issued: protocol.At(now), Expires: protocol.At(now.Add(time.Minute)), Nonce: protocol.NewNonce(),
+		Key: spki, Authorisation: protocol.HashOf(spki),
 	}, c.signer)
 	if err != nil {
 		return calls.Started{}, err

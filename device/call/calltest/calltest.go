@@ -399,6 +399,7 @@ func (c *Clinic) Invite(t testing.TB, now time.Time, change ...func(*protocol.In
 		Version: protocol.Version, Call: protocol.NewCallID(), Terminal: c.Self, Caller: Caller, Offer: protocol.HashOf(offer),
 		Parties: []protocol.Party{{Name: "Anne Berg", Role: "nurse", Organisation: "Home care"}}, Errand: "Morning medicine",
 		Issued: protocol.At(now), Expires: protocol.At(now.Add(time.Minute)), Nonce: protocol.NewNonce(),
+		Key: c.Authorities(t)[0], Authorisation: protocol.HashOf("authorisation"),
 	}
 	for _, f := range change {
 		f(inv)
