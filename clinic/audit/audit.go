@@ -68,6 +68,15 @@ const (
 	KeysOrdered           = "terminals.keys_ordered"
 	KeyCertified          = "terminal.key_certified"
 	KeyReplaced           = "terminal.key_replaced"
+
+	PasskeyInvited      = "passkey.invited"
+	InvitationWithdrawn = "passkey.invitation_withdrawn"
+	PasskeyAdded        = "passkey.added"
+	PasskeyRemoved      = "passkey.removed"
+	PasskeyDisabled     = "passkey.disabled"
+	PasskeyRefused      = "passkey.refused"
+	PasskeyTouched      = "passkey.touched"
+	SessionsEnded       = "sessions.ended"
 )
 
 // Entry says who did what to which subject.

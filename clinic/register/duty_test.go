@@ -13,7 +13,7 @@ import (
 	"vindu/protocol"
 )
 
-// A duty is one of three, is given once, and changes only when that is asked for.
+// A duty is one of four, is given once, and changes only when that is asked for.
 func TestDuty(t *testing.T) {
 	c := open(t)
 	ctx := t.Context()
@@ -52,8 +52,29 @@ func TestDuty(t *testing.T) {
 	if got, err := c.Person(ctx, anne.ID); err != nil || got.Duty != Operator || got.Who() != "person "+anne.ID {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got, want := c.audited(t), []string{audit.PersonAdded, audit.PersonAssigned, audit.PersonAssigned}; !slices.Equal(got, want) {
+	for range 2 {
+		if p, err := c.Give(ctx, "Kari", anne.ID, Administrator); err != nil || p.Party != anne.Party || p.Duty != Administrator {
+			t.Errorf("given: %+v, %v", p, err)
+		}
+	}
+	if _, err := c.Give(ctx, "Kari", "1", Clinician); !errors.Is(err, ErrNotFound) {
+		t.Errorf("given to nobody: %v", err)
+	}
+	if _, err := c.Give(ctx, "Kari", anne.ID, "auditor"); !errors.Is(err, ErrDuty) {
+		t.Errorf("a duty that there is not, given: %v", err)
+	}
+	if got, want := c.audited(t), []string{audit.PersonAdded, audit.PersonAssigned, audit.PersonAssigned, audit.PersonAssigned}; !slices.Equal(got, want) {
 		t.Errorf("audited %v, want %v", got, want)
+	}
+	if _, err := c.EnsurePerson(ctx, "Kari", party("Aase"), NoDuty); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	first, err := c.EnsurePerson(ctx, "Kari", party("Aase"), Clinician)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := c.Persons(ctx); err != nil || len(list) != 2 || list[0] != first || list[1].ID != anne.ID || list[1].Duty != Administrator {
+		t.Errorf("persons: %+v, %v", list, err)
 	}
 }
 

@@ -14,8 +14,8 @@ const noDuty = "none"
 
 // duty adds a flag for what a person does here.
 func (c *call) duty() *string {
-	return c.flags.String("duty", "", fmt.Sprintf("what the person does here, and so which pages are the person's: %s (rings homes), %s (sets terminals up) or %s (sees to terminals and alarms)",
-		register.Clinician, register.Technician, register.Operator))
+	return c.flags.String("duty", "", fmt.Sprintf("what the person does here, and so which pages are the person's: %s (rings homes), %s (sets terminals up), %s (sees to terminals and alarms) or %s (invites persons, says who may ring whom)",
+		register.Clinician, register.Technician, register.Operator, register.Administrator))
 }
 
 func person(ctx context.Context, c *call) (err error) {
