@@ -47,6 +47,29 @@ func TestMove(t *testing.T) {
 	}
 }
 
+// TestMoveByAnOlder: a certificate that is older than one that was used is what a copy has: by it no terminal moves.
+func TestMoveByAnOlder(t *testing.T) {
+	c := start(t)
+	key, chain := c.enrolled(t)
+	next := certificates(t, do(t, c.client(t, key, chain...), http.MethodPost, c.url+protocol.PathReenroll, nil, typeRequest, csr(t, key)))
+	certificates(t, do(t, c.client(t, key, next...), http.MethodPost, c.url+protocol.PathReenroll, nil, typeRequest, csr(t, key)))
+	h, err := c.Register.EnsureHome(t.Context(), "Kari", "Home 18, Kirkeveien")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := c.Register.IssueVoucher(t.Context(), "Kari", h.ID, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the first might have been on its way
+		a := do(t, c.client(t, key, chain...), http.MethodPost, c.url+protocol.PathEnroll, &v, typeRequest, csr(t, key))
+		if a.code != protocol.IdentityClone || a.status != http.StatusForbidden {
+			t.Errorf("by the older: %d %s", a.status, a.code)
+		}
+	}
+	certificates(t, do(t, c.client(t, key, next...), http.MethodPost, c.url+protocol.PathEnroll, &v, typeRequest, csr(t, key)))
+}
+
 // Who renews by a certificate that is older than one that was used gets another, so that an honest terminal is not locked out, and is noticed.
 func TestRenewByAnOlder(t *testing.T) {
 	c := start(t)

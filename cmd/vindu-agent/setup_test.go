@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"log/slog"
 	"math/big"
 	"os"
@@ -167,6 +168,37 @@ func TestSetUpOverACable(t *testing.T) {
 	}
 	if again := greet(session.Factory); bytes.Equal(again.Public, g.Public) {
 		t.Error("the key is the same")
+	}
+
+	// Set up anew by a clinic that has withdrawn this laptop's authorisation, it knows that at once.
+	if err := laptop.Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	csr, err := laptop.CSR(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := grant(clinic, csr, "Home 19")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mandate, settings := new(protocol.Mandate), new(protocol.Settings)
+	if err := errors.Join(protocol.Verify(who.Mandate, &clinic.PublicKey, mandate), protocol.Decode(last.Settings, settings)); err != nil {
+		t.Fatal(err)
+	}
+	settings.Withdrawn = []protocol.Nonce{protocol.NewNonce(), mandate.ID}
+	if last.Settings, err = protocol.Encode(settings); err != nil {
+		t.Fatal(err)
+	}
+	if err := laptop.Install(ctx, last); err != nil {
+		t.Fatal(err)
+	}
+	greet(session.SetUp)
+	if _, err := laptop.CSR(ctx); protocol.CodeOf(err) != protocol.AuthWithdrawn {
+		t.Errorf("by an authorisation that was withdrawn, in the same session: %v", err)
+	}
+	if err := laptop.Open(ctx); protocol.CodeOf(err) != protocol.AuthWithdrawn {
+		t.Errorf("by an authorisation that was withdrawn, in another session: %v", err)
 	}
 }
 
