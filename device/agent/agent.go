@@ -99,6 +99,7 @@ type Agent struct {
 	home      *home         // as it was opened last; its folder is open while restart is not nil
 	restart   func()        // has the terminal begin anew; nil unless it runs
 	events    *outbox.Outbox
+	pressed   time.Time // when a technician was last let in by a press
 
 	opening sync.Mutex   // held while the folder is open, but for the terminal that runs: nobody finds it locked by this program and takes that for another
 	using   sync.RWMutex // held for reading by who uses the open folder or the outbox, for writing by who opens and closes them

@@ -132,8 +132,13 @@ func (t *terminal) waitForOrder(ctx context.Context, end func()) error {
 		case <-ctx.Done():
 			return nil
 		case order := <-t.orders:
+			if !t.mayLeave(order) {
+				t.a.log.Warn("order to take the terminal out of use comes while it goes over to another key; the clinic gives it anew, for that one")
+				continue
+			}
 			if err := t.dir.Write(returnFile, append([]byte(ordered), order...)); err != nil {
 				t.a.log.Error("order to take the terminal out of use cannot be kept; the clinic sends it again", "error", err, "code", protocol.CodeOf(err))
+				t.mayLeave(nil)
 				continue
 			}
 			t.leave(order)
@@ -141,6 +146,16 @@ func (t *terminal) waitForOrder(ctx context.Context, end func()) error {
 			return nil
 		}
 	}
+}
+
+// mayLeave notes that an order is about to be carried out, so that the terminal does not go over to another key, which the order is not for; false if it does so already. nil takes it back.
+func (t *terminal) mayLeave(order []byte) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.turning {
+		t.leaving = order
+	}
+	return !t.turning
 }
 
 // leave remembers that an order is being carried out.

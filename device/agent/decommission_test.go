@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"vindu/device/identity"
+	"vindu/device/outbox"
 	"vindu/device/screen"
 	"vindu/device/state"
 	"vindu/device/state/statetest"
@@ -78,6 +79,45 @@ func TestVerifyOrder(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// TestOrderBeforeTheTimeIsKnown: an order that is in time by a clock that nobody has proven may be an old one that somebody kept.
+func TestOrderBeforeTheTimeIsKnown(t *testing.T) {
+	f := newFixture(t)
+	f.enrol()
+	h, err := openHome(f.cfg.State, identity.FileKeys{}, quietLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clinic, pinned := authorityKey(t)
+	g := *h.id.Grant()
+	settings := *g.Settings
+	settings.Authorities, g.Settings = [][]byte{pinned}, &settings
+	if err := h.id.Keep(g); err != nil {
+		t.Fatal(err)
+	}
+	box, err := outbox.Open(h.dir, outbox.DefaultLimit, time.Now, quietLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := New(f.cfg, f.parts, quietLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &terminal{a: a, id: h.id, clock: h.clock, outbox: box, orders: make(chan []byte, 1)}
+	order := orderOf(t, clinic, h.id.Key(), time.Now())
+	if x.order(order); len(x.orders) != 0 || box.Status().Pending != 1 {
+		t.Errorf("obeyed: %v; told to the clinic: %d", len(x.orders) > 0, box.Status().Pending)
+	}
+	if err := h.clock.Prove(time.Now(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if x.order(order); len(x.orders) != 1 {
+		t.Error("refused, although the time is known")
+	}
+	if err := errors.Join(box.Close(), h.close()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -9,6 +9,10 @@ import (
 // callRest is how long no call has to have been asked for before the terminal replaces its key: that takes it away from its clinic for a moment.
 const callRest = 10 * time.Minute
 
+// technicianStays is how long after a press of the button a technician may work on the terminal, by that press: with another key the terminal would not be the one that was being
+// set up.
+const technicianStays = 15 * time.Minute
+
 // rotation replaces the terminal's key when the clinic orders it and nothing stands against it.
 func (t *terminal) rotation() *identity.Rotation {
 	return &identity.Rotation{Keys: t.a.parts.Keys, Ready: t.mayTurn, Begin: t.beginTurn, Anew: t.a.beginAnew}
@@ -18,9 +22,9 @@ func (t *terminal) rotation() *identity.Rotation {
 // would come from another terminal than the one that it is about.
 func (t *terminal) mayTurn() bool {
 	t.a.mu.Lock()
-	pressing := t.a.situation.pressing != nil
+	technician := t.a.situation.pressing != nil || !t.a.pressed.IsZero() && time.Since(t.a.pressed) < technicianStays
 	t.a.mu.Unlock()
-	if pressing || t.checker != nil && t.checker.Running() || t.outbox.Status().Pending > 0 {
+	if technician || t.checker != nil && t.checker.Running() || t.outbox.Status().Pending > 0 {
 		return false
 	}
 	t.mu.Lock()

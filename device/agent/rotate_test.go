@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -29,7 +31,12 @@ func TestTurnRests(t *testing.T) {
 				x.Show(call.Status{Scene: call.SceneInCall})
 				x.Show(call.Status{Scene: call.SceneReady})
 			}, callRest},
-			"a technician is there":   {func(x *terminal) { x.a.situation.pressing = new(protocol.Party) }, 0},
+			"a technician is there": {func(x *terminal) { x.a.situation.pressing = new(protocol.Party) }, 0},
+			"a technician was let in": {func(x *terminal) {
+				if err := x.a.AwaitPress(t.Context(), protocol.Party{}, func(context.Context) error { return nil }); err != nil {
+					t.Error(err)
+				}
+			}, technicianStays},
 			"it is taken out of use":  {func(x *terminal) { x.leaving = []byte{1} }, 0},
 			"it has something to say": {func(x *terminal) { x.notice(protocol.AuthOrder) }, 0},
 			"it does so already":      {func(x *terminal) { x.beginTurn() }, 0},
@@ -58,7 +65,7 @@ func TestTurnRests(t *testing.T) {
 			if x.mayTurn() || x.beginTurn() {
 				t.Errorf("%s: it turns", name)
 			}
-			time.Sleep(callRest) // allowed: of the bubble
+			time.Sleep(max(callRest, c.rests)) // allowed: of the bubble
 			if can := x.beginTurn(); can != (c.rests > 0) {
 				t.Errorf("%s: it turns later: %v", name, can)
 			}
@@ -71,6 +78,49 @@ func TestTurnRests(t *testing.T) {
 			dir.Close()
 		}
 	})
+}
+
+// TestOrderOrTurn: a terminal that goes over to another key does not begin to carry out an order that is for the one before, and one that carries an order out keeps its key.
+func TestOrderOrTurn(t *testing.T) {
+	for name, first := range map[string]bool{"the turn first": true, "the order first": false} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t)
+			a, err := New(f.cfg, f.parts, quietLog)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.enrol()
+			h, err := openHome(f.cfg.State, a.parts.Keys, quietLog)
+			if err != nil {
+				t.Fatal(err)
+			}
+			box, err := outbox.Open(h.dir, outbox.DefaultLimit, time.Now, quietLog)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x := &terminal{a: a, id: h.id, outbox: box, dir: h.dir, orders: make(chan []byte, 1)}
+			if first && !x.beginTurn() {
+				t.Fatalf("%s: it does not turn", name)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			ended := false
+			over := make(chan error)
+			go func() { over <- x.waitForOrder(ctx, func() { ended = true }) }()
+			x.orders <- []byte("the order")
+			synctest.Wait()
+			word, _, err := phase(h.dir)
+			if turns := x.beginTurn(); turns || err != nil || ended == first || (word == ordered) == first {
+				t.Errorf("%s: mark %q, %v; calls ended: %v; turns: %v", name, word, err, ended, turns)
+			}
+			if (x.left() == nil) != first {
+				t.Errorf("%s: it carries out %q", name, x.left())
+			}
+			stop()
+			if err := errors.Join(<-over, box.Close(), h.close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 var quietLog = slog.New(slog.DiscardHandler)

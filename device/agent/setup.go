@@ -238,6 +238,11 @@ func (a *Agent) AwaitPress(ctx context.Context, who protocol.Party, pressed func
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if err == nil {
+		a.mu.Lock()
+		a.pressed = time.Now()
+		a.mu.Unlock()
+	}
 	return err
 }
 
