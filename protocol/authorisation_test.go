@@ -163,7 +163,9 @@ func TestPolicy(t *testing.T) {
 		{"asks for no time", false, func(p *protocol.Policy) { p.Rules[1].After = 0 }},
 		{"rings for an hour", false, func(p *protocol.Policy) { p.Rules[0].After = 3600 }},
 		{"an unknown mode", false, func(p *protocol.Policy) { p.Rules[0].Mode = "open" }},
-		{"refuses, but not in quiet hours", false, func(p *protocol.Policy) { p.Rules[0] = protocol.Rule{Group: "a", Mode: protocol.ModeRefuse, Urgent: true} }},
+		{"refuses, but not in quiet hours", false, func(p *protocol.Policy) {
+			p.Rules[0] = protocol.Rule{Group: "a", Mode: protocol.ModeRefuse, Urgent: true}
+		}},
 		{"two rules for a group", false, func(p *protocol.Policy) { p.Rules[1].Group = "a" }},
 		{"quiet on no day", false, func(p *protocol.Policy) { p.Quiet[0].Days = 0 }},
 		{"quiet on an eighth day", false, func(p *protocol.Policy) { p.Quiet[0].Days = 0x80 }},
