@@ -38,6 +38,7 @@ const (
 	EndMaxDuration      Code = "end.max_duration"
 	EndPageClosed       Code = "end.page_closed"
 	EndTerminalStopped  Code = "end.terminal_stopped"
+	EndOutOfUse         Code = "end.out_of_use"
 	AnswerDeclined      Code = "answer.declined"
 	AnswerBusy          Code = "answer.busy"
 	AnswerQuiet         Code = "answer.quiet_hours"
@@ -158,6 +159,7 @@ var Register = []Failure{
 	{EndMaxDuration, Nobody, "The call reached its longest permitted duration.", "Ring again if more time is needed."},
 	{EndPageClosed, Clinician, "The caller's page was closed or lost its connection to the clinic.", "Open the page and ring again."},
 	{EndTerminalStopped, Operator, "The terminal's program was stopped during the call.", "Ring again when the terminal is back; if it stays away, restart it."},
+	{EndOutOfUse, Nobody, "The clinic took the terminal out of use during the call.", "Telephone the home if the conversation was not over."},
 	{AnswerDeclined, Nobody, "The person at the terminal said no.", "Try at another time, or telephone."},
 	{AnswerBusy, Clinician, "The terminal is in another call.", "Try again when that call has ended."},
 	{AnswerQuiet, Clinician, "The terminal is in its quiet hours.", "Try again after the quiet hours."},

@@ -111,6 +111,12 @@ func TestDecommission(t *testing.T) {
 // setUp makes a state folder with a terminal that was enrolled.
 func setUp(t *testing.T, s *serving, home string) (folder string, id *identity.Identity) {
 	t.Helper()
+	return setUpBy(t, s, home, s.front())
+}
+
+// setUpBy has it connect to an address that leads to the clinic.
+func setUpBy(t *testing.T, s *serving, home, address string) (folder string, id *identity.Identity) {
+	t.Helper()
 	folder = filepath.Join(t.TempDir(), "terminal")
 	dir, err := state.Open(folder)
 	if err != nil {
@@ -128,7 +134,7 @@ func setUp(t *testing.T, s *serving, home string) (folder string, id *identity.I
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.Address = s.front()
+	v.Address = address
 	grant, err := (&provisioning.Client{Signer: id.Signer(), Now: time.Now}).Enrol(t.Context(), v)
 	if err != nil {
 		t.Fatal(err)
@@ -145,12 +151,17 @@ func setUp(t *testing.T, s *serving, home string) (folder string, id *identity.I
 // runTerminal runs a terminal's whole program but for its devices.
 func runTerminal(t *testing.T, folder string) (cancel func(), done chan error, see func(what string, wanted func(screen.Scene) bool)) {
 	t.Helper()
+	return runTerminalWith(t, folder, &calltest.Media{})
+}
+
+func runTerminalWith(t *testing.T, folder string, media *calltest.Media) (cancel func(), done chan error, see func(what string, wanted func(screen.Scene) bool)) {
+	t.Helper()
 	scenes := make(chan screen.Scene, 1000)
 	cfg := agent.Default()
 	cfg.State = folder
 	a, err := agent.New(cfg, agent.Parts{
 		Software: "test", Display: noDisplay{}, HasScreen: func() bool { return true }, Devices: func() health.Devices { return health.Devices{} },
-		Media:    func(*identity.Identity) devicecall.Media { return &calltest.Media{} },
+		Media:    func(*identity.Identity) devicecall.Media { return media },
 		CallRest: time.Nanosecond,
 		Clinic: func(signer crypto.Signer, now func() time.Time) identity.Clinic {
 			return estClinic{&provisioning.Client{Signer: signer, Now: now}}

@@ -41,8 +41,16 @@ const (
 	maxReturn  = protocol.MaxStatement + 64
 )
 
-// receiptPatience is how long a receipt waits for the clinic's acknowledgement, in one run of the agent. The order came over the link, so the clinic is there.
-const receiptPatience = 15 * time.Minute
+// A receipt waits for the clinic's acknowledgement until then, in one run of the agent.
+const (
+	// receiptPatience is for a clinic that cannot be reached: it has ordered this, and the key is not to outlive its order for ever.
+	receiptPatience = 24 * time.Hour
+	// receiptRefused is for a clinic that refuses the terminal: it has cut it off, because it has the receipt, whose acknowledgement was lost, or wants none.
+	receiptRefused = 15 * time.Minute
+)
+
+// errOutOfUse ends a call when an order to take the terminal out of use was proven.
+var errOutOfUse = protocol.WithCode(protocol.EndOutOfUse, errors.New("the terminal is taken out of use"))
 
 // noticeEvery bounds the events that forged orders can cause.
 const noticeEvery = time.Minute
@@ -192,8 +200,9 @@ func (t *terminal) giveReceipt(ctx context.Context, order []byte) error {
 	}
 	patience := time.NewTimer(receiptPatience)
 	defer patience.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
+	var refused time.Time // since when, or zero
 	for t.outbox.Status().Pending > 0 {
 		select {
 		case <-ctx.Done():
@@ -202,6 +211,15 @@ func (t *terminal) giveReceipt(ctx context.Context, order []byte) error {
 			t.a.log.Error("the clinic did not acknowledge the receipt; the key is destroyed all the same")
 			return errReturned
 		case <-tick.C:
+		}
+		switch {
+		case t.link.State().Cause != protocol.LinkRefused:
+			refused = time.Time{}
+		case refused.IsZero():
+			refused = time.Now()
+		case time.Since(refused) >= receiptRefused:
+			t.a.log.Warn("the clinic has cut the terminal off and acknowledges nothing any more; the key is destroyed")
+			return errReturned
 		}
 	}
 	return errReturned

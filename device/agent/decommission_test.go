@@ -198,6 +198,12 @@ func TestDestroysAtBoot(t *testing.T) {
 func TestOrderedAtBoot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
+		f.parts.Shown = func(s screen.Scene) { // nobody looks for most of the day
+			select {
+			case f.scenes <- s:
+			default:
+			}
+		}
 		f.enrol()
 		f.mark(append([]byte(ordered), orderOf(t, func() *ecdsa.PrivateKey { k, _ := authorityKey(t); return k }(), protocol.KeyHash{1}, time.Now())...))
 		f.start()

@@ -62,14 +62,14 @@ func (t *terminal) run(ctx context.Context) error {
 	group.Go(func() error { return t.watchChecks(rest) })
 	t.health.Watch(func(codes []protocol.Code) { t.a.change(func(s *situation) { s.conditions = codes }) })
 
-	calls, stopCalls := context.WithCancel(ctx)
-	defer stopCalls()
-	defer context.AfterFunc(rest, stopCalls)()
+	calls, stopCalls := context.WithCancelCause(ctx)
+	defer stopCalls(nil)
+	defer context.AfterFunc(rest, func() { stopCalls(nil) })()
 	defer context.AfterFunc(calls, t.shutChecks)()
 	if t.left() == nil {
-		group.Go(func() error { return t.waitForOrder(rest, stopCalls) })
+		group.Go(func() error { return t.waitForOrder(rest, func() { stopCalls(errOutOfUse) }) })
 	} else {
-		stopCalls()
+		stopCalls(errOutOfUse)
 	}
 	err := t.calls.Run(calls)
 	if errors.Is(err, call.ErrDeviceStuck) {

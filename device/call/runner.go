@@ -198,7 +198,7 @@ func (r *Runner) loop(ctx context.Context) error {
 			r.apply(HungUp{r.state.Call, ByPatient, protocol.EndPatientHungUp})
 		case <-stopping:
 			stopping = nil
-			r.apply(HungUp{r.state.Call, ByTerminal, protocol.EndTerminalStopped})
+			r.apply(HungUp{r.state.Call, ByTerminal, stopReason(ctx)})
 		case up := <-r.link:
 			r.sender.linkUp(up)
 			r.apply(Link{up})
@@ -210,6 +210,14 @@ func (r *Runner) loop(ctx context.Context) error {
 			r.posted(m)
 		}
 	}
+}
+
+// stopReason is the code of the error with which ctx was cancelled; the program stops if it has none.
+func stopReason(ctx context.Context) protocol.Code {
+	if code := protocol.CodeOf(context.Cause(ctx)); code != protocol.Unknown {
+		return code
+	}
+	return protocol.EndTerminalStopped
 }
 
 // apply runs an event, and those that its effects lead to at once, through the machine.

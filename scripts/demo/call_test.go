@@ -6,6 +6,7 @@ import (
 	_ "image/jpeg"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"vindu/scripts/lab"
+	"vindu/scripts/stack"
 )
 
 // A person: a browser at the clinician's page, or one at the terminal's screen.
@@ -250,6 +252,16 @@ func TestDemo(t *testing.T) {
 		if signedIn, err := lab.Evaluate[bool](stranger.Browser, 10*time.Second, "Boolean(document.querySelector('button.ring'))"); err != nil || signedIn {
 			t.Errorf("a used link let somebody in (%v)", err)
 		}
+	})
+
+	step("the terminal is revoked in a call", func(t *testing.T) {
+		ring()
+		cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "bin", "vindu-clinic"), "revoke", "-dir", filepath.Join(dir, "clinic"), "-home", stack.Home, "-reason", "stolen")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("revoke: %v\n%s", err, out)
+		}
+		clinician.reads(5*time.Second, "ended", "The clinic has cut this home's terminal off.")
+		terminal.reads(5*time.Second, "ended", "camera is off")
 	})
 	d.stop(t)
 }
