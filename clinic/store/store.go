@@ -25,7 +25,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"modernc.org/sqlite" // registers the driver
+	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -68,11 +68,11 @@ func Open(ctx context.Context, path string, log *slog.Logger) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{path: path, log: log}
-	if s.writer, err = sql.Open("sqlite", s.dsn("_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=journal_size_limit(67108864)")); err != nil {
+	if s.writer, err = s.open("_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=journal_size_limit(67108864)"); err != nil {
 		return nil, s.explain("open", err)
 	}
 	s.writer.SetMaxOpenConns(1)
-	if s.reader, err = sql.Open("sqlite", s.dsn("_pragma=query_only(ON)")); err != nil {
+	if s.reader, err = s.open("_pragma=query_only(ON)"); err != nil {
 		return nil, errors.Join(s.explain("open", err), s.writer.Close())
 	}
 	s.reader.SetMaxOpenConns(readers)
@@ -84,9 +84,13 @@ func Open(ctx context.Context, path string, log *slog.Logger) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) dsn(parameters string) string {
+func (s *Store) open(parameters string) (*sql.DB, error) {
 	u := url.URL{Scheme: "file", Path: s.path}
-	return fmt.Sprintf("%s?_pragma=busy_timeout(%d)&_pragma=foreign_keys(ON)&_dqs=0&%s", u.String(), BusyTimeout.Milliseconds(), parameters)
+	c, err := sqlite.NewConnector(fmt.Sprintf("%s?_pragma=busy_timeout(%d)&_pragma=foreign_keys(ON)&_dqs=0&%s", u.String(), BusyTimeout.Milliseconds(), parameters))
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector{c}), nil
 }
 
 // create makes an empty file with the right mode. An existing one is not opened: closing it would drop the locks that
