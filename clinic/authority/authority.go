@@ -72,6 +72,7 @@ type Authority struct {
 	signingSPKI   []byte
 	logKey        string
 	now           func() time.Time
+	terminals     verified
 }
 
 // rootChange leads from one root to the next.
@@ -179,30 +180,6 @@ func (a *Authority) issue(template *x509.Certificate, life time.Duration, key *e
 		return nil, fmt.Errorf("issue certificate: %w", err)
 	}
 	return x509.ParseCertificate(der)
-}
-
-// Terminal returns the identity in a peer's certificate if it was issued to a terminal by this clinic, even if it has
-// expired since: use it for renewal, and where TLS has verified the certificate and its time before. The error wraps ErrCertificate.
-func (a *Authority) Terminal(c *x509.Certificate) (protocol.KeyHash, error) {
-	key, ok := c.PublicKey.(*ecdsa.PublicKey)
-	if !ok {
-		return protocol.KeyHash{}, fmt.Errorf("%w: not an ECDSA key", ErrCertificate)
-	}
-	at := c.NotAfter // was it good when it was last valid?
-	if now := a.now(); now.Before(at) {
-		at = now
-	}
-	if _, err := c.Verify(x509.VerifyOptions{Roots: a.Pool(), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
-		return protocol.KeyHash{}, fmt.Errorf("%w: %w", ErrCertificate, err)
-	}
-	hash, err := protocol.HashKey(key)
-	if err != nil {
-		return protocol.KeyHash{}, fmt.Errorf("%w: %w", ErrCertificate, err)
-	}
-	if len(c.URIs) != 1 || c.URIs[0].String() != uriTerminal+hash.Name() {
-		return protocol.KeyHash{}, fmt.Errorf("%w: its name is not a terminal's, or not its key's", ErrCertificate)
-	}
-	return hash, nil
 }
 
 // IsClinic reports whether c, whose chain TLS has verified, is the certificate of the clinic's own client.

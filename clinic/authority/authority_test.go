@@ -8,10 +8,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -330,17 +332,58 @@ func TestTerminal(t *testing.T) {
 		"root":            {a.Root(), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := a.Terminal(tc.c)
-			if tc.ok && err != nil || !tc.ok && !errors.Is(err, ErrCertificate) {
-				t.Errorf("error = %v", err)
+			for _, when := range []string{"for the first time", "again"} {
+				hash, err := a.Terminal(tc.c)
+				if tc.ok && err != nil || !tc.ok && !errors.Is(err, ErrCertificate) {
+					t.Errorf("%s: error = %v", when, err)
+				}
+				if ok := hash == protocol.HashSPKI(tc.c.RawSubjectPublicKeyInfo); ok != tc.ok {
+					t.Errorf("%s: is it the terminal's: %v", when, ok)
+				}
 			}
 		})
 	}
 	t.Run("expired", func(t *testing.T) {
 		c := issue(a, now)
-		a.now = func() time.Time { return now.AddDate(1, 0, 0) }
-		if _, err := a.Terminal(c); err != nil {
-			t.Error(err)
+		for _, at := range []time.Time{now, now.AddDate(1, 0, 0)} {
+			a.now = func() time.Time { return at }
+			if _, err := a.Terminal(c); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	t.Run("known, and the clock goes back", func(t *testing.T) {
+		c := issue(a, now)
+		for at, ok := range map[time.Time]bool{now: true, c.NotBefore.Add(-time.Minute): false, c.NotBefore: true} {
+			a.now = func() time.Time { return at }
+			if _, err := a.Terminal(c); ok != (err == nil) {
+				t.Errorf("at %v: %v", at, err)
+			}
+		}
+	})
+	t.Run("another signature under a known one's words", func(t *testing.T) {
+		a.now = func() time.Time { return now }
+		good := issue(a, now)
+		if _, err := a.Terminal(good); err != nil {
+			t.Fatal(err)
+		}
+		raw := bytes.Clone(good.Raw)
+		raw[len(raw)-1] ^= 1
+		forged, err := x509.ParseCertificate(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Terminal(forged); !errors.Is(err, ErrCertificate) {
+			t.Errorf("error = %v", err)
+		}
+	})
+	t.Run("no more is remembered than is bounded", func(t *testing.T) {
+		var v verified
+		for n := range uint32(mostVerified + 100) {
+			v.put(sha256.Sum256(binary.BigEndian.AppendUint32(nil, n)), verdict{})
+		}
+		if _, ok := v.get(sha256.Sum256(binary.BigEndian.AppendUint32(nil, mostVerified+99))); len(v.good) != mostVerified || !ok {
+			t.Errorf("%d are remembered, the last: %v", len(v.good), ok)
 		}
 	})
 }
