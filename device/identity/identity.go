@@ -309,7 +309,9 @@ func checkGrant(g *Grant, self protocol.KeyHash) error {
 	// The instant at which all of them have begun: a certificate may be dated back behind the authority that signed it.
 	between, begun := x509.NewCertPool(), leaf.NotBefore
 	for _, c := range append(g.Chain[1:len(g.Chain):len(g.Chain)], g.Root) {
-		between.AddCert(c)
+		if c != g.Root { // there too, what it signed would be verified twice
+			between.AddCert(c)
+		}
 		if c.NotBefore.After(begun) {
 			begun = c.NotBefore
 		}
