@@ -1,6 +1,7 @@
 // Testrun runs the project's Go tests and ends with one summary.
 //
-// It runs `go test -race`, with the demo's preview built in, with a random order over the packages named, the lab after all others and alone, because
+// It runs `go test -race`, with the demo's preview built in, with a random order over the tests of the packages named: those first that take longest, beside them the years, which
+// are content with what time the others leave, and then the lab alone, because
 // a frame rate measured beside a compiler means nothing. One line is printed per package and the whole output of
 // each test that failed. The raw events are kept in artefacts/test.json. The last line is always
 //
@@ -30,6 +31,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -37,16 +39,24 @@ import (
 // labPackage is what runs last and alone.
 const labPackage = "vindu/scripts/lab"
 
-// yearsPackage is all arithmetic, in one goroutine at a time of each fleet: the race detector would only make minutes of it a quarter of an hour.
+// yearsPackage is all arithmetic, in one goroutine at a time: the race detector would only make minutes of it a quarter of an hour. Its clock is a
+// bubble's, so it may run whenever nobody else does. What it runs of others has tests of its own, with the race detector.
 const yearsPackage = "vindu/scripts/years"
 
+// longest are the packages that take 20 seconds and more, for others to run beside: begun last, one of them would keep a core waiting.
+// The two that work a browser most do not stand beside each other.
+var longest = []string{
+	"vindu/clinic/web", "vindu/cmd/vindu-clinic", "vindu/cmd/vindu-provision", "vindu/scripts/demo",
+	"vindu/device/identity/tpm", "vindu/device/screen", "vindu/media/peer", "vindu/clinic/register",
+}
+
 func main() {
-	run := flag.String("run", "", "only the tests that match, as in go test")
+	only := flag.String("run", "", "only the tests that match, as in go test")
 	timeout := flag.Duration("timeout", 30*time.Minute, "for each package")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := test(ctx, os.Stdout, *run, *timeout, flag.Args())
+	err := test(ctx, os.Stdout, *only, *timeout, flag.Args())
 	if err != nil {
 		stop()
 		os.Exit(1)
@@ -54,7 +64,7 @@ func main() {
 }
 
 // test runs the packages that match and prints the report, whose last line is the summary.
-func test(ctx context.Context, out io.Writer, run string, timeout time.Duration, patterns []string) error {
+func test(ctx context.Context, out io.Writer, only string, timeout time.Duration, patterns []string) error {
 	began := time.Now()
 	report := newReport(out)
 	err := func() (err error) {
@@ -75,15 +85,20 @@ func test(ctx context.Context, out io.Writer, run string, timeout time.Duration,
 			return err
 		}
 		defer func() { err = errors.Join(err, report.leave(temporary, ctx.Err() != nil)) }()
-		for _, group := range groups(packages) {
-			arguments := []string{"test", "-json", "-shuffle=on", "-tags", "preview", "-p", "2", "-timeout", timeout.String()}
-			if !slices.Contains(group, labPackage) && !slices.Contains(group, yearsPackage) {
-				arguments = append(arguments, "-race")
+		for _, stage := range stages(packages) {
+			failures := make(chan error, len(stage))
+			for _, r := range stage {
+				arguments := append([]string{"test", "-json", "-shuffle=on", "-tags", "preview", "-p", "2", "-timeout", timeout.String()}, r.flags...)
+				if only != "" {
+					arguments = append(arguments, "-run", only)
+				}
+				go func() { failures <- goTest(ctx, temporary, append(arguments, r.packages...), report, raw) }()
 			}
-			if run != "" {
-				arguments = append(arguments, "-run", run)
+			var err error
+			for range stage {
+				err = errors.Join(err, <-failures)
 			}
-			if err := goTest(ctx, temporary, append(arguments, group...), report, raw); err != nil {
+			if err != nil {
 				return err
 			}
 		}
@@ -121,23 +136,34 @@ func list(ctx context.Context, patterns []string) ([]string, error) {
 	return strings.Fields(string(text)), nil
 }
 
-// groups puts the years, and then the lab, behind everything else.
-func groups(packages []string) [][]string {
-	var first, years, last []string
-	for _, name := range packages {
-		switch name {
-		case labPackage:
-			last = append(last, name)
-		case yearsPackage:
-			years = append(years, name)
-		default:
-			first = append(first, name)
+// run is a `go test` with flags of its own.
+type run struct{ flags, packages []string }
+
+// stages are what runs one after the other, each of runs that are beside each other.
+func stages(packages []string) [][]run {
+	others := run{flags: []string{"-race"}}
+	years := run{flags: []string{"-exec", "nice -n 19"}}
+	lab := run{}
+	for _, name := range longest {
+		if slices.Contains(packages, name) {
+			others.packages = append(others.packages, name)
 		}
 	}
-	var result [][]string
-	for _, group := range [][]string{first, years, last} {
-		if len(group) > 0 {
-			result = append(result, group)
+	for _, name := range packages {
+		switch {
+		case name == labPackage:
+			lab.packages = append(lab.packages, name)
+		case name == yearsPackage:
+			years.packages = append(years.packages, name)
+		case !slices.Contains(longest, name):
+			others.packages = append(others.packages, name)
+		}
+	}
+	var result [][]run
+	for _, stage := range [][]run{{others, years}, {lab}} {
+		stage = slices.DeleteFunc(stage, func(r run) bool { return len(r.packages) == 0 })
+		if len(stage) > 0 {
+			result = append(result, stage)
 		}
 	}
 	return result
@@ -157,19 +183,13 @@ func goTest(ctx context.Context, temporary string, arguments []string, report *r
 	if err := command.Start(); err != nil {
 		return fmt.Errorf("start go test: %w", err)
 	}
-	before := report.failed
+	failed := false
 	lines := bufio.NewReader(events)
 	for {
 		line, err := lines.ReadBytes('\n')
 		if len(line) > 0 {
-			if _, err := raw.Write(line); err != nil {
-				return fmt.Errorf("keep test events: %w", err)
-			}
-			var e event
-			if json.Unmarshal(line, &e) == nil {
-				report.add(e)
-			} else {
-				fmt.Fprintf(report.out, "%s", line)
+			if err := report.take(line, raw, &failed); err != nil {
+				return err
 			}
 		}
 		if err != nil {
@@ -180,7 +200,7 @@ func goTest(ctx context.Context, temporary string, arguments []string, report *r
 	if ctx.Err() != nil {
 		return fmt.Errorf("interrupted: %w", ctx.Err())
 	}
-	if err != nil && report.failed == before {
+	if err != nil && !failed {
 		return fmt.Errorf("go test: %w", err)
 	}
 	return nil
@@ -197,8 +217,9 @@ type event struct {
 	FailedBuild string
 }
 
-// report collects events into counts. It is not safe for concurrent use.
+// report collects events into counts. Only take is safe for concurrent use.
 type report struct {
+	mu                      sync.Mutex
 	out                     io.Writer
 	passed, failed, skipped int
 	failures                strings.Builder // the output of all that failed
@@ -215,6 +236,25 @@ type packageReport struct {
 
 func newReport(out io.Writer) *report {
 	return &report{out: out, packages: map[string]*packageReport{}, builds: map[string]*strings.Builder{}}
+}
+
+// take keeps a line of `go test -json`, counts it, and sets failed if a package has failed by it.
+func (r *report) take(line []byte, raw io.Writer, failed *bool) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, err := raw.Write(line); err != nil {
+		return fmt.Errorf("keep test events: %w", err)
+	}
+	var e event
+	if json.Unmarshal(line, &e) != nil {
+		fmt.Fprintf(r.out, "%s", line)
+		return nil
+	}
+	if e.Action == "fail" && e.Test == "" {
+		*failed = true
+	}
+	r.add(e)
+	return nil
 }
 
 func (r *report) add(e event) {

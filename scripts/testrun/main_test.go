@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -94,9 +96,56 @@ func TestGist(t *testing.T) {
 }
 
 func TestLabRunsLast(t *testing.T) {
-	got := groups([]string{"vindu/scripts/lab", "vindu/scripts/years", "vindu/protocol", "vindu/scripts/lab/labguest"})
-	if len(got) != 3 || !slices.Equal(got[2], []string{labPackage}) || !slices.Equal(got[1], []string{yearsPackage}) || len(got[0]) != 2 {
-		t.Errorf("groups are %v", got)
+	got := stages([]string{"vindu/clinic/audit", "vindu/clinic/web", "vindu/scripts/lab", "vindu/scripts/years", "vindu/scripts/lab/labguest", "vindu/scripts/demo"})
+	if len(got) != 2 || len(got[0]) != 2 || len(got[1]) != 1 {
+		t.Fatalf("stages are %v", got)
+	}
+	if want := []string{"vindu/clinic/web", "vindu/scripts/demo", "vindu/clinic/audit", "vindu/scripts/lab/labguest"}; !slices.Equal(got[0][0].packages, want) {
+		t.Errorf("first %v run, want %v", got[0][0].packages, want)
+	}
+	if !slices.Equal(got[0][0].flags, []string{"-race"}) || !slices.Equal(got[0][1].packages, []string{yearsPackage}) || !slices.Equal(got[1][0].packages, []string{labPackage}) {
+		t.Errorf("stages are %v", got)
+	}
+	if got := stages([]string{"vindu/scripts/lab"}); len(got) != 1 {
+		t.Errorf("the lab alone has stages %v", got)
+	}
+	for _, name := range append([]string{labPackage, yearsPackage}, longest...) {
+		if _, err := os.Stat(filepath.Join("..", "..", strings.TrimPrefix(name, "vindu/"))); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestTwoRunsInOneReport: what a run says of itself is not taken for the other's.
+func TestTwoRunsInOneReport(t *testing.T) {
+	var out, raw bytes.Buffer
+	r := newReport(&out)
+	failed := make([]bool, 2)
+	var runs sync.WaitGroup
+	for i, action := range []string{"pass", "fail"} {
+		runs.Go(func() {
+			name := "vindu/" + action
+			for n := range 100 {
+				for _, line := range []string{
+					fmt.Sprintf(`{"Action":"run","Package":%q,"Test":"T%d"}`, name, n),
+					fmt.Sprintf(`{"Action":%q,"Package":%q,"Test":"T%d"}`, action, name, n),
+				} {
+					if err := r.take([]byte(line+"\n"), &raw, &failed[i]); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			if failed[i] {
+				t.Error("a test that fails is not yet a package that does")
+			}
+			if err := r.take(fmt.Appendf(nil, "{\"Action\":%q,\"Package\":%q}\n", action, name), &raw, &failed[i]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	runs.Wait()
+	if failed[0] || !failed[1] || r.passed != 100 || r.failed != 100 || bytes.Count(raw.Bytes(), []byte("\n")) != 402 {
+		t.Errorf("failed %v; %d passed, %d failed, %d lines kept", failed, r.passed, r.failed, bytes.Count(raw.Bytes(), []byte("\n")))
 	}
 }
 
