@@ -18,6 +18,7 @@ import (
 
 // TestWhatATerminalIsSetUpBy proves TPM, serial port and button of the lab's terminal, each from both ends.
 func TestWhatATerminalIsSetUpBy(t *testing.T) {
+	t.Parallel() // nothing is measured
 	agent, err := Build(t.Context(), "./cmd/vindu-agent", false)
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 )
 
 func TestTerminalHasItsDevices(t *testing.T) {
+	t.Parallel() // nothing is measured
 	guest := Boot(t, Options{Files: map[string][]byte{"/etc/vindu/word": []byte("carried in")}})
 	for _, device := range []string{"/dev/video0", "/dev/dri/card0", "/dev/snd/pcmC0D0c", "/dev/snd/pcmC1D0p"} {
 		if _, err := guest.Exec(t.Context(), control.Command{Args: []string{"test", "-c", device}}); err != nil {
