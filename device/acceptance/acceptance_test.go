@@ -355,7 +355,7 @@ func TestCalls(t *testing.T) {
 		inner := decider{call.Decision{Decision: protocol.Ringing, Ring: 10 * time.Second, MaxDuration: time.Hour}}
 		policy := b.runner.Policy(&inner)
 		decide := func(id protocol.CallID) call.Decision {
-			return policy.Decide(&protocol.Invitation{Call: id}, time.Now())
+			return policy.Decide(&call.Proof{Invitation: &protocol.Invitation{Call: id}}, time.Now())
 		}
 		if got := decide(protocol.CallID{1}); got != inner.d {
 			t.Errorf("at rest %+v", got)
@@ -372,7 +372,7 @@ func TestCalls(t *testing.T) {
 				asked++
 				for _, kind := range []protocol.Decision{protocol.Ringing, protocol.Quiet} {
 					inner.d.Decision = kind
-					if got := policy.Decide(&protocol.Invitation{Call: id}, time.Now()); got.Decision != protocol.Ringing || got.Ring >= 10*time.Second || got.MaxDuration > time.Minute {
+					if got := policy.Decide(&call.Proof{Invitation: &protocol.Invitation{Call: id}}, time.Now()); got.Decision != protocol.Ringing || got.Ring >= 10*time.Second || got.MaxDuration > time.Minute {
 						t.Errorf("the robot is answered %+v", got)
 					}
 					if got := decide(protocol.CallID{1}); got.Decision != protocol.Busy {
@@ -401,7 +401,7 @@ func TestCalls(t *testing.T) {
 
 type decider struct{ d call.Decision }
 
-func (d *decider) Decide(*protocol.Invitation, time.Time) call.Decision { return d.d }
+func (d *decider) Decide(*call.Proof, time.Time) call.Decision { return d.d }
 
 // asker looks around whenever the clinic is asked about the test call.
 type asker struct {

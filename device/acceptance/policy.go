@@ -22,15 +22,15 @@ type policy struct {
 }
 
 // Decide implements call.Policy.
-func (p policy) Decide(inv *protocol.Invitation, now time.Time) call.Decision {
+func (p policy) Decide(proof *call.Proof, now time.Time) call.Decision {
 	p.r.mu.Lock()
 	running, expected := p.r.stop != nil, p.r.expected
 	p.r.mu.Unlock()
-	d := p.inner.Decide(inv, now)
+	d := p.inner.Decide(proof, now)
 	switch {
 	case !running:
 		return d
-	case expected == (protocol.CallID{}) || inv.Call != expected:
+	case expected == (protocol.CallID{}) || proof.Invitation.Call != expected:
 		return call.Decision{Decision: protocol.Busy}
 	case d.Decision == protocol.Quiet || d.Decision == protocol.Ringing:
 		return call.Decision{Decision: protocol.Ringing, Ring: testRing, SeeFirst: testRing, MaxDuration: testLongest}

@@ -9,32 +9,28 @@ import (
 	"vindu/protocol"
 )
 
-// Each of the keys that were pinned may sign, so that a clinic can change its key; no other may.
+// Each of the keys that were pinned may vouch, so that a clinic can change its key; no other may.
 func TestEveryPinnedKeyProves(t *testing.T) {
 	one, two, other := calltest.NewClinic(t), calltest.NewClinic(t), calltest.NewClinic(t)
-	prover, err := call.NewAuthorityProver(append(one.Authorities(t), two.Authorities(t)...))
-	if err != nil {
-		t.Fatal(err)
-	}
+	prover := &call.AuthorityProver{Authorities: func() [][]byte { return append(one.Authorities(t), two.Authorities(t)...) }}
 	for name, c := range map[string]*calltest.Clinic{"first": one, "second": two, "another": other} {
-		m, want := c.Invite(t, time.Now())
-		inv, code, err := prover.Invitation(m.Invite.Invitation, time.Now())
+		m, want := c.Vouched(t, time.Now())
+		proof, code, err := prover.Invite(m.Invite, time.Now())
 		hangUp := c.HangUp(t, m, protocol.EndCallerHungUp)
-		end, endErr := prover.End(hangUp.HangUp.End, want)
+		end, endErr := prover.End(hangUp.HangUp.End, proof)
 		if c == other {
-			if err == nil || code != protocol.AuthUnproven || inv != nil || endErr == nil || end != nil {
+			if err == nil || code != protocol.AuthUnproven || proof != nil || endErr == nil || end != nil {
 				t.Errorf("%s key: %v, %v", name, err, endErr)
 			}
-		} else if err != nil || inv.Call != want.Call || endErr != nil || end.Call != want.Call {
+		} else if err != nil || proof.Invitation.Call != want.Call || proof.Authorisation != nil || endErr != nil || end.Call != want.Call {
 			t.Errorf("%s key: %v, %v", name, err, endErr)
 		}
 	}
-	nobody, err := call.NewAuthorityProver(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, _ := one.Invite(t, time.Now())
-	if _, code, err := nobody.Invitation(m.Invite.Invitation, time.Now()); err == nil || code != protocol.AuthUnproven {
-		t.Errorf("without keys: %s, %v", code, err)
+	m, _ := one.Vouched(t, time.Now())
+	for name, keys := range map[string][][]byte{"without keys": nil, "with a key that is none": {{1, 2, 3}}} {
+		nobody := &call.AuthorityProver{Authorities: func() [][]byte { return keys }}
+		if _, code, err := nobody.Invite(m.Invite, time.Now()); err == nil || code != protocol.AuthUnproven {
+			t.Errorf("%s: %s, %v", name, code, err)
+		}
 	}
 }

@@ -133,18 +133,28 @@ type Outbox interface {
 	Append(kind string, body []byte) error
 }
 
-// Prover says whether a statement about a call proves what it has to. It checks who signed and by what right; the runner
-// checks that the statement is about this terminal, this offer and this moment.
+// Prover says whether what came about a call proves what it has to. It checks who calls and by what right; the runner checks that the invitation is
+// about this terminal, this offer and this moment, and was not used before. It keeps nothing.
 type Prover interface {
-	// Invitation returns the proven invitation, or the code by which it is refused and an error that says why.
-	Invitation(signed []byte, now time.Time) (*protocol.Invitation, protocol.Code, error)
-	// End returns the caller's end of a call that began with inv. The error says why it proves nothing.
-	End(signed []byte, inv *protocol.Invitation) (*protocol.End, error)
+	// Invite returns what an invite proves, or the code by which it is refused and an error that says why.
+	Invite(invite *protocol.Invite, now time.Time) (*Proof, protocol.Code, error)
+	// End returns the end, by its caller or by the clinic, of a call that began with p. The error says why it proves nothing.
+	End(signed []byte, p *Proof) (*protocol.End, error)
+}
+
+// Proof is what an invite proved.
+type Proof struct {
+	Invitation *protocol.Invitation
+	Hash       protocol.Hash // of Invitation's bytes as they came, to which answer and end refer
+	// Authorisation is by what right the caller calls; nil where the clinic vouches for the caller.
+	Authorisation *protocol.Authorisation
+	Passkey       protocol.Hash // SHA-256 of the passkey's public key; zero where there is none
+	Counter       uint32        // the passkey's, 0 if it does not count
 }
 
 // Policy decides what a proven invitation leads to.
 type Policy interface {
-	Decide(inv *protocol.Invitation, now time.Time) Decision
+	Decide(p *Proof, now time.Time) Decision
 }
 
 // Decision is what policy says about one invitation.

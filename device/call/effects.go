@@ -14,9 +14,10 @@ import (
 type current struct {
 	call    protocol.CallID
 	invite  *protocol.Invite
-	hash    protocol.Hash // of the signed invitation
-	inv     *protocol.Invitation
-	other   *protocol.Invite // of another caller, while it is refused
+	hash    protocol.Hash // of the invitation's bytes
+	proof   *Proof
+	inv     *protocol.Invitation // proof's
+	other   *protocol.Invite     // of another caller, while it is refused
 	began   time.Time
 	ended   time.Time // when the end was decided
 	answer  time.Time // when "answered" was signed and sent; nothing opens before
@@ -52,9 +53,9 @@ func (c *current) stage(name string, at time.Time) {
 
 func millis(d time.Duration) uint64 { return uint64(max(d, 0).Milliseconds()) }
 
-// fits checks that a caller's end is about this call.
+// fits checks that a proven end is about this call.
 func (c *current) fits(end *protocol.End) error {
-	if end.Call != c.call || end.Invitation != c.hash || end.Terminal != c.inv.Terminal || end.By != protocol.SideCaller {
+	if end.Call != c.call || end.Invitation != c.hash || end.Terminal != c.inv.Terminal {
 		return errors.New("it is about another call")
 	}
 	return nil
@@ -123,44 +124,43 @@ func (r *Runner) do(e Effect) {
 	}
 }
 
-// prove does everything that has to be done before an invitation is believed.
-func (r *Runner) prove(call protocol.CallID, invite *protocol.Invite, began, now time.Time) (*protocol.Invitation, protocol.Hash, protocol.Code, error) {
-	hash := protocol.HashOf(invite.Invitation)
-	inv, code, err := r.c.Prover.Invitation(invite.Invitation, now)
+// prove does everything that has to be done before an invitation is believed. Nothing is kept of one that is not.
+func (r *Runner) prove(call protocol.CallID, invite *protocol.Invite, began, now time.Time) (*Proof, protocol.Code, error) {
+	proof, code, err := r.c.Prover.Invite(invite, now)
 	if err == nil {
-		code, err = checkInvitation(inv, call, r.c.Self, invite.Offer, now)
+		code, err = checkInvitation(proof.Invitation, call, r.c.Self, invite.Offer, now)
 	}
 	if err == nil {
-		code, err = r.memory.use(inv, hash, began, now)
+		code, err = r.memory.use(proof, began, now)
 	}
 	if err != nil {
 		r.c.Log.Warn("invitation refused", "call", call, "code", code, "error", err)
-		return nil, hash, code, err
+		return nil, code, err
 	}
-	return inv, hash, "", nil
+	return proof, "", nil
 }
 
 func (r *Runner) verify(now time.Time) {
 	cur := r.cur
-	inv, hash, code, err := r.prove(cur.call, cur.invite, cur.began, now)
+	proof, code, err := r.prove(cur.call, cur.invite, cur.began, now)
 	if err != nil {
 		r.todo = append(r.todo, Unproven{cur.call, code})
 		return
 	}
-	cur.inv, cur.hash = inv, hash
+	cur.proof, cur.inv, cur.hash = proof, proof.Invitation, proof.Hash
 	cur.stage("proven", r.c.Now())
-	decision := r.c.Policy.Decide(inv, now)
-	r.c.Log.Info("invitation proven", "call", cur.call, "decision", decision.Decision, "ring_ms", decision.Ring.Milliseconds())
+	decision := r.c.Policy.Decide(proof, now)
+	r.c.Log.Info("invitation proven", "call", cur.call, "decision", decision.Decision, "ring_ms", decision.Ring.Milliseconds(), "passkey", proof.Authorisation != nil)
 	r.todo = append(r.todo, Proven{cur.call, decision})
 }
 
 func (r *Runner) refuseBusy(call protocol.CallID, now time.Time) {
-	_, hash, code, err := r.prove(call, r.cur.other, time.Time{}, now)
+	proof, code, err := r.prove(call, r.cur.other, time.Time{}, now)
 	if err != nil {
 		r.refuse(call, code)
 		return
 	}
-	r.sendAnswer(call, hash, protocol.Busy, nil)
+	r.sendAnswer(call, proof.Hash, protocol.Busy, nil)
 	r.record(&protocol.CallRecord{
 		Version: protocol.Version, Call: call, By: protocol.SideTerminal, Began: protocol.At(now), Outcome: protocol.AnswerBusy,
 	})

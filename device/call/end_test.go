@@ -1,6 +1,7 @@
 package call_test
 
 import (
+	"crypto/ecdsa"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -23,6 +24,9 @@ func TestEnds(t *testing.T) {
 		}},
 		{"caller's page closed", protocol.EndPageClosed, 0, func(x *terminal, m *protocol.CallIn, _ *calltest.Session) {
 			x.deliver(x.clinic.HangUp(x.t, m, protocol.EndPageClosed))
+		}},
+		{"the clinic ends it", protocol.AuthRevoked, 0, func(x *terminal, m *protocol.CallIn, _ *calltest.Session) {
+			x.deliver(x.clinic.HangUp(x.t, m, protocol.AuthRevoked, func(e *protocol.End) { e.By = protocol.SideClinic }))
 		}},
 		{"patient hangs up", protocol.EndPatientHungUp, 0, func(x *terminal, _ *protocol.CallIn, _ *calltest.Session) { x.run.HangUp() }},
 		{"path lost", protocol.ICELost, call.PathLimit, func(x *terminal, _ *protocol.CallIn, s *calltest.Session) {
@@ -168,6 +172,21 @@ func TestHangUpThatProvesNothing(t *testing.T) {
 		{"of a terminal", func(x *terminal, m *protocol.CallIn) *protocol.CallIn {
 			return x.clinic.HangUp(t, m, protocol.EndCallerHungUp, func(e *protocol.End) { e.By = protocol.SideTerminal })
 		}},
+		{"the caller's, by the clinic's server", func(x *terminal, m *protocol.CallIn) *protocol.CallIn {
+			return hangUpBy(x, m, protocol.SideCaller, x.clinic.Service)
+		}},
+		{"the caller's, by the authorisation key", func(x *terminal, m *protocol.CallIn) *protocol.CallIn {
+			return hangUpBy(x, m, protocol.SideCaller, x.clinic.Authority)
+		}},
+		{"the clinic's, by the caller", func(x *terminal, m *protocol.CallIn) *protocol.CallIn {
+			return hangUpBy(x, m, protocol.SideClinic, x.clinic.Caller)
+		}},
+		{"the clinic's, by the authorisation key", func(x *terminal, m *protocol.CallIn) *protocol.CallIn {
+			return hangUpBy(x, m, protocol.SideClinic, x.clinic.Authority)
+		}},
+		{"the clinic's, of another clinic", func(x *terminal, m *protocol.CallIn) *protocol.CallIn {
+			return hangUpBy(x, m, protocol.SideClinic, stranger.Service)
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -180,6 +199,35 @@ func TestHangUpThatProvesNothing(t *testing.T) {
 				}
 				if notices := calltest.Events[*protocol.Notice](x.outbox); len(notices) != 1 || notices[0].Code != protocol.AuthUnproven {
 					t.Errorf("notices: %+v", notices)
+				}
+				_ = x.end()
+			})
+		})
+	}
+}
+
+func hangUpBy(x *terminal, m *protocol.CallIn, side protocol.Side, key *ecdsa.PrivateKey) *protocol.CallIn {
+	return x.clinic.HangUpBy(x.t, m, &protocol.End{
+		Version: protocol.Version, Call: m.Call, Terminal: x.clinic.Self, Invitation: protocol.HashOf(m.Invite.Invitation), By: side, Reason: protocol.EndCallerHungUp, At: 1,
+	}, key)
+}
+
+// TestClinicEndsVouchedCall: a call for whose caller the clinic vouches is ended by the caller's end as the clinic signs it, and by the clinic's own.
+func TestClinicEndsVouchedCall(t *testing.T) {
+	for _, side := range []protocol.Side{protocol.SideCaller, protocol.SideClinic} {
+		t.Run(string(side), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				x := newTerminal(t)
+				x.start()
+				m, _ := x.clinic.Vouched(t, time.Now())
+				x.deliver(m)
+				x.deliver(hangUpBy(x, m, side, x.clinic.Terminal))
+				if scene := x.view.Last().Scene; scene != call.SceneRinging {
+					t.Errorf("after an end by a stranger %v is shown", scene)
+				}
+				x.deliver(x.clinic.HangUp(t, m, protocol.EndPageClosed, func(e *protocol.End) { e.By = side }))
+				if last := x.view.Last(); last.Scene != call.SceneEnded || last.Reason != protocol.EndPageClosed {
+					t.Errorf("%+v is shown", last)
 				}
 				_ = x.end()
 			})

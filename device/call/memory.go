@@ -15,6 +15,9 @@ import (
 // maxNonces bounds how many invitations are remembered: at most this many calls within the life of an invitation.
 const maxNonces = 512
 
+// maxPasskeys bounds of how many passkeys the counter is remembered; beyond, the one that was used longest ago is forgotten.
+const maxPasskeys = 256
+
 // remembered is for how long beyond its time an invitation is remembered where there is room: the terminal's clock may be set ahead and
 // back again by who owns the network, and what was forgotten in between would be new.
 const remembered = 24 * time.Hour
@@ -22,10 +25,11 @@ const remembered = 24 * time.Hour
 var (
 	errReplayed = errors.New("the invitation was used before")
 	errTooMany  = errors.New("too many invitations within two minutes")
+	errCopied   = errors.New("the passkey's counter is not above the last one: there may be two of it")
 )
 
-// memory is what has to survive a restart: which invitations were used, and which call runs. It is one document, so that
-// accepting an invitation costs one write.
+// memory is what has to survive a restart: which invitations were used, how far passkeys have counted, and which call runs. It is one document, so
+// that accepting an invitation costs one write.
 type memory struct {
 	store Store
 
@@ -33,12 +37,22 @@ type memory struct {
 	doc memoryDoc
 }
 
+// memoryVersion is of documents that are written; those of version 1 are read.
+const memoryVersion = 2
+
 type memoryDoc struct {
 	Version uint           `cbor:"1,keyasint"`
 	Used    []usedNonce    `cbor:"2,keyasint"`
 	Running *runningMarker `cbor:"3,keyasint,omitempty"`
 	// Before: invitations issued earlier may have been used, what was known of them is lost. Kept, since the next start knows as little.
 	Before protocol.Time `cbor:"4,keyasint,omitempty"`
+	// Passkeys that count, each with the counter of its last use (WebAuthn §6.1.1), in the order of their last use. Version 1 had none.
+	Passkeys []passkeyCounter `cbor:"5,keyasint,omitempty"`
+}
+
+type passkeyCounter struct {
+	Passkey protocol.Hash `cbor:"1,keyasint"` // of its public key
+	Counter uint32        `cbor:"2,keyasint"`
 }
 
 type usedNonce struct {
@@ -59,7 +73,7 @@ type runningMarker struct {
 // loadMemory reads the document. A damaged or unreadable one is reported and replaced: then invitations issued before now are
 // refused, because nobody knows any more which were used.
 func loadMemory(store Store, now time.Time) (*memory, error) {
-	m := &memory{store: store, doc: memoryDoc{Version: 1}}
+	m := &memory{store: store, doc: memoryDoc{Version: memoryVersion}}
 	b, err := store.Load()
 	if err == nil && b == nil {
 		return m, nil
@@ -68,7 +82,7 @@ func loadMemory(store Store, now time.Time) (*memory, error) {
 		err = decodeMemory(b, &m.doc)
 	}
 	if err != nil {
-		m.doc = memoryDoc{Version: 1, Before: protocol.At(now.Add(Skew))} // as far ahead as a caller's clock may be
+		m.doc = memoryDoc{Version: memoryVersion, Before: protocol.At(now.Add(Skew))} // as far ahead as a caller's clock may be
 		return m, fmt.Errorf("memory of calls: %w", err)
 	}
 	return m, nil
@@ -79,17 +93,19 @@ func decodeMemory(b []byte, doc *memoryDoc) error {
 	if err := cbor.Unmarshal(b, &d); err != nil {
 		return err
 	}
-	if d.Version != 1 || len(d.Used) > maxNonces {
-		return errors.New("not a document of version 1")
+	if d.Version < 1 || d.Version > memoryVersion || len(d.Used) > maxNonces || len(d.Passkeys) > maxPasskeys {
+		return fmt.Errorf("not a document of version 1 to %d", memoryVersion)
 	}
+	d.Version = memoryVersion
 	*doc = d
 	return nil
 }
 
 // use notes a proven invitation on disk, or says why it must not be used. If it becomes the running call, began is not zero.
-func (m *memory) use(inv *protocol.Invitation, hash protocol.Hash, began, now time.Time) (protocol.Code, error) {
+func (m *memory) use(p *Proof, began, now time.Time) (protocol.Code, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	inv := p.Invitation
 	m.forget(now.Add(-remembered))
 	if len(m.doc.Used) >= maxNonces {
 		m.forget(now.Add(-Skew))
@@ -103,14 +119,37 @@ func (m *memory) use(inv *protocol.Invitation, hash protocol.Hash, began, now ti
 	if len(m.doc.Used) >= maxNonces {
 		return protocol.AnswerRefused, errTooMany
 	}
+	if !m.count(p) {
+		return protocol.AuthCounter, errCopied
+	}
 	m.doc.Used = append(m.doc.Used, usedNonce{inv.Nonce, inv.Expires})
 	if !began.IsZero() {
-		m.doc.Running = &runningMarker{Call: inv.Call, Invitation: hash, Began: protocol.At(began), Reason: protocol.PowerRestarted}
+		m.doc.Running = &runningMarker{Call: inv.Call, Invitation: p.Hash, Began: protocol.At(began), Reason: protocol.PowerRestarted}
 	}
 	if err := m.save(); err != nil {
 		return protocol.StorageFull, err
 	}
 	return "", nil
+}
+
+// count notes how far a passkey has counted; false if that proves that there may be two of it (WebAuthn §7.2, step 22). Passkeys that are kept in a
+// cloud do not count: they always say 0. m.mu is held.
+func (m *memory) count(p *Proof) bool {
+	i := slices.IndexFunc(m.doc.Passkeys, func(c passkeyCounter) bool { return c.Passkey == p.Passkey })
+	if i < 0 && p.Counter == 0 {
+		return true
+	}
+	if i >= 0 {
+		if p.Counter <= m.doc.Passkeys[i].Counter {
+			return false
+		}
+		m.doc.Passkeys = slices.Delete(m.doc.Passkeys, i, i+1)
+	}
+	if n := len(m.doc.Passkeys) - maxPasskeys + 1; n > 0 {
+		m.doc.Passkeys = slices.Delete(m.doc.Passkeys, 0, n)
+	}
+	m.doc.Passkeys = append(m.doc.Passkeys, passkeyCounter{p.Passkey, p.Counter})
+	return true
 }
 
 // forget drops what ended before until. m.mu is held.

@@ -25,7 +25,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	use := func(at time.Time) protocol.Code {
 		t.Helper()
 		inv := &protocol.Invitation{Nonce: protocol.NewNonce(), Issued: protocol.At(at), Expires: protocol.At(at.Add(time.Minute))}
-		code, _ := m.use(inv, protocol.Hash{}, time.Time{}, at)
+		code, _ := m.use(&Proof{Invitation: inv}, time.Time{}, at)
 		return code
 	}
 	for i := range maxNonces {
@@ -59,7 +59,7 @@ func TestClockAheadAndBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	use := func(inv *protocol.Invitation, at time.Time) protocol.Code {
-		code, _ := m.use(inv, protocol.Hash{}, at, at)
+		code, _ := m.use(&Proof{Invitation: inv}, at, at)
 		return code
 	}
 	invitation := func(issued time.Time) *protocol.Invitation {
@@ -94,23 +94,117 @@ func TestLostMemoryStaysLost(t *testing.T) {
 		t.Fatal("not noticed")
 	}
 	old := invitation(now.Add(-time.Second))
-	if code, _ := m.use(old, protocol.Hash{}, now, now); code != protocol.AuthReplayed {
+	if code, _ := m.use(&Proof{Invitation: old}, now, now); code != protocol.AuthReplayed {
 		t.Errorf("right after the loss: %q", code)
 	}
 	now = now.Add(Skew + time.Second)
-	if code, err := m.use(invitation(now), protocol.Hash{}, now, now); code != "" {
+	if code, err := m.use(&Proof{Invitation: invitation(now)}, now, now); code != "" {
 		t.Fatalf("a new one: %s: %v", code, err)
 	}
 	if m, err = loadMemory(doc, now); err != nil {
 		t.Fatal(err)
 	}
-	if code, _ := m.use(old, protocol.Hash{}, now, now); code != protocol.AuthReplayed {
+	if code, _ := m.use(&Proof{Invitation: old}, now, now); code != protocol.AuthReplayed {
 		t.Errorf("after another start: %q", code)
 	}
 }
 
+// TestPasskeysCount: a passkey's counter has to rise from use to use, across restarts; passkeys that do not count always say 0.
+func TestPasskeysCount(t *testing.T) {
+	now := time.Now().Truncate(time.Millisecond)
+	one, two, synced := protocol.Hash{1}, protocol.Hash{2}, protocol.Hash{3}
+	doc := &document{}
+	for i, use := range []struct {
+		passkey protocol.Hash
+		counter uint32
+		want    protocol.Code
+	}{
+		{one, 5, ""}, {one, 5, protocol.AuthCounter}, {one, 4, protocol.AuthCounter}, {one, 0, protocol.AuthCounter}, {one, 6, ""},
+		{two, 1, ""}, {one, 7, ""}, {two, 1, protocol.AuthCounter}, {two, 1 << 31, ""}, {two, 2, protocol.AuthCounter},
+		{synced, 0, ""}, {synced, 0, ""}, {synced, 1, ""}, {synced, 0, protocol.AuthCounter}, {one, 1<<32 - 1, ""}, {one, 0, protocol.AuthCounter},
+	} {
+		m, err := loadMemory(doc, now) // a new process each time
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := bytes.Clone(doc.b)
+		p := &Proof{
+			Invitation: &protocol.Invitation{Nonce: protocol.NewNonce(), Issued: protocol.At(now), Expires: protocol.At(now.Add(time.Minute))},
+			Passkey:    use.passkey, Counter: use.counter,
+		}
+		if code, _ := m.use(p, time.Time{}, now); code != use.want {
+			t.Errorf("use %d, counter %d: %q, want %q", i, use.counter, code, use.want)
+		}
+		if use.want != "" && !bytes.Equal(before, doc.b) {
+			t.Errorf("use %d was refused and written down", i)
+		}
+	}
+}
+
+// TestPasskeysAreBounded: the one that was used longest ago makes room, and what does not count takes none.
+func TestPasskeysAreBounded(t *testing.T) {
+	now := time.Now().Truncate(time.Millisecond)
+	doc := &document{}
+	m, err := loadMemory(doc, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	use := func(n int, counter uint32) protocol.Code {
+		now = now.Add(remembered) // so that nonces make room too
+		inv := &protocol.Invitation{Nonce: protocol.NewNonce(), Issued: protocol.At(now), Expires: protocol.At(now.Add(time.Minute))}
+		code, _ := m.use(&Proof{Invitation: inv, Passkey: protocol.Hash{byte(n), byte(n >> 8)}, Counter: counter}, time.Time{}, now)
+		return code
+	}
+	for n := range maxPasskeys {
+		use(n, 10)
+	}
+	use(0, 11) // from now on 1 was used longest ago
+	for n := range 50 {
+		use(10_000+n, 0)
+	}
+	use(maxPasskeys, 10)
+	if n := len(m.doc.Passkeys); n != maxPasskeys {
+		t.Errorf("%d are remembered, want %d", n, maxPasskeys)
+	}
+	if code := use(0, 11); code != protocol.AuthCounter {
+		t.Errorf("one that was used of late was forgotten: %q", code)
+	}
+	if code := use(1, 10); code != "" {
+		t.Errorf("the one that was used longest ago: %q", code)
+	}
+	if len(doc.b) > 64<<10 {
+		t.Errorf("the document has %d bytes", len(doc.b))
+	}
+}
+
+// TestMemoryOfVersion1: what a version before passkeys wrote is read, and nothing of it is lost.
+func TestMemoryOfVersion1(t *testing.T) {
+	now := time.Now().Truncate(time.Millisecond)
+	inv := &protocol.Invitation{Nonce: protocol.Nonce{7}, Issued: protocol.At(now), Expires: protocol.At(now.Add(time.Minute))}
+	old, err := cbor.Marshal(map[int]any{1: 1, 2: []map[int]any{{1: inv.Nonce, 2: inv.Expires}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := &document{b: old}
+	m, err := loadMemory(doc, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := m.use(&Proof{Invitation: inv}, time.Time{}, now); code != protocol.AuthReplayed {
+		t.Errorf("an invitation that was used before: %q", code)
+	}
+	next := *inv
+	next.Nonce = protocol.Nonce{8}
+	if code, err := m.use(&Proof{Invitation: &next, Passkey: protocol.Hash{1}, Counter: 3}, time.Time{}, now); code != "" {
+		t.Fatal(err)
+	}
+	if m, err = loadMemory(doc, now); err != nil || m.doc.Version != memoryVersion || len(m.doc.Used) != 2 || len(m.doc.Passkeys) != 1 {
+		t.Errorf("read back: %+v, %v", m.doc, err)
+	}
+}
+
 func FuzzMemory(f *testing.F) {
-	full, err := cbor.Marshal(memoryDoc{Version: 1, Used: []usedNonce{{protocol.Nonce{1}, 5}}, Running: &runningMarker{
+	full, err := cbor.Marshal(memoryDoc{Version: memoryVersion, Passkeys: []passkeyCounter{{protocol.Hash{1}, 7}}, Used: []usedNonce{{protocol.Nonce{1}, 5}}, Running: &runningMarker{
 		Call: protocol.CallID{1}, Began: 4, Open: []Device{Camera}, Reason: protocol.PowerRestarted,
 	}})
 	if err != nil {

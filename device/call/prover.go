@@ -3,7 +3,6 @@ package call
 import (
 	"crypto/ecdsa"
 	"crypto/subtle"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,56 +14,63 @@ import (
 // Skew is how far the clocks of caller and terminal may differ.
 const Skew = time.Minute
 
-// AuthorityProver is a Prover that believes the clinic's authorisation keys, as pinned at enrolment: the clinic vouches for the
+// AuthorityProver is a Prover of invites without a passkey's proof: it believes the clinic's authorisation keys, by which the clinic vouches for the
 // clinician who signed in.
-type AuthorityProver struct{ keys []*ecdsa.PublicKey }
-
-// NewAuthorityProver takes the keys as DER SubjectPublicKeyInfo (protocol.Settings.Authorities). Without any key it
-// proves nothing.
-func NewAuthorityProver(authorities [][]byte) (*AuthorityProver, error) {
-	p := &AuthorityProver{}
-	for i, der := range authorities {
-		key, err := x509.ParsePKIXPublicKey(der)
-		if err != nil {
-			return nil, fmt.Errorf("authorisation key %d: %w", i+1, err)
-		}
-		ec, ok := key.(*ecdsa.PublicKey)
-		if !ok {
-			return nil, fmt.Errorf("authorisation key %d: %T, has to be ECDSA P-256", i+1, key)
-		}
-		p.keys = append(p.keys, ec)
-	}
-	return p, nil
+type AuthorityProver struct {
+	// Authorities returns the keys as DER SubjectPublicKeyInfo (protocol.Settings.Authorities). Without any key nothing is proven.
+	Authorities func() [][]byte
 }
 
-// Invitation implements Prover.
-func (p *AuthorityProver) Invitation(signed []byte, _ time.Time) (*protocol.Invitation, protocol.Code, error) {
-	err := error(protocol.ErrSignature)
-	for _, key := range p.keys {
-		inv := new(protocol.Invitation)
-		if err = protocol.Verify(signed, key, inv); err == nil {
-			return inv, "", nil
-		}
-		if !errors.Is(err, protocol.ErrSignature) {
-			break
-		}
+// Invite implements Prover.
+func (p *AuthorityProver) Invite(invite *protocol.Invite, _ time.Time) (*Proof, protocol.Code, error) {
+	if invite.Assertion != nil {
+		return nil, protocol.AuthUnproven, errors.New("a passkey's proof, which this does not verify")
 	}
-	return nil, protocol.AuthUnproven, err
+	inv := new(protocol.Invitation)
+	err := verifyBy(p.Authorities(), func(key *ecdsa.PublicKey) error {
+		inv = new(protocol.Invitation)
+		return protocol.Verify(invite.Invitation, key, inv)
+	})
+	if err != nil {
+		return nil, protocol.AuthUnproven, err
+	}
+	return &Proof{Invitation: inv, Hash: protocol.HashOf(invite.Invitation)}, "", nil
 }
 
 // End implements Prover.
-func (p *AuthorityProver) End(signed []byte, _ *protocol.Invitation) (*protocol.End, error) {
-	err := error(protocol.ErrSignature)
-	for _, key := range p.keys {
-		end := new(protocol.End)
-		if err = protocol.Verify(signed, key, end); err == nil {
-			return end, nil
+func (p *AuthorityProver) End(signed []byte, _ *Proof) (*protocol.End, error) {
+	return endBy(signed, p.Authorities(), protocol.SideCaller)
+}
+
+// endBy returns the end that one of keys has signed for side.
+func endBy(signed []byte, keys [][]byte, side protocol.Side) (*protocol.End, error) {
+	end := new(protocol.End)
+	err := verifyBy(keys, func(key *ecdsa.PublicKey) error {
+		end = new(protocol.End)
+		return protocol.Verify(signed, key, end)
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case end.By != side:
+		return nil, fmt.Errorf("an end by the %s, signed by the key of the %s: %w", end.By, side, protocol.ErrSignature)
+	}
+	return end, nil
+}
+
+// verifyBy returns nil as soon as verify does for one of keys.
+func verifyBy(keys [][]byte, verify func(*ecdsa.PublicKey) error) error {
+	err := fmt.Errorf("no key is known: %w", protocol.ErrSignature)
+	for _, der := range keys {
+		var key *ecdsa.PublicKey
+		if key, err = protocol.ParseKey(der); err != nil {
+			return err
 		}
-		if !errors.Is(err, protocol.ErrSignature) {
-			break
+		if err = verify(key); !errors.Is(err, protocol.ErrSignature) {
+			return err
 		}
 	}
-	return nil, err
+	return err
 }
 
 // checkInvitation checks what does not depend on who signed: that the invitation is for this terminal, this offer and this moment.

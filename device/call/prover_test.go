@@ -42,9 +42,3 @@ func FuzzCheckFingerprint(f *testing.F) {
 		}
 	})
 }
-
-func TestAuthorityProverRefusesOddKeys(t *testing.T) {
-	if _, err := NewAuthorityProver([][]byte{{1, 2, 3}}); err == nil {
-		t.Error("a key that is none was accepted")
-	}
-}

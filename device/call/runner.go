@@ -274,7 +274,7 @@ func (r *Runner) message(m *protocol.CallIn) {
 		if r.cur == nil || m.Call != r.state.Call || r.cur.inv == nil {
 			return
 		}
-		end, err := r.c.Prover.End(m.HangUp.End, r.cur.inv)
+		end, err := r.c.Prover.End(m.HangUp.End, r.cur.proof)
 		if err == nil {
 			err = r.cur.fits(end)
 		}

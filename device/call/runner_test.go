@@ -14,11 +14,18 @@ import (
 )
 
 func TestCallFromRingToEnd(t *testing.T) {
+	t.Run("proven by passkey", func(t *testing.T) { testCallFromRingToEnd(t, (*calltest.Clinic).Invite) })
+	t.Run("vouched for by the clinic", func(t *testing.T) { testCallFromRingToEnd(t, (*calltest.Clinic).Vouched) })
+}
+
+func testCallFromRingToEnd(t *testing.T, invite func(*calltest.Clinic, testing.TB, time.Time, ...func(*protocol.Invitation)) (*protocol.CallIn, *protocol.Invitation)) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newTerminal(t)
 		x.start()
 		began := time.Now()
-		m, s := x.invite()
+		m, _ := invite(x.clinic, t, began)
+		x.deliver(m)
+		s := x.session()
 
 		ringing := x.view.Last()
 		if ringing.Scene != call.SceneRinging || ringing.Parties[0].Name != "Anne Berg" || ringing.Errand != "Morning medicine" {
@@ -236,12 +243,8 @@ func TestConditionsAreShown(t *testing.T) {
 
 func TestDeliverNeverBlocks(t *testing.T) {
 	x := newTerminal(t)
-	prover, err := call.NewAuthorityProver(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	run, err := call.New(call.Config{
-		Self: x.clinic.Self, Signer: x.clinic.Terminal, Prover: prover, Policy: x.policy, Media: x.media, Sender: x.sender,
+		Self: x.clinic.Self, Signer: x.clinic.Terminal, Prover: x.clinic.Prover(t), Policy: x.policy, Media: x.media, Sender: x.sender,
 		Outbox: x.outbox, View: x.view, Store: x.store, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

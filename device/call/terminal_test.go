@@ -30,6 +30,7 @@ type terminal struct {
 	store  *calltest.Store
 	view   *calltest.View
 	policy calltest.Policy
+	prover call.Prover   // the clinic's, unless a test puts another in its place
 	signer crypto.Signer // the clinic's for this terminal, unless a test puts another in its place
 	log    bytes.Buffer
 
@@ -48,15 +49,15 @@ func newTerminal(t *testing.T) *terminal {
 
 func (x *terminal) start() {
 	x.t.Helper()
-	prover, err := call.NewAuthorityProver(x.clinic.Authorities(x.t))
-	if err != nil {
-		x.t.Fatal(err)
+	if x.prover == nil {
+		x.prover = x.clinic.Prover(x.t)
 	}
 	if x.signer == nil {
 		x.signer = x.clinic.Terminal
 	}
+	var err error
 	x.run, err = call.New(call.Config{
-		Self: x.clinic.Self, Signer: x.signer, Software: "test", Prover: prover, Policy: x.policy, Media: x.media,
+		Self: x.clinic.Self, Signer: x.signer, Software: "test", Prover: x.prover, Policy: x.policy, Media: x.media,
 		Sender: x.sender, Outbox: x.outbox, View: x.view, Store: x.store, Now: time.Now,
 		Log: slog.New(slog.NewTextHandler(&x.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})

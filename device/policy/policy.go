@@ -24,7 +24,7 @@ type Policy struct {
 }
 
 // Decide implements call.Policy.
-func (p *Policy) Decide(_ *protocol.Invitation, now time.Time) call.Decision {
+func (p *Policy) Decide(_ *call.Proof, now time.Time) call.Decision {
 	zone := p.Zone
 	if zone == nil {
 		zone = time.Local

@@ -1,18 +1,12 @@
 // Package calltest has stand-ins for what device/call needs, for tests: media that open no device, an outbox and a store in
-// memory, a clinic that signs. What they stand for is tested where it lives.
+// memory, a clinic that signs, a clinician with a passkey. What they stand for is tested where it lives.
 package calltest
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
-	"testing"
 	"time"
 
 	"vindu/device/call"
@@ -29,6 +23,14 @@ type Media struct {
 
 	mu       sync.Mutex
 	sessions []*Session
+	opened   []call.Device
+}
+
+// Opened returns every device that any session has opened so far.
+func (m *Media) Opened() []call.Device {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.opened)
 }
 
 // Prepare implements call.Media.
@@ -43,7 +45,7 @@ func (m *Media) Prepare(ctx context.Context, offer call.Offer) (call.Session, er
 	if m.PrepareErr != nil {
 		return nil, m.PrepareErr
 	}
-	s := &Session{Offer: offer, events: make(chan call.MediaEvent, 16)}
+	s := &Session{Offer: offer, media: m, events: make(chan call.MediaEvent, 16)}
 	if m.NewSession != nil {
 		m.NewSession(s)
 	}
@@ -72,6 +74,7 @@ type Session struct {
 	// Opened, if not nil, is told what the ledger said to an opening.
 	Opened func(call.Device, error)
 
+	media  *Media
 	events chan call.MediaEvent
 
 	mu         sync.Mutex
@@ -134,6 +137,9 @@ func (s *Session) OpenDevice(d call.Device) error {
 	if err != nil {
 		return err
 	}
+	s.media.mu.Lock()
+	s.media.opened = append(s.media.opened, d)
+	s.media.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
@@ -290,6 +296,14 @@ type Store struct {
 	mu  sync.Mutex
 	doc []byte
 	err error
+	n   int
+}
+
+// Saves returns how often something was kept.
+func (s *Store) Saves() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.n
 }
 
 // Load implements call.Store.
@@ -307,6 +321,7 @@ func (s *Store) Save(b []byte) error {
 		return s.err
 	}
 	s.doc = slices.Clone(b)
+	s.n++
 	return nil
 }
 
@@ -344,92 +359,7 @@ func (v *View) Last() call.Status {
 type Policy call.Decision
 
 // Decide implements call.Policy.
-func (p Policy) Decide(*protocol.Invitation, time.Time) call.Decision { return call.Decision(p) }
-
-// Clinic signs as a clinic does.
-type Clinic struct {
-	key      *ecdsa.PrivateKey
-	Terminal *ecdsa.PrivateKey // the called terminal's key
-	Self     protocol.KeyHash  // and its name
-}
-
-// NewClinic makes the keys of a clinic and of one terminal.
-func NewClinic(t testing.TB) *Clinic {
-	t.Helper()
-	c := &Clinic{key: newKey(t), Terminal: newKey(t)}
-	var err error
-	if c.Self, err = protocol.HashKey(c.Terminal.Public()); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-// Authorities is what the terminal pinned.
-func (c *Clinic) Authorities(t testing.TB) [][]byte {
-	t.Helper()
-	der, err := x509.MarshalPKIXPublicKey(c.key.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return [][]byte{der}
-}
-
-// Offer is an offer of a caller with the given certificate.
-func Offer(caller protocol.Fingerprint) protocol.SDP {
-	return protocol.SDP(fmt.Sprintf("v=0\r\nm=audio 9\r\na=fingerprint:sha-256 %s\r\nm=video 9\r\na=fingerprint:sha-256 %[1]s\r\n", caller))
-}
-
-// Caller is the certificate of the caller that Invite invites with.
-var Caller = protocol.Fingerprint{0xca, 0x11}
-
-// Invite returns a proven call to the terminal, as the clinic sends it. Each of change may spoil the invitation before it is signed.
-func (c *Clinic) Invite(t testing.TB, now time.Time, change ...func(*protocol.Invitation)) (*protocol.CallIn, *protocol.Invitation) {
-	t.Helper()
-	offer := Offer(Caller)
-	inv := &protocol.Invitation{
-		Version: protocol.Version, Call: protocol.NewCallID(), Terminal: c.Self, Caller: Caller, Offer: protocol.HashOf(offer),
-		Parties: []protocol.Party{{Name: "Anne Berg", Role: "nurse", Organisation: "Home care"}}, Errand: "Morning medicine",
-		Issued: protocol.At(now), Expires: protocol.At(now.Add(time.Minute)), Nonce: protocol.NewNonce(),
-		Key: c.Authorities(t)[0], Authorisation: protocol.HashOf("authorisation"),
-	}
-	for _, f := range change {
-		f(inv)
-	}
-	signed, err := protocol.Sign(inv, c.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &protocol.CallIn{
-		Version: protocol.Version, Call: inv.Call, Kind: protocol.KindInvite,
-		Invite: &protocol.Invite{Invitation: signed, Offer: offer},
-	}, inv
-}
-
-// HangUp returns the caller's proven end of the call that invite began.
-func (c *Clinic) HangUp(t testing.TB, invite *protocol.CallIn, reason protocol.Code, change ...func(*protocol.End)) *protocol.CallIn {
-	t.Helper()
-	end := &protocol.End{
-		Version: protocol.Version, Call: invite.Call, Terminal: c.Self, Invitation: protocol.HashOf(invite.Invite.Invitation),
-		By: protocol.SideCaller, Reason: reason, At: 1,
-	}
-	for _, f := range change {
-		f(end)
-	}
-	signed, err := protocol.Sign(end, c.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &protocol.CallIn{Version: protocol.Version, Call: invite.Call, Kind: protocol.KindHangUp, HangUp: &protocol.HangUp{End: signed}}
-}
+func (p Policy) Decide(*call.Proof, time.Time) call.Decision { return call.Decision(p) }
 
 // ErrFull stands for a full disk.
 var ErrFull = errors.New("no space left on device")
