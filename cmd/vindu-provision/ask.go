@@ -57,10 +57,10 @@ type forms struct {
 }
 
 // newForms asks at the terminal in.
-func newForms(in io.Reader, out io.Writer) asker {
+func newForms(in io.Reader, out io.Writer, width func() int) asker {
 	file, ok := in.(*os.File)
 	if !ok {
-		return newLines(in, out)
+		return newLines(in, out, width)
 	}
 	return forms{&keys{file: file}, out}
 }
@@ -75,13 +75,17 @@ func theme(dark bool) *huh.Styles {
 	t.Focused.ErrorMessage = lipgloss.NewStyle().Foreground(lipgloss.Color("9")).Bold(true).SetString("")
 	t.Focused.ErrorIndicator = lipgloss.NewStyle().Bold(true).SetString(" !")
 	t.Focused.TextInput.Prompt = strong
+	plain := lipgloss.NewStyle() // huh's own is too dim to be read by daylight
+	t.Help.ShortKey, t.Help.ShortDesc, t.Help.ShortSeparator = plain, plain, plain
 	return t
 }
 
 func (f forms) run(ctx context.Context, field huh.Field) error {
 	in, end := f.keys.reader()
 	defer end()
-	err := huh.NewForm(huh.NewGroup(field)).WithTheme(huh.ThemeFunc(theme)).WithShowHelp(true).WithInput(in).WithOutput(f.out).RunWithContext(ctx)
+	keys := huh.NewDefaultKeyMap()
+	keys.Select.Filter.SetEnabled(false) // a choice among few
+	err := huh.NewForm(huh.NewGroup(field)).WithTheme(huh.ThemeFunc(theme)).WithKeyMap(keys).WithShowHelp(true).WithInput(in).WithOutput(f.out).RunWithContext(ctx)
 	switch {
 	case err == nil:
 		return nil
@@ -127,12 +131,13 @@ func (f forms) secret(ctx context.Context, q question, check func(string) error)
 // lines asks in plain lines: numbers and Enter. Screen readers, slow lines and TERM=dumb have no trouble with it.
 type lines struct {
 	in    io.Reader
-	out   io.Writer
+	out   *teller
 	input *bufio.Reader
 }
 
-func newLines(in io.Reader, out io.Writer) *lines {
-	return &lines{in: in, out: out, input: bufio.NewReaderSize(in, 8<<10)}
+// newLines asks at out, which is width columns wide; nil if it is no screen.
+func newLines(in io.Reader, out io.Writer, width func() int) *lines {
+	return &lines{in: in, out: &teller{w: out, width: width}, input: bufio.NewReaderSize(in, 8<<10)}
 }
 
 // read reads a line. The goroutine of a read that ctx ended stays with it: no more is read then, the program ends.
@@ -163,9 +168,10 @@ func (l *lines) read(ctx context.Context, f func() (string, error)) (string, err
 func (l *lines) line() (string, error) { return l.input.ReadString('\n') }
 
 func (l *lines) ask(q question) {
-	fmt.Fprintf(l.out, "\n%s\n", q.title)
+	l.out.line("")
+	l.out.hang("", "", "", q.title)
 	if q.detail != "" {
-		fmt.Fprintf(l.out, "%s\n", q.detail)
+		l.out.hang("", "", "", q.detail)
 	}
 }
 
@@ -173,13 +179,13 @@ func (l *lines) choose(ctx context.Context, q question, preset string, options .
 	l.ask(q)
 	prompt := "Number: "
 	for i, o := range options {
-		fmt.Fprintf(l.out, "  %d  %s\n", i+1, o.label)
+		l.out.hang("", fmt.Sprintf("  %d  ", i+1), "", o.label)
 		if preset != "" && o.value == preset {
 			prompt = fmt.Sprintf("Number [%d]: ", i+1)
 		}
 	}
 	for {
-		fmt.Fprint(l.out, prompt)
+		fmt.Fprint(l.out.w, prompt)
 		answer, err := l.read(ctx, l.line)
 		if err != nil {
 			return "", err
@@ -191,7 +197,7 @@ func (l *lines) choose(ctx context.Context, q question, preset string, options .
 		if n, err := strconv.Atoi(answer); err == nil && n >= 1 && n <= len(options) {
 			return options[n-1].value, nil
 		}
-		fmt.Fprintf(l.out, "Type a number from 1 to %d.\n", len(options))
+		l.out.line(fmt.Sprintf("Type a number from 1 to %d.", len(options)))
 	}
 }
 
@@ -202,7 +208,7 @@ func (l *lines) text(ctx context.Context, q question, preset string, check func(
 		prompt = "[" + preset + "] > "
 	}
 	for {
-		fmt.Fprint(l.out, prompt)
+		fmt.Fprint(l.out.w, prompt)
 		answer, err := l.read(ctx, l.line)
 		if err != nil {
 			return "", err
@@ -216,7 +222,7 @@ func (l *lines) text(ctx context.Context, q question, preset string, check func(
 		if err := check(answer); err == nil {
 			return answer, nil
 		} else {
-			fmt.Fprintf(l.out, "%v\n", err)
+			l.out.hang("", "", "", err.Error())
 		}
 	}
 }
@@ -232,12 +238,12 @@ func (l *lines) secret(ctx context.Context, q question, check func(string) error
 		defer term.Restore(int(f.Fd()), state) // if ctx ends while it is hidden
 		read = func() (string, error) {
 			b, err := term.ReadPassword(int(f.Fd()))
-			fmt.Fprintln(l.out)
+			fmt.Fprintln(l.out.w)
 			return string(b), err
 		}
 	}
 	for {
-		fmt.Fprint(l.out, "(not shown) > ")
+		fmt.Fprint(l.out.w, "(not shown) > ")
 		answer, err := l.read(ctx, read)
 		if err != nil {
 			return "", err
@@ -248,7 +254,7 @@ func (l *lines) secret(ctx context.Context, q question, check func(string) error
 		if err := check(answer); err == nil {
 			return answer, nil
 		} else {
-			fmt.Fprintf(l.out, "%v\n", err)
+			l.out.hang("", "", "", err.Error())
 		}
 	}
 }

@@ -38,7 +38,7 @@ func TestLines(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			got, err := test.ask(t.Context(), newLines(strings.NewReader(test.typed), &out))
+			got, err := test.ask(t.Context(), newLines(strings.NewReader(test.typed), &out, nil))
 			if err != nil || got != test.want {
 				t.Errorf("got %q, %v; want %q", got, err, test.want)
 			}
@@ -64,7 +64,7 @@ func text(preset string) func(context.Context, asker) (string, error) {
 func TestNobodyAnswers(t *testing.T) {
 	for name, ask := range map[string]func(context.Context, asker) (string, error){"choose": choose("red"), "text": text("x")} {
 		var own *failure
-		if _, err := ask(t.Context(), newLines(strings.NewReader(""), io.Discard)); !errors.Is(err, errStopped) {
+		if _, err := ask(t.Context(), newLines(strings.NewReader(""), io.Discard, nil)); !errors.Is(err, errStopped) {
 			t.Errorf("%s at the end of input: %v", name, err)
 		}
 		if _, err := ask(t.Context(), nobody{}); !errors.Is(err, errUsage) || !errors.As(err, &own) {
@@ -73,7 +73,7 @@ func TestNobodyAnswers(t *testing.T) {
 		in, out := io.Pipe()
 		ctx, stop := context.WithCancel(t.Context())
 		stop()
-		if _, err := ask(ctx, newLines(in, io.Discard)); !errors.Is(err, context.Canceled) {
+		if _, err := ask(ctx, newLines(in, io.Discard, nil)); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s after an interrupt: %v", name, err)
 		}
 		out.Close()
@@ -127,7 +127,7 @@ func TestForms(t *testing.T) {
 		defer close(drawn)
 		_, _ = io.Copy(out, keyboard) // until the terminal is closed
 	}()
-	a := newForms(in, in)
+	a := newForms(in, in, nil)
 	const down, enter, interrupt = "\x1b[B", "\r", "\x03"
 	for range 3 {
 		typed := make(chan error, 1)

@@ -78,6 +78,7 @@ type world struct {
 	interactive bool // somebody is there to answer
 	fancy       bool // the terminal moves its cursor
 	colour      bool
+	width       func() int // columns of the screen; nil if there is none
 	ports       func() ([]port, error)
 	open        func(path string) (io.ReadWriteCloser, error)
 	now         func() time.Time
@@ -86,9 +87,9 @@ type world struct {
 }
 
 func main() {
-	// The first interrupt ends in order, the second at once.
+	// The first interrupt ends in order, another one a second later at once: timeout(1) sends the same one twice.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	code := run(ctx, os.Args[1:], machine())
 	stop()
 	os.Exit(code)
@@ -98,11 +99,18 @@ func main() {
 func machine() *world {
 	in, out := int(os.Stdin.Fd()), int(os.Stderr.Fd())
 	capable := term.IsTerminal(out) && os.Getenv("TERM") != "dumb" && (os.Getenv("TERM") != "" || os.PathSeparator == '\\')
-	return &world{
+	w := &world{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 		interactive: term.IsTerminal(in) && term.IsTerminal(out), fancy: capable && term.IsTerminal(in), colour: capable && os.Getenv("NO_COLOR") == "",
 		ports: serialPorts, open: openSerial, now: time.Now, zone: time.Local, poll: time.Second,
 	}
+	if term.IsTerminal(out) {
+		w.width = func() int {
+			columns, _, _ := term.GetSize(out) // 0 where it does not tell
+			return columns
+		}
+	}
+	return w
 }
 
 func run(ctx context.Context, args []string, w *world) (status int) {
@@ -174,7 +182,7 @@ type app struct {
 
 func newApp(c *cli, w *world) *app {
 	a := &app{world: w, flags: c, log: slog.New(slog.DiscardHandler)}
-	a.say = &teller{w: w.err, colour: w.colour && !c.Plain, fancy: w.fancy && !c.Plain}
+	a.say = &teller{w: w.err, colour: w.colour && !c.Plain, fancy: w.fancy && !c.Plain, width: w.width}
 	if c.Verbose {
 		a.log = slog.New(slog.NewTextHandler(w.err, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
@@ -182,9 +190,9 @@ func newApp(c *cli, w *world) *app {
 	case c.NoInput || !w.interactive:
 		a.ask = nobody{}
 	case c.Plain || !w.fancy:
-		a.ask = newLines(w.in, w.err)
+		a.ask = newLines(w.in, w.err, w.width)
 	default:
-		a.ask = newForms(w.in, w.err)
+		a.ask = newForms(w.in, w.err, w.width)
 	}
 	return a
 }

@@ -151,14 +151,9 @@ func (s *setup) speak(ctx context.Context) error {
 	s.app.say.step("Language")
 	tag := s.flags.Language
 	if tag == "" && len(s.info.Languages) > 0 {
-		names := map[string]string{"nb": "Norsk bokmål", "nn": "Nynorsk", "en": "English"}
 		var options []option
 		for _, l := range s.info.Languages {
-			name := names[l]
-			if name == "" {
-				name = l
-			}
-			options = append(options, option{name, l})
+			options = append(options, option{languageName(l), l})
 		}
 		var err error
 		tag, err = s.app.ask.choose(ctx, question{title: "What shall the terminal speak?", flag: "--language TAG"}, s.info.Language, options...)
@@ -174,8 +169,16 @@ func (s *setup) speak(ctx context.Context) error {
 		}
 		s.info.Language = tag
 	}
-	s.app.say.ok("%s", s.info.Language)
+	s.app.say.ok("%s", languageName(s.info.Language))
 	return nil
+}
+
+// languageName is what those who speak it call it.
+func languageName(tag string) string {
+	if name, ok := map[string]string{"nb": "Norsk bokmål", "nn": "Nynorsk", "en": "English"}[tag]; ok {
+		return name
+	}
+	return tag
 }
 
 // sheetLanguage is that of the page for the home.
