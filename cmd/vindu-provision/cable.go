@@ -34,6 +34,7 @@ type cable struct {
 	lost     bool   // a terminal whose key is away will do
 	button   string // what it is, as far as known
 	pressed  bool   // somebody pressed the button, or did not have to
+	checking bool   // a check was asked for: camera and microphone may be open
 	seen     bool   // somebody compared the code on the terminal's screen
 }
 
@@ -79,6 +80,9 @@ func (c *cable) close() { c.unplug() }
 
 // find finds the terminal and opens a session with it.
 func (c *cable) find(ctx context.Context) error {
+	if c.flags.Code != "" && !isCode(c.flags.Code) {
+		return badCode.of(c.flags.Code).because(nil)
+	}
 	path := c.flags.Port
 	if path == "" {
 		var err error
@@ -88,7 +92,7 @@ func (c *cable) find(ctx context.Context) error {
 	}
 	g, err := c.plug(ctx, path)
 	if err != nil {
-		return silent(err)
+		return silent(path, err)
 	}
 	c.terminal, c.greeting = g.Terminal(), g
 	c.app.result.Port, c.app.result.Terminal = path, &terminal{c.terminal.Name(), c.terminal.Code()}
@@ -103,9 +107,9 @@ func (c *cable) find(ctx context.Context) error {
 }
 
 // silent says of a port where nobody answers what to do.
-func silent(err error) error {
+func silent(path string, err error) error {
 	if errors.Is(err, session.ErrSilent) || errors.Is(err, session.ErrClosed) || errors.Is(err, context.DeadlineExceeded) {
-		return noAnswer.because(err)
+		return noAnswer.of(path).because(err)
 	}
 	return err
 }
@@ -122,7 +126,7 @@ func (c *cable) look(ctx context.Context) (string, error) {
 	var found []option
 	var refused error
 	for _, p := range ports {
-		c.app.say.note("looking at %s %s", p.Path, p.What)
+		c.app.say.note("%s", strings.TrimSpace("looking at "+p.Path+"  "+p.What))
 		g, err := c.plug(ctx, p.Path)
 		c.unplug()
 		var own *failure
@@ -183,7 +187,7 @@ func (c *cable) compare(ctx context.Context, demanded bool) error {
 	case err != nil:
 		return err
 	case same != "yes":
-		return codeDiffers.because(nil)
+		return codeUnconfirmed.because(nil)
 	}
 	c.seen = true
 	c.app.say.ok("%s", code)

@@ -54,7 +54,9 @@ func (c *cable) accept(ctx context.Context, names []string) (checks []protocol.C
 	for range acceptTries {
 		checks, err = c.acceptOnce(ctx, names)
 		if ctx.Err() != nil {
-			c.stopCheck(ctx)
+			if c.checking {
+				c.stopCheck(ctx)
+			}
 			return checks, err
 		}
 		if protocol.CodeOf(err) != protocol.CheckStopped {
@@ -86,6 +88,7 @@ func (c *cable) acceptOnce(ctx context.Context, names []string) ([]protocol.Chec
 	shown := c.app.say.progress()
 	defer shown.end()
 	var run uint64
+	c.checking = true
 	err := c.do(ctx, func(s *session.Client) (err error) {
 		run, err = s.StartCheck(ctx, session.CheckOptions{Names: names, Seen: c.seen})
 		return err
@@ -137,9 +140,13 @@ func (a *app) session(ctx context.Context, flags *portFlags) (*cable, *laptop.La
 	} else if !errors.Is(err, laptop.ErrMandate) {
 		return nil, nil, err
 	}
+	unauthorised := err
 	c := &cable{app: a, flags: flags, who: session.Technician{Key: l.Key(), Mandate: signed, Now: a.now}}
 	if err := c.find(ctx); err != nil {
 		c.close()
+		if protocol.CodeOf(err) == protocol.AuthTechnician && unauthorised != nil {
+			err = unauthorised // why is known better here
+		}
 		return nil, nil, err
 	}
 	return c, l, nil
@@ -154,6 +161,11 @@ type checkCmd struct {
 // Run runs it.
 func (f *checkCmd) Run(c *call) error {
 	a := c.app
+	for _, name := range f.Names {
+		if !slices.Contains(protocol.CheckNames(), name) {
+			return badCheck.of(name).because(nil)
+		}
+	}
 	cable, _, err := a.session(c.ctx, &f.portFlags)
 	if err != nil {
 		return err

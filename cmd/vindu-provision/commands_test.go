@@ -33,7 +33,7 @@ func TestCommands(t *testing.T) {
 		"mandate stored":     {[]string{"mandate", b.path("mandate")}, exitDone, "Tor Tekniker", func(r result) bool { return *r.MandateUntil > 0 }},
 		"mandate not whole":  {[]string{"mandate", b.path("voucher")}, exitFailed, "", func(r result) bool { return r.Failure.Code == "tool.mandate_text" }},
 		"sheet":              {[]string{"sheet", record, "--sheet-language", "en"}, exitDone, "You may always say no.", func(r result) bool { return r.HandOver.Record == record }},
-		"sheet of no record": {[]string{"sheet", b.path("voucher")}, exitFailed, "", func(r result) bool { return r.Failure.Code == "tool.file" }},
+		"sheet of no record": {[]string{"sheet", b.path("voucher")}, exitFailed, "", func(r result) bool { return r.Failure.Code == "tool.record" }},
 		"sheet in French":    {[]string{"sheet", record, "--sheet-language", "fr"}, exitUsage, "", func(r result) bool { return r.Failure.Code == "tool.language" }},
 		"version":            {[]string{"version"}, exitDone, "vindu-provision " + version, func(r result) bool { return r.Version != "" }},
 	} {

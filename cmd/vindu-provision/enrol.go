@@ -69,8 +69,14 @@ func (s *setup) needVoucher(ctx context.Context) error {
 	// As a secret: who can scroll back could spend it.
 	q := question{title: "Paste the voucher from the clinic's page", detail: "It begins with vindu-voucher-1.; the name of a file with it will do too.", flag: "--voucher-file FILE"}
 	_, err := s.app.ask.secret(ctx, q, func(text string) error {
-		v, err := parseVoucher(pasted(strings.TrimSpace(text), "vindu-voucher-1.", protocol.MaxVoucher))
-		if err != nil {
+		text = pasted(strings.TrimSpace(text), "vindu-voucher-1.", protocol.MaxVoucher)
+		v, err := parseVoucher(text)
+		switch {
+		case err != nil && strings.HasPrefix(text, protocol.MandateText(nil)):
+			return errors.New("This is the laptop's authorisation. The voucher is another text: the page gives it for the home.") //nolint:staticcheck // a person reads it
+		case err != nil && !strings.HasPrefix(text, "vindu-voucher-1.") && text != "":
+			return errors.New("This is neither a voucher nor the name of a file with one. " + badVoucher.Next) //nolint:staticcheck // as above
+		case err != nil:
 			return fmt.Errorf("%w %s", err, badVoucher.Next)
 		}
 		s.voucher = v

@@ -39,13 +39,13 @@ func (f *handOverFlags) check() error {
 	_, missing := os.Lstat(f.SheetFile)
 	file, err := os.OpenFile(f.SheetFile, os.O_WRONLY|os.O_CREATE, 0o644)
 	if err != nil {
-		return badFile.because(err)
+		return unusable(err)
 	}
 	if err = file.Close(); err == nil && missing != nil {
 		err = os.Remove(f.SheetFile)
 	}
 	if err != nil {
-		return badFile.because(err)
+		return unusable(err)
 	}
 	return nil
 }
@@ -93,7 +93,7 @@ func (s *setup) handOver(ctx context.Context) error {
 	a.result.HandOver.Record, a.result.HandOver.Sheet = kept.Record, kept.Sheet
 	if s.flags.SheetFile != "" {
 		if err := os.WriteFile(s.flags.SheetFile, page, 0o644); err != nil {
-			return badFile.because(err)
+			return unusable(err)
 		}
 		kept.Sheet, a.result.HandOver.Sheet = s.flags.SheetFile, s.flags.SheetFile
 	}
@@ -136,7 +136,7 @@ func (f *sheetCmd) Run(c *call) error {
 	}
 	b, err := os.ReadFile(f.Record)
 	if err != nil {
-		return badFile.because(err)
+		return unusable(err)
 	}
 	event, record := new(protocol.HandOverEvent), new(protocol.HandOver)
 	key, ok := l.Key().Public().(*ecdsa.PublicKey)
@@ -144,10 +144,10 @@ func (f *sheetCmd) Run(c *call) error {
 		return errors.New("the laptop's key is not ECDSA")
 	}
 	if err := protocol.Decode(b, event); err != nil {
-		return badFile.because(err)
+		return badRecord.of(f.Record).because(err)
 	}
 	if err := protocol.Verify(event.Technician, key, record); err != nil {
-		return badFile.because(fmt.Errorf("this laptop did not sign the record: %w", err))
+		return badRecord.of(f.Record).because(fmt.Errorf("this laptop did not sign the record: %w", err))
 	}
 	language := f.SheetLanguage
 	if language == "" {

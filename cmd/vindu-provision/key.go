@@ -40,7 +40,7 @@ func (f *mandateCmd) Run(c *call) error {
 		if f.File != "-" {
 			file, err := os.Open(f.File)
 			if err != nil {
-				return badFile.because(err)
+				return unusable(err)
 			}
 			defer file.Close()
 			in = file

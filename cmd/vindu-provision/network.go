@@ -27,6 +27,21 @@ type networkFlags struct {
 	NoNetwork        bool     `help:"The terminal has no network yet: its certificate comes through this laptop, and checks of the network will fail." xor:"network"`
 }
 
+// check looks at a fixed address before anything is done.
+func (f *networkFlags) check() error {
+	n := session.Network{Kind: session.Ethernet, Address: f.Address, Gateway: f.Gateway, DNS: f.DNS}
+	if err := n.Validate(); err != nil {
+		return badAddress.of(reason(err)).because(err)
+	}
+	return nil
+}
+
+// reason is what a refused network says of itself, without where it was refused.
+func reason(err error) string {
+	_, text, _ := strings.Cut(err.Error(), "network: ")
+	return text
+}
+
 // addressTime is for a network to come up: association, DHCP.
 const addressTime = 45 * time.Second
 
@@ -35,10 +50,10 @@ func (s *setup) network(ctx context.Context) error {
 	s.app.say.step("Network")
 	for {
 		wanted, err := s.wish(ctx)
-		if err != nil || s.noNetwork {
+		if s.noNetwork || err != nil && !refusedNetwork(err) {
 			return err
 		}
-		if wanted != nil {
+		if err == nil && wanted != nil {
 			if err = s.do(ctx, func(c *session.Client) error { return c.SetNetwork(ctx, wanted) }); err == nil {
 				err = s.up(ctx, wanted.Kind)
 			}
@@ -65,6 +80,12 @@ func (s *setup) network(ctx context.Context) error {
 		}
 		s.flags.networkFlags = networkFlags{Country: s.flags.Country} // what they said did not work
 	}
+}
+
+// refusedNetwork tells whether the terminal cannot do what was wished for, such as hear a Wi-Fi: another network may do.
+func refusedNetwork(err error) bool {
+	stage, _, _ := strings.Cut(string(protocol.CodeOf(err)), ".")
+	return stage == "ip"
 }
 
 // wish returns what to set; nil if all stays as it is.
@@ -314,23 +335,39 @@ func (s *setup) wifi(ctx context.Context, name, security string, password protoc
 
 func (s *setup) askFixed(ctx context.Context) (*session.Network, error) {
 	n := &session.Network{Kind: session.Ethernet}
-	var dns string
 	for _, ask := range []struct {
 		title, flag string
-		to          *string
+		set         func(n *session.Network, answer string)
 	}{
-		{"Address with its prefix, such as 192.0.2.7/24", "--address ADDRESS", &n.Address},
-		{"Gateway", "--gateway ADDRESS", &n.Gateway},
-		{"Name servers, with spaces between", "--dns ADDRESS", &dns},
+		{"Address with its prefix, such as 192.0.2.7/24", "--address ADDRESS", func(n *session.Network, a string) { n.Address = a }},
+		{"Gateway, such as 192.0.2.1", "--gateway ADDRESS", func(n *session.Network, a string) { n.Gateway = a }},
+		{"Name servers, with spaces between", "--dns ADDRESS", func(n *session.Network, a string) { n.DNS = strings.Fields(a) }},
 	} {
-		answer, err := s.app.ask.text(ctx, question{title: ask.title, flag: ask.flag}, "", notEmpty)
+		answer, err := s.app.ask.text(ctx, question{title: ask.title, flag: ask.flag}, "", func(text string) error {
+			if err := notEmpty(text); err != nil {
+				return err
+			}
+			with := *n
+			ask.set(&with, strings.TrimSpace(text))
+			if err := with.Validate(); err != nil {
+				return errors.New(capital(reason(err)) + ".") //nolint:staticcheck // a person reads it
+			}
+			return nil
+		})
 		if err != nil {
 			return nil, err
 		}
-		*ask.to = answer
+		ask.set(n, answer)
 	}
-	n.DNS = strings.Fields(dns)
 	return n, nil
+}
+
+// capital begins a sentence.
+func capital(text string) string {
+	if text == "" {
+		return text
+	}
+	return strings.ToUpper(text[:1]) + text[1:]
 }
 
 func notEmpty(text string) error {
@@ -350,7 +387,7 @@ func (s *setup) password() (protocol.Secret, error) {
 	default:
 		f, err := os.Open(name)
 		if err != nil {
-			return "", badFile.because(err)
+			return "", unusable(err)
 		}
 		defer f.Close()
 		in = f
@@ -363,7 +400,7 @@ func (s *setup) password() (protocol.Secret, error) {
 func readText(in io.Reader, limit int64) (string, error) {
 	b, err := io.ReadAll(io.LimitReader(in, limit+1))
 	if err != nil {
-		return "", badFile.because(err)
+		return "", unusable(err)
 	}
 	return string(b), nil
 }

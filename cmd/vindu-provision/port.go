@@ -56,20 +56,20 @@ func openSerial(path string) (io.ReadWriteCloser, error) {
 	if errors.As(err, &known) {
 		switch known.Code() {
 		case serial.PortBusy:
-			return nil, portBusy.because(err)
+			return nil, portBusy.of(path).because(err)
 		case serial.PortNotFound:
-			return nil, portMissing.because(err)
+			return nil, portMissing.of(path).because(err)
 		case serial.PermissionDenied:
-			return nil, portForbidden.because(err)
+			return nil, portForbidden.of(path).because(err)
 		}
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, portMissing.because(err)
+		return nil, portMissing.of(path).because(err)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, portForbidden.because(err)
+		return nil, portForbidden.of(path).because(err)
 	}
-	return nil, portUnusable.because(err)
+	return nil, portUnusable.of(path).because(err)
 }
 
 type portsCmd struct{}

@@ -103,6 +103,12 @@ func (c *cable) reborn(ctx context.Context) error {
 	}
 }
 
+// isCode tells whether a person can have read it on a terminal's screen: protocol.KeyHash.Code is 16 characters of RFC 4648 §6.
+func isCode(text string) bool {
+	text = strings.ToUpper(strings.ReplaceAll(text, "-", ""))
+	return len(text) == 16 && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}
+
 // sameCode compares what people type.
 func sameCode(a, b string) bool {
 	return strings.EqualFold(strings.ReplaceAll(a, "-", ""), strings.ReplaceAll(b, "-", ""))

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"strings"
 
 	"vindu/protocol"
+	"vindu/provisioning/laptop"
 	"vindu/provisioning/session"
 )
 
@@ -100,6 +103,20 @@ func (f failure) because(err error) error {
 	return &f
 }
 
+// of returns f with the name of what it is about.
+func (f failure) of(what string) failure {
+	f.Sentence = strings.TrimSuffix(f.Sentence, ".") + ": " + what + "."
+	return f
+}
+
+// unusable is a file that could not be read or written, by its name and with the reason.
+func unusable(err error) error {
+	if path := new(fs.PathError); errors.As(err, &path) {
+		return badFile.of(fmt.Sprintf("%s (%v)", path.Path, path.Err)).because(err)
+	}
+	return badFile.because(err)
+}
+
 // What only the laptop can find. Codes begin with "tool." and are stable, as those of the register are.
 var (
 	noPort = failure{Code: "tool.no_port", Sentence: "This laptop has no serial port.",
@@ -118,6 +135,10 @@ var (
 		Next: "Pull the cable out, put it back and run this again; use another cable if this stays."}
 	severalTerminals = failure{Code: "tool.several_terminals", Sentence: "More than one terminal is connected.",
 		Next: "Leave one cable in, or choose by --port.", is: errUsage}
+	badCode = failure{Code: "tool.code_text", Sentence: "This is not the code of a terminal", is: errUsage,
+		Next: "Give the 16 letters and digits that the terminal's screen shows, such as ABCD-EFGH-IJKL-MNOP."}
+	codeUnconfirmed = failure{Code: "tool.code_differs", Sentence: "The terminal's screen does not show this code, or it cannot be told.",
+		Next: "If it shows another one, check which terminal the cable leads to, and tell the clinic if it is the right one. If it shows none, wait until it does, and run this again."}
 	codeDiffers = failure{Code: "tool.code_differs", Sentence: "The terminal at the cable is not the one with this code on its screen.",
 		Next: "Do not go on with it: check which terminal the cable leads to, and tell the clinic if it is the right one."}
 	twoInputs = failure{Code: "tool.two_inputs", Sentence: "The voucher and the Wi-Fi's password cannot both come from standard input.",
@@ -139,9 +160,13 @@ var (
 		Next: "Copy all of it from the clinic's page, from \"vindu-voucher-1.\" to its end."}
 	badMandate = failure{Code: "tool.mandate_text", Sentence: "This is not a whole authorisation.",
 		Next: "Copy all of it from the clinic's page, from \"vindu-mandate-1.\" to its end."}
-	badFile       = failure{Code: "tool.file", Sentence: "A file could not be read or written.", Next: "Check its name and whether you may."}
+	badFile   = failure{Code: "tool.file", Sentence: "A file could not be read or written.", Next: "Check its name, and whether you may."}
+	badRecord = failure{Code: "tool.record", Sentence: "This is no record of a hand-over by this laptop.",
+		Next: "Give one that setup kept in this laptop's folder: terminals/…/hand-over-….cbor."}
+	badCheck      = failure{Code: "tool.check_name", Sentence: "There is no such check.", Next: "The checks are " + strings.Join(protocol.CheckNames(), ", ") + ".", is: errUsage}
+	badAddress    = failure{Code: "tool.address", Sentence: "The fixed address is wrong.", Next: "Ask who runs the network for address with prefix, gateway and name servers.", is: errUsage}
 	laptopOffline = failure{Code: "tool.laptop_offline", Sentence: "Neither the terminal nor this laptop reaches the clinic.",
-		Next: "Connect this laptop to the internet, for example by your telephone, and run this again; if it is, ask the clinic whether its server runs."}
+		Next: "Connect this laptop to the internet, for example through your mobile phone, and run this again; if it is, ask the clinic whether its server runs."}
 )
 
 // needs is the error of a question that nobody is there to answer.
@@ -160,6 +185,10 @@ func explain(err error) failure {
 	switch entry := protocol.Explain(code); {
 	case errors.Is(err, context.Canceled):
 		return stopped
+	case errors.Is(err, laptop.ErrMandate):
+		f.Sentence, f.Next = unauthorised(err), howToAuthorise
+	case code == protocol.IdentityReturned:
+		f.Sentence, f.Next = entry.Sentence, entry.Next+" There, hold its button for three seconds, and it can be set up anew."
 	case code == protocol.SignalMalformed && errors.Is(err, protocol.ErrVersion):
 		f.Code, f.Sentence, f.Next = sessionVersion.Code, sessionVersion.Sentence, sessionVersion.Next
 	case code == protocol.AnswerBusy:
@@ -176,4 +205,20 @@ func explain(err error) failure {
 		f.Sentence, f.Next = fmt.Sprintf("It did not work: %v.", err), "Run this again; with -v it tells more."
 	}
 	return f
+}
+
+const howToAuthorise = "Give the clinic's page for technicians (/technician) the key that vindu-provision key prints, and vindu-provision mandate what that page gives back."
+
+// unauthorised says what there is instead of an authorisation.
+func unauthorised(err error) string {
+	ended := new(laptop.EndedError)
+	switch {
+	case errors.Is(err, laptop.ErrNone):
+		return "This laptop is not authorised yet."
+	case errors.Is(err, laptop.ErrOthers):
+		return "The authorisation is for another laptop."
+	case errors.As(err, &ended):
+		return "The authorisation for this laptop ended on " + ended.At.Local().Format("2 January 2006, 15:04") + "."
+	}
+	return "The authorisation that is stored on this laptop cannot be read."
 }

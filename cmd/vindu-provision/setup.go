@@ -53,6 +53,9 @@ func (f *setupCmd) Run(c *call) error {
 	if err := f.handOverFlags.check(); err != nil {
 		return err
 	}
+	if err := f.networkFlags.check(); err != nil {
+		return err
+	}
 	if f.VoucherFile == "-" && f.WiFiPasswordFile == "-" {
 		return twoInputs.because(nil)
 	}
@@ -85,13 +88,16 @@ func (s *setup) authorisation(ctx context.Context) ([]byte, error) {
 	signed, m, err := s.laptop.Mandate(a.now())
 	if errors.Is(err, laptop.ErrMandate) {
 		a.result.LaptopKey = s.laptop.Text()
-		a.say.attention("This laptop is not authorised, or not any more. Give the clinic's page for technicians this key:")
+		a.say.attention("%s On the clinic's page for technicians (/technician), authorise it by this key:", unauthorised(err))
 		a.say.line("\n" + s.laptop.Text() + "\n")
 		q := question{title: "Paste the authorisation that the clinic gave", detail: "It begins with vindu-mandate-1.; the name of the file with it will do too.", flag: "one by vindu-provision mandate FILE"}
 		_, askErr := a.ask.text(ctx, q, "", func(text string) error {
 			_, err := s.laptop.KeepMandate(pasted(text, protocol.MandateText(nil), protocol.MaxMandate), a.now())
-			if errors.Is(err, protocol.ErrMalformed) || errors.Is(err, protocol.ErrTooLarge) {
+			switch {
+			case errors.Is(err, protocol.ErrMalformed), errors.Is(err, protocol.ErrTooLarge):
 				return fmt.Errorf("%w %s", badMandate.because(err), badMandate.Next)
+			case errors.Is(err, laptop.ErrMandate):
+				return fmt.Errorf("%s Get one for the key above.", unauthorised(err)) //nolint:staticcheck // a person reads it
 			}
 			return err
 		})
@@ -194,7 +200,7 @@ func readVoucher(name string, a *app) (string, error) {
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return "", badFile.because(err)
+			return "", unusable(err)
 		}
 		defer f.Close()
 		in = f

@@ -41,6 +41,17 @@ const (
 // code is protocol.AuthTechnician.
 var ErrMandate = errors.New("no authorisation")
 
+// Kinds of ErrMandate. What is none of them could not be read.
+var (
+	ErrNone   = errors.New("none has been stored on this laptop") // none yet
+	ErrOthers = errors.New("it is for another laptop's key")
+)
+
+// EndedError is the ErrMandate of an authorisation that is over.
+type EndedError struct{ At time.Time }
+
+func (e *EndedError) Error() string { return "it ended on " + e.At.Local().Format("2006-01-02 15:04") }
+
 // Laptop is an open folder.
 type Laptop struct {
 	dir string
@@ -141,7 +152,7 @@ func (l *Laptop) KeepMandate(text string, now time.Time) (*protocol.Mandate, err
 func (l *Laptop) Mandate(now time.Time) (signed []byte, m *protocol.Mandate, err error) {
 	text, err := os.ReadFile(filepath.Join(l.dir, mandateFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, refuse("%w has been stored on this laptop", ErrMandate)
+		return nil, nil, refuse("%w: %w", ErrMandate, ErrNone)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the authorisation: %w", err)
@@ -159,10 +170,10 @@ func (l *Laptop) check(text string, now time.Time) (signed []byte, m *protocol.M
 		return nil, nil, err
 	}
 	if string(m.Key) != string(der) {
-		return nil, nil, refuse("%w for this laptop: the one at hand is for another laptop's key", ErrMandate)
+		return nil, nil, refuse("%w: %w", ErrMandate, ErrOthers)
 	}
 	if at := protocol.At(now); at >= m.To {
-		return nil, nil, refuse("%w: the one at hand ended on %s", ErrMandate, m.To.Time().Local().Format(time.DateOnly))
+		return nil, nil, refuse("%w: %w", ErrMandate, &EndedError{m.To.Time()})
 	}
 	return signed, m, nil
 }

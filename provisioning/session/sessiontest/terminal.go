@@ -2,6 +2,7 @@
 package sessiontest
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -189,6 +190,9 @@ func (t *Terminal) Network(context.Context) (*session.NetworkState, error) {
 	defer t.Unlock()
 	s := &session.NetworkState{Interfaces: []session.Interface{{Name: "eth0", Kind: session.Ethernet}}}
 	for _, n := range t.Networks {
+		if n.Kind == session.Ethernet {
+			s.Interfaces[0].Up, s.Interfaces[0].Addresses = true, []string{cmp.Or(n.Address, "192.0.2.8/24")}
+		}
 		if n.Kind == session.WiFi {
 			s.Interfaces = append(s.Interfaces, session.Interface{
 				Name: "wlan0", Kind: session.WiFi, Up: true, Addresses: []string{"192.0.2.7/24"}, SSID: n.SSID, Security: n.Security, Signal: -61,
