@@ -9,7 +9,7 @@ FUZZTIME ?= 10s
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
 
-demo: ## a clinic and a terminal on this machine; prints the two addresses, Ctrl-C stops both
+demo: ## a clinic and a terminal on this machine; prints the addresses, Ctrl-C stops both
 	@scripts/setup build
 	@go run ./scripts/demo
 

@@ -19,7 +19,7 @@ import (
 	"vindu/scripts/stack"
 )
 
-// demo is the demo as a person runs it: a process of its own that prints two addresses.
+// demo is the demo as a person runs it: a process of its own that prints its addresses.
 type demo struct {
 	clinician, terminal string
 	cmd                 *exec.Cmd

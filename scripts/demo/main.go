@@ -1,5 +1,5 @@
 // Command demo shows vindu on one machine: a clinic, a terminal that is set up by the same enrolment as a real one, and two
-// addresses to open. make demo runs it.
+// addresses to open; for a technician a third one, and a serial cable to the terminal. make demo runs it.
 //
 // DEMO_DIR is the folder of its state (.demo), DEMO_RING how long the terminal rings (5s), DEMO_LANGUAGE what it speaks (en, nb
 // or nn). Ctrl-C stops everything; the next start finds its state again.
@@ -9,10 +9,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -46,7 +49,16 @@ func run(ctx context.Context) error {
 	}
 	dir := env("DEMO_DIR", ".demo")
 	bin := filepath.Join(dir, "bin")
-	s, err := stack.New(stack.Options{Dir: dir, Bin: bin, Ring: ring, Language: language, Preview: true, Says: os.Stdout})
+	line, err := newCable()
+	if err != nil {
+		return err
+	}
+	var carrying sync.WaitGroup
+	carrying.Go(line.run)
+	defer carrying.Wait()
+	defer line.close() // nothing is lost by it
+	s, err := stack.New(stack.Options{Dir: dir, Bin: bin, Ring: ring, Language: language, Preview: true, Says: os.Stdout,
+		Agent: map[string]string{"serial.port": strconv.Quote(line.terminal)}})
 	if err != nil {
 		return err
 	}
@@ -65,11 +77,25 @@ func run(ctx context.Context) error {
 		}
 		return err
 	}
-	err = s.Run(ctx, func(context.Context) error {
+	err = s.Run(ctx, func(ctx context.Context) error {
+		technician, err := s.TechnicianLink(ctx)
+		if err != nil {
+			return err
+		}
+		end := filepath.Join(s.Dir, "cable")
+		if err := os.Remove(end); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := os.Symlink(line.laptop, end); err != nil {
+			return fmt.Errorf("name the serial cable: %w", err)
+		}
 		fmt.Printf("\nstate and logs: %s\n", s.Dir)
 		fmt.Printf("clinician: %s\n", s.Clinician)
 		fmt.Printf("terminal: %s\n", s.Terminal)
-		fmt.Println("\nOpen both, click Ring beside the home. The clinician's address signs in once; Ctrl-C stops everything.")
+		fmt.Printf("technician: %s\n", technician)
+		fmt.Println("\nOpen the first two, click Ring beside the home. Clinician's and technician's address sign in once; Ctrl-C stops everything.")
+		fmt.Printf("To set the terminal up as a technician does, at its serial cable:\n  go run ./cmd/vindu-provision --folder %s --port %s\n",
+			filepath.Join(dir, "laptop"), filepath.Join(dir, "cable"))
 		return nil
 	})
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {

@@ -25,10 +25,14 @@ const (
 	Organisation = "Fjordbyen kommune"
 	Home         = "Home 17, Storgata"
 	Person       = "Anne Berg"
+	Technician   = "Bo Dahl"
 )
 
 // role is what the clinician is, in the language of the one who is called: it stands on the terminal's screen.
 var role = map[string]string{"en": "nurse", "nb": "sykepleier", "nn": "sjukepleiar"}
+
+// technicianRole is what the technician is, who stands there too.
+var technicianRole = map[string]string{"en": "technician", "nb": "tekniker", "nn": "teknikar"}
 
 // Options say what to run.
 type Options struct {
@@ -202,6 +206,13 @@ func (s *Stack) agentConfig() string  { return filepath.Join(s.agentDir(), "agen
 // SignInLink has the clinic make a one-time address by which Person signs in.
 func (s *Stack) SignInLink(ctx context.Context) (string, error) {
 	out, err := s.output(ctx, nil, "vindu-clinic", "sign-in-link", "-dir", s.clinicDir(), "-person", Person, "-role", cmp.Or(role[s.Language], role["en"]), "-duty", "clinician")
+	return strings.TrimSpace(string(out)), err
+}
+
+// TechnicianLink is SignInLink for a technician, who takes longer to need it.
+func (s *Stack) TechnicianLink(ctx context.Context) (string, error) {
+	out, err := s.output(ctx, nil, "vindu-clinic", "sign-in-link", "-dir", s.clinicDir(), "-person", Technician, "-role", cmp.Or(technicianRole[s.Language], technicianRole["en"]),
+		"-duty", "technician", "-life", "8h")
 	return strings.TrimSpace(string(out)), err
 }
 
