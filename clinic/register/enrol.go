@@ -225,6 +225,9 @@ func refuse(code protocol.Code, why string) error {
 
 func (r *Register) enrol(ctx context.Context, tx *sql.Tx, id protocol.Nonce, request *authority.Request, home string) error {
 	now := r.now().UnixMilli()
+	if err := r.retire(ctx, tx, voucherSubject(id), request.Hash); err != nil {
+		return err
+	}
 	var before []byte
 	err := tx.QueryRowContext(ctx, "SELECT key FROM terminals WHERE home = ? AND revoked IS NULL AND key <> ?", home, request.Hash[:]).Scan(&before)
 	if err == nil {

@@ -221,6 +221,27 @@ func (r *Register) takeOver(ctx context.Context, key protocol.KeyHash) (Terminal
 	return r.ByTerminal(ctx, key)
 }
 
+// retire is takeOver for a new key that a voucher lets in before it has connected: it gets its home by the voucher, and the one that it succeeds has none any more.
+func (r *Register) retire(ctx context.Context, tx *sql.Tx, who string, key protocol.KeyHash) error {
+	now := r.now().UnixMilli()
+	var oldKey []byte
+	err := tx.QueryRowContext(ctx, "SELECT old FROM successions WHERE key = ? AND done IS NULL AND until > ?", key[:], now).Scan(&oldKey)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read successions: %w", err)
+	}
+	old, err := byTerminal(ctx, tx, protocol.KeyHash(oldKey))
+	if err != nil || !old.Revoked.IsZero() {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE successions SET done = ? WHERE key = ?", now, key[:]); err != nil {
+		return fmt.Errorf("end succession: %w", err)
+	}
+	return r.revoke(ctx, tx, audit.Entry{Who: who, What: audit.KeyReplaced, Detail: map[string]string{"home": old.Home, "by": key.Name()}}, old, reasonSucceeded)
+}
+
 // Successor returns the terminal that has taken the place of a key's; false if none has.
 func (r *Register) Successor(ctx context.Context, key protocol.KeyHash) (protocol.KeyHash, bool, error) {
 	var next []byte

@@ -178,6 +178,34 @@ func TestSuccessionRefused(t *testing.T) {
 				t.Error("the key went to another home")
 			}
 		},
+		"enrolled for another home before it has connected": func(t *testing.T, c *clinic, old, next *authority.Request) {
+			c.succeed(t, old, next)
+			mustEnrol(t, c, c.voucher(t, "b"), next)
+			if c.at(t, "b") != next.Hash || c.at(t, "a") != (protocol.KeyHash{}) {
+				t.Error("the terminal is in two homes, or in none")
+			}
+			if _, err := c.Admit(t.Context(), old.Hash); !errors.Is(err, ErrRevoked) {
+				t.Errorf("the old key: %v", err)
+			}
+			if got := c.open(t); !slices.Equal(got, []protocol.Code{protocol.IdentityClone}) {
+				t.Errorf("alarms %v", got)
+			}
+		},
+		"enrolled for the same home before it has connected": func(t *testing.T, c *clinic, old, next *authority.Request) {
+			c.succeed(t, old, next)
+			mustEnrol(t, c, c.voucher(t, "a"), next)
+			if k, ok, err := c.Successor(t.Context(), old.Hash); c.at(t, "a") != next.Hash || k != next.Hash || !ok || err != nil {
+				t.Errorf("successor %v, %v", k, err)
+			}
+		},
+		"enrolled when it is too late for it": func(t *testing.T, c *clinic, old, next *authority.Request) {
+			c.succeed(t, old, next)
+			c.succeed(t, old, newRequest(t))
+			mustEnrol(t, c, c.voucher(t, "b"), next)
+			if _, err := c.Admit(t.Context(), old.Hash); err != nil || c.at(t, "a") != old.Hash {
+				t.Errorf("another took the old key's place: %v", err)
+			}
+		},
 		"two at once": func(t *testing.T, c *clinic, old, next *authority.Request) {
 			second := newRequest(t)
 			c.succeed(t, old, next)
