@@ -5,7 +5,8 @@
 // All keys are ECDSA P-256, but the audit log's, which is Ed25519. Below the root (20 years, its key is needed only to make a new issuing CA, or the next root) stands one
 // issuing CA (5 years) and below that the leaves. Both are followed by others without anybody touching a terminal (RenewIssuing, RenewRoot). A terminal pins the root, which came with its voucher, and the
 // authorisation keys, which it gets with its settings. A leaf says what the clinic decides and nothing that a request
-// asks for: a terminal's CN is its name (protocol.KeyHash.Name), its one SAN the URI urn:vindu:terminal:<name>.
+// asks for: a terminal's CN is its name (protocol.KeyHash.Name), its SAN the URI urn:vindu:terminal:<name>, and
+// urn:vindu:before:<name> of a key that it has replaced.
 //
 // In the folder, with mode 0700 and all files 0600:
 //
@@ -49,6 +50,8 @@ const (
 const (
 	uriTerminal = "urn:vindu:terminal:"
 	uriClinic   = "urn:vindu:clinic"
+	// uriBefore is followed by the name of the key that the terminal's has replaced, for a register that was restored from an older backup.
+	uriBefore = "urn:vindu:before:"
 )
 
 // MaxRequest bounds a certification request (PKCS #10, DER) in bytes.
@@ -120,6 +123,8 @@ type Request struct {
 	Key  *ecdsa.PublicKey
 	SPKI []byte // DER SubjectPublicKeyInfo, in its one canonical form
 	Hash protocol.KeyHash
+	// Before is the key that this one replaces or has replaced, as the clinic knows, which its certificate is to name; zero if there is none.
+	Before protocol.KeyHash
 }
 
 // ParseRequest checks a PKCS #10 request (RFC 2986) in DER. Only its key counts, and for a key that succeeds another the common name; extensions and attributes are ignored.
@@ -156,9 +161,13 @@ func (a *Authority) IssueTerminal(r *Request) (*x509.Certificate, error) {
 		return nil, a.over()
 	}
 	name := r.Hash.Name()
+	uris := []*url.URL{{Scheme: "urn", Opaque: strings.TrimPrefix(uriTerminal, "urn:") + name}}
+	if (r.Before != protocol.KeyHash{}) {
+		uris = append(uris, &url.URL{Scheme: "urn", Opaque: strings.TrimPrefix(uriBefore, "urn:") + r.Before.Name()})
+	}
 	return a.issue(&x509.Certificate{
 		Subject:     pkix.Name{CommonName: name},
-		URIs:        []*url.URL{{Scheme: "urn", Opaque: strings.TrimPrefix(uriTerminal, "urn:") + name}},
+		URIs:        uris,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}, TerminalLife, r.Key)
 }

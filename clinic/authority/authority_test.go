@@ -187,6 +187,21 @@ func TestIssueTerminal(t *testing.T) {
 	if IsClinic(c) {
 		t.Error("a terminal passes for the clinic")
 	}
+	if before, ok := Before(c); ok {
+		t.Errorf("it has replaced %v", before)
+	}
+	replacing := *r
+	replacing.Before = protocol.KeyHash{7}
+	c, err = a.IssueTerminal(&replacing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := a.Terminal(c); err != nil || got != r.Hash || IsClinic(c) {
+		t.Errorf("one that has replaced another: terminal = %v, %v", got, err)
+	}
+	if before, ok := Before(c); !ok || before != replacing.Before {
+		t.Errorf("it has replaced %v, %v", before, ok)
+	}
 	again, err := a.IssueTerminal(r)
 	if err != nil || again.SerialNumber.Cmp(c.SerialNumber) == 0 {
 		t.Errorf("serial number repeated: %v, %v", again.SerialNumber, err)
@@ -318,18 +333,36 @@ func TestTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
+	r := parse(t, request(t, &x509.CertificateRequest{}, newKey(t, elliptic.P256())))
+	named := func(more ...string) *x509.Certificate {
+		t.Helper()
+		template := &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+		for _, name := range append([]string{uriTerminal + r.Hash.Name()}, more...) {
+			template.URIs = append(template.URIs, &url.URL{Scheme: "urn", Opaque: strings.TrimPrefix(name, "urn:")})
+		}
+		c, err := a.issue(template, TerminalLife, r.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	before := uriBefore + protocol.KeyHash{7}.Name()
 	for name, tc := range map[string]struct {
 		c  *x509.Certificate
 		ok bool
 	}{
-		"current":         {issue(a, now), true},
-		"a year old":      {issue(a, now.AddDate(-1, 0, 0)), false}, // before the CA was: see below
-		"not yet":         {issue(a, now.Add(48*time.Hour)), false},
-		"another clinic":  {issue(other, now), false},
-		"clinic's client": {clinic.Leaf, false},
-		"server":          {server.Leaf, false},
-		"CA":              {a.Issuing(), false},
-		"root":            {a.Root(), false},
+		"has replaced another":        {named(before), true},
+		"has replaced two":            {named(before, before), false},
+		"is the clinic's too":         {named(uriClinic), false},
+		"has replaced what is no key": {named(uriBefore + "x"), false},
+		"current":                     {issue(a, now), true},
+		"a year old":                  {issue(a, now.AddDate(-1, 0, 0)), false}, // before the CA was: see below
+		"not yet":                     {issue(a, now.Add(48*time.Hour)), false},
+		"another clinic":              {issue(other, now), false},
+		"clinic's client":             {clinic.Leaf, false},
+		"server":                      {server.Leaf, false},
+		"CA":                          {a.Issuing(), false},
+		"root":                        {a.Root(), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, when := range []string{"for the first time", "again"} {

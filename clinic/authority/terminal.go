@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,7 +45,8 @@ func (a *Authority) verify(c *x509.Certificate, at time.Time) (v verdict, err er
 	if v.hash, err = protocol.HashKey(key); err != nil {
 		return v, err
 	}
-	if len(c.URIs) != 1 || c.URIs[0].String() != uriTerminal+v.hash.Name() {
+	_, replaces := Before(c)
+	if len(c.URIs) == 0 || c.URIs[0].String() != uriTerminal+v.hash.Name() || len(c.URIs) > 2 || len(c.URIs) == 2 && !replaces {
 		return v, errors.New("its name is not a terminal's, or not its key's")
 	}
 	v.from, v.until = c.NotBefore, c.NotAfter
@@ -52,6 +54,19 @@ func (a *Authority) verify(c *x509.Certificate, at time.Time) (v verdict, err er
 		v.from, v.until = later(v.from, above.NotBefore), earlier(v.until, above.NotAfter)
 	}
 	return v, nil
+}
+
+// Before returns the key that the terminal whose certificate this is, as Terminal has found, has replaced by its own; false if there is none.
+func Before(c *x509.Certificate) (protocol.KeyHash, bool) {
+	if len(c.URIs) < 2 {
+		return protocol.KeyHash{}, false
+	}
+	name, ok := strings.CutPrefix(c.URIs[1].String(), uriBefore)
+	if !ok {
+		return protocol.KeyHash{}, false
+	}
+	key, err := protocol.ParseName(name)
+	return key, err == nil
 }
 
 // mostVerified bounds what is remembered, at some 150 bytes each: a clinic of 10,000 terminals has no more that are in use.

@@ -272,7 +272,7 @@ func (s *Server) terminal(ctx context.Context, r *http.Request, expired bool) (r
 	if err != nil {
 		return register.Terminal{}, &refusal{http.StatusForbidden, protocol.IdentityOtherClinic, err}
 	}
-	t, err := s.Register.Admit(ctx, key)
+	t, err := s.Register.AdmitBy(ctx, key, c)
 	if err != nil {
 		return register.Terminal{}, refuseRegister(err)
 	}

@@ -274,7 +274,15 @@ func (r *Register) certify(ctx context.Context, tx *sql.Tx, request *authority.R
 	if today >= maxPerDay {
 		return nil, protocol.WithCode(protocol.LinkTooMany, fmt.Errorf("terminal %s: %d certificates within a day", request.Hash.Code(), today))
 	}
-	c, err := issue(request)
+	named := *request
+	var before []byte
+	err = tx.QueryRowContext(ctx, "SELECT old FROM successions WHERE key = ? AND done IS NOT NULL", request.Hash[:]).Scan(&before)
+	if err == nil {
+		named.Before = protocol.KeyHash(before)
+	} else if !errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("read successions: %w", err)
+	}
+	c, err := issue(&named)
 	if err != nil {
 		return nil, fmt.Errorf("certify terminal %s: %w", request.Hash.Code(), err)
 	}

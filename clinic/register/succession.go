@@ -138,7 +138,9 @@ func (r *Register) Succeed(ctx context.Context, old protocol.KeyHash, request *a
 				return fmt.Errorf("end succession: %w", err)
 			}
 		}
-		if certificate, err = issue(request); err != nil {
+		successor := *request
+		successor.Before = old
+		if certificate, err = issue(&successor); err != nil {
 			return fmt.Errorf("certify the new key of terminal %s: %w", old.Code(), err)
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO successions (key, spki, old, began, until, serial, not_before, not_after, day, asked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -196,29 +198,99 @@ func (r *Register) takeOver(ctx context.Context, key protocol.KeyHash) (Terminal
 		if !old.Revoked.IsZero() { // meanwhile: with it, what it has asked for
 			return revokedError(key)
 		}
-		e := audit.Entry{Who: key.Name(), What: audit.KeyReplaced, Detail: map[string]string{"home": old.Home, "by": key.Name()}}
-		if err := r.revoke(ctx, tx, e, old, reasonSucceeded); err != nil {
-			return err
-		}
-		for _, s := range []struct {
-			query string
-			args  []any
-		}{
-			{"INSERT INTO terminals (key, spki, home, enrolled) VALUES (?, ?, ?, ?)", []any{key[:], spki, old.Home, now}},
-			{`INSERT INTO placements (key, home, began, voucher) VALUES (?1, ?2, ?3, (SELECT voucher FROM placements WHERE key = ?4 ORDER BY n DESC LIMIT 1))`,
-				[]any{key[:], old.Home, now, oldKey}},
-			{"INSERT INTO certificates (serial, key, not_before, not_after) VALUES (?, ?, ?, ?)", []any{serial, key[:], notBefore, notAfter}},
-		} {
-			if _, err := tx.ExecContext(ctx, s.query, s.args...); err != nil {
-				return fmt.Errorf("register the new key: %w", err)
-			}
-		}
-		return nil
+		return r.replace(ctx, tx, old, newKey{key, spki, serial, notBefore, notAfter}, map[string]string{})
 	})
 	if err != nil {
 		return Terminal{}, err
 	}
 	return r.ByTerminal(ctx, key)
+}
+
+// newKey is what the register keeps of a key that takes the place of another, and of its first certificate.
+type newKey struct {
+	key                 protocol.KeyHash
+	spki                []byte
+	serial              string
+	notBefore, notAfter int64
+}
+
+// replace puts a new key in the place of old.
+func (r *Register) replace(ctx context.Context, tx *sql.Tx, old Terminal, next newKey, detail map[string]string) error {
+	now := r.now().UnixMilli()
+	detail["home"], detail["by"] = old.Home, next.key.Name()
+	if err := r.revoke(ctx, tx, audit.Entry{Who: next.key.Name(), What: audit.KeyReplaced, Detail: detail}, old, reasonSucceeded); err != nil {
+		return err
+	}
+	for _, s := range []struct {
+		query string
+		args  []any
+	}{
+		{"INSERT INTO terminals (key, spki, home, enrolled) VALUES (?, ?, ?, ?)", []any{next.key[:], next.spki, old.Home, now}},
+		{`INSERT INTO placements (key, home, began, voucher) VALUES (?1, ?2, ?3, (SELECT voucher FROM placements WHERE key = ?4 ORDER BY n DESC LIMIT 1))`,
+			[]any{next.key[:], old.Home, now, old.Key[:]}},
+		{"INSERT INTO certificates (serial, key, not_before, not_after) VALUES (?, ?, ?, ?)", []any{next.serial, next.key[:], next.notBefore, next.notAfter}},
+	} {
+		if _, err := tx.ExecContext(ctx, s.query, s.args...); err != nil {
+			return fmt.Errorf("register the new key: %w", err)
+		}
+	}
+	return nil
+}
+
+// AdmitBy is Admit for a terminal that has shown this certificate, which is one of this clinic. By it a terminal is admitted too whose key has replaced another
+// after the register's backup, from which it was restored since: the certificate names the one before, which the terminal has destroyed.
+func (r *Register) AdmitBy(ctx context.Context, key protocol.KeyHash, c *x509.Certificate) (Terminal, error) {
+	t, err := r.Admit(ctx, key)
+	before, replaced := authority.Before(c)
+	if !replaced || !errors.Is(err, ErrNotFound) || r.now().After(c.NotAfter) {
+		return t, err
+	}
+	if _, err := r.forgotten(ctx, r.store.Read(), key, before, err); err != nil {
+		return Terminal{}, err
+	}
+	refused := err
+	err = r.store.Write(ctx, func(tx *sql.Tx) error {
+		if _, err := byTerminal(ctx, tx, key); !errors.Is(err, ErrNotFound) {
+			return err // another connection of it was first
+		}
+		old, err := r.forgotten(ctx, tx, key, before, refused)
+		if err != nil {
+			return err
+		}
+		now, serial := r.now().UnixMilli(), c.SerialNumber.Text(16)
+		if _, err := tx.ExecContext(ctx, `INSERT INTO successions (key, spki, old, began, until, serial, not_before, not_after, done) VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7, ?4)`,
+			key[:], c.RawSubjectPublicKeyInfo, before[:], now, serial, c.NotBefore.UnixMilli(), c.NotAfter.UnixMilli()); err != nil {
+			return fmt.Errorf("restore succession: %w", err)
+		}
+		return r.replace(ctx, tx, old, newKey{key, c.RawSubjectPublicKeyInfo, serial, c.NotBefore.UnixMilli(), c.NotAfter.UnixMilli()}, map[string]string{"known_by": "its certificate"})
+	})
+	if err != nil {
+		return Terminal{}, err
+	}
+	return r.Admit(ctx, key)
+}
+
+// forgotten returns the terminal that a key may succeed which this register did not certify. What it has certified itself it knows: then it returns refused, which was meant.
+func (r *Register) forgotten(ctx context.Context, q queryer, key, before protocol.KeyHash, refused error) (Terminal, error) {
+	var asked bool
+	if err := q.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM successions WHERE key = ? AND done IS NULL)", key[:]).Scan(&asked); err != nil {
+		return Terminal{}, fmt.Errorf("read successions: %w", err)
+	}
+	if asked {
+		return Terminal{}, refused
+	}
+	old, err := byTerminal(ctx, q, before)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Terminal{}, refused
+	case err == nil && !old.Revoked.IsZero():
+		next, succeeded, err := r.Successor(ctx, before)
+		if err == nil && !(succeeded && next == key) { // another connection of it was first
+			err = revokedError(key)
+		}
+		return old, err
+	}
+	return old, err
 }
 
 // retire is takeOver for a new key that a voucher lets in before it has connected: it gets its home by the voucher, and the one that it succeeds has none any more.

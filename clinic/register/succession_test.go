@@ -1,6 +1,7 @@
 package register
 
 import (
+	"crypto/x509"
 	"errors"
 	"slices"
 	"sync"
@@ -254,6 +255,85 @@ func TestSuccessionRefused(t *testing.T) {
 			f(t, c, old, newRequest(t))
 		})
 	}
+}
+
+// TestRestored: a register that was restored from a backup from before a terminal replaced its key, and destroyed it, knows the terminal by its certificate.
+func TestRestored(t *testing.T) {
+	c, old, next, last := open(t), newRequest(t), newRequest(t), newRequest(t)
+	mustEnrol(t, c, c.voucher(t, "a"), old)
+	replaced := func(old, next *authority.Request) *x509.Certificate {
+		t.Helper()
+		certificate, err := c.Succeed(t.Context(), old.Hash, next, c.authority.IssueTerminal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return certificate
+	}
+	first := replaced(old, next)
+	overtaken := replaced(old, last)
+	again := replaced(old, next)
+	if _, err := c.AdmitBy(t.Context(), last.Hash, overtaken); !errors.Is(err, ErrNotFound) {
+		t.Errorf("where it was refused and meant, its certificate lets it in: %v", err)
+	}
+	must(c.AdmitBy(t.Context(), next.Hash, again))
+	renewed := must(c.Renew(t.Context(), next, c.authority.IssueTerminal))
+	plain, err := c.authority.IssueTerminal(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The authority is not restored with it: it is the same.
+	restored := func(t *testing.T) *clinic {
+		r := open(t)
+		r.authority = c.authority
+		return r
+	}
+	for name, f := range map[string]func(*testing.T, *clinic) (certificate *x509.Certificate, in bool){
+		"as it was":       func(t *testing.T, r *clinic) (*x509.Certificate, bool) { return again, true },
+		"by one before":   func(t *testing.T, r *clinic) (*x509.Certificate, bool) { return first, true },
+		"renewed":         func(t *testing.T, r *clinic) (*x509.Certificate, bool) { return renewed, true },
+		"that names none": func(t *testing.T, r *clinic) (*x509.Certificate, bool) { return plain, false },
+		"expired": func(t *testing.T, r *clinic) (*x509.Certificate, bool) {
+			r.clock = again.NotAfter.Add(time.Second)
+			return again, false
+		},
+		"of one that was revoked": func(t *testing.T, r *clinic) (*x509.Certificate, bool) {
+			if err := r.Revoke(t.Context(), "Kari", old.Hash, "stolen"); err != nil {
+				t.Fatal(err)
+			}
+			return again, false
+		},
+		"of one that has another successor": func(t *testing.T, r *clinic) (*x509.Certificate, bool) {
+			r.succeed(t, old, last)
+			must(r.Admit(t.Context(), last.Hash))
+			return again, false
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := restored(t)
+			mustEnrol(t, r, r.voucher(t, "a"), old)
+			certificate, in := f(t, r)
+			var group sync.WaitGroup
+			for range 4 {
+				group.Go(func() {
+					if got, err := r.AdmitBy(t.Context(), next.Hash, certificate); (err == nil) != in || in && got.HomeLabel != "a" || !in && protocol.CodeOf(err) != protocol.LinkRefused {
+						t.Errorf("%+v, %v", got, err)
+					}
+				})
+			}
+			group.Wait()
+			if (r.at(t, "a") == next.Hash) != in {
+				t.Errorf("in the home is %v", r.at(t, "a"))
+			}
+			if _, err := r.Admit(t.Context(), old.Hash); in && !errors.Is(err, ErrRevoked) {
+				t.Errorf("the old key: %v", err)
+			}
+		})
+	}
+	t.Run("in which neither is known", func(t *testing.T) {
+		if _, err := restored(t).AdmitBy(t.Context(), next.Hash, again); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%v", err)
+		}
+	})
 }
 
 func TestKeyDue(t *testing.T) {

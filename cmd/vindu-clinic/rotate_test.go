@@ -70,6 +70,32 @@ func TestReplaceKey(t *testing.T) {
 	if alarms, err := clinic.register.Alarms(t.Context(), 0); err != nil || len(alarms) != 0 {
 		t.Errorf("alarms %+v, %v", alarms, err)
 	}
+	// The clinic is restored from a backup from before: the terminal, which has that key no more, is the home's all the same.
+	homes, err := clinic.register.Homes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, old := homes[0].Terminal, id.Key()
+	if err := clinic.store.Write(t.Context(), func(tx *sql.Tx) error {
+		for _, query := range []string{"DELETE FROM certificates WHERE key = ?", "DELETE FROM placements WHERE key = ?", "DELETE FROM successions WHERE key = ?", "DELETE FROM terminals WHERE key = ?"} {
+			if _, err := tx.Exec(query, next[:]); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec("UPDATE terminals SET revoked = NULL, reason = NULL, revocation = NULL WHERE key = ?", old[:])
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	cancel, done, see = runTerminal(t, folder)
+	see("that it is ready for the restored clinic", func(s screen.Scene) bool { return s.Kind == screen.Ready && !s.Offline && len(s.Faults) == 0 })
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if homes, err = clinic.register.Homes(t.Context()); err != nil || homes[0].Terminal != next {
+		t.Errorf("in the home is %v, %v", homes[0].Terminal, err)
+	}
 	copied := provisioning.Client{Signer: id.Signer(), Now: time.Now}
 	if _, err := copied.Renew(t.Context(), (*provisioning.Grant)(grant)); protocol.CodeOf(err) != protocol.LinkRefused {
 		t.Errorf("the old key: %v", err)

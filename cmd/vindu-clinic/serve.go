@@ -184,7 +184,7 @@ func (s *server) admit(key protocol.KeyHash, certificate *x509.Certificate) erro
 	if proven, err := s.authority.Terminal(certificate); err != nil || proven != key {
 		return fmt.Errorf("%w: certificate of %s: %w", broker.ErrRefused, key.Code(), errors.Join(authority.ErrCertificate, err))
 	}
-	switch _, err := s.register.Admit(ctx, key); {
+	switch _, err := s.register.AdmitBy(ctx, key, certificate); {
 	case errors.Is(err, register.ErrRevoked), errors.Is(err, register.ErrNotFound):
 		return fmt.Errorf("%w: %w", broker.ErrRefused, err)
 	case err != nil: // a slow database is no revocation
