@@ -1,6 +1,7 @@
 package enrol
 
 import (
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -44,6 +45,11 @@ func TestSuccession(t *testing.T) {
 		t.Errorf("without an order: %d %s", a.status, a.code)
 	}
 	c.KeyLife = time.Nanosecond
+	c.KeyStays = func(_ context.Context, k protocol.KeyHash) (bool, error) { return k == mustHash(t, key), nil }
+	if a := ask(named(self)); a.status != http.StatusBadRequest || a.code != protocol.SignalMalformed || order(key, chain) != nil {
+		t.Errorf("while it is to be destroyed: %d %s", a.status, a.code)
+	}
+	c.KeyStays = nil
 	signed := order(key, chain)
 	if signed == nil {
 		t.Fatal("a key that is due is not ordered to be replaced")
