@@ -115,6 +115,9 @@ type RelyingParty struct {
 // MaxOrigins bounds RelyingParty.Origins.
 const MaxOrigins = 8
 
+// Check says what is wrong with rp. The error wraps ErrMalformed.
+func (rp *RelyingParty) Check() error { return rp.valid() }
+
 func (rp *RelyingParty) valid() error {
 	if err := checkText("relying party", rp.ID, true); err != nil {
 		return err

@@ -15,6 +15,13 @@ const (
 // PathClock answers, to anybody, a nonce with a signed Clock: how a terminal without a time learns it.
 const PathClock = "/vindu/v1/clock"
 
+// PathTrust answers, to anybody, with a signed Trust: how whoever knows an authorisation key alone learns the service key, which signs the time. With
+// ParamTrust, here and at PathSettings, it is the newest that the asker can verify by the one that it has.
+const PathTrust = "/vindu/v1/trust"
+
+// ParamTrust is the query parameter with the serial number, in decimal, of the Trust that the asker has.
+const ParamTrust = "trust"
+
 // MaxMandateLife bounds To-From of a Mandate (R27).
 const MaxMandateLife = 31 * 24 * time.Hour
 

@@ -29,7 +29,8 @@ type clinic struct {
 	t       *testing.T
 	rootKey *ecdsa.PrivateKey
 	root    *x509.Certificate
-	key     *ecdsa.PrivateKey
+	key     *ecdsa.PrivateKey // of the issuing CA, and to authorise
+	service *ecdsa.PrivateKey
 	issuing *x509.Certificate
 	voucher protocol.Voucher
 
@@ -61,7 +62,7 @@ func newClinic(t *testing.T, life time.Duration) *clinic {
 // newClinicServing starts one whose server's certificate is good from and until then.
 func newClinicServing(t *testing.T, life, from, until time.Duration) *clinic {
 	t.Helper()
-	c := &clinic{t: t, rootKey: key(t), key: key(t), life: life}
+	c := &clinic{t: t, rootKey: key(t), key: key(t), service: key(t), life: life}
 	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "Root"}, NotBefore: time.Now().Add(-1000 * time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	c.root = c.sign(ca, ca, c.rootKey.Public(), c.rootKey)
@@ -164,6 +165,8 @@ func (c *clinic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(b)
 	case "GET " + protocol.PathClock:
 		c.clock(w, r)
+	case "GET " + protocol.PathTrust:
+		_, _ = w.Write(c.trust(1, c.key))
 	default:
 		http.NotFound(w, r)
 	}
@@ -175,11 +178,25 @@ func (c *clinic) clock(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no nonce", http.StatusBadRequest)
 		return
 	}
-	signed, err := protocol.Sign(&protocol.Clock{Version: 1, Nonce: protocol.Nonce(b), At: protocol.At(time.Now().Add(c.late))}, c.key)
+	signed, err := protocol.Sign(&protocol.Clock{Version: 1, Nonce: protocol.Nonce(b), At: protocol.At(time.Now().Add(c.late))}, c.service)
 	if err != nil {
 		c.t.Error(err)
 	}
 	_, _ = w.Write(signed)
+}
+
+// trust names the service key.
+func (c *clinic) trust(serial uint64, by crypto.Signer) []byte {
+	service, err := x509.MarshalPKIXPublicKey(c.service.Public())
+	if err != nil {
+		c.t.Error(err)
+	}
+	signed, err := protocol.Sign(&protocol.Trust{Version: 1, Serial: serial, Authorities: [][]byte{c.authority()}, Service: [][]byte{service},
+		RelyingParty: protocol.RelyingParty{ID: "localhost", Origins: []string{"http://localhost"}}, Issued: 1}, by)
+	if err != nil {
+		c.t.Error(err)
+	}
+	return signed
 }
 
 // authority is the authorisation key as vouchers and settings carry it.

@@ -15,8 +15,8 @@ import (
 	"vindu/protocol"
 )
 
-// Time asks the clinic what time it is, and proves the answer: it is signed by one of the authorisation keys that the terminal
-// pinned, over a nonce made for this question. took is the round trip: at is so old at most. It works whatever the
+// Time asks the clinic what time it is, and proves the answer: it is signed by the service key, which one of the authorisation keys that the terminal
+// pinned has signed for (protocol.Trust), over a nonce made for this question. took is the round trip: at is so old at most. It works whatever the
 // terminal's clock says, and leaves no certificate unjudged: name and path of the server's are verified in the handshake, by the
 // instant that its dates name if the terminal's clock does not fit them; and its dates, and those of every certificate above
 // it, by the time that was proven. A server whose certificate has expired, or is yet to begin, is refused with protocol.TimeOff.
@@ -60,18 +60,66 @@ func (c *Client) timeBy(ctx context.Context, g *Grant, keys []*ecdsa.PublicKey, 
 		return time.Time{}, 0, err
 	}
 	took := time.Since(connected)
-	at, err := readClock(body, nonce, keys)
+	known := &protocol.Trust{}
+	if g.Settings != nil && len(g.Settings.Trust) > 0 {
+		if known, err = readTrust(g.Settings.Trust, keys); err != nil { // it tells nothing then
+			known = &protocol.Trust{}
+		}
+	}
+	at, err := readClock(body, nonce, known.Service)
+	if protocol.CodeOf(err) == protocol.AuthUnproven { // another service key may have followed
+		at, err = s.clockByTrust(ctx, body, nonce, keys, known.Serial)
+	}
 	if err != nil {
 		return time.Time{}, 0, err
 	}
 	return at, took, judge(state, at)
 }
 
-// readClock returns the time in a signed protocol.Clock that answers nonce.
-func readClock(body []byte, nonce protocol.Nonce, keys []*ecdsa.PublicKey) (time.Time, error) {
+// clockByTrust asks for the trust and reads the time by it. An older trust than the one that is known says nothing any more.
+func (s *session) clockByTrust(ctx context.Context, body []byte, nonce protocol.Nonce, keys []*ecdsa.PublicKey, known uint64) (time.Time, error) {
+	signed, err := s.do(ctx, http.MethodGet, protocol.PathTrust, "", nil, nil)
+	if err != nil {
+		return time.Time{}, err
+	}
+	trust, err := readTrust(signed, keys)
+	if err == nil && trust.Serial < known {
+		err = protocol.WithCode(protocol.AuthTrust, errors.New("it is older than the one that is known"))
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("whom the clinic says to believe: %w", err)
+	}
+	return readClock(body, nonce, trust.Service)
+}
+
+// readTrust returns a trust that one of the keys has signed.
+func readTrust(signed []byte, keys []*ecdsa.PublicKey) (*protocol.Trust, error) {
 	err := errors.New("no authorisation key is known")
 	for _, key := range keys {
+		trust := new(protocol.Trust)
+		if err = protocol.Verify(signed, key, trust); err == nil {
+			return trust, nil
+		}
+	}
+	return nil, protocol.WithCode(unproven(err), err)
+}
+
+func unproven(err error) protocol.Code {
+	if errors.Is(err, protocol.ErrMalformed) || errors.Is(err, protocol.ErrVersion) {
+		return protocol.SignalMalformed
+	}
+	return protocol.AuthUnproven
+}
+
+// readClock returns the time in a signed protocol.Clock that answers nonce.
+func readClock(body []byte, nonce protocol.Nonce, service [][]byte) (time.Time, error) {
+	err := errors.New("no service key is known")
+	for _, der := range service {
 		clock := new(protocol.Clock)
+		key, parsed := protocol.ParseKey(der)
+		if err = parsed; err != nil {
+			continue
+		}
 		if err = protocol.Verify(body, key, clock); err != nil {
 			continue
 		}
@@ -80,11 +128,7 @@ func readClock(body []byte, nonce protocol.Nonce, keys []*ecdsa.PublicKey) (time
 		}
 		return clock.At.Time(), nil
 	}
-	code := protocol.AuthUnproven
-	if errors.Is(err, protocol.ErrMalformed) || errors.Is(err, protocol.ErrVersion) {
-		code = protocol.SignalMalformed
-	}
-	return time.Time{}, protocol.WithCode(code, fmt.Errorf("the clinic's time: %w", err))
+	return time.Time{}, protocol.WithCode(unproven(err), fmt.Errorf("the clinic's time: %w", err))
 }
 
 // judge asks of every certificate by which a connection was verified whether it is good at a time.

@@ -95,8 +95,11 @@ func TestTimeRefused(t *testing.T) {
 		{"another name", good, func(_ *clinic, g *Grant) { g.ServerName = "other.example" }, protocol.IdentityPin},
 		{"signed by another key", good, func(c *clinic, g *Grant) { g.Settings = newClinic(c.t, time.Hour).settings() }, protocol.AuthUnproven},
 		{"an answer to another question", good, func(c *clinic, _ *Grant) {
-			c.before = func(w http.ResponseWriter, _ *http.Request) bool {
-				signed, err := protocol.Sign(&protocol.Clock{Version: 1, Nonce: protocol.Nonce{1}, At: protocol.At(time.Now())}, c.key)
+			c.before = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path != protocol.PathClock {
+					return false
+				}
+				signed, err := protocol.Sign(&protocol.Clock{Version: 1, Nonce: protocol.Nonce{1}, At: protocol.At(time.Now())}, c.service)
 				if err != nil {
 					c.t.Error(err)
 				}
@@ -104,9 +107,38 @@ func TestTimeRefused(t *testing.T) {
 				return true
 			}
 		}, protocol.AuthReplayed},
+		{"signed by the authorisation key", good, func(c *clinic, _ *Grant) {
+			c.before = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path == protocol.PathClock {
+					was := c.service
+					c.service = c.key
+					c.clock(w, r)
+					c.service = was
+				}
+				return r.URL.Path == protocol.PathClock
+			}
+		}, protocol.AuthUnproven},
+		{"a trust of another clinic", good, func(c *clinic, _ *Grant) {
+			c.before = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path != protocol.PathTrust {
+					return false
+				}
+				_, _ = w.Write(c.trust(1, c.rootKey))
+				return true
+			}
+		}, protocol.AuthUnproven},
+		{"an older trust than the one that is known", good, func(c *clinic, g *Grant) {
+			was := c.service
+			c.service = c.rootKey
+			g.Settings.Trust = c.trust(2, c.key)
+			c.service = was
+		}, protocol.AuthTrust},
 		{"another statement of the same key", good, func(c *clinic, g *Grant) {
-			c.before = func(w http.ResponseWriter, _ *http.Request) bool {
-				signed, err := protocol.Sign(&protocol.Decommission{Version: 1, Terminal: protocol.KeyHash{1}, Nonce: protocol.Nonce{1}, Issued: 1, Expires: 2}, c.key)
+			c.before = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path != protocol.PathClock {
+					return false
+				}
+				signed, err := protocol.Sign(&protocol.Decommission{Version: 1, Terminal: protocol.KeyHash{1}, Nonce: protocol.Nonce{1}, Issued: 1, Expires: 2}, c.service)
 				if err != nil {
 					c.t.Error(err)
 				}

@@ -91,7 +91,11 @@ func FuzzClock(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	keys := []*ecdsa.PublicKey{&key.PublicKey}
+	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		f.Fatal(err)
+	}
+	keys := [][]byte{spki}
 	if got, err := readClock(sound, nonce, keys); err != nil || !got.Equal(at) {
 		f.Fatal(got, err)
 	}
@@ -101,6 +105,32 @@ func FuzzClock(f *testing.F) {
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		got, err := readClock(answer, nonce, keys)
 		if err == nil && !got.Equal(at) || err != nil && protocol.CodeOf(err) == protocol.Unknown {
+			t.Errorf("got %v, %v", got, err)
+		}
+	})
+}
+
+// FuzzTrust: an answer is refused with a code, or was signed by the key.
+func FuzzTrust(f *testing.F) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		f.Fatal(err)
+	}
+	sound, err := protocol.Sign(&protocol.Trust{Version: 1, Serial: 7, Authorities: [][]byte{spki}, Service: [][]byte{spki},
+		RelyingParty: protocol.RelyingParty{ID: "localhost", Origins: []string{"http://localhost"}}, Issued: 1}, key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sound)
+	f.Add(sound[:len(sound)/2])
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		got, err := readTrust(answer, []*ecdsa.PublicKey{&key.PublicKey})
+		if err == nil && got.Serial != 7 || err != nil && protocol.CodeOf(err) == protocol.Unknown {
 			t.Errorf("got %v, %v", got, err)
 		}
 	})

@@ -79,6 +79,22 @@ const (
 	SessionsEnded       = "sessions.ended"
 )
 
+// Whom terminals believe, and who may call.
+const (
+	TrustChanged   = "trust.changed"
+	KeyAdded       = "authorisation_key.added"
+	KeyDropped     = "authorisation_key.dropped"
+	WaitingWritten = "signing.written"
+	SignedAccepted = "signing.accepted"
+	GrantGiven     = "grant.given"
+	GrantRenewed   = "grant.renewed"
+	GrantWithdrawn = "grant.withdrawn"
+	Authorised     = "person.authorised"
+	GroupChanged   = "home_groups.changed"
+	PolicyChanged  = "policy.changed"
+	PolicyIssued   = "policy.issued"
+)
+
 // Entry says who did what to which subject.
 type Entry struct {
 	At      protocol.Time     `json:"at"` // now, if zero

@@ -1,6 +1,6 @@
 // Package authority holds the clinic's keys and what is done with them: it certifies terminals and the clinic's own
-// server and client for TLS, and signs what terminals take from the clinic alone: invitations, the caller's side of ends, technicians'
-// mandates, orders to end a terminal's use, and the time.
+// server and client for TLS, and signs what terminals take from the clinic alone. The authorisation key signs trust, authorisations, policies, technicians'
+// mandates and orders; the service key the time and the ends by which the server ends calls, and nothing else.
 //
 // All keys are ECDSA P-256, but the audit log's, which is Ed25519. Below the root (20 years, its key is needed only to make a new issuing CA, or the next root) stands one
 // issuing CA (5 years) and below that the leaves. Both are followed by others without anybody touching a terminal (RenewIssuing, RenewRoot). A terminal pins the root, which came with its voucher, and the
@@ -13,10 +13,13 @@
 //	root.pem                         the root; after a change also NewWithOld, OldWithNew and the root before
 //	issuing.pem                      the issuing CA, then those before it
 //	root*.key                        not needed while serving: advise to keep it offline
-//	issuing*.key  authorisation.key  PKCS #8 in PEM; that one of issuing*.key counts which fits issuing.pem
+//	issuing*.key                     PKCS #8 in PEM; that one counts which fits issuing.pem
+//	authorisation*.key               PKCS #8 in PEM; those count that the newest trust names. They may be elsewhere (ErrKeyElsewhere)
+//	service.key                      PKCS #8 in PEM
+//	trust-<serial>.cose              every signed protocol.Trust that there was; trust.waiting the next one, until it is signed
 //	log.key                          signs the audit log's tree heads (golang.org/x/mod/sumdb/note)
 //
-// The embedded authorisation key is on the server, so whoever steals the server can sign invitations.
+// As long as the authorisation key is on the server, whoever steals the server can sign what terminals believe.
 package authority
 
 import (
@@ -30,6 +33,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"vindu/protocol"
@@ -71,9 +75,11 @@ type Authority struct {
 	former        []*x509.Certificate // issuing CAs before this one, newest first
 	chain         []*x509.Certificate
 	issuingKey    *ecdsa.PrivateKey
-	signing       *ecdsa.PrivateKey
-	signingSPKI   []byte
+	service       *ecdsa.PrivateKey
+	serviceSPKI   []byte
 	logKey        string
+	dir           string
+	keys          atomic.Pointer[keys] // may change while the server runs
 	now           func() time.Time
 	terminals     verified
 }
@@ -193,50 +199,6 @@ func (a *Authority) issue(template *x509.Certificate, life time.Duration, key *e
 
 // IsClinic reports whether c, whose chain TLS has verified, is the certificate of the clinic's own client.
 func IsClinic(c *x509.Certificate) bool { return len(c.URIs) == 1 && c.URIs[0].String() == uriClinic }
-
-// SignInvitation signs on behalf of the clinician that the invitation names first.
-func (a *Authority) SignInvitation(i *protocol.Invitation) ([]byte, error) {
-	i.Key, i.Authorisation = a.signingSPKI, protocol.HashOf(a.signingSPKI) // the clinic vouches, and speaks for the caller afterwards
-	return protocol.Sign(i, a.signing)
-}
-
-// SignEnd signs the caller's side of an end.
-func (a *Authority) SignEnd(e *protocol.End) ([]byte, error) {
-	if e.By != protocol.SideCaller {
-		return nil, fmt.Errorf("sign end: the clinic signs for the caller only, not for %q", e.By)
-	}
-	return protocol.Sign(e, a.signing)
-}
-
-// SignMandate authorises a technician's laptop.
-func (a *Authority) SignMandate(m *protocol.Mandate) ([]byte, error) {
-	return protocol.Sign(m, a.signing)
-}
-
-// SignDecommission orders a terminal to destroy its keys and state.
-func (a *Authority) SignDecommission(d *protocol.Decommission) ([]byte, error) {
-	return protocol.Sign(d, a.signing)
-}
-
-// VerifyMandate returns a mandate that this clinic has signed, whatever its time.
-func (a *Authority) VerifyMandate(signed []byte) (*protocol.Mandate, error) {
-	m := new(protocol.Mandate)
-	if err := protocol.Verify(signed, &a.signing.PublicKey, m); err != nil {
-		return nil, err
-	}
-	return m, nil
-}
-
-// SignKeyOrder orders a terminal to replace its key.
-func (a *Authority) SignKeyOrder(o *protocol.KeyOrder) ([]byte, error) {
-	return protocol.Sign(o, a.signing)
-}
-
-// SignClock signs the time that a terminal asked for.
-func (a *Authority) SignClock(c *protocol.Clock) ([]byte, error) { return protocol.Sign(c, a.signing) }
-
-// Authorities returns the DER SubjectPublicKeyInfo of the authorisation keys, for terminals to pin.
-func (a *Authority) Authorities() [][]byte { return [][]byte{a.signingSPKI} }
 
 // LogKey returns the private key, in the form of golang.org/x/mod/sumdb/note, that signs the audit log's tree heads.
 func (a *Authority) LogKey() protocol.Secret { return protocol.Secret(a.logKey) }

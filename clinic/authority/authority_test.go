@@ -85,8 +85,8 @@ func TestCreate(t *testing.T) {
 			t.Errorf("%s has mode %v", e.Name(), info.Mode())
 		}
 	}
-	if len(entries) != 6 {
-		t.Errorf("%d files, want 6", len(entries))
+	if len(entries) != 7 {
+		t.Errorf("%d files, want 7", len(entries))
 	}
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("folder: %v, %v", info.Mode(), err)

@@ -25,6 +25,7 @@ const (
 	fileIssuing    = "issuing.pem"
 	fileIssuingKey = "issuing.key"
 	fileSigningKey = "authorisation.key"
+	fileServiceKey = "service.key"
 	fileLogKey     = "log.key"
 
 	blockKey         = "PRIVATE KEY"
@@ -110,8 +111,10 @@ func generate(organisation string, now time.Time) (map[string][]byte, error) {
 	if _, err := ca(fileIssuing, "vindu issuing CA", issuingLife, 0, issuingKey, root, rootKey); err != nil {
 		return nil, err
 	}
-	if _, err := key(fileSigningKey); err != nil {
-		return nil, err
+	for _, name := range []string{fileSigningKey, fileServiceKey} {
+		if _, err := key(name); err != nil {
+			return nil, err
+		}
 	}
 	logKey, _, err := note.GenerateKey(rand.Reader, logName)
 	if err != nil {
@@ -141,9 +144,10 @@ func syncFolder(dir string) error {
 // RootKeyPath returns where Create put the root's key in dir.
 func RootKeyPath(dir string) string { return filepath.Join(dir, fileRootKey) }
 
-// Load reads what Create wrote. The root's key may be elsewhere by now; it is not read.
+// Load reads what Create wrote. The root's key may be elsewhere by now; it is not read. The authorisation key may be, too, once there is a trust
+// that names it. A folder from before there were service keys is given one.
 func Load(dir string) (*Authority, error) {
-	a := &Authority{now: time.Now}
+	a := &Authority{dir: dir, now: time.Now}
 	var err error
 	if err := a.loadRoots(dir); err != nil {
 		return nil, err
@@ -151,11 +155,11 @@ func Load(dir string) (*Authority, error) {
 	if err := a.loadIssuing(dir); err != nil {
 		return nil, err
 	}
-	if a.signing, err = readKey(dir, fileSigningKey); err != nil {
+	if err := a.loadService(); err != nil {
 		return nil, err
 	}
-	if a.signingSPKI, err = x509.MarshalPKIXPublicKey(&a.signing.PublicKey); err != nil {
-		return nil, fmt.Errorf("load authority %s: %w", dir, err)
+	if _, err := a.Refresh(); err != nil {
+		return nil, err
 	}
 	logKey, err := readFile(dir, fileLogKey)
 	if err != nil {
@@ -290,4 +294,9 @@ func readKey(dir, name string) (*ecdsa.PrivateKey, error) {
 		return key, nil
 	}
 	return nil, fmt.Errorf("load authority %s: %s is not an ECDSA P-256 key; restore it from a backup", dir, name)
+}
+
+// ReadKey reads a private key from a file that is not in a clinic's folder.
+func ReadKey(file string) (*ecdsa.PrivateKey, error) {
+	return readKey(filepath.Dir(file), filepath.Base(file))
 }

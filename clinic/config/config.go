@@ -35,13 +35,14 @@ const maxFile = 64 << 10
 
 // Config is what the file says. The template beside this file explains each key.
 type Config struct {
-	Organisation string    `toml:"organisation"`
-	State        string    `toml:"state"`
-	Terminals    Terminals `toml:"terminals"`
-	Front        Front     `toml:"front"`
-	Web          Web       `toml:"web"`
-	Relay        Relay     `toml:"relay"`
-	Log          Log       `toml:"log"`
+	Organisation   string         `toml:"organisation"`
+	State          string         `toml:"state"`
+	Terminals      Terminals      `toml:"terminals"`
+	Front          Front          `toml:"front"`
+	Web            Web            `toml:"web"`
+	Relay          Relay          `toml:"relay"`
+	Authorisations Authorisations `toml:"authorisations"`
+	Log            Log            `toml:"log"`
 }
 
 // Terminals is how terminals reach the clinic.
@@ -75,6 +76,55 @@ type Web struct {
 	Names       []string `toml:"names"`
 	Certificate string   `toml:"certificate"`
 	Key         string   `toml:"key"`
+	// Site and Origins are for which passkeys are made; empty: what follows from the above.
+	Site    string   `toml:"passkey_site"`
+	Origins []string `toml:"passkey_origins"`
+}
+
+// Authorisations is how long what terminals believe about persons holds.
+type Authorisations struct {
+	Days int `toml:"days"`
+}
+
+// Life is for how long one authorisation is issued.
+func (a *Authorisations) Life() time.Duration { return time.Duration(a.Days) * 24 * time.Hour }
+
+func (a *Authorisations) check() error {
+	if most := int(protocol.MaxAuthorisationLife / (24 * time.Hour)); a.Days < 2 || a.Days > most {
+		return fmt.Errorf("authorisations.days = %d: from 2 to %d: they are renewed a day before their end", a.Days, most)
+	}
+	return nil
+}
+
+// RelyingParty returns the site for which passkeys are made. plain is the address at which the pages without TLS are listened for, if their port is of the system's
+// choice.
+func (c *Config) RelyingParty(plain string) protocol.RelyingParty {
+	w := &c.Web
+	if w.Site != "" {
+		return protocol.RelyingParty{ID: w.Site, Origins: w.Origins}
+	}
+	if w.Certificate == "" {
+		origin := "http://localhost"
+		if plain == "" {
+			plain = w.Plain
+		}
+		if _, port, err := net.SplitHostPort(plain); err == nil && port != "0" && port != "80" {
+			origin = "http://" + net.JoinHostPort("localhost", port)
+		}
+		return protocol.RelyingParty{ID: "localhost", Origins: []string{origin}}
+	}
+	rp := protocol.RelyingParty{ID: w.Names[0]}
+	_, port, err := net.SplitHostPort(c.Front.Listen)
+	for _, n := range w.Names {
+		if n != rp.ID && !strings.HasSuffix(n, "."+rp.ID) || len(rp.Origins) == protocol.MaxOrigins {
+			continue
+		}
+		if err == nil && port != "443" && port != "0" {
+			n = net.JoinHostPort(n, port)
+		}
+		rp.Origins = append(rp.Origins, "https://"+n)
+	}
+	return rp
 }
 
 // Relay is the TURN server.
@@ -95,12 +145,13 @@ type Log struct {
 // Default returns what holds where the file is silent.
 func Default() Config {
 	return Config{
-		State:     ".",
-		Terminals: Terminals{Name: "terminals.vindu.invalid", KeyDays: 730},
-		Front:     Front{Listen: ":443"},
-		Web:       Web{Names: []string{}},
-		Relay:     Relay{Listen: ":3478"},
-		Log:       Log{Level: "info", Format: "text"},
+		State:          ".",
+		Terminals:      Terminals{Name: "terminals.vindu.invalid", KeyDays: 730},
+		Front:          Front{Listen: ":443"},
+		Web:            Web{Names: []string{}, Origins: []string{}},
+		Authorisations: Authorisations{Days: 7},
+		Relay:          Relay{Listen: ":3478"},
+		Log:            Log{Level: "info", Format: "text"},
 	}
 }
 
@@ -167,6 +218,7 @@ func (c *Config) Check() error {
 		hostPort("front.listen", c.Front.Listen, false),
 		c.Web.check(),
 		c.Relay.check(),
+		c.Authorisations.check(),
 		c.Log.check(),
 	)
 }
@@ -184,6 +236,15 @@ func (w *Web) check() error {
 	}
 	if (w.Certificate == "") != (w.Key == "") {
 		errs = append(errs, errors.New("web.certificate and web.key: set both or none"))
+	}
+	if (w.Site == "") != (len(w.Origins) == 0) {
+		errs = append(errs, errors.New("web.passkey_site and web.passkey_origins: set both or none"))
+	}
+	if w.Site != "" {
+		errs = append(errs, name("web.passkey_site", w.Site))
+		if err := (&protocol.RelyingParty{ID: w.Site, Origins: w.Origins}).Check(); err != nil && len(w.Origins) > 0 {
+			errs = append(errs, fmt.Errorf("web.passkey_origins: %w", err))
+		}
 	}
 	for key, path := range map[string]string{"web.certificate": w.Certificate, "web.key": w.Key} {
 		if path != "" {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -49,8 +50,8 @@ func TestRender(t *testing.T) {
 	c := Config{
 		Organisation: `Å"\{{.}}`, State: "/var/lib/vindu",
 		Terminals: Terminals{"[2001:db8::1]:8443", "t.example", 365}, Front: Front{"127.0.0.1:0"},
-		Web:   Web{"[::1]:0", []string{"a.example", "b.example"}, "c.pem", "k.pem"},
-		Relay: Relay{"", "2001:db8::1", 40000, 40100, true}, Log: Log{"debug", "json"},
+		Web:   Web{"[::1]:0", []string{"a.example", "b.example"}, "c.pem", "k.pem", "example", []string{"https://a.example"}},
+		Relay: Relay{"", "2001:db8::1", 40000, 40100, true}, Log: Log{"debug", "json"}, Authorisations: Authorisations{31},
 	}
 	b, err := c.Render()
 	if err != nil {
@@ -75,6 +76,10 @@ func TestParseRefuses(t *testing.T) {
 		"syntax":                {least + "front.listen = \n", "line 4"},
 		"twice":                 {least + "organisation = \"y\"\n", "line 4"},
 		"not text":              {"\xff", "line 1"},
+		"passkeys' site alone":  {least + "web.passkey_site = \"a.example\"\n", "web.passkey_site"},
+		"passkeys elsewhere":    {least + "web.passkey_site = \"a.example\"\nweb.passkey_origins = [\"https://b.example\"]\n", "web.passkey_origins"},
+		"authorised too long":   {least + "authorisations.days = 32\n", "authorisations.days"},
+		"authorised for a day":  {least + "authorisations.days = 1\n", "authorisations.days"},
 		"unprintable":           {"organisation = \"a\\u202e\"", "organisation"},
 		"table twice":           {least + "[terminals]\n", "line 4"},
 		"address without port":  {strings.Replace(least, "a.example:443", "a.example", 1), "terminals.address"},
@@ -160,4 +165,31 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("read again: %+v, %v; want %+v", got, err, c)
 		}
 	})
+}
+
+// TestRelyingParty: the site follows from how browsers reach the pages.
+func TestRelyingParty(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*Config)
+		plain  string
+		id     string
+		origin []string
+	}{
+		"plain":           {func(c *Config) { c.Web.Plain = "localhost:8080" }, "", "localhost", []string{"http://localhost:8080"}},
+		"plain, any port": {func(c *Config) { c.Web.Plain = "localhost:0" }, "127.0.0.1:4711", "localhost", []string{"http://localhost:4711"}},
+		"certificate": {func(c *Config) {
+			c.Web = Web{Names: []string{"a.example", "b.example", "x.a.example"}, Certificate: "c", Key: "k"}
+		}, "", "a.example", []string{"https://a.example", "https://x.a.example"}},
+		"certificate:8443": {func(c *Config) {
+			c.Web, c.Front.Listen = Web{Names: []string{"a.example"}, Certificate: "c", Key: "k"}, ":8443"
+		}, "", "a.example", []string{"https://a.example:8443"}},
+		"named": {func(c *Config) { c.Web.Site, c.Web.Origins = "example", []string{"https://a.example"} }, "", "example", []string{"https://a.example"}},
+	} {
+		c := Default()
+		tc.change(&c)
+		rp := c.RelyingParty(tc.plain)
+		if rp.ID != tc.id || !slices.Equal(rp.Origins, tc.origin) || rp.Check() != nil {
+			t.Errorf("%s: %+v, %v", name, rp, rp.Check())
+		}
+	}
 }

@@ -11,6 +11,7 @@
 //	GET  protocol.PathRelay      the terminal's certificate by TLS; protocol.RelayServers
 //	POST protocol.PathTestCall   the terminal's certificate by TLS, a protocol.TestCallRequest; protocol.TestCall
 //	GET  protocol.PathClock      ?nonce=<32 hexadecimal digits>; a signed protocol.Clock, for anybody
+//	GET  protocol.PathTrust      the signed protocol.Trust, for anybody; as with the settings, ?trust=<serial number> names the one that the asker has
 //
 // A response to enrolment holds, in base64 PKCS #7, the issued certificate and behind it those up to the root, which §4.2.3 would leave
 // to PathCACerts: a terminal that has the one without the other could not show its chain.
@@ -33,6 +34,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -67,6 +69,8 @@ type Config struct {
 	KeyStays func(ctx context.Context, key protocol.KeyHash) (bool, error)
 	// TestCall has the robot call, or tells how that call goes; nil: there is no robot.
 	TestCall func(t register.Terminal, call protocol.CallID) (*protocol.TestCall, error)
+	// Policy returns the signed policy of a terminal, nil if it has none: then it answers nobody. Nil: none has.
+	Policy func(ctx context.Context, terminal protocol.KeyHash) ([]byte, error)
 	// Withdrawn returns the mandates that terminals are not to take any more; nil: there are none.
 	Withdrawn func(context.Context) ([]protocol.Nonce, error)
 	Log       *slog.Logger
@@ -89,6 +93,7 @@ func New(c Config) *Server {
 	s.handle("POST "+protocol.PathReenroll, s.reenroll)
 	s.handle("GET "+protocol.PathSettings, s.settings)
 	s.handle("GET "+protocol.PathClock, s.clock)
+	s.handle("GET "+protocol.PathTrust, s.trust)
 	if c.Relay != nil {
 		s.handle("GET "+protocol.PathRelay, s.relay)
 	}
@@ -139,7 +144,7 @@ func (s *Server) handle(pattern string, f func(w http.ResponseWriter, r *http.Re
 // allow bounds requests: of a terminal that has proven its key by that key, of others by where they come from.
 func (s *Server) allow(r *http.Request) bool {
 	now := s.now()
-	if r.URL.Path == protocol.PathClock {
+	if r.URL.Path == protocol.PathClock || r.URL.Path == protocol.PathTrust {
 		return s.callers.clocks.allow(place(r.RemoteAddr), now)
 	}
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
@@ -345,14 +350,42 @@ func (s *Server) settings(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	var policy []byte
+	if s.Policy != nil {
+		if policy, err = s.Policy(r.Context(), t.Key); err != nil {
+			return err
+		}
+	}
 	body, err := protocol.Encode(&protocol.Settings{
 		Version: protocol.Version, Organisation: s.Organisation, Home: t.HomeLabel, Authorities: s.Authority.Authorities(), At: protocol.At(s.now()),
 		Roots: s.Authority.RootChange(), Withdrawn: withdrawn, KeyOrder: order,
+		Trust: s.trustFor(r), Policy: policy,
 	})
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/cbor")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Write(body) // a peer that went away comes again
+	return nil
+}
+
+// trustFor returns the trust for an asker who may have told which one it has.
+func (s *Server) trustFor(r *http.Request) []byte {
+	serial, err := strconv.ParseUint(r.URL.Query().Get(protocol.ParamTrust), 10, 64)
+	if err != nil {
+		serial = 0
+	}
+	return s.Authority.TrustAfter(serial)
+}
+
+// trust is for anybody: there is no secret in it.
+func (s *Server) trust(w http.ResponseWriter, r *http.Request) error {
+	body := s.trustFor(r)
+	if body == nil {
+		return errors.New("there is no trust yet")
+	}
+	w.Header().Set("Content-Type", `application/cose; cose-type="cose-sign1"`)
 	w.Header().Set("Cache-Control", "no-store")
 	w.Write(body) // a peer that went away comes again
 	return nil

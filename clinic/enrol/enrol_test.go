@@ -583,14 +583,28 @@ func FuzzParseBody(f *testing.F) {
 // TestClock: anybody gets the time, signed for the nonce that was sent.
 func TestClock(t *testing.T) {
 	c := start(t)
-	key, err := x509.ParsePKIXPublicKey(c.Authority.Authorities()[0])
+	var trust protocol.Trust
+	if a := do(t, c.client(t, nil), http.MethodGet, c.url+protocol.PathTrust, nil, "", nil); a.status != http.StatusServiceUnavailable {
+		t.Errorf("before there is a trust: status %d", a.status)
+	}
+	if _, err := c.Authority.EnsureTrust(protocol.RelyingParty{ID: "localhost", Origins: []string{"http://localhost"}}); err != nil {
+		t.Fatal(err)
+	}
+	authority, err := protocol.ParseKey(c.Authority.Authorities()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := do(t, c.client(t, nil), http.MethodGet, c.url+protocol.PathTrust, nil, "", nil); protocol.Verify(a.body, authority, &trust) != nil {
+		t.Fatalf("trust: status %d", a.status)
+	}
+	key, err := protocol.ParseKey(trust.Service[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	nonce := protocol.NewNonce()
 	a := do(t, c.client(t, nil), http.MethodGet, c.url+protocol.PathClock+"?nonce="+hex.EncodeToString(nonce[:]), nil, "", nil)
 	var clock protocol.Clock
-	if err := protocol.Verify(a.body, key.(*ecdsa.PublicKey), &clock); err != nil || a.status != http.StatusOK {
+	if err := protocol.Verify(a.body, key, &clock); err != nil || a.status != http.StatusOK {
 		t.Fatalf("status %d, %v", a.status, err)
 	}
 	if off := time.Since(clock.At.Time()); clock.Nonce != nonce || off < 0 || off > time.Minute || a.header.Get("Cache-Control") != "no-store" {

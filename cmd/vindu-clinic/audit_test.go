@@ -45,7 +45,7 @@ func TestAudit(t *testing.T) {
 	for name, args := range map[string][]string{
 		"a head": {kept, "-dir", dir}, "the file last": {"-dir", dir, kept}, "with the key": {"-dir", dir, "-key", key, kept}, "a server's log": {log, "-dir", dir}, "nothing": {"-dir", dir},
 	} {
-		if code, said := verify(args...); code != 0 || !strings.Contains(said, "5 entries") {
+		if code, said := verify(args...); code != 0 || !strings.Contains(said, "6 entries") {
 			t.Errorf("%s: exit %d, %s", name, code, said)
 		}
 	}

@@ -71,7 +71,19 @@ func TestESTCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := protocol.Verify(signed, key.(*ecdsa.PublicKey), new(protocol.Clock)); err != nil {
+	signedTrust, err := os.ReadFile(filepath.Join(work, "trust.cose"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var trust protocol.Trust
+	if err := protocol.Verify(signedTrust, key.(*ecdsa.PublicKey), &trust); err != nil {
+		t.Fatal(err)
+	}
+	service, err := protocol.ParseKey(trust.Service[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := protocol.Verify(signed, service, new(protocol.Clock)); err != nil {
 		t.Error(err)
 	}
 	for _, name := range []string{"key.pem", "voucher.curl", "voucher.cbor"} {

@@ -58,6 +58,9 @@ func serve(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	s, err := newServer(ctx, clinic, log)
+	if err == nil {
+		err = s.ensureTrust()
+	}
 	if err != nil {
 		return errors.Join(err, s.closeListeners())
 	}
@@ -222,6 +225,7 @@ func (s *server) run(ctx context.Context) error {
 		{name: "robot", run: s.robot.Run},
 		{name: "revocation", run: func(ctx context.Context) error { return watchRevoked(ctx, s.register.WatchRevoked, s.revoked) }},
 		{name: "orders", run: func(ctx context.Context) error { return s.setup.Deliver(ctx, s.fleet) }},
+		{name: "trust", run: s.watchTrust},
 		{name: "authority's end", run: func(ctx context.Context) error {
 			return watchExpiry(ctx, s.authority.Expires(), s.authority.RootExpires(), s.log)
 		}},

@@ -44,6 +44,9 @@ func newClinic(t *testing.T) (*authority.Authority, *register.Register, string) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := a.EnsureTrust(protocol.RelyingParty{ID: "localhost", Origins: []string{"http://localhost"}}); err != nil {
+		t.Fatal(err)
+	}
 	server := httptest.NewUnstartedServer(enrol.New(enrol.Config{Organisation: "Nordbyen clinic", Authority: a, Register: r, Log: quiet}))
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	server.TLS = enrol.TLS(a.Server(terminalsName))

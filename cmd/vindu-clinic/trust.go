@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"vindu/clinic/audit"
+	"vindu/clinic/authority"
+	"vindu/protocol"
+)
+
+// trustPoll is how often the server looks for keys and trusts that commands beside it have changed.
+const trustPoll = time.Second
+
+// ensureTrust has terminals told of this server's service key and of the site for which passkeys are made, if they were told otherwise.
+func (s *server) ensureTrust() error {
+	plain := ""
+	if len(s.plain) > 0 {
+		plain = s.plain[0].Addr().String()
+	}
+	changed, err := s.authority.EnsureTrust(s.config.RelyingParty(plain))
+	if errors.Is(err, authority.ErrKeyElsewhere) {
+		s.log.Error("terminals are still told of another site or service key: passkeys of this site will not let anybody in until the change is signed", "error", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, trust := s.authority.Trust(); changed {
+		s.log.Info("terminals are told whom to believe anew", "serial", trust.Serial, "site", trust.RelyingParty.ID, "origins", trust.RelyingParty.Origins)
+		return s.audit.Append(context.Background(), audit.Entry{Who: "clinic", What: audit.TrustChanged, Subject: s.config.Organisation, Detail: trustDetail(trust)})
+	}
+	return nil
+}
+
+// watchTrust takes over what commands beside the server change.
+func (s *server) watchTrust(ctx context.Context) error {
+	tick := time.NewTicker(trustPoll)
+	defer tick.Stop()
+	failed := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		changed, err := s.authority.Refresh()
+		if err != nil && !failed {
+			s.log.Error("keys cannot be read again; those from before are used on", "error", err)
+		}
+		if failed = err != nil; changed {
+			_, trust := s.authority.Trust()
+			s.log.Info("terminals are told whom to believe anew", "serial", trust.Serial)
+		}
+	}
+}
+
+func trustDetail(t *protocol.Trust) map[string]string {
+	return map[string]string{"serial": strconv.FormatUint(t.Serial, 10), "site": t.RelyingParty.ID, "origins": strings.Join(t.RelyingParty.Origins, " "),
+		"authorisation_keys": strconv.Itoa(len(t.Authorities))}
+}
