@@ -309,6 +309,9 @@ func TestFailuresOfTheHost(t *testing.T) {
 			if err := c.Install(ctx, &session.Grant{}); protocol.CodeOf(err) != protocol.LinkTerminalBusy {
 				t.Errorf("a certificate during a check: %v", err)
 			}
+			if err := c.Reset(ctx); protocol.CodeOf(err) != protocol.LinkTerminalBusy || slices.Contains(b.did(), "Reset") {
+				t.Errorf("given up during a check: %v", err)
+			}
 			return nil
 		})
 		did := b.did()
