@@ -24,7 +24,7 @@ type handOverFlags struct {
 
 // SheetFlags say how the page looks.
 type SheetFlags struct {
-	SheetLanguage string `help:"Language of the page for the home: nb or en (${sheet_language})." placeholder:"TAG"`
+	SheetLanguage string `help:"Language of the page for the home: nb, nn or en (${sheet_language})." placeholder:"TAG"`
 	Telephone     string `help:"Telephone number on the page for the home. Without it there is a line to write one on." placeholder:"NUMBER"`
 }
 
@@ -118,7 +118,7 @@ func (a *app) page(record *protocol.HandOver, language, telephone string) ([]byt
 
 func noPage(language string) error {
 	return (failure{Code: "tool.language", Sentence: "There is no page in the language " + language + ".",
-		Next: "Use --sheet-language " + strings.Join(sheet.Languages, " or ") + ".", is: errUsage}).because(nil)
+		Next: "Use --sheet-language " + strings.Join(sheet.Languages, ", ") + ".", is: errUsage}).because(nil)
 }
 
 // sheetCmd prints the page again, from the record.

@@ -414,6 +414,9 @@ func (x *run) offset(ctx context.Context) []protocol.Check {
 	}
 	off := x.c.Now().Sub(at) - took/2
 	figure := fmt.Sprintf("%+.1f s", off.Seconds())
+	if off.Abs() < 50*time.Millisecond {
+		figure = "0.0 s" // not -0.0
+	}
 	if off.Abs() > farthest {
 		return []protocol.Check{verdict(name, figure, protocol.TimeOff)}
 	}

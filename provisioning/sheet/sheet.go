@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +28,7 @@ import (
 var files embed.FS
 
 // Languages are the tags that Write knows; the first is the one for lack of another.
-var Languages = []string{"nb", "en"}
+var Languages = []string{"nb", "nn", "en"}
 
 // Sheet is what is printed.
 type Sheet struct {
@@ -40,6 +42,7 @@ type words struct {
 	Months []string          `toml:"months"`
 	Text   map[string]string `toml:"text"`
 	Check  map[string]string `toml:"check"`
+	Figure map[string]string `toml:"figure"` // words within figures, in place of the terminal's English; empty: English
 }
 
 // row is one check, as printed.
@@ -47,7 +50,7 @@ type row struct {
 	State, Name, Result, Figure string
 }
 
-// Language returns the one of Languages that a person who reads tag reads best: nn is read as nb.
+// Language returns the one of Languages that a person who reads tag reads best.
 func Language(tag string) string {
 	if base, _, _ := strings.Cut(tag, "-"); slices.Contains(Languages, base) {
 		return base
@@ -134,6 +137,23 @@ func (t *words) grade(grade string) string {
 	return grade
 }
 
+// measured is a figure that is one number with a decimal point, and its unit.
+var measured = regexp.MustCompile(`^([+-]?[0-9]+)\.([0-9]+ \S+)$`)
+
+// figure puts what the terminal measured into the page's language.
+func (t *words) figure(text string) string {
+	if len(t.Figure) == 0 {
+		return text
+	}
+	if measured.MatchString(text) {
+		return measured.ReplaceAllString(text, "$1,$2")
+	}
+	for _, english := range slices.Sorted(maps.Keys(t.Figure)) {
+		text = strings.ReplaceAll(text, english, t.Figure[english])
+	}
+	return text
+}
+
 // rows puts what failed first: it is what somebody has to come back for.
 func (t *words) rows(checks []protocol.Check) []row {
 	rank := map[string]int{protocol.CheckFailed: 0, protocol.CheckPassed: 1, protocol.CheckSkipped: 2}
@@ -141,12 +161,13 @@ func (t *words) rows(checks []protocol.Check) []row {
 	slices.SortStableFunc(checks, func(a, b protocol.Check) int { return rank[a.State] - rank[b.State] })
 	rows := make([]row, 0, len(checks))
 	for _, c := range checks {
-		r := row{State: c.State, Name: c.Name, Result: t.Text[c.State], Figure: c.Figure}
+		figure := t.figure(c.Figure)
+		r := row{State: c.State, Name: c.Name, Result: t.Text[c.State], Figure: figure}
 		if name, ok := t.Check[c.Name]; ok {
 			r.Name = name
 		}
 		if c.State == protocol.CheckFailed {
-			r.Figure = strings.TrimSpace(c.Figure + " (" + string(c.Code) + ")")
+			r.Figure = strings.TrimSpace(figure + " (" + string(c.Code) + ")")
 		}
 		rows = append(rows, r)
 	}

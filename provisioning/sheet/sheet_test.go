@@ -45,6 +45,7 @@ func TestGolden(t *testing.T) {
 	oslo := time.FixedZone("CET", 3600)
 	for name, s := range map[string]Sheet{
 		"nb":        {Record: record(""), Zone: oslo, Telephone: "33 00 00 00"},
+		"nn":        {Record: record(""), Zone: oslo},
 		"en":        {Record: record(""), Zone: oslo},
 		"nb-failed": {Record: record(protocol.CheckFailed), Zone: oslo},
 	} {
@@ -91,6 +92,29 @@ func TestHostileText(t *testing.T) {
 	}
 }
 
+// TestFigures: a home does not read the terminal's English.
+func TestFigures(t *testing.T) {
+	for _, c := range []struct{ figure, nb, nn string }{
+		{"50 of 50 back", "50 av 50 tilbake", "50 av 50 tilbake"},
+		{"pictures out 94 in 77", "bilder ut 94, inn 77", "bilete ut 94, inn 77"},
+		{"0.0 %", "0,0 %", "0,0 %"},
+		{"-0.4 s", "-0,4 s", "-0,4 s"},
+		{"192.0.2.7 eth0", "192.0.2.7 eth0", "192.0.2.7 eth0"},
+		{"over UDP", "over UDP", "over UDP"},
+		{"", "", ""},
+	} {
+		for language, want := range map[string]string{"nb": c.nb, "nn": c.nn, "en": c.figure} {
+			texts, err := load(language)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := texts.figure(c.figure); got != want {
+				t.Errorf("%s: %q is %q, want %q", language, c.figure, got, want)
+			}
+		}
+	}
+}
+
 func TestLanguages(t *testing.T) {
 	first, err := load(Languages[0])
 	if err != nil {
@@ -110,10 +134,10 @@ func TestLanguages(t *testing.T) {
 			t.Errorf("%s: %d months", tag, len(w.Months))
 		}
 	}
-	if err := Write(new(bytes.Buffer), "fr", Sheet{Record: record("")}); err == nil || !strings.Contains(err.Error(), "nb, en") {
+	if err := Write(new(bytes.Buffer), "fr", Sheet{Record: record("")}); err == nil || !strings.Contains(err.Error(), "nb, nn, en") {
 		t.Errorf("French: %v", err)
 	}
-	for tag, want := range map[string]string{"nb": "nb", "nn": "nb", "nn-NO": "nb", "en": "en", "en-GB": "en", "": "nb"} {
+	for tag, want := range map[string]string{"nb": "nb", "nn": "nn", "nn-NO": "nn", "en": "en", "en-GB": "en", "": "nb"} {
 		if got := Language(tag); got != want {
 			t.Errorf("Language(%q) = %q, want %q", tag, got, want)
 		}
