@@ -116,6 +116,7 @@ const (
 	IdentityTPMGone     Code = "identity.tpm_gone"
 	IdentityTPMCleared  Code = "identity.tpm_cleared"
 	IdentityTPMLocked   Code = "identity.tpm_locked"
+	IdentityTPMUnused   Code = "identity.tpm_unused"
 	IdentityTwice       Code = "identity.two_connections"
 	IdentityReturned    Code = "identity.decommissioned"
 	IdentityDamaged     Code = "identity.damaged"
@@ -237,6 +238,7 @@ var Register = []Failure{
 	{IdentityTPMGone, Technician, "The terminal's security chip does not answer; its key is in it.", "Restart the terminal; if this stays, run vindu-provision reset, or replace the terminal."},
 	{IdentityTPMCleared, Technician, "The terminal's security chip was cleared: its key is lost.", "Find out who cleared it, then run vindu-provision reset, or hold the terminal's button for three seconds, and set it up anew with a new voucher."},
 	{IdentityTPMLocked, Operator, "The terminal's security chip is locked after too many wrong attempts.", "Wait until it opens again by itself; find out who tried."},
+	{IdentityTPMUnused, Technician, "The terminal has a security chip, but its key is in a file: the chip did not work when the key was made.", "If the chip works, run vindu-provision reset and set the terminal up anew with a new voucher; if this stays, replace the terminal."},
 	{IdentityTwice, Operator, "Two terminals are connected with the same identity: one of them is a copy.", "Revoke the terminal, find both, and set one up anew."},
 	{IdentityReturned, Technician, "The terminal was taken out of use: its keys and state are destroyed.", "Return it to the clinic."},
 	{IdentityDamaged, Technician, "The terminal's key or enrolment is damaged, or belongs to another device.", "Put the storage back into its own terminal if it was moved; otherwise run vindu-provision reset, then set the terminal up anew with a new voucher."},

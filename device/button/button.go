@@ -1,6 +1,7 @@
 // Package button waits for a press of the terminal's button, by which the person in front of it agrees to what its screen asks.
 //
-// It reads Linux input events (linux/input.h) of one device, or of every device that has keys: a button on a GPIO, a keyboard. Keys that
+// It reads Linux input events (linux/input.h) of one device, or of every device that has keys: a button on a GPIO, a keyboard. Of a keyboard, which is
+// what has all letters of a row, only Enter counts: nobody ends a call by leaning on it. Keys that
 // switch the machine off or wake it do not count, nor do touches, movements and repetitions of a key that is held. Devices are open only
 // while somebody waits, and only presses after that began are seen: nothing else that is typed at a terminal reaches this program.
 package button
@@ -43,6 +44,14 @@ const (
 	keyPower2 = 0x164
 )
 
+// Keys of a keyboard.
+const (
+	keyQ     = 16 // to P, in a row
+	keyP     = 25
+	keyEnter = 28
+	keypad   = 96 // its Enter
+)
+
 // ErrNone is returned where a terminal is configured to have no button.
 var ErrNone = errors.New("this terminal has no button")
 
@@ -54,16 +63,21 @@ type Button struct {
 	name   func(*os.File) string
 }
 
+// keys says which keys of a device count; all but those of the machine itself if it has no letters.
+type keys struct{ letters bool }
+
 // New returns the button that the configuration names: "auto", the path of an input device, or "none".
 func New(device string) *Button { return &Button{device, folder, hasKey, name} }
 
 // Await returns nil once a key was pressed after it was called, ErrNone if there is no button, or ctx's error. While no
 // device is there it waits for one to come.
-func (b *Button) Await(ctx context.Context) error { return b.wait(ctx, await) }
+func (b *Button) Await(ctx context.Context) error {
+	return b.wait(ctx, func(f *os.File) error { return await(f, keysOf(f)) })
+}
 
 // Hold is Await for a key that is held for so long.
 func (b *Button) Hold(ctx context.Context, long time.Duration) error {
-	return b.wait(ctx, func(f *os.File) error { return hold(f, long) })
+	return b.wait(ctx, func(f *os.File) error { return hold(f, long, keysOf(f)) })
 }
 
 func (b *Button) wait(ctx context.Context, await func(*os.File) error) error {
@@ -120,7 +134,7 @@ func (b *Button) wait(ctx context.Context, await func(*os.File) error) error {
 	}
 }
 
-// What returns what the button calls itself, such as "gpio-keys"; empty if there is none now. It reads nothing that is typed.
+// What returns what the button calls itself, such as "gpio-keys", with the one key of a keyboard that counts; empty if there is none now. It reads nothing that is typed.
 func (b *Button) What() string {
 	if b.device == "none" {
 		return ""
@@ -132,7 +146,11 @@ func (b *Button) What() string {
 			continue
 		}
 		if b.device != "auto" || b.hasKey(f) {
-			names = append(names, b.name(f))
+			name := b.name(f)
+			if keysOf(f).letters {
+				name += " (Enter)"
+			}
+			names = append(names, name)
 		}
 		f.Close()
 	}
@@ -159,21 +177,21 @@ func (b *Button) paths() []string {
 }
 
 // await returns nil when a key is pressed, or the error of reading.
-func await(f *os.File) error {
+func await(f *os.File, k keys) error {
 	buf := make([]byte, 64*eventSize)
 	for {
 		n, err := f.Read(buf)
 		if err != nil {
 			return err
 		}
-		if isPress(buf[:n]) {
+		if k.pressed(buf[:n]) {
 			return nil
 		}
 	}
 }
 
 // hold returns nil when a key has been down for so long, or the error of reading.
-func hold(f *os.File, long time.Duration) error {
+func hold(f *os.File, long time.Duration, k keys) error {
 	buf := make([]byte, 64*eventSize)
 	down := 0 // the key; none has this code
 	for {
@@ -187,7 +205,7 @@ func hold(f *os.File, long time.Duration) error {
 		for events := buf[:n]; len(events) >= eventSize; events = events[eventSize:] {
 			var until time.Time // for ever
 			switch kind, code, value := read(events); {
-			case kind == typeKey && value == pressed && counts(code) && down == 0:
+			case kind == typeKey && value == pressed && k.count(code) && down == 0:
 				down, until = code, time.Now().Add(long)
 			case kind == typeKey && value == released && code == down:
 				down = 0
@@ -207,14 +225,21 @@ func read(events []byte) (kind uint16, code int, value int32) {
 	return binary.NativeEndian.Uint16(e), int(binary.NativeEndian.Uint16(e[2:])), int32(binary.NativeEndian.Uint32(e[4:]))
 }
 
-// isPress tells whether one of the events is the press of a key that counts. The kernel hands over whole events only.
-func isPress(events []byte) bool {
+// pressed tells whether one of the events is the press of a key that counts. The kernel hands over whole events only.
+func (k keys) pressed(events []byte) bool {
 	for ; len(events) >= eventSize; events = events[eventSize:] {
-		if kind, code, value := read(events); kind == typeKey && value == pressed && counts(code) {
+		if kind, code, value := read(events); kind == typeKey && value == pressed && k.count(code) {
 			return true
 		}
 	}
 	return false
+}
+
+func (k keys) count(code int) bool {
+	if k.letters {
+		return code == keyEnter || code == keypad
+	}
+	return counts(code)
 }
 
 func counts(code int) bool {
@@ -225,11 +250,33 @@ func counts(code int) bool {
 	return code > 0 && code < firstOdd
 }
 
-// hasKey asks the kernel whether a device has a key that counts: EVIOCGBIT(EV_KEY).
+// hasKey tells whether a device has a key that counts.
 func hasKey(f *os.File) bool {
+	bits, err := keyBits(f)
+	return err == nil && anyKey(bits)
+}
+
+// keysOf tells which keys of a device count.
+func keysOf(f *os.File) keys {
+	bits, err := keyBits(f)
+	return keys{err == nil && allLetters(bits)}
+}
+
+// keyBits asks the kernel which keys a device has: EVIOCGBIT(EV_KEY).
+func keyBits(f *os.File) ([]byte, error) {
 	var bits [bitsSize]byte
 	const request = 2<<30 | bitsSize<<16 | 'E'<<8 | 0x20 + typeKey // _IOC(_IOC_READ, 'E', 0x20 + EV_KEY, size)
-	return control(f, request, unsafe.Pointer(&bits[0])) == nil && anyKey(bits[:])
+	err := control(f, request, unsafe.Pointer(&bits[0]))
+	return bits[:], err
+}
+
+func allLetters(bits []byte) bool {
+	for code := keyQ; code <= keyP; code++ {
+		if bits[code/8]&(1<<(code%8)) == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func control(f *os.File, request uintptr, into unsafe.Pointer) error {

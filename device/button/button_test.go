@@ -47,8 +47,17 @@ func TestIsPress(t *testing.T) {
 		for _, e := range c.events {
 			all = append(all, e...)
 		}
-		if got := isPress(all); got != c.want {
+		if got := (keys{}).pressed(all); got != c.want {
 			t.Errorf("%s: got %v", c.name, got)
+		}
+	}
+}
+
+// TestKeyboard: of a keyboard only Enter counts.
+func TestKeyboard(t *testing.T) {
+	for code, want := range map[uint16]bool{keyEnter: true, keypad: true, space: false, keyQ: false, keyPower: false} {
+		if got := (keys{letters: true}).pressed(event(typeKey, code, 1)); got != want {
+			t.Errorf("key %d: got %v", code, got)
 		}
 	}
 }
@@ -63,6 +72,10 @@ func TestAnyKey(t *testing.T) {
 	}
 	if anyKey(with()) || anyKey(with(keyPower, keySleep)) || !anyKey(with(keyPower, space)) || !anyKey(with(0x100)) {
 		t.Error("wrong")
+	}
+	row := with(keyQ, 17, 18, 19, 20, 21, 22, 23, 24, keyP, keyEnter)
+	if !allLetters(row) || allLetters(with(keyEnter, space)) || allLetters(with(keyQ, keyP)) {
+		t.Error("letters")
 	}
 }
 

@@ -150,7 +150,8 @@ func (i *Identity) Settings() *protocol.Settings {
 
 // Condition returns the code of what is wrong with the identity now, or "". It asks the keystore, which may take seconds.
 func (i *Identity) Condition() protocol.Code {
-	if code := i.keys.Condition(); code != "" {
+	code := i.keys.Condition()
+	if code != "" && code != protocol.IdentityTPMUnused { // which lasts, and is not to hide what does not
 		return code
 	}
 	c := i.Certificate()
@@ -160,7 +161,7 @@ func (i *Identity) Condition() protocol.Code {
 	case i.now().After(c.NotAfter):
 		return protocol.IdentityExpired
 	}
-	return ""
+	return code
 }
 
 // Keep replaces what an earlier enrolment gave, if any, by g. When it returns nil, g survives a power cut. The error

@@ -41,7 +41,7 @@ func current(dir *state.Dir) (record, error) {
 func (k Keys) Next(dir *state.Dir) (identity.Keystore, error) {
 	slot, err := place(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return k.Files.Next(dir)
+		return k.file(k.Files.Next(dir))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make the next key: %w", err)
@@ -71,7 +71,7 @@ func (k Keys) Next(dir *state.Dir) (identity.Keystore, error) {
 func (k Keys) Beside(dir *state.Dir) (identity.Keystore, error) {
 	slot, err := place(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return k.Files.Beside(dir)
+		return k.file(k.Files.Beside(dir))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look for a second key: %w", err)

@@ -144,18 +144,18 @@ func (k Keys) Open(dir *state.Dir) (identity.Keystore, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("load the terminal's key: %w", err)
 	case identity.FileKeyIn(dir):
-		return k.Files.Open(dir)
+		return k.file(k.Files.Open(dir))
 	case identity.Enrolled(dir):
 		return nil, protocol.WithCode(protocol.IdentityDamaged,
 			fmt.Errorf("load the terminal's key: %s has an enrolment, but neither a key nor where one is: %w", dir.Path(), identity.ErrDamaged))
 	}
 	path := k.path()
 	if path == "" {
-		return k.Files.Open(dir)
+		return k.file(k.Files.Open(dir))
 	}
 	if k.isAuto() && !k.comes(path) {
 		k.log().Info("there is no TPM: the key is kept in a file; name the TPM in identity.tpm if this device has one", "tpm", path)
-		return k.Files.Open(dir)
+		return k.file(k.Files.Open(dir))
 	}
 	key, err := k.create(dir, path, 0)
 	for end := time.Now().Add(k.patience()); k.isAuto() && errors.Is(err, ErrGone) && time.Now().Before(end); {
@@ -164,7 +164,7 @@ func (k Keys) Open(dir *state.Dir) (identity.Keystore, error) {
 	}
 	if err != nil && k.isAuto() && !errors.Is(err, errKeep) {
 		k.log().Warn("there is a TPM, but it cannot be used: the key is kept in a file", "tpm", path, "error", err)
-		return k.Files.Open(dir)
+		return k.file(k.Files.Open(dir))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make the terminal's key in the TPM %s: %w", path, err)
