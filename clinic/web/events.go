@@ -30,6 +30,7 @@ type streamKey struct{ person, page string }
 
 // stream is an open page's. poked asks it to send the list of calls.
 type stream struct {
+	page    string
 	session string
 	poked   chan struct{}
 	done    chan struct{} // closed when a newer stream of the same page takes its place, or its session has ended
@@ -52,9 +53,24 @@ func (s *Server) enlist(k streamKey, session string) (*stream, bool) {
 	if own >= maxStreams || len(s.streams) >= maxAllStreams {
 		return nil, false
 	}
-	st := &stream{session: session, poked: make(chan struct{}, 1), done: make(chan struct{})}
+	st := &stream{page: k.page, session: session, poked: make(chan struct{}, 1), done: make(chan struct{})}
 	s.streams[k] = st
 	return st, true
+}
+
+// admit begins the stream of the page that asks for one, or refuses it. The caller calls delist when the stream is over.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor) (st *stream, delist func(), ok bool) {
+	page := r.URL.Query().Get("page")
+	if !pagePattern.MatchString(page) {
+		s.refuse(w, http.StatusBadRequest, protocol.SignalMalformed, "")
+		return nil, nil, false
+	}
+	key := streamKey{v.person.ID, page}
+	if st, ok = s.enlist(key, v.session); !ok {
+		s.refuse(w, http.StatusServiceUnavailable, protocol.BrowserFailed, "")
+		return nil, nil, false
+	}
+	return st, func() { s.delist(key, st) }, true
 }
 
 func (s *Server) delist(k streamKey, st *stream) {
@@ -156,7 +172,6 @@ func startStream(w http.ResponseWriter) *writer {
 // events is a page's stream. It begins with the whole truth, so that nothing depends on what an earlier one delivered,
 // except for updates of calls, which go on after the one that the page has seen last.
 func (s *Server) events(w http.ResponseWriter, r *http.Request, v visitor) {
-	page := r.URL.Query().Get("page")
 	after := uint64(0)
 	if text := r.URL.Query().Get("after"); text != "" {
 		n, err := strconv.ParseUint(text, 10, 64)
@@ -166,18 +181,12 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visitor) {
 		}
 		after = n
 	}
-	if !pagePattern.MatchString(page) {
-		s.refuse(w, http.StatusBadRequest, protocol.SignalMalformed, "")
-		return
-	}
-	key := streamKey{v.person.ID, page}
-	st, ok := s.enlist(key, v.session)
+	st, delist, ok := s.admit(w, r, v)
 	if !ok {
-		s.refuse(w, http.StatusServiceUnavailable, protocol.BrowserFailed, "")
 		return
 	}
-	defer s.delist(key, st)
-	updates, cancel := s.o.Calls.Subscribe(v.person.ID, page, after)
+	defer delist()
+	updates, cancel := s.o.Calls.Subscribe(v.person.ID, st.page, after)
 	defer cancel()
 
 	out := startStream(w)

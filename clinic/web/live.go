@@ -79,18 +79,11 @@ const watched = 15
 
 // live is the stream of an operator's open page: it says that something has changed, not what.
 func (s *Server) live(w http.ResponseWriter, r *http.Request, v visitor) {
-	page := r.URL.Query().Get("page")
-	if !pagePattern.MatchString(page) {
-		s.refuse(w, http.StatusBadRequest, protocol.SignalMalformed, "")
-		return
-	}
-	key := streamKey{v.person.ID, page}
-	st, ok := s.enlist(key, v.session)
+	st, delist, ok := s.admit(w, r, v)
 	if !ok {
-		s.refuse(w, http.StatusServiceUnavailable, protocol.BrowserFailed, "")
 		return
 	}
-	defer s.delist(key, st)
+	defer delist()
 	changed := s.news.next()
 	out := startStream(w)
 	tick := time.NewTicker(beat)

@@ -29,17 +29,6 @@ type record struct {
 	Settings   cbor.RawMessage `cbor:"4,keyasint"`
 }
 
-var recordDecoder = func() cbor.DecMode {
-	m, err := cbor.DecOptions{
-		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
-		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
-	}.DecMode()
-	if err != nil {
-		panic(err) // constant options: cannot happen
-	}
-	return m
-}()
-
 func encodeGrant(g *Grant) ([]byte, error) {
 	settings, err := protocol.Encode(g.Settings)
 	if err != nil {
@@ -74,7 +63,7 @@ func decodeGrant(b []byte) (*Grant, error) {
 		return nil, fmt.Errorf("decode grant: does not begin with a block %q", clinicBlock)
 	}
 	var r record
-	if err := recordDecoder.Unmarshal(block.Bytes, &r); err != nil {
+	if err := DecodeRecord(block.Bytes, &r); err != nil {
 		return nil, fmt.Errorf("decode grant: %w", err)
 	}
 	if r.Version != grantVersion {

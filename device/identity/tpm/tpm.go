@@ -299,17 +299,6 @@ type record struct {
 	Auth    []byte `cbor:"4,keyasint"` // without it the TPM does not use the key; longer than authSize: it is sealed
 }
 
-var decoder = func() cbor.DecMode {
-	m, err := cbor.DecOptions{
-		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
-		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
-	}.DecMode()
-	if err != nil {
-		panic(err) // constant options: cannot happen
-	}
-	return m
-}()
-
 func encode(r record) ([]byte, error) {
 	body, err := cbor.Marshal(r)
 	if err != nil {
@@ -324,7 +313,7 @@ func decode(b []byte) (record, error) {
 		return record{}, fmt.Errorf("not one %q block", recordBlock)
 	}
 	var r record
-	if err := decoder.Unmarshal(block.Bytes, &r); err != nil {
+	if err := identity.DecodeRecord(block.Bytes, &r); err != nil {
 		return record{}, err
 	}
 	if slot := slotOf(r); r.Version != recordVersion || slot < 0 || slot >= len(recordFiles) || len(r.Auth) < authSize {
