@@ -68,6 +68,7 @@ const (
 	AuthRoster          Code = "authorisation.roster"
 	AuthTrust           Code = "authorisation.trust"
 	AuthPolicy          Code = "authorisation.policy"
+	AuthLedger          Code = "authorisation.ledger"
 	AnswerNobody        Code = "answer.nobody"
 	EndLapsed           Code = "end.authorisation_over"
 	BrowserNoPasskey    Code = "browser.no_passkey"
@@ -190,6 +191,7 @@ var Register = []Failure{
 	{AuthRoster, Operator, "The terminal refused a call whose list of participants is not that of the proven persons.", "Treat this as a security event: find out who made the call."},
 	{AuthTrust, Operator, "The terminal refused new keys of the clinic that the keys it knows have not signed.", "Treat this as a security event, unless the clinic's keys were changed just now: then sign the change with the key before."},
 	{AuthPolicy, Operator, "The terminal refused a policy that is older than its own, or that its clinic has not signed for it.", "Treat this as a security event, unless the clinic's server was restored from a backup: then issue the policy anew."},
+	{AuthLedger, Operator, "The terminal's record of when its camera and microphone were open has a gap, or was changed.", "Treat this as a security event, unless the terminal's storage was replaced or rebuilt just now."},
 	{AnswerNobody, Nobody, "Nobody at the terminal took the call.", "Try at another time, or telephone."},
 	{EndLapsed, Clinician, "The caller's authorisation ended during the call.", "Ask the clinic's administrator to renew it and ring again."},
 	{BrowserNoPasskey, Clinician, "This browser or computer cannot use passkeys.", "Use a current browser, and a computer with a PIN, fingerprint or security key."},

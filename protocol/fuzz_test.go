@@ -52,7 +52,7 @@ func FuzzTrust(f *testing.F)           { fuzzMessage[Trust](f, "trust") }
 func FuzzPolicy(f *testing.F)          { fuzzMessage[Policy](f, "policy") }
 func FuzzSettings(f *testing.F)        { fuzzMessage[Settings](f, "settings") }
 func FuzzEvent(f *testing.F) {
-	fuzzMessage[Event](f, "event call", "event end", "event opening", "event check", "event notice", "event hand-over", "event decommissioned")
+	fuzzMessage[Event](f, "event call", "event end", "event opening", "event check", "event link", "event notice", "event hand-over", "event decommissioned")
 }
 
 // FuzzVerify: nothing but what this key signed is accepted, whatever the bytes.

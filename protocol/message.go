@@ -277,6 +277,14 @@ type Event struct {
 	At      Time            `cbor:"4,keyasint"`
 	Kind    string          `cbor:"5,keyasint"`
 	Body    cbor.RawMessage `cbor:"6,keyasint"` // canonical encoding of the kind's message
+	// Link chains the openings of cameras and microphones, so that none can be left out or changed unnoticed (R19). Other kinds have none.
+	Link *Link `cbor:"7,keyasint,omitempty"`
+}
+
+// Link is an opening's place in the terminal's ledger.
+type Link struct {
+	N        uint64 `cbor:"1,keyasint"` // from 1, for as long as the terminal's database lives; an outbox that was made anew begins again
+	Previous Hash   `cbor:"2,keyasint"` // SHA-256 of the encoding of the Event with the opening before; zero for the first
 }
 
 func (e *Event) valid() error {
@@ -285,6 +293,9 @@ func (e *Event) valid() error {
 	}
 	if (e.Epoch == Nonce{}) || e.Seq == 0 || e.At <= 0 {
 		return malformed("event lacks an epoch, sequence number or time")
+	}
+	if l := e.Link; l != nil && (e.Kind != EventOpening || l.N == 0 || (l.N == 1) != (l.Previous == Hash{})) {
+		return malformed("event has a link that it cannot have")
 	}
 	_, err := e.Open()
 	return err

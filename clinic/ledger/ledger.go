@@ -8,6 +8,9 @@
 // withdrawn. What is of neither raises protocol.AuthOpening: somebody has the clinic's keys, or a laptop that was lost. All are kept, and
 // listed on the home's page.
 //
+// Openings are chained by hash (protocol.Link). One that does not follow the last raises protocol.AuthLedger: one is missing, or was changed. A key that
+// succeeds another in its terminal goes on with that one's chain.
+//
 // # What a terminal refused
 //
 // A notice of the stages authorisation and proof raises an alarm of its code. Others are the terminal's own troubles, which its health tells of.
@@ -18,6 +21,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -39,6 +43,8 @@ var steps = []string{
 		person TEXT NOT NULL, flaw TEXT NOT NULL
 	) STRICT`,
 	`CREATE INDEX ledger_openings_call ON ledger_openings (terminal, call)`,
+	`CREATE TABLE ledger_heads (terminal BLOB PRIMARY KEY, n INTEGER NOT NULL, head BLOB NOT NULL) STRICT`,
+	`CREATE INDEX ledger_heads_head ON ledger_heads (head)`,
 }
 
 // Calls knows which calls were placed; calls.Records is one.
@@ -80,9 +86,12 @@ func New(ctx context.Context, c Config) (*Ledger, error) {
 }
 
 // Store implements fleet.Sink.
-func (l *Ledger) Store(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, _ *protocol.Event, body any) error {
+func (l *Ledger) Store(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, event *protocol.Event, body any) error {
 	switch m := body.(type) {
 	case *protocol.Opening:
+		if err := l.follow(ctx, tx, terminal, event, m); err != nil {
+			return fmt.Errorf("follow the terminal's ledger: %w", err)
+		}
 		return l.opening(ctx, tx, terminal, m)
 	case *protocol.Notice:
 		return l.notice(ctx, tx, terminal, m)
@@ -122,6 +131,46 @@ func (l *Ledger) raise(ctx context.Context, tx *sql.Tx, code protocol.Code, term
 		l.c.Log.Error("a terminal reports what must not happen; see the operator's page", "terminal", terminal, "code", code, "detail", detail)
 	}
 	return nil
+}
+
+// follow holds an opening against the one before.
+func (l *Ledger) follow(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, event *protocol.Event, o *protocol.Opening) error {
+	link := event.Link
+	if link == nil {
+		return l.raise(ctx, tx, protocol.AuthLedger, terminal, "an opening that is in no chain, "+at(o.At))
+	}
+	var n int64
+	var head []byte
+	err := tx.QueryRowContext(ctx, "SELECT n, head FROM ledger_heads WHERE terminal = ?", terminal[:]).Scan(&n, &head)
+	if errors.Is(err, sql.ErrNoRows) && link.N > 1 { // it may go on with the chain of the key before
+		err = tx.QueryRowContext(ctx, "SELECT n, head FROM ledger_heads WHERE head = ?", link.Previous[:]).Scan(&n, &head)
+	}
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	var flaw string
+	switch follows := link.N == uint64(n)+1; {
+	case follows && (n == 0 || string(head) == string(link.Previous[:])):
+	case follows:
+		flaw = fmt.Sprintf("opening %d is not as it was told", n)
+	case link.N == 1:
+		flaw = fmt.Sprintf("it begins anew after %d openings", n)
+	default:
+		flaw = fmt.Sprintf("opening %d follows %d", link.N, n)
+	}
+	if flaw != "" {
+		if err := l.raise(ctx, tx, protocol.AuthLedger, terminal, flaw+", "+at(o.At)); err != nil {
+			return err
+		}
+	}
+	b, err := protocol.Encode(event)
+	if err != nil {
+		return err
+	}
+	hash := protocol.HashOf(b)
+	_, err = tx.ExecContext(ctx, "INSERT INTO ledger_heads (terminal, n, head) VALUES (?, ?, ?) ON CONFLICT (terminal) DO UPDATE SET n = excluded.n, head = excluded.head",
+		terminal[:], int64(link.N), hash[:])
+	return err
 }
 
 func (l *Ledger) opening(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, o *protocol.Opening) error {

@@ -27,10 +27,11 @@ var (
 )
 
 var (
-	terminal = protocol.KeyHash{1}
-	placed   = protocol.CallID{2}
-	issued   = [16]byte{3}
-	start    = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	terminal  = protocol.KeyHash{1}
+	successor = protocol.KeyHash{4}
+	placed    = protocol.CallID{2}
+	issued    = [16]byte{3}
+	start     = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 )
 
 // clinic is what the ledger compares with, and what it raises.
@@ -72,11 +73,115 @@ func newLedger(t *testing.T) (*Ledger, *clinic, *strings.Builder) {
 
 func (l *Ledger) take(t *testing.T, k protocol.KeyHash, bodies ...any) {
 	t.Helper()
-	for _, body := range bodies {
-		if err := l.c.Store.Write(t.Context(), func(tx *sql.Tx) error { return l.Store(t.Context(), tx, k, nil, body) }); err != nil {
+	for _, e := range chain(t, bodies...) {
+		l.commit(t, k, e)
+	}
+}
+
+func (l *Ledger) commit(t *testing.T, k protocol.KeyHash, e *protocol.Event) {
+	t.Helper()
+	body, err := e.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.c.Store.Write(t.Context(), func(tx *sql.Tx) error { return l.Store(t.Context(), tx, k, e, body) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// chain makes a terminal's events of what it tells.
+func chain(t *testing.T, bodies ...any) (events []*protocol.Event) {
+	t.Helper()
+	var n uint64
+	var previous protocol.Hash
+	for i, body := range bodies {
+		e := &protocol.Event{Version: 1, Epoch: protocol.Nonce{9}, Seq: uint64(i + 1), At: 1}
+		var err error
+		switch b := body.(type) {
+		case *protocol.Opening:
+			n++
+			e.Kind, e.Link = protocol.EventOpening, &protocol.Link{N: n, Previous: previous}
+			e.Body, err = protocol.Encode(b)
+		case *protocol.Notice:
+			e.Kind = protocol.EventNotice
+			e.Body, err = protocol.Encode(b)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
+		encoded, err := protocol.Encode(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Link != nil {
+			previous = protocol.HashOf(encoded)
+		}
+		events = append(events, e)
 	}
+	return events
+}
+
+// TestChain: an opening that was left out or changed is found out (R19), and a key's successor goes on with its chain.
+func TestChain(t *testing.T) {
+	told := func(t *testing.T) []*protocol.Event {
+		var bodies []any
+		for i := range 6 {
+			bodies = append(bodies, &protocol.Opening{Version: 1, Device: "camera", Open: i%2 == 0, Call: placed, At: protocol.At(start.Add(time.Duration(i) * time.Second))})
+		}
+		return chain(t, bodies...)
+	}
+	for name, c := range map[string]struct {
+		change func([]*protocol.Event) []*protocol.Event
+		raised []string
+	}{
+		"whole":             {func(e []*protocol.Event) []*protocol.Event { return e }, nil},
+		"one left out":      {func(e []*protocol.Event) []*protocol.Event { return append(e[:2], e[3:]...) }, []string{"opening 4 follows 2"}},
+		"two exchanged":     {func(e []*protocol.Event) []*protocol.Event { e[1], e[2] = e[2], e[1]; return e }, []string{"opening 3 follows 1", "opening 2 follows 3", "opening 4 follows 2"}},
+		"the first missing": {func(e []*protocol.Event) []*protocol.Event { return e[1:] }, []string{"opening 2 follows 0"}},
+		"one changed": {func(e []*protocol.Event) []*protocol.Event {
+			changed := *e[2]
+			changed.Link = &protocol.Link{N: 3, Previous: protocol.Hash{1}}
+			e[2] = &changed
+			return e
+		}, []string{"opening 2 is not as it was told", "opening 3 is not as it was told"}},
+		"told twice":  {func(e []*protocol.Event) []*protocol.Event { return append(e[:1], e...) }, []string{"it begins anew after 1 openings"}},
+		"begun anew":  {func(e []*protocol.Event) []*protocol.Event { return append(e, e[0], e[1]) }, []string{"it begins anew after 6 openings"}},
+		"in no chain": {func(e []*protocol.Event) []*protocol.Event { x := *e[5]; x.Link = nil; return append(e, &x) }, []string{"in no chain"}},
+		"from far away": {func(e []*protocol.Event) []*protocol.Event {
+			x := *e[5]
+			x.Link = &protocol.Link{N: 1 << 62, Previous: protocol.Hash{1}}
+			return append(e, &x)
+		}, []string{"opening 4611686018427387904 follows 6"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, alarms, _ := newLedger(t)
+			for _, e := range c.change(told(t)) {
+				l.commit(t, terminal, e)
+			}
+			if len(alarms.raised) != len(c.raised) {
+				t.Fatalf("raised %q, want %q", alarms.raised, c.raised)
+			}
+			for i, want := range c.raised {
+				if !strings.HasPrefix(alarms.raised[i], string(protocol.AuthLedger)+": ") || !strings.Contains(alarms.raised[i], want) {
+					t.Errorf("raised %q, want %q", alarms.raised[i], want)
+				}
+			}
+		})
+	}
+	t.Run("the key's successor", func(t *testing.T) {
+		l, alarms, _ := newLedger(t)
+		events := told(t)
+		for i, e := range events {
+			k := terminal
+			if i >= 4 {
+				k = successor
+			}
+			l.commit(t, k, e)
+		}
+		if len(alarms.raised) != 2 || strings.Contains(strings.Join(alarms.raised, ""), string(protocol.AuthLedger)) { // its calls were placed to the key before
+			t.Errorf("raised %q", alarms.raised)
+		}
+	})
 }
 
 func TestOpenings(t *testing.T) {
@@ -188,8 +293,8 @@ func TestNotices(t *testing.T) {
 func TestCannotCompare(t *testing.T) {
 	l, c, _ := newLedger(t)
 	c.err = errors.New("disk")
-	for _, o := range []*protocol.Opening{{Device: "camera", Open: true, Call: placed, At: 1}, {Device: "camera", Open: true, At: 1, Reason: protocol.OpeningCheck, Mandate: issued[:]}} {
-		if err := l.c.Store.Write(t.Context(), func(tx *sql.Tx) error { return l.Store(t.Context(), tx, terminal, nil, o) }); !errors.Is(err, c.err) {
+	for _, o := range []*protocol.Opening{{Version: 1, Device: "camera", Open: true, Call: placed, At: 1}, {Version: 1, Device: "camera", Open: true, At: 1, Reason: protocol.OpeningCheck, Mandate: issued[:]}} {
+		if err := l.c.Store.Write(t.Context(), func(tx *sql.Tx) error { return l.Store(t.Context(), tx, terminal, chain(t, o)[0], o) }); !errors.Is(err, c.err) {
 			t.Errorf("%v", err)
 		}
 	}

@@ -40,6 +40,7 @@ type desk struct {
 	audit    *audit.Log
 	store    *store.Store
 	seq      uint64
+	chains   map[protocol.KeyHash]protocol.Link // of openings
 }
 
 func newDesk(t *testing.T) *desk {

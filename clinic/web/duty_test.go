@@ -268,8 +268,24 @@ func (d *desk) commit(terminal protocol.KeyHash, kind string, body any) {
 		d.t.Fatal(err)
 	}
 	d.seq++
-	if _, err := f.Commit(d.t.Context(), terminal, &protocol.Event{Version: 1, Epoch: protocol.Nonce{9}, Seq: d.seq, At: 1, Kind: kind, Body: encoded}); err != nil {
+	e := &protocol.Event{Version: 1, Epoch: protocol.Nonce{9}, Seq: d.seq, At: 1, Kind: kind, Body: encoded}
+	if kind == protocol.EventOpening {
+		link := d.chains[terminal]
+		link.N++
+		e.Link = &link
+	}
+	if _, err := f.Commit(d.t.Context(), terminal, e); err != nil {
 		d.t.Fatal(err)
+	}
+	if e.Link != nil {
+		b, err := protocol.Encode(e)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		if d.chains == nil {
+			d.chains = map[protocol.KeyHash]protocol.Link{}
+		}
+		d.chains[terminal] = protocol.Link{N: e.Link.N, Previous: protocol.HashOf(b)}
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 var errFault = errors.New("database is damaged")
 
 // buckets are those of one transaction.
-type buckets struct{ meta, events, notices *bbolt.Bucket }
+type buckets struct{ meta, events, notices, ledger *bbolt.Bucket }
 
 // update runs f in a transaction. bbolt panics on damage that appears in use; the database is then set aside, and f
 // runs on a new one. o.mu is held.
@@ -53,8 +53,8 @@ func (o *Outbox) try(f func(b buckets) error) (err error) {
 		}
 	}()
 	return o.write(o.db, func(tx *bbolt.Tx) error {
-		b := buckets{tx.Bucket(bucketMeta), tx.Bucket(bucketEvents), tx.Bucket(bucketNotices)}
-		if b.meta == nil || b.events == nil || b.notices == nil {
+		b := buckets{tx.Bucket(bucketMeta), tx.Bucket(bucketEvents), tx.Bucket(bucketNotices), tx.Bucket(bucketLedger)}
+		if b.meta == nil || b.events == nil || b.notices == nil || b.ledger == nil {
 			return fmt.Errorf("a bucket is missing: %w", errFault)
 		}
 		return f(b)
@@ -96,9 +96,17 @@ func (o *Outbox) flush() error {
 		next := number(b.meta, keyNext)
 		for _, e := range o.spill {
 			e.Epoch, e.Seq = o.epoch, next
+			if e.Kind == protocol.EventOpening {
+				e.Link = b.link()
+			}
 			message, err := protocol.Encode(&e)
 			if err != nil {
 				return err
+			}
+			if e.Link != nil {
+				if err := b.enter(e.Link.N, message); err != nil {
+					return err
+				}
 			}
 			for t.pending > 0 && t.size+sizeOf(message) > o.limit {
 				if err := b.drop(b.oldest(), &t); err != nil {
@@ -129,6 +137,26 @@ func (o *Outbox) flush() error {
 	o.spill = nil
 	o.notify()
 	return nil
+}
+
+// link is the place in the ledger of the next opening.
+func (b buckets) link() *protocol.Link {
+	k, last := b.ledger.Cursor().Last()
+	if len(k) != 8 {
+		return &protocol.Link{N: 1}
+	}
+	return &protocol.Link{N: binary.BigEndian.Uint64(k) + 1, Previous: protocol.HashOf(last)}
+}
+
+// enter writes an opening into the ledger, and lets go of the one that is maxLedger before it.
+func (b buckets) enter(n uint64, message []byte) error {
+	if err := b.ledger.Put(seqKey(n), message); err != nil {
+		return err
+	}
+	if n <= maxLedger {
+		return nil
+	}
+	return b.ledger.Delete(seqKey(n - maxLedger))
 }
 
 func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }

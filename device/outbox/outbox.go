@@ -8,6 +8,10 @@
 //	  meta    "epoch" 16 bytes · "next" uint64 · "dropped" uint64
 //	  events  key: sequence number, uint64 big-endian; value: protocol.Event in CBOR
 //	  notices key: sequence number of an event that is a notice; value: empty
+//	  ledger  key: number of an opening, uint64 big-endian; value: protocol.Event in CBOR; the last 2048, also those that the clinic has
+//
+// Events with openings of cameras and microphones are chained (protocol.Link): each names the one before by its hash, so that the clinic finds
+// out if one is missing or was changed.
 //
 // Bounds: the events together have at most the limit given to Open. When a new one does not fit, the oldest notice
 // is dropped, and only when there are none, the oldest event; both are counted and told to the clinic in health. The space is
@@ -35,7 +39,8 @@ const (
 	// DefaultLimit is how many bytes of events wait at most.
 	DefaultLimit = 10 << 20
 	maxSpill     = 256
-	maxEnvelope  = 256 // bytes of an event around its body, and of bbolt's bookkeeping for it
+	maxLedger    = 2048 // openings
+	maxEnvelope  = 256  // bytes of an event around its body, and of bbolt's bookkeeping for it
 	fileName     = "outbox.db"
 )
 
@@ -46,6 +51,7 @@ var (
 	bucketMeta    = []byte("meta")
 	bucketEvents  = []byte("events")
 	bucketNotices = []byte("notices")
+	bucketLedger  = []byte("ledger")
 	keyEpoch      = []byte("epoch")
 	keyNext       = []byte("next")
 	keyDropped    = []byte("dropped")
@@ -111,7 +117,7 @@ func (o *Outbox) load(db *bbolt.DB) error {
 	ready := false
 	err := db.View(func(tx *bbolt.Tx) error {
 		meta, events := tx.Bucket(bucketMeta), tx.Bucket(bucketEvents)
-		if meta == nil || events == nil || tx.Bucket(bucketNotices) == nil {
+		if meta == nil || events == nil || tx.Bucket(bucketNotices) == nil || tx.Bucket(bucketLedger) == nil {
 			return nil
 		}
 		epoch := meta.Get(keyEpoch)
@@ -133,7 +139,7 @@ func (o *Outbox) load(db *bbolt.DB) error {
 	// New, or not ours in some way: events of an epoch that is not known cannot be told apart from others.
 	o.epoch, o.size, o.pending, o.dropped = protocol.NewNonce(), 0, 0, 0
 	return db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketEvents, bucketNotices} {
+		for _, name := range [][]byte{bucketMeta, bucketEvents, bucketNotices, bucketLedger} {
 			if tx.Bucket(name) != nil {
 				if err := tx.DeleteBucket(name); err != nil {
 					return err
