@@ -80,7 +80,7 @@ type Peer struct {
 	video       *videoSender
 	audio       *track
 	audioOffset uint32
-	senders     []*webrtc.RTPSender
+	senders     []sender
 
 	videoIn, audioIn             stream
 	videoReported, audioReported reported
@@ -195,7 +195,7 @@ func (p *Peer) build(ctx context.Context, cfg Config, o SDP) error {
 		if err != nil {
 			return fmt.Errorf("add %s: %w", t.track.kind, err)
 		}
-		p.senders = append(p.senders, s)
+		p.senders = append(p.senders, sender{s, t.track})
 	}
 	if err := p.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: string(o)}); err != nil {
 		return refuse(err)
@@ -374,6 +374,12 @@ func (p *Peer) addCandidate(c Candidate) error {
 	return nil
 }
 
+// sender is pion's, with the track that it was made for: pion forgets its track when the connection is closed, which another goroutine may do at any time.
+type sender struct {
+	*webrtc.RTPSender
+	of *track
+}
+
 // Run serves the connection until ctx ends, Close is called, or it fails; then it lets go of everything. It returns nil after
 // Close or the end of ctx, and the error of the Failed event otherwise. It may be called once.
 func (p *Peer) Run(ctx context.Context) error {
@@ -395,11 +401,11 @@ func (p *Peer) Run(ctx context.Context) error {
 	wg.Go(func() { p.video.run(ctx) })
 	wg.Go(func() { p.askKeyframes(ctx) })
 	for _, s := range p.senders {
-		t, out := p.audio, &p.audioReported
-		if s.Track().Kind() == webrtc.RTPCodecTypeVideo {
-			t, out = p.video.track, &p.videoReported
+		out := &p.audioReported
+		if s.of.kind == webrtc.RTPCodecTypeVideo {
+			out = &p.videoReported
 		}
-		wg.Go(func() { p.readReports(s, t.ssrc, out) })
+		wg.Go(func() { p.readReports(s.RTPSender, s.of.ssrc, out) })
 	}
 	err := p.serve(ctx, &wg)
 

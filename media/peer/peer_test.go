@@ -21,11 +21,12 @@ func onlyLoopback(name string) bool { return name == "lo" }
 
 // near is a terminal's end that sends a green picture and a 500 Hz tone as soon as it is secure.
 type near struct {
-	t  *testing.T
-	p  *peer.Peer
-	e  *codec.VP8Encoder
-	d  *codec.VP8Decoder
-	od *codec.OpusDecoder
+	late chan struct{} // Run waits for it; nil: it begins at once
+	t    *testing.T
+	p    *peer.Peer
+	e    *codec.VP8Encoder
+	d    *codec.VP8Decoder
+	od   *codec.OpusDecoder
 
 	frames, audio, wanted atomic.Int64
 	mu                    sync.Mutex
@@ -95,7 +96,12 @@ func (n *near) start(c *peertest.Caller) {
 	ctx, cancel := context.WithCancel(n.t.Context())
 	n.cancel = cancel
 	var wg sync.WaitGroup
-	wg.Go(func() { n.done <- n.p.Run(ctx) })
+	wg.Go(func() {
+		if n.late != nil {
+			<-n.late
+		}
+		n.done <- n.p.Run(ctx)
+	})
 	wg.Go(func() {
 		for {
 			select {
@@ -406,6 +412,29 @@ func TestCloseInEveryState(t *testing.T) {
 			}
 			_ = n.p.Stats()
 		})
+	}
+}
+
+// TestClosedAsRunBegins: between Run's first look and its first reader the connection may be closed by another goroutine.
+func TestClosedAsRunBegins(t *testing.T) {
+	c, offer := newCaller(t, peertest.Options{})
+	n := newNear(t, peer.Config{}, offer)
+	n.late = make(chan struct{})
+	if err := c.Answer(string(n.p.Answer())); err != nil {
+		t.Fatal(err)
+	}
+	n.start(c)
+	eventually(t, "connection", n.p.Connected)
+	if !n.p.Disconnect() {
+		t.Error("what is sent is not forgotten, so this test proves nothing")
+	}
+	close(n.late)
+	n.await(peer.Failed)
+	if err := <-n.done; err == nil {
+		t.Error("Run found nothing wrong")
+	}
+	if err := n.p.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
