@@ -187,16 +187,20 @@ func (c *clinic) clock(w http.ResponseWriter, r *http.Request) {
 
 // trust names the service key.
 func (c *clinic) trust(serial uint64, by crypto.Signer) []byte {
-	service, err := x509.MarshalPKIXPublicKey(c.service.Public())
-	if err != nil {
-		c.t.Error(err)
-	}
-	signed, err := protocol.Sign(&protocol.Trust{Version: 1, Serial: serial, Authorities: [][]byte{c.authority()}, Service: [][]byte{service},
+	signed, err := protocol.Sign(&protocol.Trust{Version: 1, Serial: serial, Authorities: [][]byte{c.authority()}, Service: [][]byte{c.serviceKey()},
 		RelyingParty: protocol.RelyingParty{ID: "localhost", Origins: []string{"http://localhost"}}, Issued: 1}, by)
 	if err != nil {
 		c.t.Error(err)
 	}
 	return signed
+}
+
+func (c *clinic) serviceKey() []byte {
+	spki, err := x509.MarshalPKIXPublicKey(c.service.Public())
+	if err != nil {
+		c.t.Error(err)
+	}
+	return spki
 }
 
 // authority is the authorisation key as vouchers and settings carry it.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptrace"
+	"strconv"
 	"time"
 
 	"vindu/protocol"
@@ -21,7 +22,11 @@ import (
 // instant that its dates name if the terminal's clock does not fit them; and its dates, and those of every certificate above
 // it, by the time that was proven. A server whose certificate has expired, or is yet to begin, is refused with protocol.TimeOff.
 func (c *Client) Time(ctx context.Context, g *Grant) (at time.Time, took time.Duration, err error) {
-	keys, err := authorities(g.Settings.Authorities)
+	known := g.Settings.Authorities
+	if g.Trust != nil {
+		known = g.Trust.Authorities
+	}
+	keys, err := authorities(known)
 	if err != nil {
 		return time.Time{}, 0, fmt.Errorf("ask the clinic at %s for the time: %w", g.Address, err)
 	}
@@ -61,7 +66,9 @@ func (c *Client) timeBy(ctx context.Context, g *Grant, keys []*ecdsa.PublicKey, 
 	}
 	took := time.Since(connected)
 	known := &protocol.Trust{}
-	if g.Settings != nil && len(g.Settings.Trust) > 0 {
+	if g.Trust != nil {
+		known = g.Trust
+	} else if g.Settings != nil && len(g.Settings.Trust) > 0 {
 		if known, err = readTrust(g.Settings.Trust, keys); err != nil { // it tells nothing then
 			known = &protocol.Trust{}
 		}
@@ -78,7 +85,7 @@ func (c *Client) timeBy(ctx context.Context, g *Grant, keys []*ecdsa.PublicKey, 
 
 // clockByTrust asks for the trust and reads the time by it. An older trust than the one that is known says nothing any more.
 func (s *session) clockByTrust(ctx context.Context, body []byte, nonce protocol.Nonce, keys []*ecdsa.PublicKey, known uint64) (time.Time, error) {
-	signed, err := s.do(ctx, http.MethodGet, protocol.PathTrust, "", nil, nil)
+	signed, err := s.do(ctx, http.MethodGet, protocol.PathTrust+trustQuery(known), "", nil, nil)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -90,6 +97,14 @@ func (s *session) clockByTrust(ctx context.Context, body []byte, nonce protocol.
 		return time.Time{}, fmt.Errorf("whom the clinic says to believe: %w", err)
 	}
 	return readClock(body, nonce, trust.Service)
+}
+
+// trustQuery asks for the newest trust that who has the one with this serial number can verify; 0: who has none.
+func trustQuery(serial uint64) string {
+	if serial == 0 {
+		return ""
+	}
+	return "?" + protocol.ParamTrust + "=" + strconv.FormatUint(serial, 10)
 }
 
 // readTrust returns a trust that one of the keys has signed.

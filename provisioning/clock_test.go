@@ -31,6 +31,45 @@ func TestTime(t *testing.T) {
 	}
 }
 
+// TestTimeByTrust: a terminal that has proven a trust goes by its service keys, and by its authorisation keys where another service key has followed.
+func TestTimeByTrust(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		trust    func(c, other *clinic) *protocol.Trust
+		want     protocol.Code
+		question string // to PathTrust
+	}{
+		{"the key is named", func(c, other *clinic) *protocol.Trust {
+			return &protocol.Trust{Serial: 1, Authorities: [][]byte{other.authority()}, Service: [][]byte{other.authority(), c.serviceKey()}}
+		}, "", ""},
+		{"another key has followed", func(c, other *clinic) *protocol.Trust {
+			return &protocol.Trust{Serial: 1, Authorities: [][]byte{c.authority()}, Service: [][]byte{other.authority()}}
+		}, "", "trust=1"},
+		{"the authorisation key is one from before", func(_, other *clinic) *protocol.Trust {
+			return &protocol.Trust{Serial: 1, Authorities: [][]byte{other.authority()}, Service: [][]byte{other.authority()}}
+		}, protocol.AuthUnproven, "trust=1"},
+		{"the clinic has an older one", func(c, other *clinic) *protocol.Trust {
+			return &protocol.Trust{Serial: 2, Authorities: [][]byte{c.authority()}, Service: [][]byte{other.authority()}}
+		}, protocol.AuthTrust, "trust=2"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, device, other := newClinic(t, time.Hour), terminal(t), newClinic(t, time.Hour)
+			asked := ""
+			c.before = func(_ http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path == protocol.PathTrust {
+					asked = r.URL.RawQuery
+				}
+				return false
+			}
+			g := &Grant{Address: c.voucher.Address, ServerName: serverName, Root: c.root, Settings: c.settings(), Trust: test.trust(c, other)}
+			at, _, err := device.Time(t.Context(), g)
+			if (err == nil) != (test.want == "") || err != nil && protocol.CodeOf(err) != test.want || err == nil && time.Since(at) > time.Minute || asked != test.question {
+				t.Errorf("got %v, %v, asked %q", at, err, asked)
+			}
+		})
+	}
+}
+
 // TestEnrolWithAnyClock: a voucher that carries the authorisation key sets a terminal up whatever its clock says.
 func TestEnrolWithAnyClock(t *testing.T) {
 	for name, now := range wrongClocks {

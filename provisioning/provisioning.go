@@ -51,6 +51,8 @@ type Grant struct {
 	Chain      []*x509.Certificate // the terminal's certificate, then those between it and Root
 	Root       *x509.Certificate
 	Settings   *protocol.Settings
+	Trust      *protocol.Trust  // that the terminal has proven since, or nil
+	Policy     *protocol.Policy // so, too
 }
 
 // Client enrols and renews one terminal.
@@ -147,7 +149,11 @@ func (c *Client) Settings(ctx context.Context, g *Grant) (*protocol.Settings, ti
 	s := c.session(g, g.Chain, c.Now)
 	defer s.close()
 	began := time.Now()
-	body, err := s.do(ctx, http.MethodGet, protocol.PathSettings, "", nil, nil)
+	var has uint64
+	if g.Trust != nil {
+		has = g.Trust.Serial
+	}
+	body, err := s.do(ctx, http.MethodGet, protocol.PathSettings+trustQuery(has), "", nil, nil)
 	if err != nil {
 		return nil, 0, fmt.Errorf("fetch settings: %w", err)
 	}

@@ -103,7 +103,7 @@ func (h *setupHost) Signer() crypto.Signer {
 // Authorities implements session.Host.
 func (h *setupHost) Authorities() [][]byte {
 	if self, ok := h.agent.Self(); ok && self.Identity.Grant() != nil {
-		return self.Identity.Grant().Settings.Authorities
+		return self.Identity.Authorities()
 	}
 	return nil
 }

@@ -140,7 +140,7 @@ func renew(t *testing.T, i *identity.Identity, front string, settingsFirst bool)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := i.KeepSettings(s); err != nil {
+		if _, err := i.KeepSettings(s); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -430,17 +430,17 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 	}()
 
 	prover := &call.EitherProver{
-		Passkey: &call.PasskeyProver{Believed: func() call.Believed { return call.Believed{} }, TimeKnown: h.clock.Proven},
-		Clinic:  &call.AuthorityProver{Authorities: func() [][]byte { return h.id.Settings().Authorities }},
+		Passkey: &call.PasskeyProver{Believed: func() call.Believed { return call.Believed{Trust: h.id.Trust(), Policy: h.id.Policy()} }, TimeKnown: h.clock.Proven},
+		Clinic:  &call.AuthorityProver{Authorities: h.id.Authorities},
 	}
 	clinic := a.parts.Clinic(h.id.Signer(), h.clock.Now)
-	t := &terminal{a: a, id: h.id, clock: h.clock, outbox: events, dir: h.dir, called: time.Now(), stuck: make(chan error, 1), orders: make(chan []byte, 1)}
+	t := &terminal{a: a, id: h.id, clock: h.clock, outbox: events, dir: h.dir, called: time.Now(), stuck: make(chan error, 1), orders: make(chan []byte, 1), told: map[protocol.Code]time.Time{}}
 	t.time = newTimekeeper(h.clock, clinic, h.id.Grant, log)
 	t.policy = a.policy
 	t.policy.Enrolled = func() bool { return h.id.Grant() != nil && t.left() == nil }
 	t.renewer = identity.NewRenewer(h.id, clinic, log)
 	t.renewer.Time = t.time.learn
-	t.renewer.Renewed, t.renewer.Rotation = t.renewed, t.rotation()
+	t.renewer.Renewed, t.renewer.Refused, t.renewer.Rotation = t.renewed, t.refusedSettings, t.rotation()
 	t.link = link.New(link.Config{
 		Address: grant.Address, TLS: func() *tls.Config { return h.id.TLS(protocol.ALPNMQTT) }, Terminal: h.id.Key(),
 		Software: a.parts.Software, Now: h.clock.Now, Outbox: events, Prepare: t.time.prepare,

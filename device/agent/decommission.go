@@ -103,7 +103,7 @@ func verifyOrder(order []byte, authorities [][]byte, self protocol.KeyHash, now 
 
 // order takes an order to destroy everything. Refusing one that is not proven is an event for the clinic.
 func (t *terminal) order(signed []byte) {
-	err := verifyOrder(signed, t.id.Settings().Authorities, t.id.Key(), t.clock.Now())
+	err := verifyOrder(signed, t.id.Authorities(), t.id.Key(), t.clock.Now())
 	if err == nil && !t.clock.Proven() {
 		err = protocol.WithCode(protocol.AuthOrder, errors.New("the time is not known"))
 	}
@@ -124,6 +124,20 @@ func (t *terminal) notice(code protocol.Code) {
 		return
 	}
 	t.noticed = time.Now()
+	t.tell(code)
+}
+
+// refusedSettings tells the clinic that a trust or a policy was not taken over. Only for the goroutine of the renewer.
+func (t *terminal) refusedSettings(err error) {
+	code := protocol.CodeOf(err)
+	if at, told := t.told[code]; told && time.Since(at) < noticeEvery {
+		return
+	}
+	t.told[code] = time.Now()
+	t.tell(code)
+}
+
+func (t *terminal) tell(code protocol.Code) {
 	body, err := protocol.Encode(&protocol.Notice{Version: protocol.Version, At: protocol.At(t.clock.Now()), Code: code})
 	if err == nil {
 		err = t.outbox.Append(protocol.EventNotice, body)

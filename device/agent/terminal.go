@@ -31,10 +31,11 @@ type terminal struct {
 	link    *link.Link
 	calls   *call.Runner
 	dir     *state.Dir
-	orders  chan []byte        // proven ones to take the terminal out of use; bounded by one
-	noticed time.Time          // when a refused order was last told of
-	checker *acceptance.Runner // nil if there are no means for checks
-	stuck   chan error         // bounded by one: a device that a check opened does not close
+	orders  chan []byte                 // proven ones to take the terminal out of use; bounded by one
+	noticed time.Time                   // when a refused order was last told of
+	told    map[protocol.Code]time.Time // when a refused trust or policy was last told of
+	checker *acceptance.Runner          // nil if there are no means for checks
+	stuck   chan error                  // bounded by one: a device that a check opened does not close
 	renewer *identity.Renewer
 	health  *health.Monitor
 	policy  policy.Policy
@@ -158,6 +159,8 @@ func (t *terminal) command(c *protocol.Command) {
 		t.health.Report()
 	case protocol.CommandRenew:
 		t.renewer.RenewNow()
+	case protocol.CommandSettings:
+		t.renewer.FetchNow()
 	case protocol.CommandDecommission:
 		t.order(c.Order)
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/pem"
 	"os"
 	"testing"
+
+	"vindu/protocol"
 )
 
 // FuzzGrant: whatever is in the file, decoding it ends with an error or with a complete grant that encodes again.
@@ -14,11 +16,25 @@ func FuzzGrant(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	if _, err := decodeGrant(sound); err != nil {
+	g, err := decodeGrant(sound)
+	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(sound)
 	f.Add(sound[:len(sound)/2])
+	g.Trust = &protocol.Trust{
+		Version: 1, Serial: 1, Authorities: g.Settings.Authorities[:1], Service: g.Settings.Authorities[:1], Issued: 1,
+		RelyingParty: protocol.RelyingParty{ID: "clinic.example", Origins: []string{"https://clinic.example"}},
+	}
+	g.Policy = &protocol.Policy{Version: 1, Serial: 1, Terminal: protocol.KeyHash{1}, Home: "17", Zone: "Europe/Oslo", Longest: 60, Volume: 50, Issued: 1}
+	believing, err := encodeGrant(g)
+	if err != nil {
+		f.Fatal(err)
+	}
+	if again, err := decodeGrant(believing); err != nil || again.Trust == nil || again.Policy == nil {
+		f.Fatalf("%+v, %v", again, err)
+	}
+	f.Add(believing)
 	f.Add(bytes.ReplaceAll(sound, []byte("CERTIFICATE"), []byte("VINDU CLINIC")))
 	f.Add([]byte("-----BEGIN VINDU CLINIC-----\noA==\n-----END VINDU CLINIC-----\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -27,6 +27,9 @@ type record struct {
 	Address    string          `cbor:"2,keyasint"`
 	ServerName string          `cbor:"3,keyasint"`
 	Settings   cbor.RawMessage `cbor:"4,keyasint"`
+	// Trust and Policy as they were proven: the keys that signed them need not be known any more.
+	Trust  cbor.RawMessage `cbor:"5,keyasint,omitempty"`
+	Policy cbor.RawMessage `cbor:"6,keyasint,omitempty"`
 }
 
 func encodeGrant(g *Grant) ([]byte, error) {
@@ -34,7 +37,18 @@ func encodeGrant(g *Grant) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := cbor.Marshal(record{grantVersion, g.Address, g.ServerName, settings})
+	r := record{Version: grantVersion, Address: g.Address, ServerName: g.ServerName, Settings: settings}
+	if g.Trust != nil {
+		if r.Trust, err = protocol.Encode(g.Trust); err != nil {
+			return nil, err
+		}
+	}
+	if g.Policy != nil {
+		if r.Policy, err = protocol.Encode(g.Policy); err != nil {
+			return nil, err
+		}
+	}
+	body, err := cbor.Marshal(r)
 	if err != nil {
 		return nil, fmt.Errorf("encode grant: %w", err)
 	}
@@ -72,6 +86,18 @@ func decodeGrant(b []byte) (*Grant, error) {
 	g := &Grant{Address: r.Address, ServerName: r.ServerName, Settings: new(protocol.Settings)}
 	if err := protocol.Decode(r.Settings, g.Settings); err != nil {
 		return nil, fmt.Errorf("decode grant: %w", err)
+	}
+	if len(r.Trust) > 0 {
+		g.Trust = new(protocol.Trust)
+		if err := protocol.Decode(r.Trust, g.Trust); err != nil {
+			return nil, fmt.Errorf("decode grant: %w", err)
+		}
+	}
+	if len(r.Policy) > 0 {
+		g.Policy = new(protocol.Policy)
+		if err := protocol.Decode(r.Policy, g.Policy); err != nil {
+			return nil, fmt.Errorf("decode grant: %w", err)
+		}
 	}
 	for len(bytes.TrimSpace(rest)) > 0 {
 		if block, rest = pem.Decode(rest); block == nil || block.Type != certBlock || len(g.Chain) > maxChain {

@@ -6,14 +6,15 @@
 //	identity/key-2.pem  and tpm-2.pem: the same for a key that replaces another, in turns (Rotation)
 //	identity/before.pem what clinic.pem was before a new key that has not proven itself yet
 //	identity/clinic.pem everything from enrolment, in one file so that it is replaced as one: a block VINDU CLINIC
-//	                    (CBOR: version, address, server name, settings), then the terminal's certificate, those of issuing
+//	                    (CBOR: version, address, server name, settings, trust, policy), then the terminal's certificate, those of issuing
 //	                    authorities, and last the clinic's root
 //
 // It lies outside every database and survives their loss. The terminal's name is the hash of its public key; the
 // certificate only says that the clinic knows it.
 //
 // What was pinned at enrolment, the root and the authorisation keys, changes only by a new enrolment: a renewal or
-// new settings that say otherwise are refused. But a root may hand over to the next one by certifying it (RFC 4210 §4.4). All verification goes by the clock that Open is given, which has a floor.
+// new settings that say otherwise are refused. But a root may hand over to the next one by certifying it (RFC 4210 §4.4), and authorisation keys by
+// signing a protocol.Trust that names those that follow. Trust and policy never go back. All verification goes by the clock that Open is given, which has a floor.
 package identity
 
 import (
@@ -55,6 +56,8 @@ type Grant struct {
 	Chain      []*x509.Certificate // the terminal's certificate, then those between it and Root
 	Root       *x509.Certificate   // pinned
 	Settings   *protocol.Settings
+	Trust      *protocol.Trust  // the last that was proven, or nil; signed in Settings
+	Policy     *protocol.Policy // so, too
 }
 
 // Identity is safe for concurrent use.
@@ -169,6 +172,14 @@ func (i *Identity) Condition() protocol.Code {
 func (i *Identity) Keep(g Grant) error {
 	i.writing.Lock()
 	defer i.writing.Unlock()
+	if g.Settings != nil {
+		settings := *g.Settings
+		pinned := settings
+		pinned.Trust, pinned.Policy = nil, nil
+		g.Settings, g.Trust, g.Policy = &pinned, nil, nil
+		_ = g.believe(&settings, i.hash) // what is refused comes again with the next settings, and is told then
+		g.Settings = &settings
+	}
 	if err := i.keep(&g); err != nil {
 		return err
 	}
@@ -194,27 +205,30 @@ func (i *Identity) KeepChain(chain []*x509.Certificate) error {
 	return i.keep(&g)
 }
 
-// KeepSettings takes new settings over. The authorisation keys have to be those that were pinned at enrolment, and a new root has to be
-// certified by the pinned one, in whose place it is pinned.
-func (i *Identity) KeepSettings(s *protocol.Settings) error {
+// KeepSettings takes new settings over. A trust and a policy in them are taken over if they are proven (protocol.Trust, protocol.Policy); those that are not
+// are returned as refused, by errors with a code, and change nothing. Without any trust the authorisation keys have to be the pinned ones; with one, what
+// settings say of them counts no more. A new root has to be certified by the pinned one, in whose place it is pinned.
+func (i *Identity) KeepSettings(s *protocol.Settings) (refused []error, err error) {
 	i.writing.Lock()
 	defer i.writing.Unlock()
 	old := i.Grant()
 	if old == nil {
-		return protocol.WithCode(protocol.IdentityNone, errors.New("keep settings: the terminal is not enrolled"))
+		return nil, protocol.WithCode(protocol.IdentityNone, errors.New("keep settings: the terminal is not enrolled"))
 	}
-	if !slices.EqualFunc(s.Authorities, old.Settings.Authorities, bytes.Equal) {
-		return foreign("keep settings: the authorisation keys are not the pinned ones")
+	g, settings := *old, *s
+	refused = g.believe(&settings, i.hash)
+	if g.Trust == nil && !slices.EqualFunc(s.Authorities, old.Settings.Authorities, bytes.Equal) {
+		return refused, foreign("keep settings: the authorisation keys are not the pinned ones")
 	}
-	g := *old
 	if err := i.follow(&g, s.Roots); err != nil {
-		return fmt.Errorf("keep settings: %w", err)
+		return refused, fmt.Errorf("keep settings: %w", err)
 	}
-	if s.Organisation == old.Settings.Organisation && s.Home == old.Settings.Home && slices.Equal(s.Withdrawn, old.Settings.Withdrawn) && g.Root == old.Root {
-		return nil // only the time moved: not worth a write
+	if s.Organisation == old.Settings.Organisation && s.Home == old.Settings.Home && slices.Equal(s.Withdrawn, old.Settings.Withdrawn) && g.Root == old.Root &&
+		g.Trust == old.Trust && g.Policy == old.Policy {
+		return refused, nil // only the time moved: not worth a write
 	}
-	g.Settings = s
-	return i.keep(&g)
+	g.Settings = &settings
+	return refused, i.keep(&g)
 }
 
 // follow has g pin a new root: roots are the new one, it certified by the pinned one, and the pinned one certified by it, as protocol.Settings has them. If

@@ -115,7 +115,10 @@ func TestKeepRefuses(t *testing.T) {
 		{"an authorisation key on another curve", grant(withAuthorities(spki(t, elliptic.P384()))), protocol.IdentityDamaged},
 		{"renewal of another clinic", func() error { return i.KeepChain(foreign.Issue(i.Signer().Public())) }, protocol.IdentityOtherClinic},
 		{"renewal for another key", func() error { return i.KeepChain(clinic.Issue(other.Public())) }, protocol.IdentityOtherClinic},
-		{"other authorisation keys", func() error { return i.KeepSettings(foreign.Settings()) }, protocol.IdentityOtherClinic},
+		{"other authorisation keys", func() error {
+			_, err := i.KeepSettings(foreign.Settings())
+			return err
+		}, protocol.IdentityOtherClinic},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := c.keep()
@@ -162,18 +165,18 @@ func TestRenewedChainAndSettings(t *testing.T) {
 	}
 	s := clinic.Settings()
 	s.Home = "Home 18"
-	if err := i.KeepSettings(s); err != nil {
+	if _, err := i.KeepSettings(s); err != nil {
 		t.Fatal(err)
 	}
 	steps := disk.Steps()
 	s = clinic.Settings()
 	s.Home, s.At = "Home 18", s.At+1
-	if err := i.KeepSettings(s); err != nil || disk.Steps() != steps {
+	if _, err := i.KeepSettings(s); err != nil || disk.Steps() != steps {
 		t.Errorf("settings with only another time: %v, %d steps", err, disk.Steps()-steps)
 	}
 	s = clinic.Settings()
 	s.Home, s.Withdrawn = "Home 18", []protocol.Nonce{{7}}
-	if err := i.KeepSettings(s); err != nil {
+	if _, err := i.KeepSettings(s); err != nil {
 		t.Fatal(err)
 	}
 	again := load(t, disk.After(statetest.Everything))

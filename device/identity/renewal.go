@@ -32,7 +32,8 @@ const (
 	refreshEvery = time.Hour // for the clock: a wrong one is healed within the hour
 	retryFirst   = 10 * time.Second
 	retryMost    = time.Hour
-	askedEvery   = time.Minute // a command to renew is not signed: repeated, it must not wear the storage out or keep the link restarting
+	fetchedEvery = 5 * time.Second // the settings, when the clinic says that there are new ones: that is not signed either
+	askedEvery   = time.Minute     // a command to renew is not signed: repeated, it must not wear the storage out or keep the link restarting
 )
 
 // Renewer keeps the certificate fresh, and the clock compared with the clinic's.
@@ -44,23 +45,34 @@ type Renewer struct {
 	// Renewed is called after each renewal; nil if nobody wants to know.
 	Renewed func()
 	Log     *slog.Logger
+	// Refused is told of each trust or policy that came with settings and was not taken over: err has the code. nil: nobody.
+	Refused func(err error)
 	// Rotation replaces the key when the clinic orders it; nil: never.
 	Rotation *Rotation
 	// Every is how often the time and the settings are asked for; 0 means hourly.
 	Every time.Duration
 
-	now chan struct{}
+	now   chan struct{}
+	fetch chan struct{}
 }
 
 // NewRenewer returns a renewer for Run.
 func NewRenewer(i *Identity, clinic Clinic, log *slog.Logger) *Renewer {
-	return &Renewer{Identity: i, Clinic: clinic, Log: log, now: make(chan struct{}, 1)}
+	return &Renewer{Identity: i, Clinic: clinic, Log: log, now: make(chan struct{}, 1), fetch: make(chan struct{}, 1)}
 }
 
 // RenewNow asks Run to renew at once (protocol.CommandRenew).
 func (r *Renewer) RenewNow() {
 	select {
 	case r.now <- struct{}{}:
+	default: // asked already
+	}
+}
+
+// FetchNow asks Run to fetch the settings at once (protocol.CommandSettings), or a few seconds after the last time.
+func (r *Renewer) FetchNow() {
+	select {
+	case r.fetch <- struct{}{}:
 	default: // asked already
 	}
 }
@@ -81,7 +93,7 @@ func (r *Renewer) Run(ctx context.Context) error {
 	var refreshed time.Time // by the monotonic clock
 	failures := 0
 	asked := false
-	var obeyed time.Time // when that was last done at once
+	var obeyed, fetched time.Time // when that was last done at once, and settings were fetched at once
 	for {
 		changed := r.Identity.Changed()
 		wait := r.Every
@@ -115,6 +127,13 @@ func (r *Renewer) Run(ctx context.Context) error {
 			case <-ctx.Done():
 			}
 			asked, obeyed = true, time.Now()
+		case <-r.fetch:
+			timer.Reset(fetchedEvery - time.Since(fetched))
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+			refreshed, fetched = time.Time{}, time.Now()
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
@@ -164,7 +183,14 @@ func (r *Renewer) work(ctx context.Context, g *Grant, spread float64, asked *boo
 	if err != nil {
 		return r.refused(err)
 	}
-	if err := r.Identity.KeepSettings(settings); err != nil {
+	refused, err := r.Identity.KeepSettings(settings)
+	for _, err := range refused {
+		r.Log.Error("what the clinic's settings say is refused, the one before holds", "error", err, "code", protocol.CodeOf(err))
+		if r.Refused != nil {
+			r.Refused(err)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	*refreshed = time.Now()

@@ -30,6 +30,7 @@ type clinicLine struct {
 	tries    atomic.Int64
 	renewals instants
 	fetched  instants
+	refused  chan error // what of the settings was
 }
 
 // instants can be added to and read by several goroutines.
@@ -95,6 +96,13 @@ func renewing(t *testing.T, enrolled bool, f func(t *testing.T, r *identity.Rene
 			line.i = load(t, statetest.New())
 		}
 		r := identity.NewRenewer(line.i, line, quiet)
+		line.refused = make(chan error, 100)
+		r.Refused = func(err error) {
+			select {
+			case line.refused <- err:
+			default:
+			}
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- r.Run(ctx) }()

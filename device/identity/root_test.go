@@ -48,11 +48,11 @@ func TestRootFollows(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := i.KeepSettings(next.Settings()); err != nil {
+		if _, err := i.KeepSettings(next.Settings()); err != nil {
 			t.Fatal(err)
 		}
 		steps := disk.Steps()
-		if err := i.KeepSettings(next.Settings()); err != nil || disk.Steps() != steps {
+		if _, err := i.KeepSettings(next.Settings()); err != nil || disk.Steps() != steps {
 			t.Errorf("told again: %v, %d writes", err, disk.Steps()-steps)
 		}
 		i = load(t, disk.After(statetest.Everything))
@@ -88,7 +88,7 @@ func TestRootRefused(t *testing.T) {
 		before := i.Grant()
 		s := clinic.Settings()
 		s.Roots = slices.Clone(roots)
-		if err := i.KeepSettings(s); protocol.CodeOf(err) != protocol.IdentityOtherClinic || i.Grant() != before {
+		if _, err := i.KeepSettings(s); protocol.CodeOf(err) != protocol.IdentityOtherClinic || i.Grant() != before {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -113,6 +113,7 @@ func (i *Identity) turnBack(keys Keys) (bool, error) {
 	if err != nil || beside == nil {
 		return false, err
 	}
+	was.Settings, was.Trust, was.Policy = own.Settings, own.Trust, own.Policy // these do not go back
 	pub, ok := beside.Signer().Public().(*ecdsa.PublicKey)
 	if !ok {
 		return false, nil
@@ -177,7 +178,7 @@ func (r *Rotation) answered(ctx context.Context, i *Identity, clinic Clinic, g *
 	if len(order) == 0 || !r.Ready() {
 		return nil
 	}
-	if err := verifyKeyOrder(order, g.Settings.Authorities, i.Key()); err != nil {
+	if err := verifyKeyOrder(order, g.Authorities(), i.Key()); err != nil {
 		return err
 	}
 	next, err := r.Keys.Next(i.dir)

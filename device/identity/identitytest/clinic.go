@@ -31,7 +31,10 @@ const Life = 30 * 24 * time.Hour
 type Clinic struct {
 	Root      *x509.Certificate
 	Issuing   *x509.Certificate
-	Authority *ecdsa.PrivateKey // signs invitations
+	Authority *ecdsa.PrivateKey // the authorisation key
+	Service   *ecdsa.PrivateKey // the server's
+	Trust     []byte            // of settings, signed
+	Policy    []byte            // so, too
 
 	t      testing.TB
 	now    func() time.Time
@@ -53,7 +56,7 @@ func (c *Clinic) At(now func() time.Time) *Clinic {
 // New returns a clinic that goes by now.
 func New(t testing.TB, now func() time.Time) *Clinic {
 	t.Helper()
-	c := &Clinic{t: t, now: now, Authority: newKey(t), serial: new(atomic.Int64)}
+	c := &Clinic{t: t, now: now, Authority: newKey(t), Service: newKey(t), serial: new(atomic.Int64)}
 	c.rootKey = newKey(t)
 	root := c.ca("Root")
 	c.Root = c.sign(root, root, c.rootKey.Public(), c.rootKey)
@@ -132,11 +135,60 @@ func (c *Clinic) Grant(address string, pub crypto.PublicKey) identity.Grant {
 // Settings returns the clinic's settings now.
 func (c *Clinic) Settings() *protocol.Settings {
 	c.t.Helper()
-	spki, err := x509.MarshalPKIXPublicKey(c.Authority.Public())
+	return &protocol.Settings{
+		Version: protocol.Version, Organisation: "Nordbyen clinic", Home: "Home 17", Authorities: [][]byte{c.spki(c.Authority)}, At: protocol.At(c.now()), Roots: c.roots,
+		Trust: c.Trust, Policy: c.Policy,
+	}
+}
+
+func (c *Clinic) spki(key *ecdsa.PrivateKey) []byte {
+	c.t.Helper()
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return &protocol.Settings{Version: protocol.Version, Organisation: "Nordbyen clinic", Home: "Home 17", Authorities: [][]byte{spki}, At: protocol.At(c.now()), Roots: c.roots}
+	return spki
+}
+
+// NewAuthority returns the same clinic with another authorisation key, which it has not told anybody of.
+func (c *Clinic) NewAuthority() *Clinic {
+	other := *c
+	other.Authority = newKey(c.t)
+	return &other
+}
+
+// SignTrust returns a trust with this serial number in the clinic's own authorisation key, signed by that of another: by itself, or the one before.
+func (c *Clinic) SignTrust(serial uint64, by *Clinic, change ...func(*protocol.Trust)) []byte {
+	c.t.Helper()
+	s := &protocol.Trust{
+		Version: protocol.Version, Serial: serial, Authorities: [][]byte{c.spki(c.Authority)}, Service: [][]byte{c.spki(c.Service)},
+		RelyingParty: protocol.RelyingParty{ID: "clinic.example", Origins: []string{"https://clinic.example"}}, Issued: 1,
+	}
+	for _, f := range change {
+		f(s)
+	}
+	signed, err := protocol.Sign(s, by.Authority)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return signed
+}
+
+// SignPolicy returns a policy with this serial number for a terminal.
+func (c *Clinic) SignPolicy(serial uint64, terminal protocol.KeyHash, change ...func(*protocol.Policy)) []byte {
+	c.t.Helper()
+	p := &protocol.Policy{
+		Version: protocol.Version, Serial: serial, Terminal: terminal, Home: "17", Rules: []protocol.Rule{{Group: "nurses", Mode: protocol.ModeRing, After: 10}},
+		Zone: "Europe/Oslo", Longest: 3600, Volume: 80, Issued: 1,
+	}
+	for _, f := range change {
+		f(p)
+	}
+	signed, err := protocol.Sign(p, c.Authority)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return signed
 }
 
 // Server returns the TLS configuration of a server of the clinic that asks for a terminal's certificate.
