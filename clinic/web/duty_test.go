@@ -339,7 +339,7 @@ func TestOperatorPages(t *testing.T) {
 	}
 	path := "/operator/homes/" + homes[0].ID
 	status, page = d.get(c, path)
-	for _, want := range []string{terminal.Name(), "Voucher issued by", "administrator", "Hand-over record of", "Picture: light", "The terminal has no panel", "In use", "Kari Nes, Solvik clinic"} {
+	for _, want := range []string{terminal.Name(), "Voucher issued by", "administrator", "Hand-over record of", "Picture, light", "The terminal has no panel", "In use", "Kari Nes, Solvik clinic"} {
 		if status != http.StatusOK || !strings.Contains(page, want) {
 			t.Errorf("history, %d: no %q", status, want)
 		}

@@ -326,7 +326,7 @@ func recorded(t *testing.T, clinic *Clinic, guest *Guest, browser *Browser) {
 	t.Helper()
 	text := history(t, clinic, guest, browser, "Hand-over record")
 	screenshot(t, guest, browser, "page-hand-over.png")
-	for _, words := range []string{Technician + ", " + Organisation, Home, "security hardware", "Picture: sharp", "Test call"} {
+	for _, words := range []string{Technician + ", " + Organisation, Home, "security hardware", "Picture, sharp", "Test call"} {
 		if !strings.Contains(text, words) {
 			t.Errorf("the operator's page does not say %q:\n%s", words, text)
 		}
