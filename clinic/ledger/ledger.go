@@ -5,8 +5,8 @@
 //
 // A terminal writes an opening down before it happens. Here it is compared with what the clinic knows: an opening in a call has to be of one that
 // was placed to this terminal, one for a technician's check of an authorisation that the clinic issued and that was neither over nor
-// withdrawn. What is of neither raises protocol.AuthOpening: somebody has the clinic's keys, or a laptop that was lost. All are kept, and
-// listed on the home's page.
+// withdrawn. What is of neither raises protocol.AuthOpening: somebody has the clinic's keys, or a laptop that was lost. They are kept, and
+// listed on the home's page; of one call and of one terminal within bounds, since a hostile one can tell of as many as it likes.
 //
 // Openings are chained by hash (protocol.Link). One that does not follow the last raises protocol.AuthLedger: one is missing, or was changed. A key that
 // succeeds another in its terminal goes on with that one's chain.
@@ -35,6 +35,14 @@ import (
 // checkSkew is how far the terminal's clock may be behind its technician's authorisation.
 const checkSkew = 10 * time.Minute
 
+// Bounds of what one terminal can have kept. What is beyond is in the events alone; it raises its alarm all the same.
+const (
+	// maxPerReason is how many openings of one device are kept of one call, or of one authorisation.
+	maxPerReason = 100
+	// maxFlawed is how many of a terminal's openings are kept that must not have been.
+	maxFlawed = 200
+)
+
 var steps = []string{
 	`CREATE TABLE ledger_openings (
 		n INTEGER PRIMARY KEY, terminal BLOB NOT NULL, device TEXT NOT NULL,
@@ -45,6 +53,10 @@ var steps = []string{
 	`CREATE INDEX ledger_openings_call ON ledger_openings (terminal, call)`,
 	`CREATE TABLE ledger_heads (terminal BLOB PRIMARY KEY, n INTEGER NOT NULL, head BLOB NOT NULL) STRICT`,
 	`CREATE INDEX ledger_heads_head ON ledger_heads (head)`,
+	`DROP INDEX ledger_openings_call`,
+	`CREATE INDEX ledger_openings_terminal ON ledger_openings (terminal)`, // and n
+	`CREATE INDEX ledger_openings_reason ON ledger_openings (terminal, call, mandate, device)`,
+	`CREATE INDEX ledger_openings_flawed ON ledger_openings (terminal) WHERE flaw <> ''`,
 }
 
 // Calls knows which calls were placed; calls.Records is one.
@@ -230,6 +242,12 @@ func (l *Ledger) keep(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash
 		return err
 	}
 	if n, err := result.RowsAffected(); err != nil || n > 0 {
+		return err
+	}
+	var kept, flawed int
+	err = tx.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM ledger_openings WHERE terminal = ?1 AND call = ?2 AND mandate = ?3 AND device = ?4),
+			(SELECT count(*) FROM ledger_openings WHERE terminal = ?1 AND flaw <> '' AND ?5 <> '')`, terminal[:], call, mandate, o.Device, flaw).Scan(&kept, &flawed)
+	if err != nil || kept >= maxPerReason || flawed >= maxFlawed {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, add, int64(o.At), terminal[:], o.Device, call, mandate, by, flaw)

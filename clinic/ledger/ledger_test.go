@@ -259,6 +259,33 @@ func TestOpenings(t *testing.T) {
 	}
 }
 
+// A hostile terminal can tell of as many openings as it likes: what is kept of them, and so what each new one costs, is bounded. Its alarm counts all.
+func TestOpeningsAreBounded(t *testing.T) {
+	l, c, _ := newLedger(t)
+	const told = maxPerReason + maxFlawed + 100
+	hostile := protocol.KeyHash{7}
+	open := func(tx *sql.Tx, k protocol.KeyHash, call protocol.CallID, i int) error {
+		return l.opening(t.Context(), tx, k, &protocol.Opening{Version: 1, Device: "camera", Open: true, Call: call, At: protocol.At(start) + protocol.Time(i)})
+	}
+	err := l.c.Store.Write(t.Context(), func(tx *sql.Tx) (err error) {
+		for i := range told {
+			err = errors.Join(err, open(tx, terminal, placed, i), open(tx, hostile, protocol.CallID{8, byte(i >> 8), byte(i)}, i), open(tx, hostile, protocol.CallID{9}, i))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, want := range map[protocol.KeyHash]int{terminal: maxPerReason, hostile: maxFlawed} {
+		if list, err := l.Openings(t.Context(), k, 10*told); err != nil || len(list) != want {
+			t.Errorf("%d kept, want %d, %v", len(list), want, err)
+		}
+	}
+	if len(c.raised) != 2*told {
+		t.Errorf("raised %d times, want %d", len(c.raised), 2*told)
+	}
+}
+
 func TestNotices(t *testing.T) {
 	for name, tc := range map[string]struct {
 		notice protocol.Notice
