@@ -153,6 +153,7 @@ type voucher struct {
 	usedKey []byte // nil if it was not used
 	late    bool   // a later one for the same home was used: whoever finds this one must not push that terminal out
 	past    bool   // the key that used it has used another since
+	back    bool   // it was withdrawn
 	clone   bool   // presented, and refused, with a key that is in the register and no certificate for it: it may be a copy's
 }
 
@@ -168,10 +169,10 @@ func (v *voucher) spent(now time.Time) bool {
 // proven returns the voucher whose secret this is.
 func proven(ctx context.Context, q queryer, id protocol.Nonce, secret []byte) (v voucher, err error) {
 	var hash []byte
-	err = q.QueryRowContext(ctx, `SELECT hash, home, expires, used_key,
-			EXISTS (SELECT 1 FROM vouchers AS later WHERE later.home = v.home AND later.created > v.created AND later.used IS NOT NULL),
+	err = q.QueryRowContext(ctx, `SELECT hash, home, expires, used_key, withdrawn IS NOT NULL,
+			EXISTS (SELECT 1 FROM vouchers AS later WHERE later.home = v.home AND later.rowid > v.rowid AND later.used IS NOT NULL),
 			EXISTS (SELECT 1 FROM vouchers AS later WHERE later.used_key = v.used_key AND later.used > v.used)
-		FROM vouchers AS v WHERE id = ?`, id[:]).Scan(&hash, &v.home, &v.expires, &v.usedKey, &v.late, &v.past)
+		FROM vouchers AS v WHERE id = ?`, id[:]).Scan(&hash, &v.home, &v.expires, &v.usedKey, &v.back, &v.late, &v.past)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return voucher{}, fmt.Errorf("read voucher: %w", err)
 	}
@@ -205,6 +206,8 @@ func (r *Register) mayEnrol(ctx context.Context, tx *sql.Tx, id protocol.Nonce, 
 		err = refuse(protocol.IdentityVoucherUsed, "the voucher was used long ago")
 	case v.usedKey != nil:
 		err = refuse(protocol.IdentityVoucherUsed, "the voucher was used for another key")
+	case v.back: // its end says so too, but not to a clock that goes back
+		err = refuse(protocol.IdentityVoucherOld, "the voucher was withdrawn")
 	case r.now().UnixMilli() >= v.expires:
 		err = refuse(protocol.IdentityVoucherOld, "the voucher has expired")
 	case v.clone:

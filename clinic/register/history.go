@@ -43,7 +43,7 @@ func (i Issued) Name() string { return voucherSubject(i.ID) }
 // Vouchers returns the vouchers of one home, or of all if home is empty: those that can be used, all of them, the latest first, then the latest of the others, at
 // most limit.
 func (r *Register) Vouchers(ctx context.Context, home string, limit int) ([]Issued, error) {
-	const overtaken = `EXISTS (SELECT 1 FROM vouchers AS later WHERE later.home = v.home AND later.created > v.created AND later.used IS NOT NULL)`
+	const overtaken = `EXISTS (SELECT 1 FROM vouchers AS later WHERE later.home = v.home AND later.rowid > v.rowid AND later.used IS NOT NULL)`
 	const open = `(used IS NULL AND withdrawn IS NULL AND expires > ?3 AND NOT ` + overtaken + `)`
 	rows, err := r.store.Read().QueryContext(ctx, `SELECT v.id, v.home, label, issued_by, v.created, expires, coalesce(used, 0), used_key, refused, coalesce(refused_for, ''), withdrawn IS NOT NULL, overtaken
 		FROM (SELECT *, rowid AS n, `+overtaken+` AS overtaken, `+open+` AS usable FROM vouchers AS v WHERE ?1 = '' OR home = ?1) AS v JOIN homes ON homes.id = v.home

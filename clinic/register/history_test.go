@@ -160,3 +160,23 @@ func TestVouchers(t *testing.T) {
 		t.Errorf("of no home: %d, %v", len(list), err)
 	}
 }
+
+// The clinic's clock was a month ahead, and was put right: no voucher that was worthless is good again, and a new one is good.
+func TestVouchersOfAClockThatGoesBack(t *testing.T) {
+	c := open(t)
+	now := c.clock
+	c.clock = now.Add(30 * day)
+	withdrawn, found, used := c.voucher(t, "a"), c.voucher(t, "b"), c.voucher(t, "c")
+	if err := c.Withdraw(t.Context(), "Kari", withdrawn.ID); err != nil {
+		t.Fatal(err)
+	}
+	mustEnrol(t, c, used, newRequest(t))
+	c.clock = now
+	mustEnrol(t, c, c.voucher(t, "b"), newRequest(t))
+	for name, v := range map[string]Voucher{"withdrawn": withdrawn, "before one that was used": found} {
+		if _, err := c.enrol(t.Context(), v, newRequest(t)); protocol.CodeOf(err) != protocol.IdentityVoucherOld {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	mustEnrol(t, c, c.voucher(t, "c"), newRequest(t))
+}

@@ -88,6 +88,8 @@ var steps = []string{
 	`ALTER TABLE certificates ADD COLUMN straggled INTEGER`, // when an older one came just after
 	`ALTER TABLE certificates ADD COLUMN issued INTEGER NOT NULL DEFAULT 0`,
 	`ALTER TABLE vouchers ADD COLUMN refused_for TEXT`, // protocol.Code, when it last was
+	`CREATE INDEX vouchers_home ON vouchers (home)`,    // and rowid
+	`CREATE INDEX vouchers_used ON vouchers (used_key, used)`,
 }
 
 // Home is where a terminal stands.
