@@ -160,7 +160,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serve
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var known *refusal
 	if !errors.As(err, &known) {
-		s.Log.Error("enrolment failed", "path", r.URL.Path, "error", err)
+		level := slog.LevelError
+		if r.Context().Err() != nil { // who asked has gone meanwhile; nobody has to act
+			level = slog.LevelDebug
+		}
+		s.Log.Log(r.Context(), level, "enrolment failed", "path", r.URL.Path, "error", err)
 		w.Header().Set("Retry-After", "30")
 		known = &refusal{http.StatusServiceUnavailable, protocol.LinkClinicFailed, err}
 	} else {

@@ -91,7 +91,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &large):
 		s.refuse(w, http.StatusRequestEntityTooLarge, protocol.SignalMalformed, "")
 	case errors.Is(err, calls.ErrBadRequest), errors.Is(err, protocol.ErrMalformed), errors.Is(err, protocol.ErrTooLarge), errors.Is(err, protocol.ErrVersion):
-		s.o.Log.Warn("request refused", "error", err)
+		s.complain(r, "request refused", "error", err)
 		s.refuse(w, http.StatusBadRequest, protocol.SignalMalformed, "")
 	case errors.Is(err, calls.ErrNotFound):
 		s.refuse(w, http.StatusNotFound, protocol.BrowserFailed, "")

@@ -166,7 +166,7 @@ func (s *Server) enterAnew(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/", http.StatusSeeOther)
 			return
 		}
-		s.o.Log.Warn("sign-in link refused")
+		s.complain(r, "sign-in link refused")
 		s.render(w, r, http.StatusForbidden, "notice", notice{s.frame(s.words["enter.title"], nil), s.words["enter.used"], s.words["enter.next"], false})
 		return
 	case err != nil:

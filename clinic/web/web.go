@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"vindu/clinic/calls"
 	"vindu/clinic/fleet"
 	"vindu/clinic/register"
@@ -84,8 +86,9 @@ type Server struct {
 	news      *news
 	handler   http.Handler
 
-	refusals seldom // of pages
-	grants   grants
+	refusals   seldom        // of pages
+	complaints *rate.Limiter // in the log, of what strangers do
+	grants     grants
 
 	mu      sync.Mutex
 	streams map[streamKey]*stream // open event streams
@@ -99,7 +102,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, words: w, board: newBoard(), news: newNews(), streams: map[streamKey]*stream{}, closing: make(chan struct{})}
+	s := &Server{o: o, words: w, board: newBoard(), news: newNews(), streams: map[streamKey]*stream{}, closing: make(chan struct{}), complaints: rate.NewLimiter(complaintsPerSecond, 50)}
 	if s.assets, err = loadAssets(); err != nil {
 		return nil, err
 	}
@@ -176,10 +179,21 @@ func (s *Server) routes() http.Handler {
 
 	origin := http.NewCrossOriginProtection()
 	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.o.Log.Warn("request of another site refused", "path_length", len(r.URL.Path))
+		s.complain(r, "request of another site refused", "path_length", len(r.URL.Path))
 		s.fail(w, r, http.StatusForbidden, "error.403")
 	}))
 	return s.harden(origin.Handler(mux))
+}
+
+const complaintsPerSecond = 1
+
+// complain warns of what anybody can do as often as they like: what is beyond complaintsPerSecond, after the first 50, is for debugging alone.
+func (s *Server) complain(r *http.Request, message string, attributes ...any) {
+	level := slog.LevelWarn
+	if !s.complaints.Allow() {
+		level = slog.LevelDebug
+	}
+	s.o.Log.Log(r.Context(), level, message, attributes...)
 }
 
 // policy is the Content-Security-Policy of every page. "data:" is for nothing: not even an image is inline.
