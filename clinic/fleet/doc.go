@@ -17,5 +17,6 @@
 //
 // # What does not fit
 //
-// Malformed and oversized messages are counted, written to the audit log (at a bounded rate), and change nothing else.
+// Malformed and oversized messages are counted, written to the audit log (at a bounded rate), and change nothing else. Of what waits each terminal has a
+// share, so that one that sends without end is in nobody's way but its own (share.go).
 package fleet

@@ -84,8 +84,9 @@ type Fleet struct {
 	messages chan CallMessage
 	reports  chan protocol.KeyHash
 
-	// unbroken counts the times at which something of a terminal may have been missed. Between two events with the same count
-	// all that the terminal sent between them has come.
+	shares *shares
+
+	// unbroken counts the times at which something of every terminal may have been missed; see unbrokenOf.
 	unbroken  atomic.Uint64
 	malformed atomic.Uint64
 	dropped   atomic.Uint64
@@ -110,6 +111,7 @@ func New(ctx context.Context, config Config, log *slog.Logger) (*Fleet, error) {
 		work:     make(chan work, workQueue),
 		messages: make(chan CallMessage, messageQueue),
 		reports:  make(chan protocol.KeyHash, reportQueue),
+		shares:   newShares(),
 	}
 	if config.Twice != nil {
 		f.board.twice = config.Twice
@@ -217,7 +219,7 @@ func (f *Fleet) Commit(ctx context.Context, key protocol.KeyHash, list ...*proto
 		if err := storable(e); err != nil {
 			return nil, err
 		}
-		batch[i] = work{terminal: key, event: e, unbroken: f.unbroken.Load()}
+		batch[i] = work{terminal: key, event: e, unbroken: f.unbrokenOf(key)}
 	}
 	acks, err := f.events.commit(ctx, batch)
 	if err != nil {
@@ -263,17 +265,20 @@ func (f *Fleet) receive(topic string, payload []byte, retained bool) {
 		}
 		if err == nil && !retained { // a retained one says nothing about now, and an honest terminal retains none
 			f.board.heard(key, now)
-			f.enqueue(work{terminal: key, event: e, unbroken: f.unbroken.Load()})
+			f.enqueue(work{terminal: key, event: e, unbroken: f.unbrokenOf(key)})
 		}
 	case protocol.OutCall:
 		m := new(protocol.CallOut)
 		if err = protocol.Decode(payload, m); err == nil && !retained {
 			f.board.heard(key, now)
+			if !f.shares.speak(key) {
+				f.drop("call message dropped: its terminal sends too many", key, "call", m.Call)
+				return
+			}
 			select {
 			case f.messages <- CallMessage{key, m}:
 			default:
-				f.dropped.Add(1)
-				f.log.Error("call message dropped: too many wait", "terminal", key, "call", m.Call)
+				f.drop("call message dropped: too many wait", key, "call", m.Call)
 			}
 		}
 	}
@@ -302,19 +307,26 @@ func (f *Fleet) refuse(key protocol.KeyHash, channel string, size int, err error
 	if !due {
 		return
 	}
-	f.enqueue(work{refusal: &audit.Entry{
+	f.enqueue(work{terminal: key, refusal: &audit.Entry{
 		At: protocol.At(now), Who: "terminal " + key.Name(), What: audit.MessageRefused, Subject: key.Name(),
 		Detail: map[string]string{"channel": channel, "bytes": fmt.Sprint(size), "count": fmt.Sprint(count), "code": string(protocol.SignalMalformed)},
 	}})
 }
 
 func (f *Fleet) enqueue(w work) {
+	if w.event != nil && !f.shares.take(w.terminal) {
+		f.shares.miss(w.terminal)
+		f.drop("event dropped: too many of its terminal wait to be stored; it is not acknowledged and comes again", w.terminal)
+		return
+	}
 	select {
 	case f.work <- w:
 	default:
-		f.dropped.Add(1)
-		f.unbroken.Add(1)
-		f.log.Error("too much waits to be stored; what does not fit is not acknowledged and comes again")
+		if w.event != nil {
+			f.shares.give(w.terminal)
+			f.shares.miss(w.terminal)
+		}
+		f.drop("too much waits to be stored; what does not fit is not acknowledged and comes again", w.terminal)
 	}
 }
 
@@ -344,6 +356,7 @@ func (f *Fleet) storeBatch(ctx context.Context, batch []work) {
 	events := batch[:0:0]
 	for _, w := range batch {
 		if w.refusal == nil {
+			defer f.shares.give(w.terminal)
 			events = append(events, w)
 			continue
 		}

@@ -315,21 +315,22 @@ func TestFullQueues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	one := func(i, each int) protocol.KeyHash { return protocol.KeyHash{7, byte(i / each >> 8), byte(i / each)} } // of many terminals
 	out := encode(t, &protocol.CallOut{Version: protocol.Version, Call: protocol.NewCallID(), Kind: protocol.KindRefusal, Refusal: protocol.AuthExpired})
-	for range messageQueue + 3 {
-		f.receive(protocol.OutTopic(terminal, protocol.OutCall), out, false)
+	for i := range messageQueue + 3 {
+		f.receive(protocol.OutTopic(one(i, callBurst), protocol.OutCall), out, false)
 	}
 	if c := f.Counters(); c.Dropped != 3 {
 		t.Errorf("counters %+v", c)
 	}
 	e := encode(t, event(t, first, 1))
-	for range workQueue {
-		f.receive(protocol.OutTopic(terminal, protocol.OutEvent), e, false)
+	for i := range workQueue {
+		f.receive(protocol.OutTopic(one(i, maxWaiting), protocol.OutEvent), e, false)
 	}
-	before := f.unbroken.Load()
+	before := f.unbrokenOf(terminal)
 	f.receive(protocol.OutTopic(terminal, protocol.OutEvent), e, false)
-	if c := f.Counters(); c.Dropped != 4 || f.unbroken.Load() != before+1 {
-		t.Errorf("counters %+v, unbroken %d", c, f.unbroken.Load()-before)
+	if c := f.Counters(); c.Dropped != 4 || f.unbrokenOf(terminal) != before+1 {
+		t.Errorf("counters %+v, unbroken %d", c, f.unbrokenOf(terminal)-before)
 	}
 	f.receive("vindu/v2/x", e, false)
 	if c := f.Counters(); c.Malformed != 1 {
@@ -364,7 +365,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add(protocol.OutTopic(terminal, protocol.OutEvent), encode(f, event(f, first, 1)), false)
 	f.Add("vindu/v1//out/call", []byte{}, true)
 	f.Fuzz(func(t *testing.T, topic string, payload []byte, retained bool) {
-		fl := &Fleet{log: quiet, board: newBoard(), work: make(chan work, 4), messages: make(chan CallMessage, 4), reports: make(chan protocol.KeyHash, 4)}
+		fl := &Fleet{log: quiet, board: newBoard(), shares: newShares(), work: make(chan work, 4), messages: make(chan CallMessage, 4), reports: make(chan protocol.KeyHash, 4)}
 		fl.receive(topic, payload, retained)
 		refused := fl.Counters().Malformed
 		states := fl.States()
