@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
 	"vindu/clinic/audit"
 	"vindu/protocol"
@@ -54,6 +55,9 @@ var dutySteps = []string{
 func (p Person) Who() string { return personPrefix + p.ID }
 
 const personPrefix = "person "
+
+// IsPerson reports whether who, as the audit log names it, is a person of the register.
+func IsPerson(who string) bool { return strings.HasPrefix(who, personPrefix) }
 
 func checkParty(p protocol.Party) error {
 	for _, f := range [...]struct{ field, text string }{{"the name", p.Name}, {"the role", p.Role}, {"the organisation", p.Organisation}} {

@@ -35,8 +35,12 @@ import (
 	"vindu/protocol"
 )
 
-// ErrLife is wrapped when a mandate is asked for a time that it may not have.
-var ErrLife = errors.New("not a time that an authorisation may have")
+var (
+	// ErrLife is wrapped when a mandate is asked for a time that it may not have.
+	ErrLife = errors.New("not a time that an authorisation may have")
+	// ErrManyMandates is wrapped when a person has issued as many mandates that are not over as a person may.
+	ErrManyMandates = errors.New("too many authorisations that are not over yet")
+)
 
 var steps = []string{
 	`CREATE TABLE setup_mandates (
@@ -147,11 +151,15 @@ var (
 // withdrawnLonger is for how long after its end terminals are still told of a withdrawn mandate: their clocks may be behind.
 const withdrawnLonger = 24 * time.Hour
 
+// maxMandates is how many mandates that are not over one person may have issued, withdrawn ones too. Terminals can be told of protocol.MaxWithdrawn: what one
+// person can issue must leave room for taking everybody else's back.
+const maxMandates = 32
+
 // mandateBackdate is how far back a mandate begins, for terminals whose clock is a little behind.
 const mandateBackdate = 5 * time.Minute
 
 // IssueMandate authorises the laptop with this key, as protocol.ParseLaptop returns it, for person, from now on for life. It returns the text
-// form. The error wraps ErrLife if life is out of bounds.
+// form. The error wraps ErrLife if life is out of bounds, or ErrManyMandates.
 func (s *Service) IssueMandate(ctx context.Context, who string, person protocol.Party, laptop []byte, life time.Duration) (string, Mandate, error) {
 	if life <= 0 || life > protocol.MaxMandateLife-mandateBackdate {
 		return "", Mandate{}, fmt.Errorf("issue authorisation: %w: for %v, has to be more than nothing and at most %v", ErrLife, life, (protocol.MaxMandateLife - mandateBackdate).Truncate(time.Hour))
@@ -167,6 +175,13 @@ func (s *Service) IssueMandate(ctx context.Context, who string, person protocol.
 	}
 	key := protocol.HashSPKI(laptop)
 	err = s.Config.Store.Write(ctx, func(tx *sql.Tx) error {
+		var issued int
+		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM setup_mandates WHERE issued_by = ? AND valid_to > ?", who, now.Add(-withdrawnLonger).UnixMilli()).Scan(&issued); err != nil {
+			return err
+		}
+		if register.IsPerson(who) && issued >= maxMandates { // who issues them at the server itself is bound by nothing else either
+			return ErrManyMandates
+		}
 		if _, err := tx.ExecContext(ctx, "INSERT INTO setup_mandates (id, name, key, issued_by, created, valid_from, valid_to) VALUES (?, ?, ?, ?, ?, ?, ?)",
 			m.ID[:], person.Name, key[:], who, now.UnixMilli(), int64(m.From), int64(m.To)); err != nil {
 			return err

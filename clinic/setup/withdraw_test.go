@@ -8,6 +8,7 @@ import (
 
 	"vindu/clinic/audit"
 	"vindu/clinic/fleet"
+	"vindu/clinic/register"
 	"vindu/protocol"
 )
 
@@ -197,5 +198,39 @@ func TestHandOverAfterWithdrawal(t *testing.T) {
 		if err != nil || len(list) != 1 || (list[0].Flaw != "") != tc.flaw {
 			t.Errorf("%s: %+v, %v", name, list, err)
 		}
+	}
+}
+
+// What one person issues, and takes back at once, leaves room for taking back what others have.
+func TestMandatesOfOnePerson(t *testing.T) {
+	c := open(t)
+	ctx := t.Context()
+	now := time.Now().Truncate(time.Millisecond)
+	c.now = func() time.Time { return now }
+	hostile, other := register.Person{ID: "100000001"}, register.Person{ID: "100000002"}
+	issue := func(who string) (Mandate, error) {
+		_, m, err := c.IssueMandate(ctx, who, protocol.Party{Name: "Kari Nes", Role: "technician", Organisation: "Solvik clinic"}, spki(t, newKey(t)), time.Hour)
+		return m, err
+	}
+	for range maxMandates {
+		m, err := issue(hostile.Who())
+		if err == nil {
+			_, err = c.WithdrawMandate(ctx, hostile.Who(), m.ID)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := issue(hostile.Who()); !errors.Is(err, ErrManyMandates) {
+		t.Errorf("one more: %v", err)
+	}
+	for _, who := range []string{other.Who(), "root"} {
+		if m, err := issue(who); err != nil || second(c.WithdrawMandate(ctx, "Ola", m.ID)) != nil {
+			t.Errorf("%s: %v", who, err)
+		}
+	}
+	now = now.Add(time.Hour + withdrawnLonger)
+	if _, err := issue(hostile.Who()); err != nil {
+		t.Errorf("when they are over: %v", err)
 	}
 }

@@ -352,6 +352,10 @@ func (s *Server) issueMandate(w http.ResponseWriter, r *http.Request, v visitor)
 		return
 	}
 	text, m, err := s.o.Setup.IssueMandate(r.Context(), v.person.Who(), v.person.Party, laptop, hold)
+	if errors.Is(err, setup.ErrManyMandates) {
+		s.fail(w, r, http.StatusConflict, "error.mandates")
+		return
+	}
 	if err != nil {
 		s.broken(w, r, err)
 		return
