@@ -21,6 +21,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"vindu/clinic/calls"
 	"vindu/clinic/register"
 	"vindu/protocol"
@@ -34,6 +36,9 @@ const (
 	remembered = 10 * time.Minute
 	farewell   = 5 * time.Second // for the terminal's end, after the robot has hung up
 	apart      = 2 * time.Second // between two test calls of one terminal
+	// A terminal may have oftenBurst test calls, and then one every seldom: each is in the audit log for good.
+	seldom     = 10 * time.Minute
+	oftenBurst = 20
 )
 
 // What is enough to judge by.
@@ -74,7 +79,8 @@ type Robot struct {
 	begin chan *testCall
 
 	mu    sync.Mutex
-	known map[protocol.KeyHash]*testCall // the last of each terminal
+	known map[protocol.KeyHash]*testCall     // the last of each terminal
+	asked map[protocol.KeyHash]*rate.Limiter // how often each may have one
 }
 
 // testCall is one that runs, or was.
@@ -106,7 +112,7 @@ func New(c Config) (*Robot, error) {
 	if c.Permits == nil {
 		c.Permits = func(netip.Addr) bool { return true }
 	}
-	return &Robot{c: c, media: media, most: mostTalk, begin: make(chan *testCall, maxCalls), known: map[protocol.KeyHash]*testCall{}}, nil
+	return &Robot{c: c, media: media, most: mostTalk, begin: make(chan *testCall, maxCalls), known: map[protocol.KeyHash]*testCall{}, asked: map[protocol.KeyHash]*rate.Limiter{}}, nil
 }
 
 // Run makes the test calls that are asked for until ctx ends; then it ends those that run.
@@ -154,6 +160,19 @@ func (r *Robot) Call(t register.Terminal, id protocol.CallID) (*protocol.TestCal
 		}
 	}
 	if running >= maxCalls {
+		return nil, protocol.WithCode(protocol.LinkTooMany, errTooMany)
+	}
+	for key, l := range r.asked {
+		if l.TokensAt(now) >= oftenBurst {
+			delete(r.asked, key)
+		}
+	}
+	often := r.asked[t.Key]
+	if often == nil {
+		often = rate.NewLimiter(rate.Every(seldom), oftenBurst)
+		r.asked[t.Key] = often
+	}
+	if !often.AllowN(now, 1) {
 		return nil, protocol.WithCode(protocol.LinkTooMany, errTooMany)
 	}
 	c := &testCall{terminal: t, id: id, began: now, state: protocol.TestCall{Version: protocol.Version, Call: id}}

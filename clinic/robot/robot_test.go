@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pion/webrtc/v4"
@@ -333,6 +334,40 @@ func TestOneAtATime(t *testing.T) {
 	if _, err := r.Call(terminal, protocol.CallID{2}); err != nil {
 		t.Errorf("after a while: %v", err)
 	}
+}
+
+// TestSeldom: a terminal that asks again and again gets a test call seldom; another is not in its way.
+func TestSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, err := New(Config{Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask := func(key protocol.KeyHash) error {
+			_, err := r.Call(register.Terminal{Key: key}, protocol.NewCallID())
+			if err == nil {
+				(<-r.begin).over = time.Now()
+				time.Sleep(apart)
+			}
+			return err
+		}
+		hostile, honest := protocol.KeyHash{1}, protocol.KeyHash{2}
+		calls := 0
+		for began := time.Now(); time.Since(began) < 24*time.Hour; time.Sleep(time.Second) {
+			if ask(hostile) == nil {
+				calls++
+			}
+		}
+		if most := oftenBurst + int(24*time.Hour/seldom) + 1; calls < oftenBurst || calls > most {
+			t.Errorf("%d test calls in a day, want at most %d", calls, most)
+		}
+		if err := ask(honest); err != nil {
+			t.Errorf("another: %v", err)
+		}
+		if time.Sleep(oftenBurst * seldom); ask(honest) != nil || len(r.asked) != 1 {
+			t.Errorf("%d remembered", len(r.asked))
+		}
+	})
 }
 
 func TestGap(t *testing.T) {
