@@ -15,9 +15,9 @@ func TestMove(t *testing.T) {
 	c := start(t)
 	key, chain := c.enrolled(t)
 	other := newKey(t)
-	elsewhere := func() *register.Voucher {
+	voucher := func(home string) *register.Voucher {
 		t.Helper()
-		h, err := c.Register.EnsureHome(t.Context(), "Kari", "Home 18, Kirkeveien")
+		h, err := c.Register.EnsureHome(t.Context(), "Kari", home)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,12 +27,19 @@ func TestMove(t *testing.T) {
 		}
 		return &v
 	}
+	elsewhere := func() *register.Voucher { return voucher("Home 18, Kirkeveien") }
 	v := elsewhere()
 	if a := do(t, c.client(t, nil), http.MethodPost, c.url+protocol.PathEnroll, v, typeRequest, csr(t, key)); a.code != protocol.IdentityClone || a.status != http.StatusForbidden {
 		t.Errorf("without its certificate: %d %s", a.status, a.code)
 	}
 	if alarms, err := c.Register.Alarms(t.Context(), 0); err != nil || len(alarms) != 1 || alarms[0].Terminal != mustHash(t, key) {
 		t.Errorf("alarms %+v, %v", alarms, err)
+	}
+	// Nor does a terminal's certificate move another terminal, whose request somebody may have seen.
+	thief := newKey(t)
+	own := certificates(t, do(t, c.client(t, nil), http.MethodPost, c.url+protocol.PathEnroll, voucher("Home 19, Fjellveien"), typeRequest, csr(t, thief)))
+	if a := do(t, c.client(t, thief, own...), http.MethodPost, c.url+protocol.PathEnroll, v, typeRequest, csr(t, key)); a.code != protocol.IdentityClone {
+		t.Errorf("by another's certificate: %d %s", a.status, a.code)
 	}
 	moved := certificates(t, do(t, c.client(t, key, chain...), http.MethodPost, c.url+protocol.PathEnroll, v, typeRequest, csr(t, key)))
 	a := do(t, c.client(t, key, moved...), http.MethodGet, c.url+protocol.PathSettings, nil, "", nil)

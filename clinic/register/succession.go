@@ -93,7 +93,6 @@ func (r *Register) KeyDue(ctx context.Context, t Terminal, life time.Duration) (
 // (it raises an alarm), LinkTooMany if it has asked for too many or too often, LinkRefused with ErrNotFound or ErrRevoked.
 func (r *Register) Succeed(ctx context.Context, old protocol.KeyHash, request *authority.Request, issue Issue) (*x509.Certificate, error) {
 	var certificate *x509.Certificate
-	overtaken := false
 	err := r.store.Write(ctx, func(tx *sql.Tx) error {
 		t, err := byTerminal(ctx, tx, old)
 		if err != nil {
@@ -133,7 +132,10 @@ func (r *Register) Succeed(ctx context.Context, old protocol.KeyHash, request *a
 		if count >= maxSuccessions {
 			return refuse(protocol.LinkTooMany, "the terminal has asked for too many new keys")
 		}
-		if overtaken = open > 0; overtaken {
+		if open > 0 { // it keeps the key that it has made until that is in use; so who asked was perhaps another
+			if _, err := r.RaiseTx(ctx, tx, protocol.IdentityTwice, old, "a second new key was asked for while the first was not in use yet"); err != nil {
+				return err
+			}
 			if _, err := tx.ExecContext(ctx, "UPDATE successions SET until = ?1 WHERE old = ?2 AND key <> ?3 AND until > ?1", now.UnixMilli(), old[:], request.Hash[:]); err != nil {
 				return fmt.Errorf("end succession: %w", err)
 			}
@@ -159,10 +161,6 @@ func (r *Register) Succeed(ctx context.Context, old protocol.KeyHash, request *a
 		return nil, errors.Join(err, r.Raise(ctx, protocol.IdentityClone, request.Hash, "the terminal "+old.Name()+" asked for it as its new key"))
 	case err != nil:
 		return nil, err
-	case overtaken: // it keeps the key that it has made until that is in use; so who asked was perhaps another
-		if err := r.Raise(ctx, protocol.IdentityTwice, old, "a second new key was asked for while the first was not in use yet"); err != nil {
-			return nil, err
-		}
 	}
 	return certificate, nil
 }

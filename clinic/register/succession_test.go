@@ -2,6 +2,7 @@ package register
 
 import (
 	"crypto/x509"
+	"database/sql"
 	"errors"
 	"slices"
 	"sync"
@@ -334,6 +335,29 @@ func TestRestored(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// Where the alarm for a second new key cannot be stored, nothing else is either: asked again, the terminal raises it.
+func TestSecondKeyIsToldOf(t *testing.T) {
+	c := open(t)
+	old, first, second := newRequest(t), newRequest(t), newRequest(t)
+	mustEnrol(t, c, c.voucher(t, "a"), old)
+	c.succeed(t, old, first)
+	rename := func(from, to string) {
+		t.Helper()
+		if err := c.store.Write(t.Context(), func(tx *sql.Tx) error { _, err := tx.Exec("ALTER TABLE " + from + " RENAME TO " + to); return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename("alarms", "away")
+	if _, err := c.Succeed(t.Context(), old.Hash, second, c.authority.IssueTerminal); err == nil {
+		t.Error("certified, and nobody is told")
+	}
+	rename("away", "alarms")
+	c.succeed(t, old, second)
+	if got := c.open(t); !slices.Equal(got, []protocol.Code{protocol.IdentityTwice}) {
+		t.Errorf("alarms %v", got)
+	}
 }
 
 func TestKeyDue(t *testing.T) {

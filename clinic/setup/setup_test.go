@@ -351,9 +351,13 @@ type terminals struct {
 	mu     sync.Mutex
 	states map[protocol.KeyHash]fleet.State
 	sent   [][]byte
+	asked  func() // when its state is asked for; nil: nothing
 }
 
 func (f *terminals) State(k protocol.KeyHash) fleet.State {
+	if f.asked != nil {
+		f.asked()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.states[k]

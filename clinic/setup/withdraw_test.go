@@ -65,6 +65,28 @@ func TestWithdrawOrder(t *testing.T) {
 	}
 }
 
+// An order that is withdrawn while it is about to be sent is not sent.
+func TestWithdrawnWhileSending(t *testing.T) {
+	c := open(t)
+	_, terminal := c.terminal(t, "a")
+	f := &terminals{states: map[protocol.KeyHash]fleet.State{}}
+	f.online(terminal)
+	if _, err := c.Decommission(t.Context(), "Ola", terminal, "returned"); err != nil {
+		t.Fatal(err)
+	}
+	f.asked = func() {
+		if o, err := c.WithdrawOrder(t.Context(), "Kari", terminal); err != nil || !o.Sent.IsZero() {
+			t.Errorf("%+v, %v", o, err)
+		}
+	}
+	if err := c.deliver(t.Context(), f); err != nil || len(f.take()) != 0 {
+		t.Errorf("sent all the same, %v", err)
+	}
+	if o, err := c.Orders(t.Context(), terminal); err != nil || o[0].State != OrderWithdrawn || !o[0].Sent.IsZero() {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
 // An order that nobody carried out in its time says that, not that its terminal was cut off.
 func TestExpiredOrder(t *testing.T) {
 	c := open(t)
