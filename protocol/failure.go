@@ -70,6 +70,7 @@ const (
 	AuthPolicy          Code = "authorisation.policy"
 	AuthLedger          Code = "authorisation.ledger"
 	AnswerNobody        Code = "answer.nobody"
+	AnswerNoKey         Code = "answer.no_key"
 	EndLapsed           Code = "end.authorisation_over"
 	BrowserNoPasskey    Code = "browser.no_passkey"
 	BrowserCancelled    Code = "browser.passkey_cancelled"
@@ -127,6 +128,7 @@ const (
 	AuthOrder           Code = "authorisation.order"
 	AuthOpening         Code = "authorisation.opening"
 	TimeUnknown         Code = "time.unknown"
+	TimeZone            Code = "time.zone_unknown"
 	CaptureDark         Code = "capture.dark"
 	CaptureBright       Code = "capture.bright"
 	CaptureBlurred      Code = "capture.blurred"
@@ -193,6 +195,7 @@ var Register = []Failure{
 	{AuthPolicy, Operator, "The terminal refused a policy that is older than its own, or that its clinic has not signed for it.", "Treat this as a security event, unless the clinic's server was restored from a backup: then issue the policy anew."},
 	{AuthLedger, Operator, "The terminal's record of when its camera and microphone were open has a gap, or was changed.", "Treat this as a security event, unless the terminal's storage was replaced or rebuilt just now."},
 	{AnswerNobody, Nobody, "Nobody at the terminal took the call.", "Try at another time, or telephone."},
+	{AnswerNoKey, Technician, "The home's policy asks the person at the terminal, and the terminal has no key to take calls by.", "Connect one and name it in the terminal's configuration, or have an administrator change the policy."},
 	{EndLapsed, Clinician, "The caller's authorisation ended during the call.", "Ask the clinic's administrator to renew it and ring again."},
 	{BrowserNoPasskey, Clinician, "This browser or computer cannot use passkeys.", "Use a current browser, and a computer with a PIN, fingerprint or security key."},
 	{BrowserCancelled, Clinician, "The call was not confirmed with a passkey; nobody was called.", "Press Ring again and confirm with your passkey."},
@@ -250,6 +253,7 @@ var Register = []Failure{
 	{AuthOrder, Operator, "The terminal refused an order whose signature or time does not hold.", "Treat this as a security event: find out who gave the order."},
 	{AuthOpening, Operator, "The terminal opened its camera or microphone for nobody that the clinic knows.", "Treat this as a security event: somebody may have the clinic's keys. Cut the terminal off and find out who it was."},
 	{TimeUnknown, Technician, "The terminal has not learnt the time yet.", "Check that it reaches the clinic, which tells it."},
+	{TimeZone, Operator, "The terminal does not know the time zone of its policy; it answers nobody.", "Have an administrator correct the policy, or update the terminal."},
 	{CaptureDark, Technician, "The camera's picture is too dark.", "Open the shutter, turn on a light, or move the terminal."},
 	{CaptureBright, Technician, "The camera's picture is too bright.", "Turn the terminal away from the window or lamp."},
 	{CaptureBlurred, Technician, "The camera's picture is not sharp.", "Clean the lens and remove its protective film."},
