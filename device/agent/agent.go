@@ -438,6 +438,7 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 	t.time = newTimekeeper(h.clock, clinic, h.id.Grant, log)
 	t.policy = a.policy
 	t.policy.Enrolled = func() bool { return h.id.Grant() != nil && t.left() == nil }
+	t.policy.Signed = h.id.Policy
 	t.renewer = identity.NewRenewer(h.id, clinic, log)
 	t.renewer.Time = t.time.learn
 	t.renewer.Renewed, t.renewer.Refused, t.renewer.Rotation = t.renewed, t.refusedSettings, t.rotation()

@@ -205,6 +205,11 @@ func (t *terminal) checks() []protocol.Code {
 	if c := t.clock.Condition(); c != "" {
 		codes = append(codes, c)
 	}
+	if p := t.id.Policy(); p != nil {
+		if _, err := policy.Zone(p); err != nil {
+			codes = append(codes, protocol.TimeZone)
+		}
+	}
 	box := t.outbox.Status()
 	if len(box.Rebuilt) > 0 {
 		codes = append(codes, protocol.StorageDamaged)

@@ -163,6 +163,9 @@ type Decision struct {
 	Ring        time.Duration     // from "who is calling" to the answer; may be 0
 	SeeFirst    time.Duration     // after the ring, how long to wait for the caller's picture before being seen; may be 0
 	MaxDuration time.Duration     // of talking
+	Ask         bool              // answered only if somebody at the terminal takes it while it rings
+	Urgent      bool              // and the person is told so
+	Volume      uint8             // of the far end's sound, percent; 0: as it is
 	Reason      protocol.Code     // why not, on the record, where Decision alone does not say it; may be empty
 }
 

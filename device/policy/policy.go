@@ -1,12 +1,18 @@
-// Package policy decides what a proven call leads to at this terminal: ring and then answer, or not.
+// Package policy decides what a proven call leads to at this terminal: ring and then answer, ask, or not (R11, R14, R25).
 //
-// It denies by default: a terminal that is not set up, or that cannot show who is calling, answers nobody. Quiet hours are
-// hours of the terminal's own day. Hang-up and "no" are not policy: they always win.
+// A caller with an authorisation is judged by the policy that the clinic has signed for this terminal (protocol.Policy): by the rule for the caller's group, by
+// quiet hours on the clocks of the home's time zone, whose database is part of the program. The terminal's configuration can only make it stricter: ring
+// for longer, allow less time, and have quiet hours of its own, which hold for urgent calls, too. A caller for whom the clinic vouches is judged by the configuration
+// alone.
+//
+// It denies by default: a terminal that is not set up, that has no policy, whose policy does not name the caller's group, or that cannot show who is
+// calling, answers nobody. Hang-up and "no" are not policy: they always win.
 package policy
 
 import (
 	"fmt"
 	"time"
+	_ "time/tzdata" // a terminal's system may have none
 
 	"vindu/device/call"
 	"vindu/protocol"
@@ -14,17 +20,19 @@ import (
 
 // Policy implements call.Policy. The zero Policy refuses everybody.
 type Policy struct {
-	Enrolled func() bool // nil: no
-	Screen   func() bool // whether the person can see who calls; nil: no
+	Enrolled func() bool             // nil: no
+	Screen   func() bool             // whether the person can see who calls; nil: no
+	Answer   func() bool             // whether there is a key by which the person can take a call; nil: no
+	Signed   func() *protocol.Policy // the clinic's, or nil; nil: none
 	Ring     time.Duration
 	SeeFirst time.Duration
-	Longest  time.Duration
+	Longest  time.Duration // 0: no limit of the terminal's own
 	Quiet    Hours
-	Zone     *time.Location // nil: the system's
+	Zone     *time.Location // of Quiet; nil: the system's
 }
 
 // Decide implements call.Policy.
-func (p *Policy) Decide(_ *call.Proof, now time.Time) call.Decision {
+func (p *Policy) Decide(proof *call.Proof, now time.Time) call.Decision {
 	zone := p.Zone
 	if zone == nil {
 		zone = time.Local
@@ -38,11 +46,86 @@ func (p *Policy) Decide(_ *call.Proof, now time.Time) call.Decision {
 	case p.Quiet.Contain(now.In(zone)):
 		return call.Decision{Decision: protocol.Quiet}
 	}
-	d := call.Decision{Decision: protocol.Ringing, Ring: p.Ring, SeeFirst: p.SeeFirst, MaxDuration: p.Longest}
-	if p.Ring <= 0 {
-		d.SeeFirst = 0 // whoever answers at once does not wait either
+	d := call.Decision{Decision: protocol.Ringing, Ring: p.Ring, MaxDuration: p.Longest}
+	if proof.Authorisation != nil {
+		if d = p.signed(proof, now); d.Decision != protocol.Ringing {
+			return d
+		}
+	}
+	if d.Ring > 0 { // whoever answers at once does not wait either
+		d.SeeFirst = p.SeeFirst
 	}
 	return d
+}
+
+// signed decides by the clinic's policy.
+func (p *Policy) signed(proof *call.Proof, now time.Time) call.Decision {
+	var signed *protocol.Policy
+	if p.Signed != nil {
+		signed = p.Signed()
+	}
+	if signed == nil {
+		return call.Decision{Decision: protocol.Refused}
+	}
+	rule := signed.Rule(proof.Authorisation.Group)
+	if rule.Mode != protocol.ModeRing && rule.Mode != protocol.ModeAsk {
+		return call.Decision{Decision: protocol.Refused}
+	}
+	zone, err := Zone(signed)
+	if err != nil {
+		return call.Decision{Decision: protocol.Refused, Reason: protocol.TimeZone}
+	}
+	d := call.Decision{
+		Decision: protocol.Ringing, Ring: time.Duration(rule.After) * time.Second, Urgent: rule.Urgent && proof.Invitation.Urgent,
+		MaxDuration: time.Duration(signed.Longest) * time.Second, Volume: signed.Volume,
+	}
+	if !d.Urgent && quiet(signed.Quiet, now.In(zone)) {
+		return call.Decision{Decision: protocol.Quiet}
+	}
+	if rule.Mode == protocol.ModeAsk {
+		if p.Answer == nil || !p.Answer() {
+			return call.Decision{Decision: protocol.Refused, Reason: protocol.AnswerNoKey}
+		}
+		d.Ask = true
+	} else {
+		d.Ring = max(d.Ring, p.Ring)
+	}
+	if p.Longest > 0 {
+		d.MaxDuration = min(d.MaxDuration, p.Longest)
+	}
+	return d
+}
+
+// Zone returns the time zone of a policy's quiet hours. One that is not in the IANA time zone database of this program or system is an error: nobody can say
+// then when it is quiet.
+func Zone(p *protocol.Policy) (*time.Location, error) {
+	if p.Zone == "" || p.Zone == "Local" { // Go's own names
+		return nil, fmt.Errorf("time zone %q is not known", p.Zone)
+	}
+	zone, err := time.LoadLocation(p.Zone)
+	if err != nil {
+		return nil, fmt.Errorf("time zone of the policy: %w", err)
+	}
+	return zone, nil
+}
+
+// quiet tells whether the clocks on the wall show at t what one of the spans contains. So they do when summer time begins and ends: an hour that the
+// clocks leave out is in no span, one that they show twice is in it twice.
+func quiet(spans []protocol.Span, t time.Time) bool {
+	at := uint16(t.Hour()*60 + t.Minute())
+	today := (int(t.Weekday()) + 6) % 7 // from Monday
+	begins := func(s protocol.Span, day int) bool { return s.Days&(1<<day) != 0 }
+	for _, s := range spans {
+		switch {
+		case s.From < s.To:
+			if begins(s, today) && at >= s.From && at < s.To {
+				return true
+			}
+		case begins(s, today) && at >= s.From, begins(s, (today+6)%7) && at < s.To:
+			return true
+		}
+	}
+	return false
 }
 
 // Hours are a part of each day, to the minute. The zero Hours contain nothing.
