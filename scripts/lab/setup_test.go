@@ -35,7 +35,6 @@ const tpmHandle = 0x81025644
 // key is in its TPM, nowhere else, and in the end not there either.
 // How fast pictures come is not judged here.
 func TestSetUp(t *testing.T) {
-	t.Parallel() // nothing is measured
 	program, err := Build(t.Context(), "./cmd/vindu-agent", false)
 	if err != nil {
 		t.Fatal(err)
