@@ -189,7 +189,7 @@ var Register = []Failure{
 	{AuthPasskey, Operator, "The terminal refused a call whose passkey does not prove it.", "Treat this as a security event: find out who made the call."},
 	{AuthOrigin, Operator, "The terminal refused a call whose passkey was used on another site.", "Treat this as a security event: somebody may imitate the clinic's pages."},
 	{AuthUnverified, Clinician, "The terminal refused a call whose passkey was used without PIN, finger or face.", "Use a passkey that asks for one of these."},
-	{AuthCounter, Operator, "The terminal refused a call whose passkey may be a copy.", "Treat this as a security event: have the person's passkeys replaced."},
+	{AuthCounter, Operator, "A passkey was refused that may be a copy.", "Treat this as a security event: have the person's passkeys replaced."},
 	{AuthRoster, Operator, "The terminal refused a call whose list of participants is not that of the proven persons.", "Treat this as a security event: find out who made the call."},
 	{AuthTrust, Operator, "The terminal refused new keys of the clinic that the keys it knows have not signed.", "Treat this as a security event, unless the clinic's keys were changed just now: then sign the change with the key before."},
 	{AuthPolicy, Operator, "The terminal refused a policy that is older than its own, or that its clinic has not signed for it.", "Treat this as a security event, unless the clinic's server was restored from a backup: then issue the policy anew."},

@@ -63,7 +63,13 @@ func TestPasskey(t *testing.T) {
 			if err != nil || len(list) != 1 || list[0].Used.IsZero() || !list[0].Usable() || list[0].Synced {
 				t.Errorf("%+v, %v", list, err)
 			}
-			if got, want := o.audited(), []string{audit.PasskeyInvited, audit.PasskeyAdded}; !slices.Equal(got, want) {
+			o.invite(o.olav)
+			summaries, err := o.Summaries(ctx)
+			want := map[string]Summary{o.anne: {Usable: 1, Used: list[0].Used}, o.olav: {Invited: true}}
+			if err != nil || !reflect.DeepEqual(summaries, want) {
+				t.Errorf("%+v, %v, want %+v", summaries, err, want)
+			}
+			if got, want := o.audited(), []string{audit.PasskeyInvited, audit.PasskeyAdded, audit.PasskeyInvited}; !slices.Equal(got, want) {
 				t.Errorf("audited %v, want %v", got, want)
 			}
 		})

@@ -122,8 +122,7 @@ func (s *Service) prove(ctx context.Context, person, purpose, about string, resp
 		return Proof{}, ErrOther
 	}
 	if err := s.verify(r, parsed, challenge); err != nil {
-		s.c.Log.Warn("passkey refused", "person", r.Person, "passkey", r.Hex(), "error", err)
-		return Proof{}, err
+		return Proof{}, fmt.Errorf("passkey %s of %s: %w", r.Hex(), subject(r.Person), err)
 	}
 	// From here on the one who asks has the passkey: what follows cannot be brought about by strangers.
 	if err := s.challenges.use(challenge, s.now()); err != nil {
