@@ -36,7 +36,7 @@ func (s *Server) apiFor(duty register.Duty, h func(http.ResponseWriter, *http.Re
 			s.refuse(w, http.StatusUnauthorized, protocol.AuthRevoked, s.words["page.signed_out"])
 		case err != nil:
 			s.broken(w, r, err)
-		case v.person.Duty != duty || (duty != register.Clinician && s.o.Setup == nil):
+		case v.person.Duty != duty || !s.serves(duty):
 			s.notTheirs(r, v)
 			s.refuse(w, http.StatusForbidden, protocol.AuthRevoked, s.words["error.404"])
 		default:

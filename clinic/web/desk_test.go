@@ -20,6 +20,7 @@ import (
 	"vindu/clinic/authority"
 	"vindu/clinic/calls"
 	"vindu/clinic/ledger"
+	"vindu/clinic/passkey"
 	"vindu/clinic/register"
 	"vindu/clinic/setup"
 	"vindu/clinic/store"
@@ -38,6 +39,7 @@ type desk struct {
 	ledger   *ledger.Ledger
 	fleet    *webtest.Fleet
 	audit    *audit.Log
+	passkeys *passkey.Service
 	store    *store.Store
 	seq      uint64
 	chains   map[protocol.KeyHash]protocol.Link // of openings
@@ -74,13 +76,21 @@ func newDesk(t *testing.T) *desk {
 	must(err)
 	d.ledger, err = ledger.New(t.Context(), ledger.Config{Store: d.store, Calls: records, Mandates: d.setup, Alarms: d.register, Log: log})
 	must(err)
-	d.pages, err = New(Options{
-		Sessions: d.sessions, Register: d.register, Fleet: d.fleet, Calls: webtest.NewCalls(webtest.NewRegister()), Organisation: "Solvik clinic", Log: log,
-		Custody: d.register, Setup: d.setup, Ledger: d.ledger,
+	d.server = httptest.NewUnstartedServer(nil)
+	d.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.pages.ServeHTTP(w, r) })
+	d.server.Start()
+	t.Cleanup(d.server.Close)
+	d.server.URL = strings.Replace(d.server.URL, "127.0.0.1", "localhost", 1) // addresses have no passkeys
+	d.passkeys, err = passkey.New(t.Context(), passkey.Config{
+		Store: d.store, Audit: d.audit, Persons: d.register, Alarms: d.register, Site: protocol.RelyingParty{ID: "localhost", Origins: []string{d.server.URL}},
+		Organisation: "Solvik clinic", Changed: func(person string) { d.pages.Dismiss(person) }, Log: log,
 	})
 	must(err)
-	d.server = httptest.NewServer(d.pages)
-	t.Cleanup(d.server.Close)
+	d.pages, err = New(Options{
+		Sessions: d.sessions, Register: d.register, Fleet: d.fleet, Calls: webtest.NewCalls(webtest.NewRegister()), Organisation: "Solvik clinic", Log: log,
+		Custody: d.register, Setup: d.setup, Ledger: d.ledger, Passkeys: d.passkeys, Staff: d.register,
+	})
+	must(err)
 	return d
 }
 

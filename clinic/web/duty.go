@@ -46,7 +46,7 @@ type Ledger interface {
 }
 
 // start is the first page of each duty.
-var start = map[register.Duty]string{register.Clinician: "/", register.Technician: "/technician", register.Operator: "/operator"}
+var start = map[register.Duty]string{register.Clinician: "/", register.Technician: "/technician", register.Operator: "/operator", register.Administrator: "/administrator"}
 
 // maxForm bounds what a form may send.
 const maxForm = 16 << 10
@@ -56,7 +56,7 @@ func (s *Server) only(duty register.Duty, h func(http.ResponseWriter, *http.Requ
 	return func(w http.ResponseWriter, r *http.Request, v visitor) {
 		own := v.person.Duty
 		switch {
-		case own == duty && (duty == register.Clinician || s.o.Setup != nil):
+		case own == duty && s.serves(duty):
 			h(w, r, v)
 		case own != duty && r.URL.Path == "/" && start[own] != "":
 			http.Redirect(w, r, start[own], http.StatusSeeOther)
@@ -67,6 +67,17 @@ func (s *Server) only(duty register.Duty, h func(http.ResponseWriter, *http.Requ
 			s.fail(w, r, http.StatusNotFound, "error.404")
 		}
 	}
+}
+
+// serves reports whether what stands behind the pages of a duty is there.
+func (s *Server) serves(duty register.Duty) bool {
+	switch duty {
+	case register.Clinician:
+		return true
+	case register.Administrator:
+		return s.o.Staff != nil && s.o.Passkeys != nil
+	}
+	return s.o.Setup != nil
 }
 
 // notTheirs tells, in the log and the audit log, of somebody who asked for a page of another duty: once per person and page in refusalEvery.
@@ -106,7 +117,12 @@ func (s *seldom) tell(what string, now time.Time) bool {
 
 // form is page for what a form sends.
 func (s *Server) form(duty register.Duty, h func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
-	return s.page(s.only(duty, func(w http.ResponseWriter, r *http.Request, v visitor) {
+	return s.page(s.only(duty, s.filled(h)))
+}
+
+// filled reads what a form sent.
+func (s *Server) filled(h func(http.ResponseWriter, *http.Request, visitor)) func(http.ResponseWriter, *http.Request, visitor) {
+	return func(w http.ResponseWriter, r *http.Request, v visitor) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		if err := r.ParseForm(); err != nil {
 			status := http.StatusBadRequest
@@ -118,7 +134,7 @@ func (s *Server) form(duty register.Duty, h func(http.ResponseWriter, *http.Requ
 			return
 		}
 		h(w, r, v)
-	}))
+	}
 }
 
 // naming returns a function that names who did something, for as long as one page is made.

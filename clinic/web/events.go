@@ -93,6 +93,18 @@ func (s *Server) dismiss(session string) {
 	}
 }
 
+// Dismiss ends the open pages' streams of a person whose sessions or passkeys changed: each asks anew, and is told if it may not. It does not block.
+func (s *Server) Dismiss(person string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, st := range s.streams {
+		if k.person == person {
+			close(st.done)
+			delete(s.streams, k)
+		}
+	}
+}
+
 // poke has all pages of person show the list of calls anew.
 func (s *Server) poke(person string) {
 	s.mu.Lock()

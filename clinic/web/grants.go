@@ -60,7 +60,7 @@ func (g *grants) take(session, name string, now time.Time) (grantView, bool) {
 
 // showLater leads to the page that shows view, once.
 func (s *Server) showLater(w http.ResponseWriter, r *http.Request, v visitor, view grantView) {
-	http.Redirect(w, r, "/technician/shown/"+s.grants.put(v.session, view, time.Now()), http.StatusSeeOther)
+	http.Redirect(w, r, start[v.person.Duty]+"/shown/"+s.grants.put(v.session, view, time.Now()), http.StatusSeeOther)
 }
 
 func (s *Server) showOnce(w http.ResponseWriter, r *http.Request, v visitor) {

@@ -51,10 +51,11 @@ type frame struct {
 	Organisation string
 	Person       *protocol.Party // nil if nobody is signed in
 	Script       string          // file name; empty if the page has none
+	Passkeys     bool            // there are any
 }
 
 func (s *Server) frame(title string, v *visitor) frame {
-	f := frame{Title: title, Organisation: s.o.Organisation}
+	f := frame{Title: title, Organisation: s.o.Organisation, Passkeys: s.o.Passkeys != nil}
 	if v != nil {
 		f.Person = &v.person.Party
 	}
@@ -109,10 +110,6 @@ func (s *Server) broken(w http.ResponseWriter, r *http.Request, err error) {
 		s.o.Log.Error("page cannot be served", "error", err)
 	}
 	s.fail(w, r, http.StatusInternalServerError, "error.500")
-}
-
-func (s *Server) signInPage(w http.ResponseWriter, r *http.Request) {
-	s.render(w, r, http.StatusOK, "notice", notice{s.frame(s.words["enter.title"], nil), s.words["enter.ask"], s.words["enter.next"], false})
 }
 
 // enter signs in by a link. Browsers that look ahead do not use it up. A link that another site leads to only shows a

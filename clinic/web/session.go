@@ -6,11 +6,13 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
 
 	"vindu/clinic/audit"
+	"vindu/clinic/passkey"
 	"vindu/clinic/register"
 	"vindu/clinic/store"
 )
@@ -40,6 +42,9 @@ var steps = []string{
 	`CREATE TABLE web_sessions (
 		hash BLOB PRIMARY KEY, person TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL
 	) STRICT`,
+	`ALTER TABLE web_sessions ADD COLUMN passkey BLOB`,    // by which it was begun; NULL: by a link
+	`ALTER TABLE web_sessions ADD COLUMN touched INTEGER`, // when the person last used a passkey
+	`CREATE INDEX web_sessions_person ON web_sessions (person)`,
 }
 
 // Auditor is where sign-ins are written down; audit.Log is one.
@@ -132,7 +137,7 @@ func (s *Sessions) enter(ctx context.Context, token string) (session string, exp
 		if err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, "INSERT INTO web_sessions VALUES (?, ?, ?, ?)", hash, person, now.UnixMilli(), expires.UnixMilli()); err != nil {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO web_sessions (hash, person, created, expires) VALUES (?, ?, ?, ?)", hash, person, now.UnixMilli(), expires.UnixMilli()); err != nil {
 			return err
 		}
 		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: register.Person{ID: person}.Who(), What: audit.PersonSignedIn, Subject: register.Person{ID: person}.Who()})
@@ -143,18 +148,99 @@ func (s *Sessions) enter(ctx context.Context, token string) (session string, exp
 	return session, expires, nil
 }
 
-// person returns whose session it is and when it ends. The error wraps errNoSession.
-func (s *Sessions) person(ctx context.Context, session string) (person string, expires time.Time, err error) {
+// begin begins the session of a person who has used a passkey.
+func (s *Sessions) begin(ctx context.Context, p passkey.Proof) (session string, expires time.Time, err error) {
+	session, hash := newToken()
+	now := s.now()
+	expires = now.Add(SessionLife)
+	err = s.store.Write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO web_sessions (hash, person, created, expires, passkey, touched) VALUES (?, ?, ?, ?, ?, ?)",
+			hash, p.Person, now.UnixMilli(), expires.UnixMilli(), p.ID, p.At.UnixMilli()); err != nil {
+			return err
+		}
+		who := register.Person{ID: p.Person}.Who()
+		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.PersonSignedIn, Subject: who, Detail: proofDetail(p)})
+	})
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("sign in: %w", err)
+	}
+	return session, expires, nil
+}
+
+func proofDetail(p passkey.Proof) map[string]string {
+	return map[string]string{"passkey": hex.EncodeToString(p.ID), "name": p.Name}
+}
+
+// touch notes that the person of a session has used a passkey again. The error wraps errNoSession.
+func (s *Sessions) touch(ctx context.Context, session string, p passkey.Proof) error {
+	err := s.store.Write(ctx, func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, "UPDATE web_sessions SET touched = ?, passkey = ? WHERE hash = ? AND person = ?", p.At.UnixMilli(), p.ID, hashToken(session), p.Person)
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil || n != 1 {
+			return errors.Join(err, errNoSession)
+		}
+		who := register.Person{ID: p.Person}.Who()
+		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.PasskeyTouched, Subject: who, Detail: proofDetail(p)})
+	})
+	if err != nil {
+		return fmt.Errorf("touch: %w", err)
+	}
+	return nil
+}
+
+// Count returns at how many browsers a person is signed in.
+func (s *Sessions) Count(ctx context.Context, person string) (n int, err error) {
+	if err := s.store.Read().QueryRowContext(ctx, "SELECT count(*) FROM web_sessions WHERE person = ? AND expires > ?", person, s.now().UnixMilli()).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count sessions: %w", err)
+	}
+	return n, nil
+}
+
+// End ends all sessions of a person, and makes void the sign-in links that were not used.
+func (s *Sessions) End(ctx context.Context, by, person string) error {
+	err := s.store.Write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM web_sessions WHERE person = ?", person); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM web_links WHERE person = ? AND used IS NULL", person); err != nil {
+			return err
+		}
+		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: by, What: audit.SessionsEnded, Subject: register.Person{ID: person}.Who()})
+	})
+	if err != nil {
+		return fmt.Errorf("end sessions: %w", err)
+	}
+	return nil
+}
+
+// held is a session as it is stored.
+type held struct {
+	person  string
+	expires time.Time
+	passkey []byte    // by which it was begun, or touched last; nil: by a link
+	touched time.Time // zero: never
+}
+
+// find returns a session. The error wraps errNoSession.
+func (s *Sessions) find(ctx context.Context, session string) (held, error) {
+	var h held
 	var until int64
-	err = s.store.Read().QueryRowContext(ctx, "SELECT person, expires FROM web_sessions WHERE hash = ? AND expires > ?",
-		hashToken(session), s.now().UnixMilli()).Scan(&person, &until)
+	var touched sql.NullInt64
+	err := s.store.Read().QueryRowContext(ctx, "SELECT person, expires, passkey, touched FROM web_sessions WHERE hash = ? AND expires > ?",
+		hashToken(session), s.now().UnixMilli()).Scan(&h.person, &until, &h.passkey, &touched)
 	if errors.Is(err, sql.ErrNoRows) {
-		return "", time.Time{}, errNoSession
+		return held{}, errNoSession
 	}
 	if err != nil {
-		return "", time.Time{}, fmt.Errorf("read session: %w", err)
+		return held{}, fmt.Errorf("read session: %w", err)
 	}
-	return person, time.UnixMilli(until), nil
+	h.expires = time.UnixMilli(until)
+	if touched.Valid {
+		h.touched = time.UnixMilli(touched.Int64)
+	}
+	return h, nil
 }
 
 // leave ends a session.

@@ -144,6 +144,9 @@ type grantView struct {
 	QR            template.HTML // empty if there is none
 	Pin           string        // of the clinic's root, as vindu-provision prints it; empty where it is not to be compared
 	After         string
+	Back, BackTo  string // where it is listed
+	Label         string // of Text
+	Rows          int    // of Text
 }
 
 func (s *Server) issueVoucher(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -194,7 +197,7 @@ func (s *Server) issueVoucher(w http.ResponseWriter, r *http.Request, v visitor)
 	grant := grantView{
 		frame: s.frame(s.words.say("setup.voucher.title", names{"home": home.Label}), &v), Text: text, QR: code, Pin: s.o.Setup.Trust().Pin,
 		Lead:  s.words.say("setup.voucher.lead", names{"until": s.words.full(voucher.Expires), "name": voucher.Name}),
-		After: s.words["setup.voucher.after"],
+		After: s.words["setup.voucher.after"], Back: "/technician", BackTo: s.words["setup.back"], Label: s.words["setup.text"], Rows: 12,
 	}
 	if voucher.Home.Terminal != (protocol.KeyHash{}) {
 		grant.Warning = s.words.say("setup.voucher.replaces", names{"code": voucher.Home.Terminal.Code()})
@@ -369,6 +372,6 @@ func (s *Server) issueMandate(w http.ResponseWriter, r *http.Request, v visitor)
 	s.showLater(w, r, v, grantView{
 		frame: s.frame(s.words["setup.mandate.title"], &v), Text: text,
 		Lead:  s.words.say("setup.mandate.lead", names{"code": m.Laptop.Code(), "until": s.words.full(m.To)}),
-		After: s.words["setup.mandate.after"],
+		After: s.words["setup.mandate.after"], Back: "/technician", BackTo: s.words["setup.back"], Label: s.words["setup.text"], Rows: 12,
 	})
 }

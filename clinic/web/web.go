@@ -68,6 +68,9 @@ type Options struct {
 	Custody Custody
 	Setup   Setup
 	Ledger  Ledger
+	// Passkeys and Staff stand behind sign-in by passkey and the administrators' pages, which are not there without.
+	Passkeys Passkeys
+	Staff    Staff
 	// Organisation is the clinic's name, as its staff know it.
 	Organisation string
 	// Hosts are the names (without port) by which browsers reach the pages over TLS; empty means any. Over plain HTTP
@@ -162,9 +165,10 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /operator/homes/{home}/revoke", s.form(register.Operator, s.revokeTerminal))
 	mux.HandleFunc("POST /operator/homes/{home}/decommission/withdraw", s.form(register.Operator, s.withdrawOrder))
 	mux.HandleFunc("GET /operator/events", s.apiFor(register.Operator, s.live))
+	s.passkeyRoutes(mux)
+	s.administratorRoutes(mux)
 	mux.HandleFunc("GET /enter/{token}", s.enter)
 	mux.HandleFunc("POST /enter/{token}", s.enterAnew)
-	mux.HandleFunc("GET /sign-in", s.signInPage)
 	mux.HandleFunc("POST /leave", s.leave)
 	mux.HandleFunc("GET /assets/{name}", s.assets.serve)
 	mux.HandleFunc("GET /favicon.ico", s.assets.favicon)
@@ -245,6 +249,8 @@ type visitor struct {
 	person  register.Person
 	expires time.Time
 	session string
+	passkey []byte    // by which the session was begun; nil: by a link
+	touched time.Time // when the person last used a passkey
 }
 
 // cookieName binds the cookie to this host and to TLS where there is TLS (RFC 6265bis §4.1.3). Where there is none it names the
@@ -275,16 +281,28 @@ func (s *Server) visitor(r *http.Request) (visitor, error) {
 	if err != nil {
 		return visitor{}, errNoSession
 	}
-	id, expires, err := s.o.Sessions.person(r.Context(), cookie.Value)
+	h, err := s.o.Sessions.find(r.Context(), cookie.Value)
 	if err != nil {
 		return visitor{}, err
 	}
-	person, err := s.o.Register.Person(r.Context(), id)
+	if h.passkey != nil { // a session does not outlive its passkey
+		if s.o.Passkeys == nil {
+			return visitor{}, errNoSession
+		}
+		usable, err := s.o.Passkeys.Usable(r.Context(), h.person, h.passkey)
+		if err != nil {
+			return visitor{}, err
+		}
+		if !usable {
+			return visitor{}, errNoSession
+		}
+	}
+	person, err := s.o.Register.Person(r.Context(), h.person)
 	if errors.Is(err, register.ErrNotFound) {
 		return visitor{}, errNoSession
 	}
 	if err != nil {
 		return visitor{}, fmt.Errorf("who is signed in: %w", err)
 	}
-	return visitor{person, expires, cookie.Value}, nil
+	return visitor{person, h.expires, cookie.Value, h.passkey, h.touched}, nil
 }

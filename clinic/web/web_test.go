@@ -20,6 +20,7 @@ import (
 	"vindu/clinic/audit"
 	"vindu/clinic/calls"
 	"vindu/clinic/fleet"
+	"vindu/clinic/passkey"
 	"vindu/clinic/register"
 	"vindu/clinic/relay"
 	"vindu/clinic/web/webtest"
@@ -33,6 +34,8 @@ var (
 	_ Register = (*register.Register)(nil)
 	_ Auditor  = (*audit.Log)(nil)
 	_ Relay    = (*relay.Relay)(nil)
+	_ Passkeys = (*passkey.Service)(nil)
+	_ Staff    = (*register.Register)(nil)
 )
 
 // client is a browser without scripts.
@@ -142,7 +145,7 @@ func TestSignInAgain(t *testing.T) {
 	if status, _, _ := c.get(client, "/api/session"); status != http.StatusNoContent {
 		t.Errorf("the new session: %d", status)
 	}
-	if _, _, err := c.sessions.person(t.Context(), former); !errors.Is(err, errNoSession) {
+	if _, err := c.sessions.find(t.Context(), former); !errors.Is(err, errNoSession) {
 		t.Errorf("the former session goes on: %v", err)
 	}
 }
@@ -182,11 +185,11 @@ func TestSessionsExpire(t *testing.T) {
 	if _, _, err := sessions.enter(ctx, late); !errors.Is(err, ErrLink) {
 		t.Errorf("expired link: %v", err)
 	}
-	if _, _, err := sessions.person(ctx, session); err != nil {
+	if _, err := sessions.find(ctx, session); err != nil {
 		t.Errorf("session in its time: %v", err)
 	}
 	now = now.Add(SessionLife)
-	if _, _, err := sessions.person(ctx, session); !errors.Is(err, errNoSession) {
+	if _, err := sessions.find(ctx, session); !errors.Is(err, errNoSession) {
 		t.Errorf("expired session: %v", err)
 	}
 	if err := sessions.sweep(ctx); err != nil {
@@ -497,7 +500,7 @@ func TestWords(t *testing.T) {
 		t.Fatal("no languages")
 	}
 	asked := map[string]bool{}
-	prefixes := []string{"setup.state.", "operator.order.", "operator.grade.", "operator.check.", "check.", "record.stage.", "record.who.", "record.kind.", "call.status.", "call.picture.", "own.", "outcome."}
+	prefixes := []string{"setup.state.", "operator.order.", "operator.grade.", "operator.check.", "check.", "record.stage.", "record.who.", "record.kind.", "call.status.", "call.picture.", "own.", "outcome.", "duty.word.", "duty.does.", "admin.passkeys.", "admin.sessions."}
 	for _, pattern := range []string{"*.go", "templates/*.html", "ts/*.ts"} {
 		sources, err := filepath.Glob(pattern)
 		if err != nil {
@@ -511,7 +514,7 @@ func TestWords(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, m := range regexp.MustCompile(`"((?:time|site|homes?|call|own|page|recent|record|setup|operator|duty|enter|left|error|lang)(?:\.[a-z_0-9]+)*)"`).FindAllStringSubmatch(string(b), -1) {
+			for _, m := range regexp.MustCompile(`"((?:time|site|homes?|call|own|page|recent|record|setup|operator|duty|enter|left|error|lang|passkeys?|invited|touch|admin)(?:\.[a-z_0-9]+)*)"`).FindAllStringSubmatch(string(b), -1) {
 				asked[m[1]] = true
 			}
 		}
@@ -527,7 +530,7 @@ func TestWords(t *testing.T) {
 			}
 		}
 		for key := range asked {
-			if _, ok := w[key]; !ok && strings.Contains(key, ".") && !strings.HasPrefix(key, "page.j") {
+			if _, ok := w[key]; !ok && strings.Contains(key, ".") && !strings.HasSuffix(key, ".js") {
 				t.Errorf("%s: %q is missing", file, key)
 			}
 		}
