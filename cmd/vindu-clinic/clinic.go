@@ -10,6 +10,7 @@ import (
 	"vindu/clinic/audit"
 	"vindu/clinic/authority"
 	"vindu/clinic/config"
+	"vindu/clinic/passkey"
 	"vindu/clinic/register"
 	"vindu/clinic/setup"
 	"vindu/clinic/store"
@@ -33,6 +34,7 @@ type clinic struct {
 	register  *register.Register
 	setup     *setup.Service
 	sessions  *web.Sessions
+	passkeys  *passkey.Service // without a site: for invitations and lists; a server has its own
 }
 
 func open(ctx context.Context, path string, log *slog.Logger) (*clinic, error) {
@@ -71,7 +73,16 @@ func openState(ctx context.Context, conf config.Config, log *slog.Logger) (_ *cl
 	if c.sessions, err = web.NewSessions(ctx, c.store, c.audit); err != nil {
 		return nil, fmt.Errorf("open clinic: %w", err)
 	}
+	if c.passkeys, err = passkey.New(ctx, c.passkeyConfig(log)); err != nil {
+		return nil, fmt.Errorf("open clinic: %w", err)
+	}
 	return c, nil
+}
+
+func (c *clinic) passkeyConfig(log *slog.Logger) passkey.Config {
+	return passkey.Config{
+		Store: c.store, Audit: c.audit, Persons: c.register, Alarms: c.register, Organisation: c.config.Organisation, Log: log.With("part", "passkey"),
+	}
 }
 
 func (c *clinic) close() error { return c.store.Close() }

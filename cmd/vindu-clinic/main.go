@@ -4,6 +4,7 @@
 //	vindu-clinic serve -config D/clinic.toml                       runs it until SIGINT or SIGTERM
 //	vindu-clinic voucher -dir D -home "Home 17, Storgata"          prints a voucher to set up that home's terminal with
 //	vindu-clinic person -dir D -person "Anne Berg" -role nurse -duty clinician
+//	vindu-clinic person -dir D -person "Kari Moe" -role administrator -duty administrator   prints an invitation, too
 //	vindu-clinic sign-in-link -dir D -person "Anne Berg" -role nurse
 //	vindu-clinic revoke -dir D -home "Home 17, Storgata" -reason "stolen"
 //	vindu-clinic mandate -dir D -person "Kari Nes" -laptop vindu-laptop-1.… [-withdraw]

@@ -20,6 +20,7 @@ import (
 	"vindu/clinic/fleet"
 	"vindu/clinic/frontdoor"
 	"vindu/clinic/ledger"
+	"vindu/clinic/passkey"
 	"vindu/clinic/register"
 	"vindu/clinic/relay"
 	"vindu/clinic/robot"
@@ -89,6 +90,7 @@ type server struct {
 	door     *frontdoor.Door
 	enrol    *enrol.Server
 	pages    *web.Server
+	passkeys *passkey.Service
 }
 
 // newServer constructs everything and listens; nothing runs yet. On error the caller closes the listeners that it returns.
@@ -147,9 +149,12 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 		KeyLife: c.config.Terminals.KeyLife(), KeyStays: c.setup.Leaving, Withdrawn: c.setup.Withdrawn,
 		Log: part("enrol"),
 	})
+	if err := s.newPasskeys(ctx); err != nil {
+		return s, err
+	}
 	s.pages, err = web.New(web.Options{
 		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup, Ledger: s.ledger,
-		Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
+		Passkeys: s.passkeys, Staff: c.register, Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
 	})
 	return s, err
 }

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"vindu/clinic/passkey"
+	"vindu/protocol"
+)
+
+// newPasskeys makes the passkeys of the pages that are listened for.
+func (s *server) newPasskeys(ctx context.Context) (err error) {
+	plain := ""
+	if len(s.plain) > 0 {
+		plain = s.plain[0].Addr().String()
+	}
+	c := s.passkeyConfig(s.log)
+	c.Site, c.Changed = s.config.RelyingParty(plain), s.passkeysChanged
+	if net.ParseIP(c.Site.ID) != nil { // WebAuthn §5.1.3: browsers make none for an address
+		s.log.Warn("no passkeys: the pages have an address and no name; see web.names", "address", c.Site.ID)
+		c.Site = protocol.RelyingParty{}
+	}
+	if s.passkeys, err = passkey.New(ctx, c); err != nil {
+		return fmt.Errorf("web.names, web.passkey_site: %w", err)
+	}
+	return nil
+}
+
+// passkeysChanged is called when the passkeys that a person can use have changed.
+func (s *server) passkeysChanged(person string) { s.pages.Dismiss(person) }
