@@ -12,6 +12,8 @@
 //   - "The call has ended" is shown only after both are closed. A device that will not close ends the process,
 //     and so closes (ErrDeviceStuck).
 //   - A proven invitation counts once, also across a restart (Store).
+//   - A call ends with the authorisation by which it was made, link or no link, by whichever clock says so first.
+//   - Where policy asks, nothing opens unless somebody at the terminal took the call.
 //   - Whoever says no at the terminal is obeyed in every phase.
 //   - A call that was running when the process died is reported at the next start as power.restarted_in_call.
 package call
@@ -42,6 +44,8 @@ type Offer struct {
 	Remote    protocol.Fingerprint // the only certificate that the far end may show
 	ICE       []protocol.ICEServer
 	RelayOnly bool
+	Parties   []protocol.Party // who is at the far end
+	Volume    uint8            // of the far end's sound, percent; 0: as it is
 	Ledger    Ledger
 }
 
@@ -185,9 +189,13 @@ func (s Scene) String() string { return [...]string{"ready", "ringing", "in call
 type Status struct {
 	Scene      Scene
 	Call       protocol.CallID
-	Parties    []protocol.Party
+	Parties    []protocol.Party // who takes part: those, and no others, to whom picture and sound of the terminal go (R12)
 	Errand     string
+	Code       string          // six digits that the caller sees, too (protocol.CallCode); empty until they are known
+	Urgent     bool            // and policy lets it be
 	AnswersAt  time.Time       // when a ringing call answers itself; zero if at once
+	Ask        bool            // it does not: somebody has to take it until TakeBy
+	TakeBy     time.Time       //
 	Reason     protocol.Code   // of SceneEnded
 	Conditions []protocol.Code // that hold in this call, in the order in which they arose
 }

@@ -16,6 +16,8 @@ type current struct {
 	invite  *protocol.Invite
 	hash    protocol.Hash // of the invitation's bytes
 	proof   *Proof
+	policy  Decision
+	lapses  time.Time            // the authorisation, by the monotonic clock
 	inv     *protocol.Invitation // proof's
 	other   *protocol.Invite     // of another caller, while it is refused
 	began   time.Time
@@ -61,6 +63,22 @@ func (c *current) fits(end *protocol.End) error {
 	return nil
 }
 
+// code is what both ends show, as soon as it is known which certificate this end shows.
+func (c *current) code() string {
+	if c.session == nil {
+		return ""
+	}
+	return protocol.CallCode(c.hash, c.session.Key())
+}
+
+// lapseLook is how often it is looked whether an authorisation is over: the terminal's clock may be put right while a call runs.
+const lapseLook = 2 * time.Second
+
+// lapsesIn is how long the authorisation of the running call still lasts, by the clock or since it was proven, whichever ends first.
+func (r *Runner) lapsesIn() time.Duration {
+	return min(time.Until(r.cur.lapses), r.cur.proof.Authorisation.To.Time().Sub(r.c.Now()))
+}
+
 // do carries one effect out. What takes time does so in a goroutine that posts its result.
 func (r *Runner) do(e Effect) {
 	now := r.c.Now()
@@ -104,16 +122,26 @@ func (r *Runner) do(e Effect) {
 	case Show:
 		s := Status{Scene: e.Scene, Reason: e.Reason}
 		if e.Scene != SceneReady {
-			s.Call, s.Parties, s.Errand = r.cur.call, r.cur.inv.Parties, r.cur.inv.Errand
+			s.Call, s.Parties, s.Errand, s.Urgent = r.cur.call, r.cur.inv.Parties, r.cur.inv.Errand, r.cur.policy.Urgent
+			if e.Scene != SceneEnded {
+				s.Code = r.cur.code()
+			}
 			if e.Scene == SceneInCall && r.status.Call == s.Call {
 				s.Conditions = r.status.Conditions
 			}
 		}
-		if e.AnswersIn > 0 {
+		switch {
+		case e.Ask:
+			s.Ask, s.TakeBy = true, now.Add(e.AnswersIn)
+		case e.AnswersIn > 0:
 			s.AnswersAt = now.Add(e.AnswersIn)
 		}
 		r.show(s)
 	case Start:
+		if e.Timer == TimerAuthorisation {
+			r.cur.lapses = time.Now().Add(e.After)
+			e.After = min(e.After, lapseLook)
+		}
 		r.start(e.Timer, e.After)
 	case Stop:
 		r.stop(e.Timer)
@@ -149,9 +177,14 @@ func (r *Runner) verify(now time.Time) {
 	}
 	cur.proof, cur.inv, cur.hash = proof, proof.Invitation, proof.Hash
 	cur.stage("proven", r.c.Now())
-	decision := r.c.Policy.Decide(proof, now)
-	r.c.Log.Info("invitation proven", "call", cur.call, "decision", decision.Decision, "ring_ms", decision.Ring.Milliseconds(), "passkey", proof.Authorisation != nil)
-	r.todo = append(r.todo, Proven{cur.call, decision})
+	cur.policy = r.c.Policy.Decide(proof, now)
+	r.c.Log.Info("invitation proven", "call", cur.call, "decision", cur.policy.Decision, "ring_ms", cur.policy.Ring.Milliseconds(), "ask", cur.policy.Ask,
+		"urgent", cur.policy.Urgent, "passkey", proof.Authorisation != nil)
+	proven := Proven{Call: cur.call, Decision: cur.policy}
+	if proof.Authorisation != nil {
+		proven.Lasts = max(proof.Authorisation.To.Time().Sub(now), time.Millisecond)
+	}
+	r.todo = append(r.todo, proven)
 }
 
 func (r *Runner) refuseBusy(call protocol.CallID, now time.Time) {
@@ -202,7 +235,7 @@ func (r *Runner) prepare() {
 	cur.ledger = &ledger{r: r, call: cur.call, times: map[Device]*deviceTimes{Camera: {}, Microphone: {}}}
 	offer := Offer{
 		Call: cur.call, SDP: cur.invite.Offer, Remote: cur.inv.Caller, ICE: cur.invite.ICE, RelayOnly: cur.inv.RelayOnly,
-		Ledger: cur.ledger,
+		Parties: cur.inv.Parties, Volume: cur.policy.Volume, Ledger: cur.ledger,
 	}
 	ctx := cur.during()
 	r.wg.Go(func() {

@@ -11,9 +11,12 @@ import (
 //	             ┌─────────── not proven · busy · quiet · refused · caller gone ────────┐
 //	             │                                                                      ▼
 //	idle ──► verifying ──proven──► ringing ──ring over──► connecting ──opened──► talking
-//	 ▲                               │                      │                      │
-//	 │                               └────── no · hang-up · failed · lost ─────────┤
+//	 ▲                               │      or taken        │                      │
+//	 │                               └─ no · nobody · hang-up · failed · lost · lapsed ┤
 //	 └───── shown: ended ◄── camera and microphone closed ── ending ◄──────────────┘
+//
+// Where policy asks, the ring's end ends the call, and only somebody at the terminal who takes it makes it go on. An authorisation that is over ends
+// the call that was made by it, in every phase.
 //
 // ICE and DTLS run during ringing. Connecting waits for what is still missing after the ring: the path, and for a
 // moment the caller's picture (see first, be seen second). Then the answer goes out, and only then devices open.
@@ -47,6 +50,7 @@ type State struct {
 	Call      protocol.CallID // of every phase but Idle
 	SeeFirst  time.Duration   // from policy
 	Longest   time.Duration   // from policy
+	Ask       bool            // from policy: it has to be taken
 	Prepared  bool            // the session exists and ringing was sent
 	Rung      bool            // the ring is over
 	Connected bool            // the path is up and proven, now
@@ -62,17 +66,18 @@ type State struct {
 type Timer uint8
 
 const (
-	TimerRing    Timer = iota + 1 // policy's ring
-	TimerConnect                  // from the end of the ring to a path
-	TimerSee                      // policy's SeeFirst
-	TimerPath                     // a lost path may come back
-	TimerLink                     // a lost link to the clinic may come back
-	TimerMax                      // policy's longest call
-	TimerEnded                    // how long "ended" stays on the screen
+	TimerRing          Timer = iota + 1 // policy's ring
+	TimerConnect                        // from the end of the ring to a path
+	TimerSee                            // policy's SeeFirst
+	TimerPath                           // a lost path may come back
+	TimerLink                           // a lost link to the clinic may come back
+	TimerMax                            // policy's longest call
+	TimerEnded                          // how long "ended" stays on the screen
+	TimerAuthorisation                  // how long the caller's authorisation lasts
 )
 
 func (t Timer) String() string {
-	return [...]string{"none", "ring", "connect", "see", "path", "link", "max", "ended"}[t]
+	return [...]string{"none", "ring", "connect", "see", "path", "link", "max", "ended", "authorisation"}[t]
 }
 
 // Limits that are not policy.
@@ -94,12 +99,15 @@ type (
 	Proven struct {
 		Call     protocol.CallID
 		Decision Decision
+		Lasts    time.Duration // of the caller's authorisation, from now; 0: as long as the call
 	}
 	// Unproven: the invitation is refused.
 	Unproven struct {
 		Call protocol.CallID
 		Code protocol.Code
 	}
+	// Taken: somebody at the terminal takes the call.
+	Taken struct{ Call protocol.CallID }
 	// Prepared: the session exists.
 	Prepared struct{ Call protocol.CallID }
 	// Connected: the path is up and the far end proven.
@@ -132,6 +140,7 @@ type (
 func (Invited) event()       {}
 func (Proven) event()        {}
 func (Unproven) event()      {}
+func (Taken) event()         {}
 func (Prepared) event()      {}
 func (Connected) event()     {}
 func (Disconnected) event()  {}
@@ -172,10 +181,11 @@ type (
 	}
 	// Ring starts or stops the bell.
 	Ring struct{ On bool }
-	// Show a scene. AnswersIn is how long a ringing call still rings.
+	// Show a scene. AnswersIn is how long a ringing call still rings; Ask, that it has to be taken meanwhile.
 	Show struct {
 		Scene     Scene
 		AnswersIn time.Duration
+		Ask       bool
 		Reason    protocol.Code
 	}
 	// Start a timer anew; leads to Elapsed.
@@ -260,6 +270,8 @@ func callOf(e Event) (protocol.CallID, bool) {
 		return e.Call, true
 	case Unproven:
 		return e.Call, true
+	case Taken:
+		return e.Call, true
 	case Prepared:
 		return e.Call, true
 	case Connected:
@@ -305,11 +317,16 @@ func verifying(s State, e Event) (State, []Effect) {
 				reason = e.Decision.Decision.Outcome()
 			}
 			return idle(s), []Effect{Decline{e.Decision.Decision}, Finish{Reason: reason}}
+		case e.Decision.Ask && e.Decision.Ring <= 0: // there is no time to take it in
+			return idle(s), []Effect{Decline{protocol.Refused}, Finish{Reason: protocol.AnswerNobody}}
 		}
 		s.Phase = Ringing
-		s.SeeFirst, s.Longest = e.Decision.SeeFirst, e.Decision.MaxDuration
+		s.SeeFirst, s.Longest, s.Ask = e.Decision.SeeFirst, e.Decision.MaxDuration, e.Decision.Ask
 		s.Seen = s.SeeFirst <= 0
-		effects := []Effect{Prepare{}, Stop{TimerEnded}, Show{Scene: SceneRinging, AnswersIn: e.Decision.Ring}}
+		effects := []Effect{Prepare{}, Stop{TimerEnded}, Show{Scene: SceneRinging, AnswersIn: e.Decision.Ring, Ask: s.Ask}}
+		if e.Lasts > 0 {
+			effects = append(effects, Start{TimerAuthorisation, e.Lasts})
+		}
 		if s.LinkDown {
 			effects = append(effects, Start{TimerLink, LinkLimit})
 		}
@@ -325,6 +342,12 @@ func verifying(s State, e Event) (State, []Effect) {
 
 func running(s State, e Event) (State, []Effect) {
 	switch e := e.(type) {
+	case Taken:
+		if s.Phase != Ringing || !s.Ask {
+			return s, nil
+		}
+		s.Phase, s.Rung = Connecting, true
+		return advance(s, Ring{false}, Stop{TimerRing}, Show{Scene: SceneRinging}, Start{TimerConnect, ConnectLimit})
 	case Prepared:
 		if s.Prepared {
 			return s, nil
@@ -380,6 +403,8 @@ func running(s State, e Event) (State, []Effect) {
 
 func elapsed(s State, t Timer) (State, []Effect) {
 	switch {
+	case t == TimerRing && s.Phase == Ringing && s.Ask:
+		return end(s, protocol.AnswerNobody)
 	case t == TimerRing && s.Phase == Ringing:
 		s.Phase, s.Rung = Connecting, true
 		return advance(s, Ring{false}, Start{TimerConnect, ConnectLimit})
@@ -395,6 +420,8 @@ func elapsed(s State, t Timer) (State, []Effect) {
 		return end(s, protocol.ICELost)
 	case t == TimerLink && s.LinkDown:
 		return end(s, protocol.SignalLostClinic)
+	case t == TimerAuthorisation:
+		return end(s, protocol.EndLapsed)
 	case t == TimerMax && s.Answered:
 		return end(s, protocol.EndMaxDuration)
 	}

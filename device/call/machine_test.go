@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ var (
 	ring  = call.Decision{Decision: protocol.Ringing, Ring: 5 * time.Second, SeeFirst: 2 * time.Second, MaxDuration: time.Hour}
 	now   = call.Decision{Decision: protocol.Ringing, MaxDuration: time.Hour}
 	quiet = call.Decision{Decision: protocol.Quiet}
+	ask   = call.Decision{Decision: protocol.Ringing, Ring: 30 * time.Second, SeeFirst: 2 * time.Second, MaxDuration: time.Hour, Ask: true}
 )
 
 // states are every phase, with those of its variants in which an event means something else.
@@ -32,6 +34,7 @@ func states() []named[call.State] {
 	prepared := with(rings, func(s *call.State) { s.Prepared = true })
 	connected := with(prepared, func(s *call.State) { s.Connected = true })
 	seen := with(connected, func(s *call.State) { s.Seen = true })
+	asks := func(s *call.State) { s.Ask = true }
 	over := func(s *call.State) { s.Phase, s.Rung = call.Connecting, true }
 	answered := with(with(seen, over), func(s *call.State) { s.Answered = true })
 	talking := with(answered, func(s *call.State) { s.Phase = call.Talking })
@@ -45,6 +48,9 @@ func states() []named[call.State] {
 		{"ringing, connected", connected},
 		{"ringing, seen", seen},
 		{"ringing, link down", with(seen, func(s *call.State) { s.LinkDown = true })},
+		{"ringing, asks", with(rings, asks)},
+		{"ringing, asks, seen", with(seen, asks)},
+		{"connecting, taken", with(with(connected, asks), over)},
 		{"connecting", with(rings, over)},
 		{"connecting, prepared", with(prepared, over)},
 		{"connecting, seen without path", with(with(prepared, over), func(s *call.State) { s.Seen = true })},
@@ -64,6 +70,12 @@ func events() []named[call.Event] {
 		{"proven, ring", call.Proven{Call: one, Decision: ring}},
 		{"proven, answer at once", call.Proven{Call: one, Decision: now}},
 		{"proven, quiet", call.Proven{Call: one, Decision: quiet}},
+		{"proven, ask", call.Proven{Call: one, Decision: ask}},
+		{"proven, ask for no time", call.Proven{Call: one, Decision: call.Decision{Decision: protocol.Ringing, Ask: true}}},
+		{"proven, ring, authorised for a day", call.Proven{Call: one, Decision: ring, Lasts: 24 * time.Hour}},
+		{"taken", call.Taken{Call: one}},
+		{"taken another", call.Taken{Call: other}},
+		{"authorisation over", call.Elapsed{Timer: call.TimerAuthorisation}},
 		{"unproven", call.Unproven{Call: one, Code: protocol.AuthExpired}},
 		{"prepared", call.Prepared{Call: one}},
 		{"connected", call.Connected{Call: one}},
@@ -167,14 +179,20 @@ func TestInvariants(t *testing.T) {
 		call.Seen{Call: one}, call.Elapsed{Timer: call.TimerRing}, call.Opened{Call: one},
 	}
 	var reached [call.Ending + 1]bool
+	taken := false
 	rapid.Check(t, func(t *rapid.T) {
 		var s call.State
 		var o observer
+		way := happy
+		if rapid.Bool().Draw(t, "asked") {
+			way = slices.Clone(happy)
+			way[1], way[5] = call.Proven{Call: one, Decision: ask, Lasts: time.Hour}, call.Taken{Call: one}
+		}
 		undisturbed := rapid.IntRange(0, len(happy)).Draw(t, "undisturbed")
 		for i := range rapid.IntRange(10, 100).Draw(t, "length") {
 			e := rapid.SampledFrom(all).Draw(t, "event").v
 			if i < undisturbed {
-				e = happy[i]
+				e = way[i]
 			} else if rapid.IntRange(0, 9).Draw(t, "natural") < 7 {
 				e = rapid.SampledFrom(fitting(s, all)).Draw(t, "fitting event").v
 			}
@@ -191,8 +209,12 @@ func TestInvariants(t *testing.T) {
 				t.Fatalf("%s, in %+v on %T%+v", broken, before, e, e)
 			}
 			reached[s.Phase] = true
+			taken = taken || s.Phase == call.Talking && s.Ask
 		}
 	})
+	if !taken {
+		t.Error("no sequence reached talking after being asked: the test is too weak")
+	}
 	for phase, was := range reached {
 		if !was {
 			t.Errorf("no sequence reached %s: the test is too weak", call.Phase(phase))
@@ -219,6 +241,7 @@ func fitting(s call.State, all []named[call.Event]) []named[call.Event] {
 // observer follows one call from outside.
 type observer struct {
 	proven, connected, answeredSent bool
+	asks, taken, lapsed             bool
 	prepared, open, closing, closed bool
 	linkDown                        bool
 	said                            bool // the person at the terminal said no
@@ -230,7 +253,18 @@ func (o *observer) event(e call.Event) {
 	switch e := e.(type) {
 	case call.Proven:
 		if e.Call == one && e.Decision.Decision == protocol.Ringing {
+			if !o.proven {
+				o.asks = e.Decision.Ask
+			}
 			o.proven = true
+		}
+	case call.Taken:
+		if e.Call == one && o.bell {
+			o.taken = true
+		}
+	case call.Elapsed:
+		if e.Timer == call.TimerAuthorisation && o.prepared {
+			o.lapsed = true
 		}
 	case call.Connected:
 		if e.Call == one {
@@ -274,6 +308,10 @@ func (o *observer) effect(e call.Effect) string {
 		switch {
 		case !o.proven, !o.prepared, !o.connected, !o.answeredSent:
 			return "camera and microphone opened without proof, path and answer"
+		case o.asks && !o.taken:
+			return "opened although nobody took the call"
+		case o.lapsed:
+			return "opened after the authorisation was over"
 		case o.open, o.closing:
 			return "opened twice, or while closing"
 		}
@@ -319,6 +357,8 @@ func (o *observer) state(s call.State) string {
 		return "talking with nothing open"
 	case s.Phase == call.Ending && !o.closing:
 		return "ending without closing"
+	case o.lapsed && !o.closing && s.Phase != call.Idle:
+		return "the call goes on without an authorisation"
 	}
 	if s.Phase == call.Ending {
 		for timer := range o.timers {

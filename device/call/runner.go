@@ -49,7 +49,8 @@ type Runner struct {
 	deliver chan *protocol.CallIn
 	link    chan bool
 	hangUp  chan struct{} // apart, so that no queue stands before a "no"
-	inbox   chan any      // from sessions and timers
+	take    chan protocol.CallID
+	inbox   chan any // from sessions and timers
 	done    chan struct{}
 
 	state   State
@@ -108,6 +109,7 @@ func New(c Config) (*Runner, error) {
 		deliver: make(chan *protocol.CallIn, maxInbox),
 		link:    make(chan bool, 1),
 		hangUp:  make(chan struct{}, 1),
+		take:    make(chan protocol.CallID, 1),
 		inbox:   make(chan any, maxInbox),
 		done:    make(chan struct{}),
 		timers:  map[Timer]*runningTimer{},
@@ -133,6 +135,14 @@ func (r *Runner) Deliver(m *protocol.CallIn) bool {
 func (r *Runner) HangUp() {
 	select {
 	case r.hangUp <- struct{}{}:
+	default: // one is on its way already
+	}
+}
+
+// Take is the person's wish to take a call that asks for it. It does nothing for any other call.
+func (r *Runner) Take(call protocol.CallID) {
+	select {
+	case r.take <- call:
 	default: // one is on its way already
 	}
 }
@@ -196,6 +206,13 @@ func (r *Runner) loop(ctx context.Context) error {
 		select {
 		case <-r.hangUp:
 			r.apply(HungUp{r.state.Call, ByPatient, protocol.EndPatientHungUp})
+		case call := <-r.take:
+			select { // who says both says no
+			case <-r.hangUp:
+				r.apply(HungUp{r.state.Call, ByPatient, protocol.EndPatientHungUp})
+			default:
+				r.apply(Taken{call})
+			}
 		case <-stopping:
 			stopping = nil
 			r.apply(HungUp{r.state.Call, ByTerminal, stopReason(ctx)})
@@ -306,6 +323,12 @@ func (r *Runner) posted(m any) {
 	case timerFired:
 		if t := r.timers[m.timer]; t != nil && t.gen == m.gen {
 			delete(r.timers, m.timer)
+			if m.timer == TimerAuthorisation {
+				if left := r.lapsesIn(); left > 0 {
+					r.start(m.timer, min(left, lapseLook))
+					return
+				}
+			}
 			r.apply(Elapsed{m.timer})
 		}
 	case prepareDone:
@@ -349,6 +372,11 @@ func (r *Runner) prepared(cur *current, err error) {
 	}
 	cur.session = cur.preparing
 	cur.stage("prepared", r.c.Now())
+	if r.status.Scene != SceneReady && r.status.Call == cur.call {
+		s := r.status
+		s.Code = cur.code()
+		r.show(s)
+	}
 	r.apply(Prepared{cur.call})
 	for _, c := range cur.early {
 		r.addCandidate(c)

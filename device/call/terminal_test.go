@@ -30,8 +30,10 @@ type terminal struct {
 	store  *calltest.Store
 	view   *calltest.View
 	policy calltest.Policy
-	prover call.Prover   // the clinic's, unless a test puts another in its place
-	signer crypto.Signer // the clinic's for this terminal, unless a test puts another in its place
+	decide call.Policy      // policy, unless a test puts another in its place
+	now    func() time.Time // nil: the bubble's
+	prover call.Prover      // the clinic's, unless a test puts another in its place
+	signer crypto.Signer    // the clinic's for this terminal, unless a test puts another in its place
 	log    bytes.Buffer
 
 	run  *call.Runner
@@ -52,13 +54,20 @@ func (x *terminal) start() {
 	if x.prover == nil {
 		x.prover = x.clinic.Prover(x.t)
 	}
+	decide := x.decide
+	if decide == nil {
+		decide = x.policy
+	}
+	if x.now == nil {
+		x.now = time.Now
+	}
 	if x.signer == nil {
 		x.signer = x.clinic.Terminal
 	}
 	var err error
 	x.run, err = call.New(call.Config{
-		Self: x.clinic.Self, Signer: x.signer, Software: "test", Prover: x.prover, Policy: x.policy, Media: x.media,
-		Sender: x.sender, Outbox: x.outbox, View: x.view, Store: x.store, Now: time.Now,
+		Self: x.clinic.Self, Signer: x.signer, Software: "test", Prover: x.prover, Policy: decide, Media: x.media,
+		Sender: x.sender, Outbox: x.outbox, View: x.view, Store: x.store, Now: x.now,
 		Log: slog.New(slog.NewTextHandler(&x.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {

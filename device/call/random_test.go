@@ -1,0 +1,221 @@
+package call_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"vindu/device/call"
+	"vindu/device/call/calltest"
+	"vindu/protocol"
+)
+
+// world is a terminal, and what an onlooker knows who sees every message, every press and every device.
+type world struct {
+	*terminal
+	hostile []hostile
+	proven  map[protocol.CallID]promise
+	latest  *protocol.CallIn
+	talked  bool
+}
+
+// promise is what is known of an honest invite.
+type promise struct {
+	parties []protocol.Party
+	policy  calltest.Policy
+	until   time.Time // of the authorisation; zero if there is none
+	taken   bool      // somebody took it while it rang
+}
+
+// steps are what may happen. Each returns at rest.
+var steps = []struct {
+	name string
+	do   func(w *world)
+}{
+	{"honest", func(w *world) { w.honest(7 * 24 * time.Hour) }},
+	{"honest, authorised for a while", func(w *world) { w.honest(8 * time.Second) }},
+	{"vouched", func(w *world) {
+		m, inv := w.clinic.Vouched(w.t, time.Now())
+		w.promise(m, promise{parties: inv.Parties, policy: w.policy})
+	}},
+	{"hostile", func(w *world) {
+		test := w.hostile[0]
+		w.hostile = append(w.hostile[1:], test)
+		if test.believed != nil {
+			return
+		}
+		d := w.clinic.Draft(w.t, time.Now())
+		if test.draft != nil {
+			test.draft(w.t, w.clinic, d)
+		}
+		m := d.Message(w.t)
+		if test.message != nil {
+			test.message(w.t, w.clinic, m)
+		}
+		w.deliver(m)
+	}},
+	{"replay", func(w *world) {
+		if w.latest != nil {
+			w.deliver(w.latest)
+		}
+	}},
+	{"connected", func(w *world) { w.media1(call.MediaConnected) }},
+	{"connected and seen", func(w *world) { w.media1(call.MediaConnected); w.media1(call.MediaSeen) }},
+	{"disconnected", func(w *world) { w.media1(call.MediaDisconnected) }},
+	{"taken", func(w *world) {
+		last := w.view.Last()
+		w.run.Take(last.Call)
+		if p, ok := w.proven[last.Call]; ok && last.Scene == call.SceneRinging && last.Ask {
+			p.taken = true
+			w.proven[last.Call] = p
+		}
+		synctest.Wait()
+	}},
+	{"no", func(w *world) { w.run.HangUp(); synctest.Wait() }},
+	{"caller hangs up", func(w *world) {
+		if w.latest != nil {
+			w.deliver(w.clinic.HangUp(w.t, w.latest, protocol.EndCallerHungUp))
+		}
+	}},
+	{"clinic ends", func(w *world) {
+		if w.latest != nil {
+			w.deliver(w.clinic.HangUp(w.t, w.latest, protocol.AuthRevoked, func(e *protocol.End) { e.By = protocol.SideClinic }))
+		}
+	}},
+	{"link down", func(w *world) { w.run.LinkUp(false); synctest.Wait() }},
+	{"link up", func(w *world) { w.run.LinkUp(true); synctest.Wait() }},
+	{"a second", func(w *world) { w.wait(time.Second) }},
+	{"five seconds", func(w *world) { w.wait(5 * time.Second) }},
+	{"twenty seconds", func(w *world) { w.wait(20 * time.Second) }},
+	{"another policy", func(w *world) {
+		policies := []calltest.Policy{
+			{Decision: protocol.Ringing, Ring: 5 * time.Second, SeeFirst: 2 * time.Second, MaxDuration: time.Minute},
+			asking, {Decision: protocol.Ringing}, {Decision: protocol.Quiet}, {Decision: protocol.Refused},
+		}
+		w.policy = policies[(slices.Index(policies, w.policy)+1)%len(policies)]
+	}},
+}
+
+func (w *world) honest(life time.Duration) {
+	now := time.Now()
+	d := w.clinic.Draft(w.t, now)
+	d.Authorisation.To = protocol.At(now.Add(life))
+	m := d.Message(w.t)
+	w.promise(m, promise{parties: d.Invitation.Parties, policy: w.policy, until: d.Authorisation.To.Time()})
+}
+
+func (w *world) promise(m *protocol.CallIn, p promise) {
+	w.proven[m.Call], w.latest = p, m
+	w.deliver(m)
+}
+
+func (w *world) media1(kind call.MediaEventKind) {
+	if sessions := w.media.Sessions(); len(sessions) > 0 {
+		w.say(sessions[len(sessions)-1], kind)
+	}
+}
+
+// Decide implements call.Policy by the policy of the moment.
+func (w *world) Decide(p *call.Proof, now time.Time) call.Decision { return w.policy.Decide(p, now) }
+
+// broken says which promise does not hold now.
+func (w *world) broken() string {
+	status := w.view.Last()
+	var receiving []protocol.Party // who gets picture or sound of the terminal
+	for _, s := range w.media.Sessions() {
+		p, proven := w.proven[s.Offer.Call]
+		if !proven {
+			return "a session of a call that nobody proved"
+		}
+		if !s.IsOpen(call.Camera) && !s.IsOpen(call.Microphone) {
+			continue
+		}
+		receiving = append(receiving, s.Offer.Parties...)
+		switch {
+		case p.policy.Decision != protocol.Ringing:
+			return "open although policy refused"
+		case p.policy.Ask && !p.taken:
+			return "open although nobody took the call"
+		case !p.until.IsZero() && !time.Now().Before(p.until):
+			return "open although the authorisation is over"
+		case s.Offer.Call != status.Call || s.Offer.Remote != calltest.Caller:
+			return "open for another call than the one that is shown"
+		case !slices.Contains(w.answered(), s.Offer.Call):
+			return "open without an answer"
+		case !slices.Equal(p.parties, s.Offer.Parties):
+			return "open for others than those who have proven to call"
+		}
+	}
+	switch {
+	case len(receiving) > 0 && status.Scene != call.SceneInCall:
+		return fmt.Sprintf("something is open while %v is shown", status.Scene)
+	case len(receiving) > 0 && !slices.Equal(receiving, status.Parties):
+		return fmt.Sprintf("shown are %v, picture and sound go to %v", status.Parties, receiving)
+	}
+	w.talked = w.talked || len(receiving) > 0
+	return ""
+}
+
+// answered are the calls for which a signed "answered" was sent.
+func (w *world) answered() []protocol.CallID {
+	var found []protocol.CallID
+	for _, m := range w.sender.Sent() {
+		if m.Kind != protocol.KindAnswer {
+			continue
+		}
+		a := new(protocol.Answer)
+		if protocol.Verify(m.Answer.Answer, &w.clinic.Terminal.PublicKey, a) == nil && a.Decision == protocol.Answered {
+			found = append(found, a.Call)
+		}
+	}
+	return found
+}
+
+// TestRandomCalls plays random sequences of calls, honest and hostile, past an onlooker at the devices: nothing is captured without a proven invitation, an
+// answer and an open policy; after the end nothing is open; and those who are shown are those who receive.
+func TestRandomCalls(t *testing.T) {
+	clinic := calltest.NewClinic(t)
+	talked := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		which := rapid.SliceOfN(rapid.IntRange(0, len(steps)-1), 5, 25).Draw(rt, "steps")
+		begin := rapid.IntRange(0, 4).Draw(rt, "begin")
+		broken := ""
+		synctest.Test(t, func(t *testing.T) {
+			w := &world{terminal: newTerminal(t), hostile: hostiles(), proven: map[protocol.CallID]promise{}}
+			w.clinic = clinic
+			w.decide = w
+			w.start()
+			if begin > 0 { // most begin with a call that comes far
+				w.honest(time.Minute)
+				w.media1(call.MediaConnected)
+				w.media1(call.MediaSeen)
+			}
+			for _, i := range which {
+				steps[i].do(w)
+				if broken = w.broken(); broken != "" {
+					broken = fmt.Sprintf("after %q: %s", steps[i].name, broken)
+					break
+				}
+			}
+			if w.talked {
+				talked++
+			}
+			_ = w.end()
+			for _, s := range w.media.Sessions() {
+				if broken == "" && (s.IsOpen(call.Camera) || s.IsOpen(call.Microphone)) {
+					broken = "something is open after the end"
+				}
+			}
+		})
+		if broken != "" {
+			rt.Fatal(broken)
+		}
+	})
+	if talked < 10 {
+		t.Errorf("%d sequences came to a call: the test is too weak", talked)
+	}
+}
