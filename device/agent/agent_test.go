@@ -52,6 +52,14 @@ func TestScene(t *testing.T) {
 		{"ready", situation{started: true, enrolled: true, online: true}, screen.Scene{Kind: screen.Ready}},
 		{"offline", situation{started: true, enrolled: true, conditions: down}, screen.Scene{Kind: screen.Ready, Offline: true, Faults: down}},
 		{
+			"an urgent call asks", situation{button: true, call: call.Status{Scene: call.SceneRinging, Parties: anne, Ask: true, TakeBy: at, Urgent: true, Code: "482 193"}},
+			screen.Scene{Kind: screen.Ringing, Parties: anne, Ask: true, Urgent: true, CallCode: "482 193", Button: true},
+		},
+		{
+			"in a call with a code", situation{call: call.Status{Scene: call.SceneInCall, Parties: anne, Code: "482 193"}},
+			screen.Scene{Kind: screen.InCall, Parties: anne, CallCode: "482 193", Camera: true, Microphone: true},
+		},
+		{
 			"ringing", situation{started: true, enrolled: true, conditions: down, call: call.Status{Scene: call.SceneRinging, Parties: anne, Errand: "why", AnswersAt: at}},
 			screen.Scene{Kind: screen.Ringing, Parties: anne, Errand: "why", AnswersAt: at},
 		},

@@ -48,11 +48,14 @@ func (s *situation) scene() screen.Scene {
 	}
 	switch s.call.Scene {
 	case call.SceneRinging:
-		return screen.Scene{Kind: screen.Ringing, Parties: s.call.Parties, Errand: s.call.Errand, AnswersAt: s.call.AnswersAt, Button: s.button}
+		return screen.Scene{
+			Kind: screen.Ringing, Parties: s.call.Parties, Errand: s.call.Errand, AnswersAt: s.call.AnswersAt, Ask: s.call.Ask, Urgent: s.call.Urgent,
+			CallCode: s.call.Code, Button: s.button,
+		}
 	case call.SceneInCall:
 		return screen.Scene{
 			Kind: screen.InCall, Parties: s.call.Parties, Camera: none(noCamera), Microphone: none(noMicrophone), Faults: s.call.Conditions,
-			Button: s.button,
+			CallCode: s.call.Code, Button: s.button,
 		}
 	case call.SceneEnded:
 		scene := screen.Scene{

@@ -56,6 +56,9 @@ type Texts struct {
 	AnswersInOne   string `toml:"answers_in_one"`
 	Answering      string `toml:"answering"`
 	NothingToDo    string `toml:"nothing_to_do"`
+	Take           string `toml:"take"`
+	Urgent         string `toml:"urgent"`
+	CallCode       string `toml:"call_code"`
 	TalkingWith    string `toml:"talking_with"`
 	BothOn         string `toml:"both_on"`
 	BothOff        string `toml:"both_off"`
@@ -193,6 +196,12 @@ func (l *Language) Say(s Scene) string {
 		}
 		return text
 	}
+	code := func(text string) string { // what the caller sees, too
+		if s.CallCode != "" {
+			return strings.TrimSuffix(text, ".") + ". " + fill(t.CallCode, "code", s.CallCode)
+		}
+		return text
+	}
 	switch s.Kind {
 	case NotSetUp:
 		return t.NotSetUp + ": " + s.Code
@@ -210,9 +219,19 @@ func (l *Language) Say(s Scene) string {
 		return t.Ready
 	case Ringing:
 		caller := first(s.Parties)
-		return with(fill(t.Calling, "name", caller.Name)+" ("+fill(t.From, "role", caller.Role, "organisation", caller.Organisation)+")", t.SayNo)
+		said := fill(t.Calling, "name", caller.Name) + " (" + fill(t.From, "role", caller.Role, "organisation", caller.Organisation) + ")"
+		for _, p := range rest(s.Parties) {
+			said += "; " + party(p)
+		}
+		if s.Urgent {
+			said += ". " + t.Urgent
+		}
+		if s.Ask {
+			said = strings.TrimSuffix(said, ".") + ". " + t.Take
+		}
+		return code(with(said, t.SayNo))
 	case InCall:
-		return with(t.TalkingWith+" "+strings.Join(who, "; ")+". "+l.devices(s), t.EndCall)
+		return code(with(t.TalkingWith+" "+strings.Join(who, "; ")+". "+l.devices(s), t.EndCall))
 	case Ended:
 		return strings.Join(l.ended(s), " ")
 	case Pressing:

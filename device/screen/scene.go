@@ -34,6 +34,9 @@ type Scene struct {
 	Parties    []protocol.Party // Ringing, InCall, Ended: who takes part; the first is the caller (R12). Checking, Pressing: the technician
 	Errand     string           // Ringing: why
 	AnswersAt  time.Time        // Ringing: when the call is answered; zero if at once
+	Ask        bool             // Ringing: it is not, unless somebody takes it
+	Urgent     bool             // Ringing: the caller says so, and may
+	CallCode   string           // Ringing, InCall: what the caller sees, too; "" until it is known
 	Camera     bool             // InCall, Checking: it is on
 	Microphone bool             // InCall, Checking: it is on
 	SaidNo     bool             // Ended: the person at the terminal said no
@@ -191,6 +194,14 @@ func (c *composer) button(s Scene, text string) string {
 	return text
 }
 
+// callCode says the code that the caller sees, too.
+func (c *composer) callCode(s Scene) string {
+	if s.CallCode == "" {
+		return ""
+	}
+	return fill(c.lang.Text.CallCode, "code", s.CallCode)
+}
+
 // line is a text with its looks.
 type line struct {
 	text   string
@@ -337,12 +348,19 @@ func (c *composer) ringing(l *layout, s Scene, now time.Time) {
 	case left > 1:
 		text = fill(c.lang.Text.AnswersIn, "seconds", strconv.Itoa(left))
 	}
-	words.Max.Y = c.below(l, words, []line{
-		{text, regular, c.em(4.2), soft, 4}, {c.lang.Text.NothingToDo, regular, c.em(4.2), calm, 3},
-		{c.button(s, c.lang.Text.SayNo), regular, c.em(4.2), white, 3},
-	}, fill(c.lang.Text.AnswersIn, "seconds", "88"))
+	below, widest := []line{{text, regular, c.em(4.2), soft, 4}, {c.lang.Text.NothingToDo, regular, c.em(4.2), calm, 3}}, fill(c.lang.Text.AnswersIn, "seconds", "88")
+	if s.Ask {
+		below, widest = []line{{c.lang.Text.Take, regular, c.em(4.2), calm, 4}}, ""
+	}
+	words.Max.Y = c.below(l, words, append(below,
+		line{c.button(s, c.lang.Text.SayNo), regular, c.em(4.2), white, 3},
+		line{c.callCode(s), regular, c.em(2.8), soft, 2},
+	), widest)
 	c.above(l, words, func(col *column, scale float64, lines int) {
 		col.add(line{fill(c.lang.Text.Calling, "name", caller.Name), bold, c.em(7.5 * scale), warm, lines + 1}, 0)
+		if s.Urgent {
+			col.add(line{c.lang.Text.Urgent, bold, c.em(4.2 * scale), warm, lines}, c.unit)
+		}
 		col.add(line{fill(c.lang.Text.From, "role", caller.Role, "organisation", caller.Organisation), regular, c.em(4.2 * scale), white, lines}, 2*c.unit)
 		for _, p := range rest(s.Parties) {
 			col.add(line{p.Name + ", " + p.Role, regular, c.em(3.6 * scale), white, lines}, c.unit)
@@ -380,7 +398,7 @@ func (c *composer) inCall(l *layout, s Scene) {
 			below = append(below, line{c.lang.fault(f), regular, c.em(2.8), soft, 3})
 		}
 	}
-	below = append(below, line{c.button(s, t.EndCall), regular, c.em(3.6), white, 3})
+	below = append(below, line{c.button(s, t.EndCall), regular, c.em(3.6), white, 3}, line{c.callCode(s), regular, c.em(2.8), soft, 2})
 	words.Max.Y = c.below(l, words, below, "")
 	c.above(l, words, func(col *column, scale float64, lines int) {
 		if scale == 1 {

@@ -72,6 +72,11 @@ func scenes() map[string]Scene {
 		"ringing-long-button": {Kind: Ringing, Parties: []protocol.Party{long, relief, son}, Errand: strings.Repeat("A talk about the medicine and the stairs. ", 5), Button: true},
 		"in-call-button":      {Kind: InCall, Parties: []protocol.Party{anne}, Camera: true, Microphone: true, Button: true},
 		"in-call-long-button": {Kind: InCall, Parties: []protocol.Party{long, relief, son, long}, Camera: true, Faults: []protocol.Code{protocol.CaptureNoMicrophone, "quality.unheard_of"}, Button: true},
+		"ringing-urgent":      {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", AnswersAt: noon.Add(5 * time.Second), Button: true, Urgent: true, CallCode: "482 193"},
+		"ringing-ask":         {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", Button: true, Ask: true, CallCode: "482 193"},
+		"ringing-long-urgent": {Kind: Ringing, Parties: []protocol.Party{long, relief, son}, Errand: strings.Repeat("A talk about the medicine and the stairs. ", 5), Button: true, Ask: true, Urgent: true, CallCode: "482 193"},
+		"in-call-code":        {Kind: InCall, Parties: []protocol.Party{anne}, Camera: true, Microphone: true, Button: true, CallCode: "482 193"},
+		"in-call-long-code":   {Kind: InCall, Parties: []protocol.Party{long, relief, son, long}, Camera: true, Faults: []protocol.Code{protocol.CaptureNoMicrophone, "quality.unheard_of"}, Button: true, CallCode: "482 193"},
 		"pressing":            {Kind: Pressing, Code: "ABCD-EFGH-IJKL-MNOP", Parties: []protocol.Party{{Name: "Bo Dahl", Role: "technician", Organisation: "Åsane home care"}}},
 		"pressing-long":       {Kind: Pressing, Code: "ABCD-EFGH-IJKL-MNOP", Parties: []protocol.Party{long}},
 		"checking-on":         {Kind: Checking, Parties: []protocol.Party{long}, Camera: true},
@@ -212,6 +217,15 @@ func TestLayout(t *testing.T) {
 							t.Error("the caller's name is not there")
 						}
 					}
+					if scene.CallCode != "" && !strings.Contains(all(l), scene.CallCode) {
+						t.Error("the call's code is not there")
+					}
+					if scene.Urgent && !strings.Contains(all(l), strings.Fields(lang.Text.Urgent)[1]) {
+						t.Error("it is not said that the call is urgent")
+					}
+					if scene.Ask && (!strings.Contains(all(l), strings.Fields(lang.Text.Take)[0]) || strings.Contains(all(l), lang.Text.NothingToDo)) {
+						t.Error("it is not said that the call has to be taken")
+					}
 					if scene.Kind == InCall {
 						if got := !l.self.Empty(); got != scene.Camera {
 							t.Errorf("own picture: %v, camera: %v", got, scene.Camera)
@@ -252,6 +266,7 @@ func TestFaultsHaveWords(t *testing.T) {
 			protocol.IdentityNone, protocol.IdentityTPMGone, protocol.IdentityTPMCleared, protocol.IdentityTPMLocked, protocol.IdentityDamaged,
 			protocol.IdentityOtherClinic, protocol.IdentityExpired, protocol.IdentityPin, protocol.TimeUnknown, protocol.TimeOff,
 			protocol.StorageUnreadable, protocol.StorageFull, protocol.LinkUnreachable, protocol.LinkRefused,
+			protocol.TimeZone, protocol.EndLapsed, protocol.AuthRevoked,
 		} {
 			if lang.fault(code) == lang.Fault["other"] {
 				t.Errorf("%s: no words for %s", tag, code)
@@ -301,8 +316,11 @@ func TestSay(t *testing.T) {
 	for name, want := range map[string]string{
 		"starting": "Starter opp", "not-set-up": "Denne skjermen er ikke klar til bruk ennå: ABCD-EFGH-IJKL-MNOP", "ready": "Klar",
 		"ready-offline": "Får ikke kontakt med klinikken. Prøver igjen.", "ringing": "Anne Berg ringer (nurse, Åsane home care)",
-		"in-call":  "Du snakker med Anne Berg, nurse. Kamera og mikrofon er på",
-		"ended-no": "Du sa nei til samtalen. Kameraet er av.", "ended-hung": "Samtalen er slutt. Anne Berg har lagt på. Kameraet er av.",
+		"in-call":        "Du snakker med Anne Berg, nurse. Kamera og mikrofon er på",
+		"in-call-code":   "Du snakker med Anne Berg, nurse. Kamera og mikrofon er på. Trykk på knappen for å avslutte samtalen. Samtalekode: 482 193",
+		"ringing-ask":    "Anne Berg ringer (nurse, Åsane home care). Trykk på svartasten for å svare. Samtalen starter ikke av seg selv. Trykk på knappen for å si nei. Samtalekode: 482 193",
+		"ringing-urgent": "Anne Berg ringer (nurse, Åsane home care). Det haster. Trykk på knappen for å si nei. Samtalekode: 482 193",
+		"ended-no":       "Du sa nei til samtalen. Kameraet er av.", "ended-hung": "Samtalen er slutt. Anne Berg har lagt på. Kameraet er av.",
 	} {
 		if got := load(t, "nb").Say(all[name]); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
