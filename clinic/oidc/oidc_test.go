@@ -1,0 +1,381 @@
+package oidc
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+)
+
+const clientID = "vindu-clinic"
+
+// provider is an identity provider as HelseID is one: it wants private_key_jwt and PKCE, and signs what it says. A test changes what it does.
+type provider struct {
+	t      *testing.T
+	server *httptest.Server
+	key    *rsa.PrivateKey
+	client crypto.PublicKey
+
+	mu       sync.Mutex
+	codes    map[string]url.Values // what was asked for, by the code that was given for it
+	used     map[string]bool       // ids of client assertions
+	claims   map[string]any        // changed in the id token; nil deletes
+	signWith any                   // another key than its own
+	alg      jose.SignatureAlgorithm
+	down     bool
+	tokens   http.HandlerFunc // in place of the token endpoint
+	asked    int              // discoveries
+}
+
+func newProvider(t *testing.T) *provider {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &provider{t: t, key: key, codes: map[string]url.Values{}, used: map[string]bool{}, claims: map[string]any{}, alg: jose.RS256}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		p.mu.Lock()
+		p.asked++
+		down := p.down
+		p.mu.Unlock()
+		if down {
+			http.Error(w, "", http.StatusServiceUnavailable)
+			return
+		}
+		p.reply(w, map[string]any{
+			"issuer": p.server.URL, "authorization_endpoint": p.server.URL + "/authorize", "token_endpoint": p.server.URL + "/token", "jwks_uri": p.server.URL + "/keys",
+			"id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"},
+		})
+	})
+	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
+		p.reply(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: p.key.Public(), KeyID: "1", Use: "sig"}}})
+	})
+	mux.HandleFunc("POST /token", p.token)
+	p.server = httptest.NewServer(mux)
+	t.Cleanup(p.server.Close)
+	return p
+}
+
+func (p *provider) reply(w http.ResponseWriter, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(body); err != nil {
+		p.t.Error(err)
+	}
+}
+
+// authorise is the person, who signs in there and is sent back.
+func (p *provider) authorise(address string) url.Values {
+	p.t.Helper()
+	u, err := url.Parse(address)
+	if err != nil || !strings.HasPrefix(address, p.server.URL+"/authorize?") {
+		p.t.Fatalf("%s: %v", address, err)
+	}
+	q := u.Query()
+	if q.Get("response_type") != "code" || q.Get("client_id") != clientID || q.Get("code_challenge_method") != "S256" || q.Get("nonce") == "" || q.Get("state") == "" ||
+		q.Get("max_age") == "" || !strings.Contains(q.Get("scope"), "openid") {
+		p.t.Fatalf("asked for %v", q)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	code := fmt.Sprintf("code-%d", len(p.codes))
+	p.codes[code] = q
+	return url.Values{"code": {code}, "state": {q.Get("state")}, "iss": {p.server.URL}}
+}
+
+func (p *provider) token(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tokens != nil {
+		p.tokens(w, r)
+		return
+	}
+	refuse := func(code string) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprintf(w, `{"error":%q}`, code)
+	}
+	if r.FormValue("client_secret") != "" || r.Header.Get("Authorization") != "" || r.FormValue("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
+		refuse("invalid_client")
+		return
+	}
+	assertion, err := jwt.ParseSigned(r.FormValue("client_assertion"), []jose.SignatureAlgorithm{jose.ES256, jose.PS256})
+	var c jwt.Claims
+	if err == nil {
+		err = assertion.Claims(p.client, &c)
+	}
+	if err == nil {
+		err = c.ValidateWithLeeway(jwt.Expected{Issuer: clientID, Subject: clientID, AnyAudience: jwt.Audience{p.server.URL + "/token"}, Time: time.Now()}, time.Minute)
+	}
+	if err != nil || c.ID == "" || p.used[c.ID] || c.Expiry.Time().After(time.Now().Add(2*time.Minute)) {
+		refuse("invalid_client")
+		return
+	}
+	p.used[c.ID] = true
+	asked, known := p.codes[r.FormValue("code")]
+	delete(p.codes, r.FormValue("code"))
+	challenge := sha256.Sum256([]byte(r.FormValue("code_verifier")))
+	if !known || r.FormValue("redirect_uri") != asked.Get("redirect_uri") || base64.RawURLEncoding.EncodeToString(challenge[:]) != asked.Get("code_challenge") {
+		refuse("invalid_grant")
+		return
+	}
+	now := time.Now()
+	claims := map[string]any{
+		"iss": p.server.URL, "sub": "person-7", "aud": clientID, "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(), "auth_time": now.Unix(), "nonce": asked.Get("nonce"), "acr": "Level4",
+	}
+	maps.Copy(claims, p.claims)
+	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
+	var key any = p.key
+	if p.signWith != nil {
+		key = p.signWith
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: p.alg, Key: jose.JSONWebKey{Key: key, KeyID: "1"}}, nil)
+	if err != nil {
+		p.t.Error(err)
+		return
+	}
+	raw, err := jwt.Signed(signer).Claims(claims).Serialize()
+	if err != nil {
+		p.t.Error(err)
+		return
+	}
+	p.reply(w, map[string]any{"access_token": "a", "token_type": "Bearer", "id_token": raw})
+}
+
+// clinic is a client of the provider.
+func (p *provider) clinic(change ...func(*Config)) *Provider {
+	p.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	c := Config{Issuer: p.server.URL, ClientID: clientID, Key: key, KeyID: "k1", Redirect: "https://clinic.example/oidc", Assurance: []string{"Level4", "idporten-loa-high"}}
+	for _, f := range change {
+		f(&c)
+	}
+	p.mu.Lock()
+	p.client = c.Key.Public()
+	p.mu.Unlock()
+	client, err := New(c)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return client
+}
+
+func (p *provider) signIn(c *Provider, change func(*Flow, url.Values)) (Identity, error) {
+	p.t.Helper()
+	address, flow, err := c.Begin(p.t.Context())
+	if err != nil {
+		return Identity{}, err
+	}
+	query := p.authorise(address)
+	if change != nil {
+		change(&flow, query)
+	}
+	return c.Finish(p.t.Context(), flow, query)
+}
+
+func TestSignIn(t *testing.T) {
+	long, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Config){"by an ECDSA key": func(*Config) {}, "by an RSA key": func(c *Config) { c.Key = long }, "at any level": func(c *Config) { c.Assurance = nil }} {
+		t.Run(name, func(t *testing.T) {
+			p := newProvider(t)
+			c := p.clinic(change)
+			for range 3 {
+				id, err := p.signIn(c, nil)
+				if err != nil || id.Issuer != p.server.URL || id.Subject != "person-7" || id.Assurance != "Level4" || time.Since(id.At) > time.Minute {
+					t.Fatalf("%+v, %v", id, err)
+				}
+			}
+			if p.asked != 1 {
+				t.Errorf("asked %d times what the provider offers", p.asked)
+			}
+		})
+	}
+}
+
+// TestRefused: what the provider or the browser brings that does not hold signs nobody in.
+func TestRefused(t *testing.T) {
+	stranger, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().Unix()
+	claim := func(name string, value any) func(*provider) { return func(p *provider) { p.claims[name] = value } }
+	for name, c := range map[string]struct {
+		provider func(*provider)
+		browser  func(*Flow, url.Values)
+	}{
+		"another issuer":              {claim("iss", "https://evil.example"), nil},
+		"another client":              {claim("aud", "somebody-else"), nil},
+		"two audiences":               {claim("aud", []string{clientID, "other"}), nil},
+		"another authorised party":    {claim("azp", "other"), nil},
+		"another sign-in's nonce":     {claim("nonce", "x"), nil},
+		"no nonce":                    {claim("nonce", nil), nil},
+		"no subject":                  {claim("sub", nil), nil},
+		"expired":                     {claim("exp", now-3600), nil},
+		"of the future":               {claim("iat", now+3600), nil},
+		"too low a level":             {claim("acr", "Level3"), nil},
+		"no level":                    {claim("acr", nil), nil},
+		"signed in yesterday":         {claim("auth_time", now-86400), nil},
+		"signed in who knows when":    {claim("auth_time", nil), nil},
+		"signed by a stranger":        {func(p *provider) { p.signWith = stranger }, nil},
+		"signed by the shared secret": {func(p *provider) { p.signWith, p.alg = []byte(strings.Repeat("s", 64)), jose.HS256 }, nil},
+		"no id token": {func(p *provider) {
+			p.tokens = func(w http.ResponseWriter, _ *http.Request) {
+				p.reply(w, map[string]string{"access_token": "a", "token_type": "Bearer"})
+			}
+		}, nil},
+		"another state":         {nil, func(_ *Flow, q url.Values) { q.Set("state", "x") }},
+		"no state":              {nil, func(f *Flow, q url.Values) { f.State = ""; q.Del("state") }},
+		"another verifier":      {nil, func(f *Flow, _ url.Values) { f.Verifier = strings.Repeat("v", 43) }},
+		"another nonce":         {nil, func(f *Flow, _ url.Values) { f.Nonce = "y" }},
+		"answer of another":     {nil, func(_ *Flow, q url.Values) { q.Set("iss", "https://evil.example") }},
+		"the person cancelled":  {nil, func(_ *Flow, q url.Values) { q.Del("code"); q.Set("error", "access_denied") }},
+		"no code":               {nil, func(_ *Flow, q url.Values) { q.Del("code") }},
+		"a code of nothing":     {nil, func(_ *Flow, q url.Values) { q.Set("code", "made up") }},
+		"a code of many a page": {nil, func(_ *Flow, q url.Values) { q.Set("code", strings.Repeat("c", 5000)) }},
+		"too late":              {nil, func(f *Flow, _ url.Values) { f.Began = f.Began.Add(-FlowLife - time.Second) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProvider(t)
+			client := p.clinic()
+			if c.provider != nil {
+				c.provider(p)
+			}
+			if id, err := p.signIn(client, c.browser); !errors.Is(err, ErrRefused) {
+				t.Errorf("%+v, %v", id, err)
+			}
+		})
+	}
+	t.Run("a code twice", func(t *testing.T) {
+		p := newProvider(t)
+		client := p.clinic()
+		address, flow, err := client.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		query := p.authorise(address)
+		if _, err := client.Finish(t.Context(), flow, query); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Finish(t.Context(), flow, query); !errors.Is(err, ErrRefused) {
+			t.Error(err)
+		}
+	})
+	t.Run("another client's key", func(t *testing.T) {
+		p := newProvider(t)
+		client := p.clinic()
+		p.clinic() // registered after it
+		if _, err := p.signIn(client, nil); !errors.Is(err, ErrRefused) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestProviderAway: a provider that is away is asked again, but not at once, and no secret is in what is said of it.
+func TestProviderAway(t *testing.T) {
+	p := newProvider(t)
+	client := p.clinic()
+	clock := time.Now()
+	client.now = func() time.Time { return clock }
+	p.down = true
+	for range 5 {
+		if _, _, err := client.Begin(t.Context()); !errors.Is(err, ErrProvider) {
+			t.Fatal(err)
+		}
+	}
+	if p.asked != 1 {
+		t.Errorf("asked %d times", p.asked)
+	}
+	p.mu.Lock()
+	p.down = false
+	p.mu.Unlock()
+	clock = clock.Add(discoverAgain)
+	if _, err := p.signIn(client, nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, answer := range map[string]http.HandlerFunc{
+		"broken":   func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusInternalServerError) },
+		"nonsense": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{") },
+		"elsewhere": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusTemporaryRedirect)
+		},
+		"hangs up": func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err == nil {
+				conn.Close()
+			}
+		},
+	} {
+		p.mu.Lock()
+		p.tokens = answer
+		p.mu.Unlock()
+		var code string
+		_, err := p.signIn(client, func(f *Flow, q url.Values) { code = q.Get("code"); f.Verifier = "the-verifier" })
+		if !errors.Is(err, ErrProvider) || strings.Contains(err.Error(), code) || strings.Contains(err.Error(), "the-verifier") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	fresh := p.clinic()
+	if _, _, err := fresh.Begin(ctx); err != nil { // the discovery is for all who come, not for this one
+		t.Error(err)
+	}
+}
+
+func TestConfiguration(t *testing.T) {
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := Config{Issuer: "https://helseid.example", ClientID: "c", Key: p256, Redirect: "https://clinic.example/oidc"}
+	if _, err := New(good); err != nil {
+		t.Fatal(err)
+	}
+	bad := map[string]func(*Config){
+		"plain issuer": func(c *Config) { c.Issuer = "http://helseid.example" }, "no issuer": func(c *Config) { c.Issuer = "" }, "issuer with a password": func(c *Config) { c.Issuer = "https://a:b@helseid.example" },
+		"plain redirect": func(c *Config) { c.Redirect = "http://clinic.example/oidc" }, "no client": func(c *Config) { c.ClientID = "" },
+		"P-384": func(c *Config) { c.Key = p384 }, "short RSA": func(c *Config) { c.Key = short },
+	}
+	for _, name := range slices.Sorted(maps.Keys(bad)) {
+		c := good
+		bad[name](&c)
+		if _, err := New(c); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+}
