@@ -46,6 +46,8 @@ const (
 	PersonAssigned    = "person.assigned"
 	SignInLinkIssued  = "sign_in_link.issued"
 	PersonSignedIn    = "person.signed_in"
+	IdentityLinked    = "identity.linked"
+	IdentityUnlinked  = "identity.unlinked"
 	PersonSignedOut   = "person.signed_out"
 	PageRefused       = "page.refused"
 	CallPlaced        = "call.placed"
