@@ -247,6 +247,24 @@ func TestChallenge(t *testing.T) {
 	}
 }
 
+// A challenge for one thing proves nothing for another, also of the same session.
+func TestPurpose(t *testing.T) {
+	c, now := newChallenges(), time.Now()
+	purposes := []string{forSignIn, forTouch, forInvited, forAnother}
+	for _, made := range purposes {
+		for _, wanted := range purposes {
+			if err := c.check(c.make(made, "x", now), wanted, "x", now); (err == nil) != (made == wanted) {
+				t.Errorf("made for %s, used for %s: %v", made, wanted, err)
+			}
+		}
+	}
+	for _, short := range [][]byte{nil, make([]byte, challengeBytes-1), make([]byte, challengeBytes), make([]byte, challengeBytes+1)} {
+		if err := c.check(short, forSignIn, "", now); !errors.Is(err, ErrCeremony) {
+			t.Errorf("%d bytes: %v", len(short), err)
+		}
+	}
+}
+
 // What is remembered of ceremonies is bounded, and forgotten in time; ceremonies that are only begun take nothing.
 func TestChallengesBounded(t *testing.T) {
 	c := newChallenges()
