@@ -21,6 +21,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"vindu/clinic/fleet"
+	"vindu/clinic/passkey"
 	"vindu/clinic/register"
 	"vindu/clinic/store"
 	"vindu/clinic/web/webtest"
@@ -31,7 +32,9 @@ import (
 type clinic struct {
 	t        testing.TB
 	server   *httptest.Server
+	origin   string // of the same pages, by a name: for passkeys
 	web      *Server
+	passkeys *passkey.Service
 	sessions *Sessions
 	register *webtest.Register
 	fleet    *webtest.Fleet
@@ -63,15 +66,6 @@ func newClinic(t testing.TB) *clinic {
 	if c.sessions, err = NewSessions(t.Context(), s, c.audit); err != nil {
 		t.Fatal(err)
 	}
-	c.web, err = New(Options{
-		Sessions: c.sessions, Register: c.register, Fleet: c.fleet, Calls: c.calls, Organisation: "Solvik clinic", Log: log,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- c.web.Run(ctx) }()
 	c.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c.down.Load() {
 			http.Error(w, "", http.StatusBadGateway)
@@ -79,6 +73,17 @@ func newClinic(t testing.TB) *clinic {
 		}
 		c.web.ServeHTTP(w, r)
 	}))
+	c.origin = strings.Replace(c.server.URL, "127.0.0.1", "localhost", 1)
+	c.passkeys = webtest.NewPasskeys(t, s, c.audit, c.register, c.origin)
+	c.web, err = New(Options{
+		Sessions: c.sessions, Register: c.register, Fleet: c.fleet, Calls: c.calls, Passkeys: c.passkeys, Organisation: "Solvik clinic", Log: log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- c.web.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -270,6 +270,74 @@ func TestAdministratorInBrowser(t *testing.T) {
 	}
 }
 
+// invitation returns an address under which the clinician makes a passkey.
+func (c *clinic) invitation() string {
+	c.t.Helper()
+	i, err := c.passkeys.Invite(c.t.Context(), "test", c.person, passkey.InvitationLife, false)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return c.origin + i.Path()
+}
+
+// Who signed in by a passkey rings as who signed in by a link does; when the passkey is removed, the page is signed out.
+func TestRingByPasskey(t *testing.T) {
+	c := newClinic(t)
+	b := newTab(t)
+	b.forgive("401 (Unauthorized)", "ERR_", "Failed to load resource")
+	webtest.Registered(t, b.ctx, c.invitation(), "Laptop")
+	b.until(`document.body.dataset.ready === "yes"`)
+	b.button("Ring")
+	if call := c.placed(); call.Request.Person.ID != c.person {
+		t.Errorf("placed by %+v", call.Request.Person)
+	}
+	list, err := c.passkeys.Credentials(t.Context(), c.person)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%d passkeys, %v", len(list), err)
+	}
+	if err := c.passkeys.Remove(t.Context(), "test", c.person, list[0].ID, true); err != nil {
+		t.Fatal(err)
+	}
+	c.web.Dismiss(c.person)
+	b.until(`!document.getElementById("banner").hidden && document.getElementById("banner").textContent.includes("no longer signed in")`)
+}
+
+// What a browser cannot do, and what its person did not, is said in one plain sentence, with what to do.
+func TestPasskeyCannot(t *testing.T) {
+	d := newDesk(t)
+	olav := d.add("Olav Nes", register.Technician)
+	invitation := d.invitation(olav.ID)
+	fails := func(name string) string {
+		return `navigator.credentials.create = () => Promise.reject(new DOMException("x", "` + name + `"))`
+	}
+	for _, c := range []struct{ name, before, address, want, next string }{
+		{"no passkeys at all", `delete window.PublicKeyCredential`, invitation, "This browser cannot use passkeys.", "Use a current version"},
+		{"not a secure context", `Object.defineProperty(window, "isSecureContext", {value: false})`, invitation, "not reached over a secure connection", "Open it by its https address"},
+		{"another address", ``, strings.Replace(invitation, "localhost", "127.0.0.1", 1), "Passkeys do not work at this address.", "Open this page at " + d.server.URL},
+		{"cancelled", fails("NotAllowedError"), invitation, "Nothing was confirmed: it was cancelled", "Try again"},
+		{"timed out", fails("NotAllowedError") + `; const now = performance.now.bind(performance); let n = 0; performance.now = () => now() + 120000 * n++`, invitation,
+			"Nothing was confirmed in time.", "within two minutes"},
+		{"no PIN, finger or face", fails("ConstraintError"), invitation, "This device cannot check that it is you.", "Set up its PIN"},
+		{"other keys only", fails("NotSupportedError"), invitation, "This device makes passkeys of a kind", "Use another device"},
+		{"anything else", fails("UnknownError"), invitation, "The browser could not do this.", "Close other windows"},
+		{"the clinic is away", `window.fetch = () => Promise.reject(new TypeError("x"))`, invitation, "The clinic does not answer.", "Check the connection"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newTab(t, c.before)
+			b.t = t
+			navigate(b, c.address)
+			b.until(`document.body.dataset.ready === "yes"`)
+			if !eval[bool](b, `document.querySelector("form[data-passkey] button").disabled`) {
+				eval[bool](b, `document.getElementById("name").value = "x", document.querySelector("form[data-passkey] button").click(), true`)
+			}
+			b.until("document.querySelector(`[role=status]`).textContent.includes(" + quote(c.want) + ") && document.querySelector(`[role=status]`).textContent.includes(" + quote(c.next) + ")")
+		})
+	}
+	if list, err := d.passkeys.List(t.Context(), olav.ID); err != nil || len(list) != 0 {
+		t.Errorf("%d passkeys, %v", len(list), err)
+	}
+}
+
 // Who was signed in by a link can use no page for which a passkey has to be touched; and each of these asks for it.
 func TestTouchWanted(t *testing.T) {
 	d := newDesk(t)

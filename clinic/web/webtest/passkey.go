@@ -2,13 +2,21 @@ package webtest
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"log/slog"
+	"net/url"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/webauthn"
 	"github.com/chromedp/chromedp"
+
+	"vindu/clinic/passkey"
+	"vindu/clinic/store"
+	"vindu/protocol"
 )
 
 // Authenticator is a virtual one in a tab of Chromium (WebAuthn §11): built into the computer, keeps passkeys, and confirms by itself that it is its person.
@@ -110,4 +118,32 @@ func call[P, R any](a *Authenticator, command cdp.Command[P, R], params P) R {
 		a.t.Fatal(err)
 	}
 	return result
+}
+
+// Alarms counts those that were raised.
+type Alarms struct{ n atomic.Int64 }
+
+// RaiseTx implements passkey.Alarms.
+func (a *Alarms) RaiseTx(context.Context, *sql.Tx, protocol.Code, protocol.KeyHash, string) (bool, error) {
+	return a.n.Add(1) == 1, nil
+}
+
+// Raised returns how many there were.
+func (a *Alarms) Raised() int64 { return a.n.Load() }
+
+// NewPasskeys returns the passkeys of persons, for pages at origin, such as http://localhost:8080: browsers make none for an address.
+func NewPasskeys(t testing.TB, s *store.Store, log passkey.Auditor, persons passkey.Persons, origin string) *passkey.Service {
+	t.Helper()
+	u, err := url.Parse(origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := passkey.New(context.Background(), passkey.Config{
+		Store: s, Audit: log, Persons: persons, Alarms: &Alarms{}, Site: protocol.RelyingParty{ID: u.Hostname(), Origins: []string{origin}},
+		Organisation: "Solvik clinic", Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
