@@ -311,11 +311,13 @@ func (col *column) add(t line, gap int) {
 	col.y = y + b.height
 }
 
-// spare is what may be cut short before everything else is made smaller.
+// spare is what may be cut short before everything else is made smaller, but not left out.
 func (col *column) spare(t line, gap int) {
-	was := col.cut
+	was, y := col.cut, col.y
 	col.add(t, gap)
-	col.cut = was
+	if t.text == "" || col.y > y {
+		col.cut = was
+	}
 }
 
 // split divides the screen into the far picture and the area of the words: beside it, or in portrait below it.

@@ -220,6 +220,9 @@ func TestLayout(t *testing.T) {
 					if scene.CallCode != "" && !strings.Contains(all(l), scene.CallCode) {
 						t.Error("the call's code is not there")
 					}
+					if scene.Kind == Ringing && scene.Errand != "" && !strings.Contains(all(l), strings.Fields(scene.Errand)[0]) {
+						t.Error("it is not said why somebody calls")
+					}
 					if scene.Urgent && !strings.Contains(all(l), strings.Fields(lang.Text.Urgent)[1]) {
 						t.Error("it is not said that the call is urgent")
 					}
