@@ -24,11 +24,42 @@ type meaning uint8
 const (
 	nothing  meaning = iota // and the button is not read
 	no                      // declines the call that rings, or ends the call or the acceptance check that runs: a person at home can always say no
+	noOrTake                // no; and the answer key takes the call, which asks for it
 	newStart                // a long one begins anew, where the key is lost for good or the terminal was taken out of use
 )
 
-func newPress(cfg agent.Devices, page *preview) *press {
-	return &press{button.New(cfg.Button), page, make(chan meaning, 1)}
+func newPress(cfg agent.Devices, keys agent.Button, page *preview) *press {
+	answer, _ := button.Key(keys.Answer)
+	return &press{button.New(cfg.Button, answer), page, make(chan meaning, 1)}
+}
+
+// errTaken ends a wait by the key that takes calls.
+var errTaken = errors.New("the call is taken")
+
+// noOrTake returns nil once one of the buttons was pressed, or errTaken once the key that takes calls was; nil if both were.
+func (p *press) noOrTake(ctx context.Context) error {
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	no, taken := make(chan error, 1), make(chan error, 1)
+	go func() { no <- p.await(waiting) }()
+	go func() { taken <- p.button.AwaitAnswer(waiting) }()
+	select {
+	case err := <-no:
+		stop()
+		if took := <-taken; took == nil && err != nil {
+			return errTaken
+		}
+		return err
+	case err := <-taken:
+		if err != nil { // there is no such key, or ctx ended
+			return <-no
+		}
+		stop()
+		if <-no == nil {
+			return nil
+		}
+		return errTaken
+	}
 }
 
 // holdTime is how long a press has to be by which all that a terminal keeps is destroyed, or by which one that was taken out of use is ready to be set up anew.
@@ -76,6 +107,8 @@ func (p *press) what() string {
 func (p *press) show(s screen.Scene) {
 	m := nothing
 	switch {
+	case s.Kind == screen.Ringing && s.Ask:
+		m = noOrTake
 	case s.Kind == screen.Checking, s.Kind == screen.Ringing, s.Kind == screen.InCall:
 		m = no
 	case s.Kind == screen.Returned, s.Kind == screen.Lost:
@@ -91,6 +124,7 @@ func (p *press) show(s screen.Scene) {
 // pressable is what a press changes: an agent.Agent.
 type pressable interface {
 	HangUp()
+	Take()
 	StartAnew()
 }
 
@@ -111,6 +145,10 @@ func (p *press) run(ctx context.Context, a pressable) error {
 				pressed <- p.hold(waiting)
 				return
 			}
+			if m == noOrTake {
+				pressed <- p.noOrTake(waiting)
+				return
+			}
 			pressed <- p.await(waiting)
 		}()
 		next := m
@@ -124,8 +162,10 @@ func (p *press) run(ctx context.Context, a pressable) error {
 			case err := <-pressed: // ctx ended, or there is no button, or:
 				waits, next = false, nothing // until the screen says it again
 				switch {
+				case errors.Is(err, errTaken):
+					a.Take()
 				case err != nil:
-				case m == no:
+				case m == no, m == noOrTake:
 					a.HangUp()
 				case m == newStart:
 					a.StartAnew() // it judges itself whether there is anything left to lose

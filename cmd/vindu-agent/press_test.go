@@ -35,7 +35,7 @@ func TestPressIsReadOnlyWhereItIsAskedFor(t *testing.T) {
 			}
 		}
 	}
-	p := newPress(agent.Devices{Button: path}, nil)
+	p := newPress(agent.Devices{Button: path}, agent.Button{}, nil)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.run(ctx, &agent.Agent{}) }()
@@ -62,9 +62,10 @@ func TestPressIsReadOnlyWhereItIsAskedFor(t *testing.T) {
 }
 
 // patient counts what was said at the terminal.
-type patient struct{ no, anew chan struct{} }
+type patient struct{ no, take, anew chan struct{} }
 
 func (p patient) HangUp()    { p.no <- struct{}{} }
+func (p patient) Take()      { p.take <- struct{}{} }
 func (p patient) StartAnew() { p.anew <- struct{}{} }
 
 // TestPressSaysNo: whoever is called or looked at can say no by the button, also after the screen has said something else about it, and a press of before
@@ -81,16 +82,16 @@ func TestPressSaysNo(t *testing.T) {
 	defer thumb.Close()
 	key := bytes.Repeat([]byte{0}, 24)
 	key[16], key[18], key[20] = 1, 57, 1
-	p := newPress(agent.Devices{Button: path}, nil)
+	p := newPress(agent.Devices{Button: path}, agent.Button{}, nil)
 	if p.what() != "event0" {
 		t.Errorf("the button is %q", p.what())
 	}
-	if none := newPress(agent.Devices{Button: "none"}, nil); none.what() != "" {
+	if none := newPress(agent.Devices{Button: "none"}, agent.Button{}, nil); none.what() != "" {
 		t.Errorf("no button is %q", none.what())
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	who := patient{make(chan struct{}), make(chan struct{})}
+	who := patient{make(chan struct{}), make(chan struct{}), make(chan struct{})}
 	go func() { done <- p.run(ctx, who) }()
 	for _, kind := range []screen.Kind{screen.Ringing, screen.InCall, screen.Checking} {
 		p.show(screen.Scene{Kind: kind})
@@ -105,6 +106,76 @@ func TestPressSaysNo(t *testing.T) {
 		case <-time.After(time.Minute):
 			t.Fatalf("%d: nobody heard the no", kind)
 		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPressTakes: where the screen asks, the answer key takes the call, and every other says no. Where it does not ask, the answer key does nothing.
+func TestPressTakes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "event0")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	thumb, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer thumb.Close()
+	press := func(code byte) {
+		key := bytes.Repeat([]byte{0}, 24)
+		key[16], key[18], key[20] = 1, code, 1
+		if _, err := thumb.Write(key[24-inputEvent:]); err != nil {
+			t.Error(err)
+		}
+	}
+	const space, f1 = 57, 59
+	p := newPress(agent.Devices{Button: path}, agent.Button{Answer: "KEY_F1"}, nil)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	who := patient{make(chan struct{}), make(chan struct{}), make(chan struct{})}
+	go func() { done <- p.run(ctx, who) }()
+	// heard presses until somebody hears it: a pipe, unlike an input device, hands each press to one reader only.
+	heard := func(code byte) string {
+		for range 600 {
+			press(code)
+			select {
+			case <-who.no:
+				return "no"
+			case <-who.take:
+				return "take"
+			case <-who.anew:
+				return "anew"
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+		return "nothing"
+	}
+	for _, step := range []struct {
+		scene screen.Scene
+		code  byte
+		want  string
+	}{
+		{screen.Scene{Kind: screen.Ringing, Ask: true}, f1, "take"},
+		{screen.Scene{Kind: screen.Ringing, Ask: true}, space, "no"},
+		{screen.Scene{Kind: screen.Ringing}, space, "no"},
+	} {
+		p.show(step.scene)
+		if got := heard(step.code); got != step.want {
+			t.Errorf("%+v, key %d: %s, want %s", step.scene, step.code, got, step.want)
+		}
+	}
+	p.show(screen.Scene{Kind: screen.InCall})
+	press(f1)
+	press(space)
+	select {
+	case <-who.no:
+	case <-who.take:
+		t.Error("the answer key takes a call that runs")
+	case <-time.After(time.Minute):
+		t.Error("nobody heard the no")
 	}
 	stop()
 	if err := <-done; err != nil {

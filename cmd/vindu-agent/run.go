@@ -38,7 +38,7 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 		services = append(services, page.run)
 		fields = []any{"preview", page.address()}
 	}
-	press, wires := newPress(cfg.Devices, page), networkOf(cfg.Network)
+	press, wires := newPress(cfg.Devices, cfg.Button, page), networkOf(cfg.Network)
 	var a *agent.Agent // the services run only after it is made
 	services = append(services, func(ctx context.Context) error { return press.run(ctx, a) })
 	if cfg.Serial.Port != "" {
@@ -51,7 +51,7 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 		})
 	}
 	a, err = agent.New(cfg, agent.Parts{
-		Software: software(), Display: screen.display, HasScreen: screen.seen.Load, Button: func() bool { return press.what() != "" }, Devices: devices.look, Bell: &bell{cfg: cfg.Devices, log: log},
+		Software: software(), Display: screen.display, HasScreen: screen.seen.Load, Button: func() bool { return press.what() != "" }, Answer: press.button.CanAnswer, Devices: devices.look, Bell: &bell{cfg: cfg.Devices, log: log},
 		Media: func(id *identity.Identity) call.Media {
 			return &media{cfg: cfg, devices: devices, screen: pictures{screen.display}, far: far, id: id, log: log}
 		},

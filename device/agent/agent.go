@@ -56,6 +56,8 @@ type Parts struct {
 	HasScreen func() bool
 	// Button tells whether there is a button by which the person in front of the terminal can say no. It must not block. nil: there is none.
 	Button func() bool
+	// Answer tells whether there is a key by which the person in front of the terminal can take a call that asks for it. It must not block. nil: there is none.
+	Answer func() bool
 	// Devices tells which devices there are. It opens none.
 	Devices func() health.Devices
 	// Media makes the media of calls; id verifies connections to the clinic's relay.
@@ -92,6 +94,7 @@ type Agent struct {
 	situation situation
 	now       func() time.Time
 	hangUp    func()
+	take      func(protocol.CallID)
 	check     func(context.Context, acceptance.Proof, acceptance.Wanted, func(acceptance.Progress)) ([]protocol.Check, error)
 	anew      chan struct{} // somebody decided about a lost key, or that a returned terminal is set up anew
 	kept      chan struct{} // an enrolment was stored
@@ -120,7 +123,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Agent, error) {
 		a.parts.Keys = identity.FileKeys{Log: log}
 	}
 	a.policy = policy.Policy{
-		Screen: parts.HasScreen, Ring: time.Duration(cfg.Call.Ring), SeeFirst: time.Duration(cfg.Call.SeeFirst),
+		Screen: parts.HasScreen, Answer: parts.Answer, Ring: time.Duration(cfg.Call.Ring), SeeFirst: time.Duration(cfg.Call.SeeFirst),
 		Longest: time.Duration(cfg.Call.Longest), Quiet: quiet,
 	}
 	if a.screen, err = screen.New(parts.Display, lang, a.time, log); err != nil {
@@ -144,6 +147,16 @@ func (a *Agent) HangUp() {
 	a.mu.Unlock()
 	if f != nil {
 		f()
+	}
+}
+
+// Take takes the call that rings and asks for it. It does nothing else.
+func (a *Agent) Take() {
+	a.mu.Lock()
+	f, s := a.take, a.situation.call
+	a.mu.Unlock()
+	if f != nil && s.Scene == call.SceneRinging && s.Ask {
+		f(s.Call)
 	}
 }
 
@@ -472,14 +485,14 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 		t.leave(order)
 	}
 	a.mu.Lock()
-	a.hangUp = t.hangUp
+	a.hangUp, a.take = t.hangUp, t.calls.Take
 	if t.checker != nil {
 		a.check = t.runCheck
 	}
 	a.mu.Unlock()
 	defer func() {
 		a.mu.Lock()
-		a.hangUp, a.check = nil, nil
+		a.hangUp, a.take, a.check = nil, nil, nil
 		a.mu.Unlock()
 	}()
 	return t.run(ctx)

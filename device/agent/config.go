@@ -15,6 +15,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"vindu/device/button"
 	"vindu/device/policy"
 	"vindu/device/screen"
 )
@@ -33,6 +34,7 @@ type Config struct {
 	Log      Log      `toml:"log"`
 	Identity Identity `toml:"identity"`
 	Devices  Devices  `toml:"devices"`
+	Button   Button   `toml:"button"`
 	Call     Call     `toml:"call"`
 	Quiet    Quiet    `toml:"quiet"`
 	Picture  Picture  `toml:"picture"`
@@ -63,6 +65,11 @@ type Devices struct {
 	Button      string `toml:"button"`
 	TestPicture bool   `toml:"test_picture"`
 	TestSound   bool   `toml:"test_sound"`
+}
+
+// Button is what keys do besides saying no.
+type Button struct {
+	Answer string `toml:"answer"`
 }
 
 // Call is how calls are answered.
@@ -219,6 +226,11 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 	}
 	if v := c.Devices.Button; v != "auto" && v != "none" && !filepath.IsAbs(v) {
 		bad("devices.button", "%q has to be auto, a path such as /dev/input/event0, or none", v)
+	}
+	if v := c.Button.Answer; v != "" {
+		if _, ok := button.Key(v); !ok {
+			bad("button.answer", "%q has to be empty or one of %s", v, strings.Join(button.Keys(), ", "))
+		}
 	}
 	if v := c.Serial.Port; v != "" && !filepath.IsAbs(v) {
 		bad("serial.port", "%q has to be a path such as /dev/ttyS0, or empty", v)

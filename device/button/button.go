@@ -59,28 +59,36 @@ var ErrNone = errors.New("this terminal has no button")
 type Button struct {
 	device string
 	folder string
+	answer int // the key by which calls are taken, which is not the button; 0: there is none
 	hasKey func(*os.File) bool
+	has    func(f *os.File, code int) bool
 	name   func(*os.File) string
 }
 
-// keys says which keys of a device count; all but those of the machine itself if it has no letters.
-type keys struct{ letters bool }
+// keys says which keys of a device count; all but those of the machine itself, and but one, if it has no letters.
+type keys struct {
+	letters bool
+	but     int // 0: none
+}
 
-// New returns the button that the configuration names: "auto", the path of an input device, or "none".
-func New(device string) *Button { return &Button{device, folder, hasKey, name} }
+// New returns the button that the configuration names: "auto", the path of an input device, or "none". answer is the key by which calls are taken (Key), and 0 if
+// there is none: it never counts as the button.
+func New(device string, answer int) *Button {
+	return &Button{device: device, folder: folder, answer: answer, hasKey: hasKey, has: has, name: name}
+}
 
 // Await returns nil once a key was pressed after it was called, ErrNone if there is no button, or ctx's error. While no
 // device is there it waits for one to come.
 func (b *Button) Await(ctx context.Context) error {
-	return b.wait(ctx, func(f *os.File) error { return await(f, keysOf(f)) })
+	return b.wait(ctx, b.hasKey, func(f *os.File) error { return await(f, keysOf(f, b.answer)) })
 }
 
 // Hold is Await for a key that is held for so long.
 func (b *Button) Hold(ctx context.Context, long time.Duration) error {
-	return b.wait(ctx, func(f *os.File) error { return hold(f, long, keysOf(f)) })
+	return b.wait(ctx, b.hasKey, func(f *os.File) error { return hold(f, long, keysOf(f, b.answer)) })
 }
 
-func (b *Button) wait(ctx context.Context, await func(*os.File) error) error {
+func (b *Button) wait(ctx context.Context, hasKey func(*os.File) bool, await func(*os.File) error) error {
 	if b.device == "none" {
 		return ErrNone
 	}
@@ -105,7 +113,7 @@ func (b *Button) wait(ctx context.Context, await func(*os.File) error) error {
 			if err != nil {
 				continue // it may be gone, or come to be allowed
 			}
-			if b.device == "auto" && !b.hasKey(f) {
+			if b.device == "auto" && !hasKey(f) {
 				f.Close()
 				continue
 			}
@@ -147,7 +155,7 @@ func (b *Button) What() string {
 		}
 		if b.device != "auto" || b.hasKey(f) {
 			name := b.name(f)
-			if keysOf(f).letters {
+			if keysOf(f, 0).letters {
 				name += " (Enter)"
 			}
 			names = append(names, name)
@@ -236,6 +244,9 @@ func (k keys) pressed(events []byte) bool {
 }
 
 func (k keys) count(code int) bool {
+	if k.but != 0 && code == k.but {
+		return false
+	}
 	if k.letters {
 		return code == keyEnter || code == keypad
 	}
@@ -257,15 +268,15 @@ func hasKey(f *os.File) bool {
 }
 
 // keysOf tells which keys of a device count.
-func keysOf(f *os.File) keys {
+func keysOf(f *os.File, but int) keys {
 	bits, err := keyBits(f)
-	return keys{err == nil && allLetters(bits)}
+	return keys{err == nil && allLetters(bits), but}
 }
 
 // keyBits asks the kernel which keys a device has: EVIOCGBIT(EV_KEY).
 func keyBits(f *os.File) ([]byte, error) {
-	var bits [bitsSize]byte
-	const request = 2<<30 | bitsSize<<16 | 'E'<<8 | 0x20 + typeKey // _IOC(_IOC_READ, 'E', 0x20 + EV_KEY, size)
+	var bits [answerSize]byte
+	const request = 2<<30 | answerSize<<16 | 'E'<<8 | 0x20 + typeKey // _IOC(_IOC_READ, 'E', 0x20 + EV_KEY, size)
 	err := control(f, request, unsafe.Pointer(&bits[0]))
 	return bits[:], err
 }
@@ -294,7 +305,7 @@ func control(f *os.File, request uintptr, into unsafe.Pointer) error {
 }
 
 func anyKey(bits []byte) bool {
-	for code := range len(bits) * 8 {
+	for code := range min(len(bits), bitsSize) * 8 {
 		if bits[code/8]&(1<<(code%8)) != 0 && counts(code) {
 			return true
 		}

@@ -104,7 +104,8 @@ func TestAwait(t *testing.T) {
 	folder := t.TempDir()
 	keys, mouse := device(t, filepath.Join(folder, "event3")), device(t, filepath.Join(folder, "event1"))
 	for name, b := range map[string]*Button{
-		"auto": {"auto", folder, func(f *os.File) bool { return filepath.Base(f.Name()) == "event3" }, name}, "by path": {keys.Name(), "", nil, name},
+		"auto":    {device: "auto", folder: folder, hasKey: func(f *os.File) bool { return filepath.Base(f.Name()) == "event3" }, name: name},
+		"by path": {device: keys.Name(), name: name},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := b.What(); got != "event3" { // which no driver has given a name
@@ -133,14 +134,15 @@ func TestNobodyPresses(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	for name, b := range map[string]*Button{
-		"auto": {"auto", folder, func(*os.File) bool { return true }, name}, "no device": {filepath.Join(folder, "event7"), "", nil, nil},
-		"no folder": {"auto", filepath.Join(folder, "none"), nil, nil},
+		"auto":      {device: "auto", folder: folder, hasKey: func(*os.File) bool { return true }, name: name},
+		"no device": {device: filepath.Join(folder, "event7")},
+		"no folder": {device: "auto", folder: filepath.Join(folder, "none")},
 	} {
 		if err := b.Await(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	if err := New("none").Await(t.Context()); !errors.Is(err, ErrNone) {
+	if err := New("none", 0).Await(t.Context()); !errors.Is(err, ErrNone) {
 		t.Errorf("none: got %v", err)
 	}
 }
@@ -165,7 +167,7 @@ func TestHold(t *testing.T) {
 		}
 	}
 	held := make(chan error, 1)
-	go func() { held <- New(path).Hold(t.Context(), long) }()
+	go func() { held <- New(path, 0).Hold(t.Context(), long) }()
 	for _, events := range [][][]byte{
 		{event(typeKey, space, 1), event(typeKey, space, 2), event(typeKey, space, 0)}, // a short press
 		{event(typeKey, keyPower, 1)},
@@ -186,7 +188,7 @@ func TestHold(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), long)
 	defer cancel()
-	if err := New(path).Hold(ctx, long); !errors.Is(err, context.DeadlineExceeded) {
+	if err := New(path, 0).Hold(ctx, long); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("nobody presses: %v", err)
 	}
 }
