@@ -16,7 +16,7 @@ var ErrKeyElsewhere = errors.New("the authorisation key is not on this server: w
 func (a *Authority) signing() (*ecdsa.PrivateKey, []byte, error) {
 	k := a.keys.Load()
 	spki := k.authorities[0]
-	if key := k.private[string(spki)]; key != nil {
+	if key := k.here(spki); key != nil {
 		return key, spki, nil
 	}
 	return nil, nil, ErrKeyElsewhere

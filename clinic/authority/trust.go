@@ -39,11 +39,25 @@ var (
 
 // keys is what a running server takes over from commands beside it. It is never changed, only replaced.
 type keys struct {
-	private     map[string]*ecdsa.PrivateKey // by DER SubjectPublicKeyInfo: authorisation keys that are here
-	trusts      []signedTrust                // in order
+	private     map[string]privateKey // by DER SubjectPublicKeyInfo: authorisation keys that are here
+	trusts      []signedTrust         // in order
 	authorities [][]byte
 	ever        []*ecdsa.PublicKey // authorisation keys that there were
 	waiting     *protocol.Trust    // to be signed elsewhere; nil if none does
+}
+
+type privateKey struct {
+	key  *ecdsa.PrivateKey
+	file string
+}
+
+// here returns a key if it is here still: from the instant at which its file was taken away it signs nothing any more.
+func (k *keys) here(spki []byte) *ecdsa.PrivateKey {
+	p := k.private[string(spki)]
+	if _, err := os.Stat(p.file); p.key == nil || err != nil {
+		return nil
+	}
+	return p.key
 }
 
 type signedTrust struct {
@@ -107,7 +121,7 @@ func (k *keys) newest() signedTrust {
 }
 
 func (a *Authority) read() (*keys, error) {
-	k := &keys{private: map[string]*ecdsa.PrivateKey{}}
+	k := &keys{private: map[string]privateKey{}}
 	files, err := filepath.Glob(filepath.Join(a.dir, "authorisation*.key"))
 	if err != nil {
 		return nil, fmt.Errorf("load authority %s: %w", a.dir, err)
@@ -124,7 +138,7 @@ func (a *Authority) read() (*keys, error) {
 		if err != nil {
 			return nil, fmt.Errorf("load authority %s: %w", a.dir, err)
 		}
-		k.private[string(spki)] = key
+		k.private[string(spki)] = privateKey{key, f}
 	}
 	if err := a.readTrusts(k); err != nil {
 		return nil, err
@@ -338,7 +352,7 @@ func (a *Authority) trustSigner(t *protocol.Trust) (*ecdsa.PrivateKey, []byte, e
 		if !slices.ContainsFunc(k.authorities, func(o []byte) bool { return bytes.Equal(o, spki) }) {
 			continue
 		}
-		if key := k.private[string(spki)]; key != nil {
+		if key := k.here(spki); key != nil {
 			return key, spki, nil
 		}
 		return nil, spki, ErrKeyElsewhere
@@ -401,18 +415,32 @@ func (a *Authority) AcceptTrust(signed []byte) (err error) {
 	if _, err := a.Refresh(); err != nil {
 		return err
 	}
+	t, err := a.verifyWaiting(signed)
+	if err != nil {
+		return err
+	}
+	return a.put(t.trust.Serial, signed)
+}
+
+// CheckTrust asks what AcceptTrust would say.
+func (a *Authority) CheckTrust(signed []byte) error {
+	_, err := a.verifyWaiting(signed)
+	return err
+}
+
+func (a *Authority) verifyWaiting(signed []byte) (signedTrust, error) {
 	wanted, by := a.WaitingTrust()
 	if wanted == nil {
-		return fmt.Errorf("accept trust: %w", ErrNoTrustWaits)
+		return signedTrust{}, fmt.Errorf("accept trust: %w", ErrNoTrustWaits)
 	}
 	t, err := verifyTrust(signed, [][]byte{by})
 	if err != nil {
-		return fmt.Errorf("accept trust: %w", err)
+		return signedTrust{}, fmt.Errorf("accept trust: %w: %w", ErrTrust, err)
 	}
 	if !sameTrust(t.trust, wanted) || t.trust.Serial != wanted.Serial || t.trust.Issued != wanted.Issued {
-		return fmt.Errorf("accept trust: %w: another one waits", ErrTrust)
+		return signedTrust{}, fmt.Errorf("accept trust: %w: another one waits", ErrTrust)
 	}
-	return a.put(t.trust.Serial, signed)
+	return t, nil
 }
 
 // NewAuthorisationKey makes a key in a new file, for a roll-over whose key is not to be on the server, and returns its public half in PEM.

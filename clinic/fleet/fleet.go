@@ -188,7 +188,7 @@ func (f *Fleet) Send(ctx context.Context, key protocol.KeyHash, m *protocol.Call
 	return nil
 }
 
-// Command asks a terminal for something harmless, a protocol.CommandReport or CommandRenew.
+// Command asks a terminal for something harmless, a protocol.CommandReport, CommandRenew or CommandSettings.
 func (f *Fleet) Command(ctx context.Context, key protocol.KeyHash, kind string) error {
 	payload, err := protocol.Encode(&protocol.Command{Version: protocol.Version, Kind: kind})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"vindu/clinic/audit"
 	"vindu/clinic/authority"
 	"vindu/clinic/config"
+	"vindu/clinic/grants"
 	"vindu/clinic/passkey"
 	"vindu/clinic/register"
 	"vindu/clinic/setup"
@@ -35,6 +36,7 @@ type clinic struct {
 	setup     *setup.Service
 	sessions  *web.Sessions
 	passkeys  *passkey.Service // without a site: for invitations and lists; a server has its own
+	grants    *grants.Service
 }
 
 func open(ctx context.Context, path string, log *slog.Logger) (*clinic, error) {
@@ -74,6 +76,11 @@ func openState(ctx context.Context, conf config.Config, log *slog.Logger) (_ *cl
 		return nil, fmt.Errorf("open clinic: %w", err)
 	}
 	if c.passkeys, err = passkey.New(ctx, c.passkeyConfig(log)); err != nil {
+		return nil, fmt.Errorf("open clinic: %w", err)
+	}
+	if c.grants, err = grants.New(ctx, grants.Config{
+		Store: c.store, Audit: c.audit, Register: c.register, Authority: c.authority, Passkeys: c.passkeys, Life: conf.Authorisations.Life(), Log: log.With("part", "grants"),
+	}); err != nil {
 		return nil, fmt.Errorf("open clinic: %w", err)
 	}
 	return c, nil

@@ -59,6 +59,9 @@ func initialise(ctx context.Context, c *call) error {
 		return err
 	}
 	err = clinic.audit.Append(ctx, audit.Entry{Who: *by, What: audit.ClinicCreated, Subject: conf.Organisation})
+	if err == nil {
+		_, err = clinic.authority.EnsureTrust(conf.RelyingParty(""))
+	}
 	if err = errors.Join(err, clinic.close()); err != nil {
 		return err
 	}

@@ -12,6 +12,13 @@
 //	vindu-clinic renew-ca -dir D [-root]                           makes a new issuing CA, and a new root
 //	vindu-clinic audit list|head|verify -dir D [FILE]              reads the audit log, and compares it with heads that were kept
 //	vindu-clinic replace-keys -dir D [-before 2026-11-22T10:00:00Z]   has terminals replace their keys
+//	vindu-clinic grant give|renew|withdraw|list -dir D -person "Anne Berg" -role nurse -homes "Home 17, Storgata" …
+//	vindu-clinic groups -dir D -home "Home 17, Storgata" -in "north; ward 3"
+//	vindu-clinic policy show|set -dir D [-home "Home 17, Storgata"] [FILE.toml]
+//	vindu-clinic roll-over -dir D [-finish]                        replaces the authorisation key, in two steps
+//	vindu-clinic waiting -dir D > FILE                             what waits to be signed
+//	vindu-clinic authorise -key KEY FILE > SIGNED                  signs it, on another machine
+//	vindu-clinic accept -dir D SIGNED
 //	vindu-clinic version
 //
 // What a program is to read goes to standard output, alone; everything for people goes to standard error. A command that
@@ -51,6 +58,7 @@ type command struct {
 type call struct {
 	flags  *flag.FlagSet
 	args   []string
+	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
 }
@@ -67,6 +75,13 @@ var commands = []command{
 	{"renew-ca", "make a new issuing CA, and a new root if asked to", renewCA},
 	{"audit", "read the audit log, and prove that it is whole", auditLog},
 	{"replace-keys", "have terminals replace their keys by new ones", replaceKeys},
+	{"grant", "say who may call which homes, until when, and take it back", grant},
+	{"groups", "put homes into groups, which grants name", groups},
+	{"policy", "say what homes' terminals do about callers", policy},
+	{"roll-over", "replace the authorisation key by a new one", rollOver},
+	{"waiting", "write what waits to be signed, where the authorisation key is elsewhere", waiting},
+	{"authorise", "sign what waits, on the machine that has the key", authorise},
+	{"accept", "take back what was signed", accept},
 	{"version", "print what this is", version},
 }
 
@@ -108,7 +123,7 @@ func exit(stderr io.Writer, err error) int {
 func newCall(name string, args []string, stdout, stderr io.Writer) *call {
 	f := flag.NewFlagSet("vindu-clinic "+name, flag.ContinueOnError)
 	f.SetOutput(stderr)
-	return &call{f, args, stdout, stderr}
+	return &call{f, args, os.Stdin, stdout, stderr}
 }
 
 // parse parses the flags, of which those named are required.

@@ -28,4 +28,7 @@ func (s *server) newPasskeys(ctx context.Context) (err error) {
 }
 
 // passkeysChanged is called when the passkeys that a person can use have changed.
-func (s *server) passkeysChanged(person string) { s.pages.Dismiss(person) }
+func (s *server) passkeysChanged(person string) {
+	s.pages.Dismiss(person)
+	s.grants.Changed(person)
+}

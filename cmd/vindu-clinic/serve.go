@@ -146,7 +146,7 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	}
 	s.enrol = enrol.New(enrol.Config{
 		Organisation: c.config.Organisation, Authority: c.authority, Register: c.register, Relay: s.relay.TerminalServers, TestCall: s.robot.Call,
-		KeyLife: c.config.Terminals.KeyLife(), KeyStays: c.setup.Leaving, Withdrawn: c.setup.Withdrawn,
+		KeyLife: c.config.Terminals.KeyLife(), KeyStays: c.setup.Leaving, Withdrawn: c.setup.Withdrawn, Policy: c.grants.Policy,
 		Log: part("enrol"),
 	})
 	if err := s.newPasskeys(ctx); err != nil {
@@ -231,6 +231,7 @@ func (s *server) run(ctx context.Context) error {
 		{name: "revocation", run: func(ctx context.Context) error { return watchRevoked(ctx, s.register.WatchRevoked, s.revoked) }},
 		{name: "orders", run: func(ctx context.Context) error { return s.setup.Deliver(ctx, s.fleet) }},
 		{name: "trust", run: s.watchTrust},
+		{name: "authorisations and policies", run: func(ctx context.Context) error { return s.grants.Run(ctx, s.tellSettings) }},
 		{name: "authority's end", run: func(ctx context.Context) error {
 			return watchExpiry(ctx, s.authority.Expires(), s.authority.RootExpires(), s.log)
 		}},

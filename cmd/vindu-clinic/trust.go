@@ -36,6 +36,11 @@ func (s *server) ensureTrust() error {
 	return nil
 }
 
+// tellSettings has a terminal fetch its settings.
+func (s *server) tellSettings(ctx context.Context, terminal protocol.KeyHash) error {
+	return s.fleet.Command(ctx, terminal, protocol.CommandSettings)
+}
+
 // watchTrust takes over what commands beside the server change.
 func (s *server) watchTrust(ctx context.Context) error {
 	tick := time.NewTicker(trustPoll)

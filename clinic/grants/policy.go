@@ -1,0 +1,393 @@
+package grants
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	_ "time/tzdata" // zones are checked whatever the server's system has
+
+	"vindu/clinic/audit"
+	"vindu/clinic/authority"
+	"vindu/clinic/register"
+	"vindu/protocol"
+)
+
+// Rule is what happens when somebody of a group of callers calls.
+type Rule struct {
+	Mode   protocol.Mode `json:"mode" toml:"mode"`
+	After  uint16        `json:"after,omitempty" toml:"after"`   // seconds
+	Urgent bool          `json:"urgent,omitempty" toml:"urgent"` // rings in quiet hours if the call is urgent
+}
+
+// Quiet is a part of some days in which nobody rings.
+type Quiet struct {
+	Days []string `json:"days,omitempty" toml:"days"` // "mon" to "sun"; none: all
+	From string   `json:"from" toml:"from"`           // "22:00"
+	To   string   `json:"to" toml:"to"`
+}
+
+// Settings are what a policy is made of. Those of a home are what differs there: what is not set is as everywhere.
+type Settings struct {
+	Rules   map[string]Rule `json:"rules,omitempty" toml:"rules"` // by group of callers; of a home, only those that differ
+	Quiet   *[]Quiet        `json:"quiet,omitempty" toml:"quiet"`
+	Zone    string          `json:"zone,omitempty" toml:"zone"`
+	Longest uint32          `json:"longest,omitempty" toml:"longest"` // minutes of talking
+	Volume  uint8           `json:"volume,omitempty" toml:"volume"`   // percent
+}
+
+// DefaultSettings hold where an administrator has said nothing: staff is answered after ten seconds, nobody else is.
+func DefaultSettings() Settings {
+	return Settings{
+		Rules: map[string]Rule{"staff": {Mode: protocol.ModeRing, After: 10}}, Quiet: &[]Quiet{}, Zone: "Europe/Oslo", Longest: 60, Volume: 70,
+	}
+}
+
+// over returns s with what differs in a home.
+func (s Settings) over(home Settings) Settings {
+	s.Rules = maps.Clone(s.Rules)
+	if s.Rules == nil {
+		s.Rules = map[string]Rule{}
+	}
+	maps.Copy(s.Rules, home.Rules)
+	if home.Quiet != nil {
+		s.Quiet = home.Quiet
+	}
+	if home.Zone != "" {
+		s.Zone = home.Zone
+	}
+	if home.Longest != 0 {
+		s.Longest = home.Longest
+	}
+	if home.Volume != 0 {
+		s.Volume = home.Volume
+	}
+	return s
+}
+
+var days = []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
+
+func (q Quiet) span() (protocol.Span, error) {
+	var s protocol.Span
+	for _, d := range q.Days {
+		i := slices.Index(days, d)
+		if i < 0 {
+			return s, fmt.Errorf("a day %q %w: it is one of %s", d, ErrBounds, strings.Join(days, ", "))
+		}
+		s.Days |= 1 << i
+	}
+	if len(q.Days) == 0 {
+		s.Days = 0x7f
+	}
+	for _, f := range []struct {
+		text string
+		to   *uint16
+	}{{q.From, &s.From}, {q.To, &s.To}} {
+		at, err := time.Parse("15:04", f.text)
+		if err != nil {
+			return s, fmt.Errorf("a time of the day %q %w: it is like 22:00", f.text, ErrBounds)
+		}
+		*f.to = uint16(at.Hour()*60 + at.Minute())
+	}
+	if s.From == s.To {
+		return s, fmt.Errorf("quiet hours from %s to %s %w: they have to end at another time than they begin", q.From, q.To, ErrBounds)
+	}
+	return s, nil
+}
+
+// policy returns what terminals are told, but for what is of one terminal.
+func (s Settings) policy() (*protocol.Policy, error) {
+	if s.Longest == 0 || s.Longest > 240 || s.Volume == 0 || s.Volume > 100 {
+		return nil, fmt.Errorf("a call of %d minutes at volume %d %w: from 1 to 240 minutes, from 1 to 100 percent", s.Longest, s.Volume, ErrBounds)
+	}
+	if _, err := time.LoadLocation(s.Zone); err != nil || s.Zone == "Local" || s.Zone == "" {
+		return nil, fmt.Errorf("a time zone %q %w: it is like Europe/Oslo", s.Zone, ErrBounds)
+	}
+	p := &protocol.Policy{Version: protocol.Version, Rules: []protocol.Rule{}, Quiet: []protocol.Span{}, Zone: s.Zone, Longest: s.Longest * 60, Volume: s.Volume}
+	if len(s.Rules) > protocol.MaxRules {
+		return nil, fmt.Errorf("%d rules %w: at most %d", len(s.Rules), ErrBounds, protocol.MaxRules)
+	}
+	for _, group := range slices.Sorted(maps.Keys(s.Rules)) {
+		if err := checkName("group of callers", group); err != nil {
+			return nil, err
+		}
+		r := s.Rules[group]
+		bad := ""
+		switch {
+		case r.Mode != protocol.ModeAsk && r.Mode != protocol.ModeRing && r.Mode != protocol.ModeRefuse:
+			bad = "the mode is ask, ring or refuse"
+		case r.After > 120:
+			bad = "it rings for at most 120 seconds"
+		case r.Mode == protocol.ModeAsk && r.After == 0:
+			bad = "say after how many seconds without an answer it is no"
+		case r.Mode == protocol.ModeRefuse && (r.After != 0 || r.Urgent):
+			bad = "who is refused does not ring"
+		}
+		if bad != "" {
+			return nil, fmt.Errorf("the rule for %q %w: %s", group, ErrBounds, bad)
+		}
+		p.Rules = append(p.Rules, protocol.Rule{Group: group, Mode: r.Mode, After: r.After, Urgent: r.Urgent})
+	}
+	if s.Quiet != nil {
+		if len(*s.Quiet) > protocol.MaxSpans {
+			return nil, fmt.Errorf("%d spans of quiet hours %w: at most %d", len(*s.Quiet), ErrBounds, protocol.MaxSpans)
+		}
+		for _, q := range *s.Quiet {
+			span, err := q.span()
+			if err != nil {
+				return nil, err
+			}
+			p.Quiet = append(p.Quiet, span)
+		}
+	}
+	return p, nil
+}
+
+// SetPolicy says what holds in all homes, if home is empty, or what differs in one. The error wraps ErrBounds or register.ErrNotFound.
+func (s *Service) SetPolicy(ctx context.Context, who, home string, settings Settings) error {
+	if home != "" {
+		if _, err := s.Register.Home(ctx, home); err != nil {
+			return err
+		}
+	}
+	body, err := json.Marshal(settings)
+	if err != nil {
+		return fmt.Errorf("set policy: %w", err)
+	}
+	const maxBody = 6 << 10 // so that the audit log can hold it
+	if len(body) > maxBody {
+		return fmt.Errorf("set policy: %d bytes %w: at most %d", len(body), ErrBounds, maxBody)
+	}
+	err = s.Store.Write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO grant_policy_settings (home, body, changed, changed_by) VALUES (?, ?, ?, ?)", home, string(body), s.now().UnixMilli(), who); err != nil {
+			return err
+		}
+		if home != "" {
+			if err := s.sound(ctx, tx, home); err != nil {
+				return err
+			}
+		} else { // what differs in a home has still to fit
+			homes, err := homesThatDiffer(ctx, tx)
+			if err != nil {
+				return err
+			}
+			for _, h := range append(homes, "") {
+				if err := s.sound(ctx, tx, h); err != nil {
+					return err
+				}
+			}
+		}
+		if err := s.changed(ctx, tx); err != nil {
+			return err
+		}
+		subject := "all homes"
+		if home != "" {
+			subject = home
+		}
+		return s.Audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.PolicyChanged, Subject: subject, Detail: map[string]string{"settings": string(body)}})
+	})
+	if err != nil {
+		return fmt.Errorf("set policy: %w", err)
+	}
+	return nil
+}
+
+func (s *Service) sound(ctx context.Context, q queryer, home string) error {
+	settings, err := effective(ctx, q, home)
+	if err == nil {
+		_, err = settings.policy()
+	}
+	if err != nil && home != "" {
+		return fmt.Errorf("home %s: %w", home, err)
+	}
+	return err
+}
+
+func homesThatDiffer(ctx context.Context, q queryer) ([]string, error) {
+	rows, err := q.QueryContext(ctx, "SELECT DISTINCT home FROM grant_policy_settings WHERE home <> ''")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var homes []string
+	for rows.Next() {
+		var h string
+		if err := rows.Scan(&h); err != nil {
+			return nil, err
+		}
+		homes = append(homes, h)
+	}
+	return homes, rows.Err()
+}
+
+// own returns what was said last for a home, or for all; nothing, if nothing was.
+func own(ctx context.Context, q queryer, home string) (settings Settings, said bool, err error) {
+	var body string
+	err = q.QueryRowContext(ctx, "SELECT body FROM grant_policy_settings WHERE home = ? ORDER BY n DESC LIMIT 1", home).Scan(&body)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Settings{}, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(body), &settings)
+	}
+	if err != nil {
+		return Settings{}, false, fmt.Errorf("read policy: %w", err)
+	}
+	return settings, true, nil
+}
+
+func effective(ctx context.Context, q queryer, home string) (Settings, error) {
+	everywhere, said, err := own(ctx, q, "")
+	if err != nil {
+		return Settings{}, err
+	}
+	if !said {
+		everywhere = DefaultSettings()
+	} else {
+		d := DefaultSettings()
+		d.Rules = nil // an administrator who has named rules has named all
+		everywhere = d.over(everywhere)
+	}
+	if home == "" {
+		return everywhere, nil
+	}
+	differs, _, err := own(ctx, q, home)
+	return everywhere.over(differs), err
+}
+
+// PolicySettings returns what holds in a home, or everywhere if home is empty, and what was said of it alone.
+func (s *Service) PolicySettings(ctx context.Context, home string) (effects, own_ Settings, err error) {
+	if effects, err = effective(ctx, s.Store.Read(), home); err == nil {
+		own_, _, err = own(ctx, s.Store.Read(), home)
+	}
+	return effects, own_, err
+}
+
+// issuedPolicy is the newest that was made for a terminal.
+type issuedPolicy struct {
+	signed, body, key []byte
+	p                 *protocol.Policy
+}
+
+func newestPolicy(ctx context.Context, q queryer, terminal protocol.KeyHash, where string) (*issuedPolicy, error) {
+	i := issuedPolicy{p: new(protocol.Policy)}
+	err := q.QueryRowContext(ctx, "SELECT body, key, signed FROM grant_policies WHERE terminal = ? "+where+" ORDER BY serial DESC LIMIT 1", terminal[:]).Scan(&i.body, &i.key, &i.signed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err == nil {
+		err = protocol.Decode(i.body, i.p)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read policy: %w", err)
+	}
+	return &i, nil
+}
+
+func (s *Service) wantedPolicy(ctx context.Context, q queryer, t register.Terminal) (*protocol.Policy, error) {
+	settings, err := effective(ctx, q, t.Home)
+	if err != nil {
+		return nil, err
+	}
+	p, err := settings.policy()
+	if err != nil {
+		return nil, err
+	}
+	p.Terminal, p.Home = t.Key, t.Home
+	p.Groups, err = homeGroups(ctx, q, t.Home)
+	return p, err
+}
+
+// upToDate tells whether a policy says what is wanted and is signed by the key that counts, or waits for that.
+func (s *Service) upToDate(i *issuedPolicy, want *protocol.Policy) bool {
+	if i == nil || !bytes.Equal(i.key, s.Authority.Authorities()[0]) || (i.signed == nil && s.Authority.KeyHere()) {
+		return false
+	}
+	c := *want
+	c.Serial, c.Issued = i.p.Serial, i.p.Issued
+	body, err := protocol.Encode(&c)
+	return err == nil && bytes.Equal(body, i.body)
+}
+
+// Policy returns the signed policy of the terminal that stands in a home; nil if it stands in none, or none of it is signed yet: then it answers nobody.
+func (s *Service) Policy(ctx context.Context, terminal protocol.KeyHash) ([]byte, error) {
+	if _, err := s.ensurePolicy(ctx, terminal); err != nil {
+		return nil, fmt.Errorf("policy of terminal %s: %w", terminal.Code(), err)
+	}
+	i, err := newestPolicy(ctx, s.Store.Read(), terminal, "AND signed IS NOT NULL")
+	if err != nil || i == nil || !s.believed(i.key) {
+		return nil, err
+	}
+	t, err := s.Register.ByTerminal(ctx, terminal)
+	if err != nil || !t.Revoked.IsZero() || t.Home != i.p.Home { // another home's would let in whom this one's does not
+		return nil, err
+	}
+	return i.signed, nil
+}
+
+// believed tells whether terminals believe what a key has signed.
+func (s *Service) believed(key []byte) bool {
+	return slices.ContainsFunc(s.Authority.Authorities(), func(k []byte) bool { return bytes.Equal(k, key) })
+}
+
+// ensurePolicy makes the next policy of a terminal if what it says is not what is wanted. It tells whether it made one that is signed.
+func (s *Service) ensurePolicy(ctx context.Context, terminal protocol.KeyHash) (made bool, err error) {
+	look := func(q queryer) (*protocol.Policy, bool, error) {
+		t, err := s.Register.ByTerminal(ctx, terminal)
+		if errors.Is(err, register.ErrNotFound) || err == nil && !t.Revoked.IsZero() {
+			return nil, true, nil
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		want, err := s.wantedPolicy(ctx, q, t)
+		if err != nil {
+			return nil, false, err
+		}
+		newest, err := newestPolicy(ctx, q, terminal, "")
+		return want, err == nil && s.upToDate(newest, want), err
+	}
+	if _, done, err := look(s.Store.Read()); err != nil || done {
+		return false, err
+	}
+	err = s.Store.Write(ctx, func(tx *sql.Tx) error {
+		p, done, err := look(tx)
+		if err != nil || done {
+			return err
+		}
+		var last int64
+		if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(serial), 0) FROM grant_policies").Scan(&last); err != nil {
+			return err
+		}
+		now := s.now()
+		p.Serial, p.Issued = max(uint64(last)+1, uint64(now.UnixMilli())), protocol.At(now)
+		body, err := protocol.Encode(p)
+		if err == nil && len(body) > protocol.MaxPolicy-signatureRoom {
+			err = protocol.ErrTooLarge
+		}
+		if err != nil {
+			return fmt.Errorf("make policy: %w; name fewer rules, or groups of homes with shorter names", err)
+		}
+		signed, err := s.Authority.SignPolicy(p)
+		if err != nil && !errors.Is(err, authority.ErrKeyElsewhere) {
+			return err
+		}
+		made = signed != nil
+		if _, err := tx.ExecContext(ctx, "INSERT INTO grant_policies (serial, terminal, home, body, key, signed, made) VALUES (?, ?, ?, ?, ?, ?, ?)",
+			int64(p.Serial), terminal[:], p.Home, body, s.Authority.Authorities()[0], signed, now.UnixMilli()); err != nil {
+			return err
+		}
+		detail := map[string]string{"serial": fmt.Sprint(p.Serial), "home": p.Home}
+		if signed == nil {
+			detail["waits"] = "to be signed"
+		}
+		return s.Audit.AppendTx(ctx, tx, audit.Entry{Who: "clinic", What: audit.PolicyIssued, Subject: terminal.Name(), Detail: detail})
+	})
+	return made, err
+}
