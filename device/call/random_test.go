@@ -31,6 +31,12 @@ type promise struct {
 	taken   bool      // somebody took it while it rang
 }
 
+var policies = []calltest.Policy{
+	{Decision: protocol.Ringing, Ring: 5 * time.Second, SeeFirst: 2 * time.Second, MaxDuration: time.Minute},
+	{Decision: protocol.Ringing, Ring: 8 * time.Second, MaxDuration: time.Hour, Ask: true},
+	{Decision: protocol.Ringing}, {Decision: protocol.Quiet}, {Decision: protocol.Refused},
+}
+
 // steps are what may happen. Each returns at rest.
 var steps = []struct {
 	name string
@@ -92,10 +98,6 @@ var steps = []struct {
 	{"five seconds", func(w *world) { w.wait(5 * time.Second) }},
 	{"twenty seconds", func(w *world) { w.wait(20 * time.Second) }},
 	{"another policy", func(w *world) {
-		policies := []calltest.Policy{
-			{Decision: protocol.Ringing, Ring: 5 * time.Second, SeeFirst: 2 * time.Second, MaxDuration: time.Minute},
-			asking, {Decision: protocol.Ringing}, {Decision: protocol.Quiet}, {Decision: protocol.Refused},
-		}
 		w.policy = policies[(slices.Index(policies, w.policy)+1)%len(policies)]
 	}},
 }
@@ -190,6 +192,7 @@ func TestRandomCalls(t *testing.T) {
 			w.decide = w
 			w.start()
 			if begin > 0 { // most begin with a call that comes far
+				w.policy = policies[begin%2]
 				w.honest(time.Minute)
 				w.media1(call.MediaConnected)
 				w.media1(call.MediaSeen)

@@ -152,7 +152,9 @@ func TestAuthorityFollows(t *testing.T) {
 	disk, before, i := believer(t)
 	next := before.NewAuthority()
 	next.Trust = next.SignTrust(6, before)
-	if refused, err := i.KeepSettings(next.Settings()); err != nil || len(refused) != 0 {
+	s := next.Settings()
+	s.Authorities = before.Settings().Authorities // what is not signed says nothing any more
+	if refused, err := i.KeepSettings(s); err != nil || len(refused) != 0 {
 		t.Fatal(refused, err)
 	}
 	steps := disk.Steps()
