@@ -73,7 +73,7 @@ func initialise(ctx context.Context, c *call) error {
   root key        %s: keep it offline and take it away from here; the server does not need it
   to run it       vindu-clinic serve -config %[3]q
   a terminal      vindu-clinic voucher -dir %[2]q -home "…"
-  an administrator  vindu-clinic person -dir %[2]q -person "…" -role "…" -duty administrator
+  administrator   vindu-clinic person -dir %[2]q -person "…" -role "…" -duty administrator
   a clinician     vindu-clinic sign-in-link -dir %[2]q -person "…" -role "…" -duty clinician
 `, conf.Organisation, folder, path, authority.RootKeyPath(keys))
 	return nil
