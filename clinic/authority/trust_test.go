@@ -265,6 +265,40 @@ func TestKeyElsewhere(t *testing.T) {
 	if signed, _ := a.Trust(); !m.follow(signed) || m.trust.RelyingParty.ID != "clinic.example" {
 		t.Error("a terminal does not follow")
 	}
+	// A key cannot sign itself in: terminals would refuse it.
+	file := filepath.Join(t.TempDir(), "next.key")
+	public, err := NewAuthorisationKey(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.AddAuthority(public); !errors.Is(err, ErrKeyElsewhere) {
+		t.Fatal(err)
+	}
+	waiting, _ = again.WaitingTrust()
+	next, err := ReadKey(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if itself, err := protocol.Sign(waiting, next); err != nil || !errors.Is(again.AcceptTrust(itself), ErrTrust) {
+		t.Errorf("a key that signs itself in: %v", err)
+	}
+	if err := again.AcceptTrust(sign(func(*protocol.Trust) {})); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKeyTaken: from the instant at which the key's file is gone a running server signs nothing by it.
+func TestKeyTaken(t *testing.T) {
+	a, dir := ensured(t)
+	if _, err := a.SignAuthorisation(authorisation(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, fileSigningKey)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.SignAuthorisation(authorisation(t)); !errors.Is(err, ErrKeyElsewhere) || a.KeyHere() {
+		t.Error(err)
+	}
 }
 
 // TestOldFolder: a folder from before there were service keys gets one, once.

@@ -144,6 +144,26 @@ func credential(t *testing.T, id byte) protocol.Credential {
 // enrol puts a terminal into a home.
 func (c *clinic) enrol(home register.Home) protocol.KeyHash {
 	c.t.Helper()
+	request := c.request()
+	c.letIn(c.Register.Enrol, request, home)
+	return request.Hash
+}
+
+type letIn = func(context.Context, protocol.Nonce, []byte, *authority.Request, register.Issue) (*x509.Certificate, error)
+
+func (c *clinic) letIn(by letIn, request *authority.Request, home register.Home) {
+	c.t.Helper()
+	_, v, err := c.Register.IssueVoucherFor(c.t.Context(), "test", home.Label, time.Hour)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if _, err := by(c.t.Context(), v.ID, v.Secret, request, c.Authority.IssueTerminal); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *clinic) request() *authority.Request {
+	c.t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		c.t.Fatal(err)
@@ -156,14 +176,7 @@ func (c *clinic) enrol(home register.Home) protocol.KeyHash {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	_, v, err := c.Register.IssueVoucherFor(c.t.Context(), "test", home.Label, time.Hour)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	if _, err := c.Register.Enrol(c.t.Context(), v.ID, v.Secret, request, c.Authority.IssueTerminal); err != nil {
-		c.t.Fatal(err)
-	}
-	return request.Hash
+	return request
 }
 
 func (c *clinic) grant() Grant {

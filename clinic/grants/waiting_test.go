@@ -213,6 +213,60 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
+// TestElsewhereMoves: what was signed for another home, or by a key that has left, goes to nobody while the next one waits.
+func TestElsewhereMoves(t *testing.T) {
+	c := open(t)
+	c.now = time.Now
+	request := c.request()
+	c.letIn(c.Register.Enrol, request, c.home)
+	c.give(c.grant())
+	c.current()
+	c.policyOf(request.Hash)
+	key := c.takeKey()
+	next := filepath.Join(t.TempDir(), "next.key")
+	public, err := authority.NewAuthorisationKey(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nextKey, err := authority.ReadKey(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signedBy := func(key *ecdsa.PrivateKey) {
+		t.Helper()
+		if _, err := c.Accept(t.Context(), "kari", sign(t, c.waiting(), key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Authority.AddAuthority(public); !errors.Is(err, authority.ErrKeyElsewhere) {
+		t.Fatal(err)
+	}
+	signedBy(key)
+	c.current()
+	c.policyOf(request.Hash)
+	if _, err := c.Authority.DropAuthority(); !errors.Is(err, authority.ErrKeyElsewhere) {
+		t.Fatal(err)
+	}
+	signedBy(nextKey)
+	if signed, err := c.Policy(t.Context(), request.Hash); err != nil || signed != nil {
+		t.Errorf("a policy by the key that has left: %x, %v", signed, err)
+	}
+	if _, _, err := c.Current(t.Context(), c.anne.ID); !errors.Is(err, ErrWaits) {
+		t.Errorf("an authorisation by the key that has left: %v", err)
+	}
+	signedBy(nextKey)
+	c.current()
+	c.policyOf(request.Hash)
+	c.letIn(c.Register.Move, request, c.newHome("Home 18"))
+	if signed, err := c.Policy(t.Context(), request.Hash); err != nil || signed != nil {
+		t.Errorf("the policy of the home before: %x, %v", signed, err)
+	}
+	signedBy(nextKey)
+	if p := c.policyOf(request.Hash); p.Home == c.home.ID {
+		t.Errorf("policy %+v", p)
+	}
+}
+
 func FuzzParseFile(f *testing.F) {
 	f.Add([]byte(`{"format":"vindu-waiting-1","clinic":"x","made":1,"items":[]}`))
 	f.Add([]byte(`{"format":"vindu-waiting-1","clinic":"x","made":1,"items":[{"kind":"policy","key":"k","body":"oA=="}]}`))
