@@ -442,16 +442,10 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 		}
 	}()
 
-	prover := &call.EitherProver{
-		Passkey: &call.PasskeyProver{Believed: func() call.Believed { return call.Believed{Trust: h.id.Trust(), Policy: h.id.Policy()} }, TimeKnown: h.clock.Proven},
-		Clinic:  &call.AuthorityProver{Authorities: h.id.Authorities},
-	}
 	clinic := a.parts.Clinic(h.id.Signer(), h.clock.Now)
 	t := &terminal{a: a, id: h.id, clock: h.clock, outbox: events, dir: h.dir, called: time.Now(), stuck: make(chan error, 1), orders: make(chan []byte, 1), told: map[protocol.Code]time.Time{}}
 	t.time = newTimekeeper(h.clock, clinic, h.id.Grant, log)
-	t.policy = a.policy
-	t.policy.Enrolled = func() bool { return h.id.Grant() != nil && t.left() == nil }
-	t.policy.Signed = h.id.Policy
+	t.policy = t.ownPolicy()
 	t.renewer = identity.NewRenewer(h.id, clinic, log)
 	t.renewer.Time = t.time.learn
 	t.renewer.Renewed, t.renewer.Refused, t.renewer.Rotation = t.renewed, t.refusedSettings, t.rotation()
@@ -471,7 +465,7 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 		box = recorded{events, t.checker}
 	}
 	t.calls, err = call.New(call.Config{
-		Self: h.id.Key(), Signer: h.id.Signer(), Software: a.parts.Software, Prover: prover, Policy: t.policyOf(), Media: a.parts.Media(h.id),
+		Self: h.id.Key(), Signer: h.id.Signer(), Software: a.parts.Software, Prover: t.prover(), Policy: t.policyOf(), Media: a.parts.Media(h.id),
 		Sender: t.link, Outbox: box, View: t, Bell: a.parts.Bell, Store: fileStore{h.dir, callsFile}, Now: h.clock.Now, Log: log,
 	})
 	if err != nil {

@@ -49,6 +49,22 @@ type terminal struct {
 	leaving   []byte    // the order that is being carried out
 }
 
+// prover proves calls by what the clinic has the terminal believe at that time.
+func (t *terminal) prover() call.Prover {
+	return &call.EitherProver{
+		Passkey: &call.PasskeyProver{Believed: func() call.Believed { return call.Believed{Trust: t.id.Trust(), Policy: t.id.Policy()} }, TimeKnown: t.clock.Proven},
+		Clinic:  &call.AuthorityProver{Authorities: t.id.Authorities},
+	}
+}
+
+// ownPolicy decides about calls by the configuration and what the clinic has signed.
+func (t *terminal) ownPolicy() policy.Policy {
+	p := t.a.policy
+	p.Enrolled = func() bool { return t.id.Grant() != nil && t.left() == nil }
+	p.Signed = t.id.Policy
+	return p
+}
+
 // run runs the parts. Calls and checks stop first and the link last, so that the end of a call gets through, and the end of each opening into the
 // ledger.
 func (t *terminal) run(ctx context.Context) error {
