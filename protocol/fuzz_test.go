@@ -48,6 +48,7 @@ func FuzzTestCall(f *testing.F)        { fuzzMessage[TestCall](f, "test call") }
 func FuzzTestCallRequest(f *testing.F) { fuzzMessage[TestCallRequest](f, "test call request") }
 func FuzzRelayServers(f *testing.F)    { fuzzMessage[RelayServers](f, "relay servers") }
 func FuzzAuthorisation(f *testing.F)   { fuzzMessage[Authorisation](f, "authorisation") }
+func FuzzCallProof(f *testing.F)       { fuzzMessage[CallProof](f, "call proof") }
 func FuzzTrust(f *testing.F)           { fuzzMessage[Trust](f, "trust") }
 func FuzzPolicy(f *testing.F)          { fuzzMessage[Policy](f, "policy") }
 func FuzzSettings(f *testing.F)        { fuzzMessage[Settings](f, "settings") }

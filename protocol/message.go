@@ -31,6 +31,21 @@ type Invite struct {
 	Authorisation []byte      `cbor:"5,keyasint,omitempty"` // signed Authorisation
 }
 
+// CallProof is what remains of an Invite in the records: what proves who called, whom, when and by what right.
+type CallProof struct {
+	Version       uint       `cbor:"1,keyasint"`
+	Invitation    []byte     `cbor:"2,keyasint"`
+	Assertion     *Assertion `cbor:"3,keyasint,omitempty"`
+	Authorisation []byte     `cbor:"4,keyasint,omitempty"`
+}
+
+func (p *CallProof) valid() error {
+	if err := checkVersion(p.Version); err != nil {
+		return err
+	}
+	return (&Invite{Invitation: p.Invitation, Offer: "-", Assertion: p.Assertion, Authorisation: p.Authorisation}).valid()
+}
+
 // ICEServer is a STUN or TURN server with short-lived credentials.
 type ICEServer struct {
 	URLs       []string `cbor:"1,keyasint" json:"urls"`

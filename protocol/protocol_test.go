@@ -87,6 +87,8 @@ func messages(t testing.TB) map[string]validator {
 		"presence":           &Presence{Version: 1, Online: true, Session: fill[Nonce](4), Since: 1_800_000_000_000, Software: "1.0"},
 		"health": &Health{Version: 1, At: 1_800_000_000_000, Uptime: 60, Software: "1.0", KeyGrade: "file", Camera: DeviceState{"v4l2", "vivid"}, Microphone: DeviceState{"none", ""},
 			Speaker: DeviceState{"alsa", "HDA"}, Screen: DeviceState{"drm", "card0"}, Conditions: []Condition{{CaptureNoMicrophone, 1_800_000_000_000}}},
+		"call proof": &CallProof{Version: 1, Invitation: []byte{0xae, 0x01}, Assertion: &Assertion{Credential: []byte{1}, AuthenticatorData: make([]byte, 37), ClientData: []byte("{}"), Signature: []byte{0x30}},
+			Authorisation: []byte{0xd2, 0x84}},
 		"event call":    event(EventCall, record),
 		"event end":     event(EventEnd, &EndReceipt{Version: 1, Call: call, End: []byte{0xd2}}),
 		"event opening": event(EventOpening, &Opening{Version: 1, Device: "camera", Open: true, Call: call, At: 1_800_000_000_500}),

@@ -90,6 +90,22 @@ func (c *call) prove(m *protocol.CallAnswer) (*protocol.Answer, error) {
 	return answer, nil
 }
 
+// proveEnd checks a caller's end as the terminal will.
+func (c *call) proveEnd(signed []byte, reason protocol.Code) error {
+	key, err := protocol.ParseKey(c.callerKey)
+	if err != nil {
+		return err
+	}
+	end := new(protocol.End)
+	if err := protocol.Verify(signed, key, end); err != nil {
+		return err
+	}
+	if end.Call != c.id || end.Terminal != c.terminal || end.Invitation != c.invitation || end.By != protocol.SideCaller || end.Reason != reason {
+		return fmt.Errorf("end of another call, side or reason: %w", protocol.ErrMalformed)
+	}
+	return nil
+}
+
 // ended takes the terminal's signed end.
 func (s *Service) ended(c *call, signed []byte) {
 	if c.spki == nil { // it did not survive the server's last stop, and its record knows the key
@@ -176,7 +192,7 @@ func (s *Service) apply(c *call, h happening, code protocol.Code, answer *protoc
 
 func (s *Service) end(c *call, reason protocol.Code, now time.Time) *protocol.End {
 	end := &protocol.End{
-		Version: protocol.Version, Call: c.id, Terminal: c.terminal, Invitation: c.invitation, By: protocol.SideCaller, Reason: reason,
+		Version: protocol.Version, Call: c.id, Terminal: c.terminal, Invitation: c.invitation, By: protocol.SideClinic, Reason: reason,
 		At: protocol.At(now),
 	}
 	if !c.talking.IsZero() {
@@ -186,6 +202,12 @@ func (s *Service) end(c *call, reason protocol.Code, now time.Time) *protocol.En
 }
 
 func (s *Service) tell(c *call, reason protocol.Code, now time.Time) {
+	if c.callerEnd != nil {
+		if !s.stopped {
+			s.hangUp(c.id, c.terminal, c.callerEnd)
+		}
+		return
+	}
 	signed, err := s.authority.SignEnd(s.end(c, reason, now))
 	if err != nil {
 		s.log.Error("end could not be signed; the terminal finds out by itself", "call", c.id, "error", err)
@@ -237,7 +259,7 @@ func (s *Service) remind(up bool, now time.Time) {
 			continue
 		}
 		signed, err := s.authority.SignEnd(&protocol.End{
-			Version: protocol.Version, Call: id, Terminal: c.terminal, Invitation: c.invitation, By: protocol.SideCaller,
+			Version: protocol.Version, Call: id, Terminal: c.terminal, Invitation: c.invitation, By: protocol.SideClinic,
 			Reason: protocol.SignalLostClinic, At: protocol.At(now),
 		})
 		if err != nil {
@@ -256,7 +278,7 @@ func (s *Service) finish(c *call, outcome protocol.Code, now time.Time) {
 	if s.stopped {
 		return // the record is closed when the server starts again
 	}
-	f := finishedCall{c.id, c.person.ID, ending{rang: c.rang, talking: c.talking, at: now, outcome: outcome, terminalEnd: c.terminalEnd}}
+	f := finishedCall{c.id, c.person.ID, ending{rang: c.rang, talking: c.talking, at: now, outcome: outcome, terminalEnd: c.terminalEnd, callerEnd: c.callerEnd}}
 	select {
 	case s.endings <- f:
 	default:

@@ -171,7 +171,7 @@ func TestFailures(t *testing.T) {
 		},
 		"terminal does not prove its end": func(t *testing.T, w *world) {
 			s := w.talk(t)
-			if err := w.HangUp(context.Background(), person, s.Call, protocol.ICEFailed); err != nil {
+			if err := w.HangUp(context.Background(), person, s.Call, protocol.ICEFailed, nil); err != nil {
 				t.Fatal(err)
 			}
 			w.told(t, s, protocol.ICEFailed)
@@ -216,10 +216,10 @@ func TestFailures(t *testing.T) {
 			w.stop()
 			w.told(t, s, protocol.SignalLostClinic)
 			w.ended(t, s.Call, protocol.SignalLostClinic)
-			if _, err := w.Start(context.Background(), request()); !errors.Is(err, ErrStopped) {
+			if _, err := w.Start(context.Background(), w.request(t)); !errors.Is(err, ErrStopped) {
 				t.Errorf("start: %v", err)
 			}
-			if err := w.HangUp(context.Background(), person, s.Call, protocol.EndCallerHungUp); err != nil {
+			if err := w.HangUp(context.Background(), person, s.Call, protocol.EndCallerHungUp, nil); err != nil {
 				t.Errorf("hang up: %v", err)
 			}
 		},
@@ -284,19 +284,20 @@ func TestFailures(t *testing.T) {
 func TestCannotStart(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		for name, c := range map[string]struct {
-			change  func(*Request)
+			change  func(*wish)
 			arrange func()
 			code    protocol.Code
 		}{
 			"offline":         {nil, func() { w.link.online = false }, protocol.SignalOffline},
-			"no terminal":     {func(r *Request) { r.Home = "18" }, func() {}, protocol.SignalOffline},
+			"no terminal":     {func(r *wish) { r.home = "18" }, func() {}, protocol.SignalOffline},
 			"broker down":     {nil, func() { w.link.up = false }, protocol.SignalBroker},
 			"broker loses it": {nil, func() { w.link.sendErr = protocol.WithCode(protocol.SignalBroker, fleet.ErrDown) }, protocol.SignalBroker},
 		} {
-			r := request()
-			if c.change != nil {
-				c.change(&r)
-			}
+			r := w.request(t, func(x *wish) {
+				if c.change != nil {
+					c.change(x)
+				}
+			})
 			w.link.set(func() { w.link.up, w.link.online, w.link.sendErr = true, true, nil; c.arrange() })
 			began := time.Now()
 			_, err := w.Start(context.Background(), r)
@@ -318,28 +319,24 @@ func TestBadRequests(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		print := "a=fingerprint:sha-256 " + strings.TrimSuffix(strings.Repeat("AA:", 32), ":") + "\r\n"
 		for name, c := range map[string]struct {
-			change func(*Request)
+			change func(*wish)
 			want   error
 		}{
-			"no such home":          {func(r *Request) { r.Home = "1" }, ErrNotFound},
-			"no offer":              {func(r *Request) { r.Offer = "" }, ErrBadRequest},
-			"huge offer":            {func(r *Request) { r.Offer = protocol.SDP(strings.Repeat("x", protocol.MaxSDP+1)) }, ErrBadRequest},
-			"no fingerprint":        {func(r *Request) { r.Offer = "v=0\r\n" }, ErrBadRequest},
-			"two fingerprints":      {func(r *Request) { r.Offer += protocol.SDP(print) }, ErrBadRequest},
-			"SHA-1":                 {func(r *Request) { r.Offer = protocol.SDP(strings.Replace(print, "256", "1", 1)) }, ErrBadRequest},
-			"short fingerprint":     {func(r *Request) { r.Offer = protocol.SDP(strings.Replace(print, ":AA", "", 1)) }, ErrBadRequest},
-			"malformed fingerprint": {func(r *Request) { r.Offer = protocol.SDP(strings.Replace(print, "AA", "+A", 1)) }, ErrBadRequest},
-			"huge errand":           {func(r *Request) { r.Errand = strings.Repeat("x", protocol.MaxText+1) }, ErrBadRequest},
-			"nameless person":       {func(r *Request) { r.Person.Party.Name = "" }, ErrBadRequest},
+			"no such home":          {func(r *wish) { r.home = "1" }, ErrNotFound},
+			"no offer":              {func(r *wish) { r.offer = "" }, ErrBadRequest},
+			"huge offer":            {func(r *wish) { r.offer = protocol.SDP(strings.Repeat("x", protocol.MaxSDP+1)) }, ErrBadRequest},
+			"no fingerprint":        {func(r *wish) { r.offer = "v=0\r\n" }, ErrBadRequest},
+			"two fingerprints":      {func(r *wish) { r.offer += protocol.SDP(print) }, ErrBadRequest},
+			"SHA-1":                 {func(r *wish) { r.offer = protocol.SDP(strings.Replace(print, "256", "1", 1)) }, ErrBadRequest},
+			"short fingerprint":     {func(r *wish) { r.offer = protocol.SDP(strings.Replace(print, ":AA", "", 1)) }, ErrBadRequest},
+			"malformed fingerprint": {func(r *wish) { r.offer = protocol.SDP(strings.Replace(print, "AA", "+A", 1)) }, ErrBadRequest},
 		} {
-			r := request()
-			c.change(&r)
+			r := w.request(t, c.change)
 			if _, err := w.Start(context.Background(), r); !errors.Is(err, c.want) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		r := request()
-		r.Offer = protocol.SDP(print + print) // the same for sound and picture
+		r := w.request(t, func(x *wish) { x.offer = protocol.SDP(print + print) }) // the same for sound and picture
 		if _, err := w.Start(context.Background(), r); err != nil {
 			t.Errorf("one fingerprint in two parts: %v", err)
 		}
@@ -352,9 +349,9 @@ func TestBadRequests(t *testing.T) {
 		}{
 			"another's candidate":      {w.Candidate(ctx, "other", s.Call, protocol.Candidate{Mid: "0"}), ErrNotFound},
 			"huge candidate":           {w.Candidate(ctx, person, s.Call, protocol.Candidate{Line: protocol.CandidateLine(strings.Repeat("x", protocol.MaxCandidate+1))}), ErrBadRequest},
-			"another's hang-up":        {w.HangUp(ctx, "other", s.Call, protocol.EndCallerHungUp), ErrNotFound},
-			"hang up no call, no code": {w.HangUp(ctx, person, protocol.NewCallID(), "because.why"), ErrBadRequest},
-			"hang up for no code":      {w.HangUp(ctx, person, s.Call, "because"), ErrBadRequest},
+			"another's hang-up":        {w.HangUp(ctx, "other", s.Call, protocol.EndCallerHungUp, nil), ErrNotFound},
+			"hang up no call, no code": {w.HangUp(ctx, person, protocol.NewCallID(), "because.why", nil), ErrBadRequest},
+			"hang up for no code":      {w.HangUp(ctx, person, s.Call, "because", nil), ErrBadRequest},
 			"another's record":         {w.Report(ctx, "other", s.Call, half), ErrNotFound},
 			"record of no call":        {w.Report(ctx, person, protocol.NewCallID(), half), ErrBadRequest},
 			"record of the terminal":   {w.Report(ctx, person, s.Call, &protocol.CallRecord{Version: 1, Call: s.Call, By: protocol.SideTerminal, Began: 5, Outcome: protocol.Unknown}), ErrBadRequest},
@@ -386,7 +383,7 @@ func TestBoundsAtOnce(t *testing.T) {
 		var group sync.WaitGroup
 		for range 8 * maxPerPerson {
 			group.Go(func() {
-				switch _, err := w.Start(context.Background(), request()); {
+				switch _, err := w.Start(context.Background(), w.request(t)); {
 				case err == nil:
 					started.Add(1)
 				case errors.Is(err, ErrTooMany):
@@ -412,7 +409,7 @@ func TestBounds(t *testing.T) {
 		for range maxPerPerson {
 			s = w.start(t)
 		}
-		if _, err := w.Start(context.Background(), request()); !errors.Is(err, ErrTooMany) {
+		if _, err := w.Start(context.Background(), w.request(t)); !errors.Is(err, ErrTooMany) {
 			t.Errorf("one call too many: %v", err)
 		}
 		for i := range maxCandidates + 5 {

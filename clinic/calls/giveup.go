@@ -50,7 +50,7 @@ func (s *Service) wasGivenUp(person string, id protocol.CallID) protocol.Code {
 // forgetGivenUp lets go of what nothing can come of any more. s.mu is held.
 func (s *Service) forgetGivenUp(now time.Time) {
 	for id, g := range s.givenUp {
-		if now.Sub(g.at) >= invitationLife {
+		if now.Sub(g.at) >= protocol.MaxInvitationLife+clockSlack {
 			delete(s.givenUp, id)
 		}
 	}

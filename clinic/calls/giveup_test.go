@@ -10,33 +10,26 @@ import (
 	"vindu/protocol"
 )
 
-// named is a request for a call that its page has named.
-func named() (Request, protocol.CallID) {
-	r := request()
-	r.Call = protocol.NewCallID()
-	return r, r.Call
-}
-
 // A page whose request's reply was lost ends the call by the name that it gave it, whenever its hang-up comes.
 func TestGiveUp(t *testing.T) {
 	ctx := context.Background()
 	for name, play := range map[string]func(*testing.T, *world){
 		"after the invitation": func(t *testing.T, w *world) {
-			r, id := named()
+			r, id := w.caller.request(t, w.terminal)
 			s, err := w.Start(ctx, r)
 			if err != nil || s.Call != id {
 				t.Fatalf("%v, %v", s.Call, err)
 			}
 			<-w.link.sent
-			if err := w.HangUp(ctx, person, id, protocol.SignalLostClinic); err != nil {
+			if err := w.HangUp(ctx, person, id, protocol.SignalLostClinic, nil); err != nil {
 				t.Fatal(err)
 			}
 			w.told(t, s, protocol.SignalLostClinic)
 			w.ended(t, id, protocol.SignalLostClinic)
 		},
 		"before the request": func(t *testing.T, w *world) {
-			r, id := named()
-			if err := w.HangUp(ctx, person, id, protocol.EndCallerHungUp); err != nil {
+			r, id := w.caller.request(t, w.terminal)
+			if err := w.HangUp(ctx, person, id, protocol.EndCallerHungUp, nil); err != nil {
 				t.Fatal(err)
 			}
 			var failed *Failure
@@ -47,8 +40,8 @@ func TestGiveUp(t *testing.T) {
 			w.recorded(t, id, protocol.EndCallerHungUp) // every attempt is on the record
 		},
 		"another's hang-up keeps nothing from beginning": func(t *testing.T, w *world) {
-			r, id := named()
-			if err := w.HangUp(ctx, "other", id, protocol.EndCallerHungUp); err != nil {
+			r, id := w.caller.request(t, w.terminal)
+			if err := w.HangUp(ctx, "other", id, protocol.EndCallerHungUp, nil); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := w.Start(ctx, r); err != nil {
@@ -57,11 +50,11 @@ func TestGiveUp(t *testing.T) {
 		},
 		"forgotten in time": func(t *testing.T, w *world) {
 			for i := range maxGivenUpPerPerson + 1 {
-				if err := w.HangUp(ctx, person, protocol.NewCallID(), protocol.EndCallerHungUp); (err != nil) != (i == maxGivenUpPerPerson) {
+				if err := w.HangUp(ctx, person, protocol.NewCallID(), protocol.EndCallerHungUp, nil); (err != nil) != (i == maxGivenUpPerPerson) {
 					t.Fatalf("hang-up %d of a call that is not known: %v", i+1, err)
 				}
 			}
-			pass(invitationLife + tick)
+			pass(protocol.MaxInvitationLife + clockSlack + tick)
 			synctest.Wait()
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -70,7 +63,7 @@ func TestGiveUp(t *testing.T) {
 			}
 		},
 		"a name is used once": func(t *testing.T, w *world) {
-			r, id := named()
+			r, id := w.caller.request(t, w.terminal)
 			s, err := w.Start(ctx, r)
 			if err != nil {
 				t.Fatal(err)
@@ -104,7 +97,7 @@ func TestGiveUpDuringInvitation(t *testing.T) {
 				}
 			}
 		})
-		r, id := named()
+		r, id := w.caller.request(t, w.terminal)
 		started := make(chan Started, 1)
 		go func() {
 			s, err := w.Start(context.Background(), r)
@@ -114,7 +107,7 @@ func TestGiveUpDuringInvitation(t *testing.T) {
 			started <- s
 		}()
 		<-reached
-		if err := w.HangUp(context.Background(), person, id, protocol.SignalLostClinic); err != nil {
+		if err := w.HangUp(context.Background(), person, id, protocol.SignalLostClinic, nil); err != nil {
 			t.Fatal(err)
 		}
 		pass(time.Second)
@@ -138,13 +131,13 @@ func TestRingAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
 				first := w.talk(t)
-				if err := w.HangUp(context.Background(), person, first.Call, protocol.EndCallerHungUp); err != nil {
+				if err := w.HangUp(context.Background(), person, first.Call, protocol.EndCallerHungUp, nil); err != nil {
 					t.Fatal(err)
 				}
 				w.told(t, first, protocol.EndCallerHungUp)
 				again := make(chan error, 1)
 				go func() {
-					_, err := w.Start(context.Background(), request())
+					_, err := w.Start(context.Background(), w.request(t))
 					again <- err
 				}()
 				synctest.Wait()

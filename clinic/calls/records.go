@@ -34,6 +34,9 @@ var steps = []string{
 	`CREATE INDEX calls_home ON calls (home, began)`,
 	`CREATE INDEX calls_running ON calls (call) WHERE ended = 0`,
 	`ALTER TABLE calls ADD COLUMN invitation BLOB`, // SHA-256 of the signed protocol.Invitation; NULL if none was sent
+	`ALTER TABLE calls ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0`,
+	`ALTER TABLE calls ADD COLUMN proof BLOB`,      // protocol.CallProof
+	`ALTER TABLE calls ADD COLUMN caller_end BLOB`, // signed protocol.End
 }
 
 // Auditor is the part of the audit log that is written to.
@@ -114,10 +117,10 @@ func (r *Records) closeInterrupted(ctx context.Context) error {
 // begin commits a new call's record. invitation is nil if none is sent.
 func (r *Records) begin(ctx context.Context, rec *Record, invitation []byte) error {
 	return r.store.Write(ctx, func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, `INSERT INTO calls (call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only, began, invitation)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (call) DO NOTHING`,
+		result, err := tx.ExecContext(ctx, `INSERT INTO calls (call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only, began, invitation, urgent, proof)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (call) DO NOTHING`,
 			rec.Call[:], rec.Person.ID, rec.Person.Party.Name, rec.Person.Party.Role, rec.Person.Party.Organisation,
-			rec.Home, rec.HomeLabel, rec.Terminal[:], nonNil(rec.SPKI), rec.Errand, rec.RelayOnly, int64(protocol.At(rec.Began)), invitation)
+			rec.Home, rec.HomeLabel, rec.Terminal[:], nonNil(rec.SPKI), rec.Errand, rec.RelayOnly, int64(protocol.At(rec.Began)), invitation, rec.Urgent, rec.Proof)
 		if err != nil {
 			return err
 		}
@@ -146,6 +149,7 @@ type ending struct {
 	rang, talking, at time.Time
 	outcome           protocol.Code
 	terminalEnd       []byte
+	callerEnd         []byte
 }
 
 // finish commits the clinic's end of a call. Doing it again changes nothing.
@@ -155,9 +159,9 @@ func (r *Records) finish(ctx context.Context, call protocol.CallID, person strin
 
 func (r *Records) end(ctx context.Context, tx *sql.Tx, call protocol.CallID, person string, e ending) error {
 	var terminal []byte
-	err := tx.QueryRowContext(ctx, `UPDATE calls SET rang = ?, talking = ?, ended = ?, outcome = ?, terminal_end = coalesce(terminal_end, ?)
-		WHERE call = ? AND ended = 0 RETURNING terminal`,
-		int64(protocol.At(e.rang)), int64(protocol.At(e.talking)), int64(protocol.At(e.at)), string(e.outcome), e.terminalEnd, call[:]).Scan(&terminal)
+	err := tx.QueryRowContext(ctx, `UPDATE calls SET rang = ?, talking = ?, ended = ?, outcome = ?, terminal_end = coalesce(terminal_end, ?),
+		caller_end = ? WHERE call = ? AND ended = 0 RETURNING terminal`,
+		int64(protocol.At(e.rang)), int64(protocol.At(e.talking)), int64(protocol.At(e.at)), string(e.outcome), e.terminalEnd, e.callerEnd, call[:]).Scan(&terminal)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -298,7 +302,7 @@ func (r *Records) callerHalf(ctx context.Context, person string, call protocol.C
 }
 
 const selectRecord = `SELECT call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only,
-	began, rang, talking, ended, outcome, terminal_end, terminal_half, caller_half FROM calls`
+	began, rang, talking, ended, outcome, terminal_end, terminal_half, caller_half, urgent, proof, caller_end FROM calls`
 
 func scanRecord(scan func(...any) error) (Record, error) {
 	var r Record
@@ -307,7 +311,7 @@ func scanRecord(scan func(...any) error) (Record, error) {
 	var outcome string
 	if err := scan(&call, &r.Person.ID, &r.Person.Party.Name, &r.Person.Party.Role, &r.Person.Party.Organisation,
 		&r.Home, &r.HomeLabel, &terminal, &r.SPKI, &r.Errand, &r.RelayOnly,
-		&began, &rang, &talking, &ended, &outcome, &r.TerminalEnd, &terminalHalf, &callerHalf); err != nil {
+		&began, &rang, &talking, &ended, &outcome, &r.TerminalEnd, &terminalHalf, &callerHalf, &r.Urgent, &r.Proof, &r.CallerEnd); err != nil {
 		return r, err
 	}
 	copy(r.Call[:], call)

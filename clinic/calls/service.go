@@ -59,9 +59,9 @@ type Register interface {
 	Home(ctx context.Context, id string) (register.Home, error)
 }
 
-// Authority signs on behalf of clinicians; authority.Authority is one.
+// Authority signs for the clinic's server itself; authority.Authority is one.
 type Authority interface {
-	SignInvitation(*protocol.Invitation) ([]byte, error)
+	SignTestCall(*protocol.Invitation) ([]byte, error)
 	SignEnd(*protocol.End) ([]byte, error)
 }
 
@@ -78,6 +78,9 @@ type Service struct {
 	authority Authority
 	relay     Relay
 	log       *slog.Logger
+
+	authorisations Authorisations
+	relyingParty   protocol.RelyingParty
 
 	complaints *rate.Limiter
 
@@ -106,13 +109,14 @@ type call struct {
 	terminal   protocol.KeyHash
 	spki       []byte
 	invitation protocol.Hash
+	callerKey  []byte // of this call, DER SubjectPublicKeyInfo: signs the caller's end
 
 	began, rang, talking, ended time.Time
 	endingAt                    time.Time // when hang-up was asked for
 	terminalGone, pageGone      time.Time // since when; zero while they are there
 	key                         protocol.Fingerprint
 	answer                      protocol.Hash // of the ringing answer: the later one has to name the same
-	terminalEnd                 []byte
+	terminalEnd, callerEnd      []byte
 	over                        chan struct{} // closed when it has ended
 	invited                     bool          // the invitation is on its way: what follows it cannot overtake it any more
 	unwanted                    protocol.Code // why it was hung up before it was invited
@@ -138,10 +142,23 @@ type finishedCall struct {
 	ending
 }
 
+// Config is what a Service works with. Every field is required.
+type Config struct {
+	Records        *Records
+	Link           Link
+	Register       Register
+	Authority      Authority
+	Authorisations Authorisations
+	RelyingParty   protocol.RelyingParty // of the persons' passkeys
+	Relay          Relay
+	Log            *slog.Logger
+}
+
 // New returns a service that Run starts.
-func New(records *Records, link Link, homes Register, a Authority, relay Relay, log *slog.Logger) *Service {
+func New(c Config) *Service {
 	return &Service{
-		records: records, link: link, register: homes, authority: a, relay: relay, log: log, complaints: rate.NewLimiter(complaints, 50*complaints),
+		records: c.Records, link: c.Link, register: c.Register, authority: c.Authority, relay: c.Relay, log: c.Log,
+		authorisations: c.Authorisations, relyingParty: c.RelyingParty, complaints: rate.NewLimiter(complaints, 50*complaints),
 		out: make(chan outgoing, outQueue), endings: make(chan finishedCall, maxCalls),
 		// Ascending also over a restart, so that a page that comes back misses nothing.
 		seq:   uint64(time.Now().UnixMicro()),
@@ -223,10 +240,6 @@ func (s *Service) record(ctx context.Context) {
 // Start sets a call up. A *Failure says why it could not be; its record is committed. Other errors wrap ErrBadRequest, ErrNotFound or
 // ErrTooMany, or say that the clinic's server itself failed; of those there is no record, because nobody was asked.
 func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
-	caller, err := offered(r.Offer)
-	if err != nil {
-		return Started{}, fmt.Errorf("start call: %w", err)
-	}
 	home, err := s.register.Home(ctx, r.Home)
 	if errors.Is(err, register.ErrNotFound) {
 		return Started{}, fmt.Errorf("start call: %w: %w", ErrNotFound, err)
@@ -238,33 +251,27 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 		return Started{}, fmt.Errorf("start call: %w", err)
 	}
 	now := time.Now()
-	id := r.Call
-	if id == (protocol.CallID{}) {
-		id = protocol.NewCallID()
-	}
-	rec := &Record{
-		Call: id, Person: r.Person, Home: home.ID, HomeLabel: home.Label, Terminal: home.Terminal, SPKI: home.SPKI,
-		Errand: r.Errand, RelayOnly: r.RelayOnly, Began: now,
-	}
-	if home.Terminal == (protocol.KeyHash{}) {
-		return Started{}, s.fail(ctx, rec, protocol.SignalOffline, errors.New("the home has no terminal"))
-	}
-	s.mu.Lock()
-	unwanted := s.wasGivenUp(r.Person.ID, id)
-	s.mu.Unlock()
-	if unwanted != "" {
-		return Started{}, s.fail(ctx, rec, unwanted, errors.New("hung up before it was known here"))
-	}
-	signed, err := s.authority.SignInvitation(&protocol.Invitation{
-		Version: protocol.Version, Call: rec.Call, Terminal: home.Terminal, Caller: caller, Offer: protocol.HashOf(r.Offer),
-		Parties: []protocol.Party{r.Person.Party}, Errand: r.Errand, RelayOnly: r.RelayOnly,
-		Issued: protocol.At(now), Expires: protocol.At(now.Add(invitationLife)), Nonce: protocol.NewNonce(),
-	})
-	if errors.Is(err, protocol.ErrMalformed) {
-		return Started{}, fmt.Errorf("start call: %w: %w", ErrBadRequest, err)
+	rec := &Record{Person: r.Person, Home: home.ID, HomeLabel: home.Label, Terminal: home.Terminal, SPKI: home.SPKI, Began: now}
+	inv, err := s.invite(ctx, r, home, now)
+	if failed, ok := errors.AsType[*Failure](err); ok {
+		rec.Call = failed.Call
+		return Started{}, s.fail(ctx, rec, failed.Code, failed.Err)
 	}
 	if err != nil {
 		return Started{}, fmt.Errorf("start call: %w", err)
+	}
+	rec.Call, rec.Person, rec.Errand, rec.RelayOnly, rec.Urgent = inv.Call, inv.person, inv.Errand, inv.RelayOnly, inv.Urgent
+	rec.Proof, err = protocol.Encode(&protocol.CallProof{
+		Version: protocol.Version, Invitation: inv.invite.Invitation, Assertion: inv.invite.Assertion, Authorisation: inv.invite.Authorisation,
+	})
+	if err != nil {
+		return Started{}, fmt.Errorf("start call: %w: %w", ErrBadRequest, err)
+	}
+	s.mu.Lock()
+	unwanted := s.wasGivenUp(r.Person.ID, inv.Call)
+	s.mu.Unlock()
+	if unwanted != "" {
+		return Started{}, s.fail(ctx, rec, unwanted, errors.New("hung up before it was known here"))
 	}
 	switch {
 	case !s.link.Up():
@@ -273,8 +280,8 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 		return Started{}, s.fail(ctx, rec, protocol.SignalOffline, nil)
 	}
 	c := &call{
-		course: course{state: Calling}, id: rec.Call, person: r.Person, page: r.Page, terminal: home.Terminal, spki: home.SPKI,
-		invitation: protocol.HashOf(signed), began: now, over: make(chan struct{}),
+		course: course{state: Calling}, id: rec.Call, person: inv.person, page: r.Page, terminal: home.Terminal, spki: home.SPKI,
+		invitation: protocol.HashOf(inv.invite.Invitation), callerKey: inv.Key, began: now, over: make(chan struct{}),
 	}
 	if err := s.room(r.Person.ID); err != nil {
 		return Started{}, fmt.Errorf("start call: %w", err)
@@ -286,11 +293,9 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 	if !s.add(c) {
 		return Started{}, &Failure{Call: c.id, Code: protocol.SignalLostClinic, Err: ErrStopped}
 	}
-	s.log.Info("call placed", "call", c.id, "person", r.Person.ID, "home", home.ID, "terminal", home.Terminal, "relay_only", r.RelayOnly)
-	err = s.link.Send(ctx, home.Terminal, &protocol.CallIn{
-		Version: protocol.Version, Call: c.id, Kind: protocol.KindInvite,
-		Invite: &protocol.Invite{Invitation: signed, Offer: r.Offer, ICE: s.relay.TerminalServers(home.Terminal)},
-	})
+	s.log.Info("call placed", "call", c.id, "person", r.Person.ID, "home", home.ID, "terminal", home.Terminal, "relay_only", inv.RelayOnly)
+	inv.invite.ICE = s.relay.TerminalServers(home.Terminal)
+	err = s.link.Send(ctx, home.Terminal, &protocol.CallIn{Version: protocol.Version, Call: c.id, Kind: protocol.KindInvite, Invite: inv.invite})
 	if err != nil {
 		code := protocol.CodeOf(err)
 		s.happen(c.id, terminalLost, code)
@@ -302,7 +307,28 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 		s.apply(c, hangUp, c.unwanted, nil)
 	}
 	s.mu.Unlock()
-	return Started{Call: c.id, Invitation: signed, Terminal: home.Terminal, SPKI: home.SPKI}, nil
+	return Started{Call: c.id, Invitation: inv.invite.Invitation, Terminal: home.Terminal, SPKI: home.SPKI}, nil
+}
+
+// invite makes what is sent to the terminal. Errors are as of prove.
+func (s *Service) invite(ctx context.Context, r Request, home register.Home, now time.Time) (*invited, error) {
+	if home.Terminal == (protocol.KeyHash{}) {
+		call := r.Test
+		if inv := new(protocol.Invitation); call == (protocol.CallID{}) && protocol.Decode(r.Proof.Invitation, inv) == nil {
+			call = inv.Call
+		}
+		if call == (protocol.CallID{}) {
+			return nil, fmt.Errorf("%w: the call has no name", ErrBadRequest)
+		}
+		return nil, &Failure{Call: call, Code: protocol.SignalOffline, Err: errors.New("the home has no terminal")}
+	}
+	if r.Test != (protocol.CallID{}) {
+		return s.test(r, home, now)
+	}
+	if r.Proof.Assertion == nil {
+		return nil, fmt.Errorf("%w: no passkey's proof", ErrBadRequest)
+	}
+	return s.prove(ctx, r, home, now)
 }
 
 // afterLast waits while a call that was hung up still ends at the terminal, as the caller sees it no more: the terminal would say that it
@@ -465,8 +491,9 @@ func (s *Service) Candidate(ctx context.Context, person string, id protocol.Call
 }
 
 // HangUp ends a call, for a reason that its page has. The terminal is told; the page learns of its proof of the end by an Update.
-// Hanging up again does nothing. A call that is not known is kept from beginning, should the page's request for it still come.
-func (s *Service) HangUp(_ context.Context, person string, id protocol.CallID, reason protocol.Code) error {
+// Hanging up again does nothing. A call that is not known is kept from beginning, should the page's request for it still come. signed is the caller's end, by
+// the call's own key; where there is none, or it does not hold, the clinic ends the call by its own.
+func (s *Service) HangUp(_ context.Context, person string, id protocol.CallID, reason protocol.Code, signed []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.calls[id] == nil {
@@ -478,6 +505,13 @@ func (s *Service) HangUp(_ context.Context, person string, id protocol.CallID, r
 	}
 	if _, err := protocol.Encode(s.end(c, reason, time.Now())); err != nil {
 		return fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	if len(signed) > 0 && c.callerEnd == nil && c.ending == "" {
+		if err := c.proveEnd(signed, reason); err != nil {
+			s.log.Warn("the caller's end is not proven; the clinic ends the call", "call", c.id, "error", err)
+		} else {
+			c.callerEnd = signed
+		}
 	}
 	if !c.invited && c.state == Calling && c.unwanted == "" {
 		c.unwanted = reason
@@ -530,6 +564,17 @@ func (s *Service) Revoke(terminal protocol.KeyHash) {
 	defer s.mu.Unlock()
 	for _, c := range ending {
 		s.apply(c, endWaited, protocol.AuthRevoked, nil)
+	}
+}
+
+// RevokePerson ends the calls of a person who lost the right to have any (R29).
+func (s *Service) RevokePerson(person string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.calls {
+		if c.person.ID == person && c.state != Ended {
+			s.apply(c, hangUp, protocol.AuthRevoked, nil)
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ func (h hook) AppendTx(context.Context, *sql.Tx, audit.Entry) error { h(); retur
 func TestStopDuringStart(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.records.audit = hook(w.stop)
-		_, err := w.Start(t.Context(), request())
+		_, err := w.Start(t.Context(), w.request(t))
 		var failed *Failure
 		if !errors.As(err, &failed) || failed.Code != protocol.SignalLostClinic || !errors.Is(err, ErrStopped) {
 			t.Errorf("error %v, want a failure with %s", err, protocol.SignalLostClinic)

@@ -45,21 +45,20 @@ type Person struct {
 // Request asks for a call.
 type Request struct {
 	Person Person
-	// Call names the call, by chance, so that its page can end it whatever becomes of the reply. Zero has the service name it. A name that
-	// was used before is refused with ErrBadRequest.
-	Call   protocol.CallID
 	Page   string // names the open page; the call ends when this page's subscription is gone. Empty: any page of the person
 	Home   string // the home's ID
 	Offer  protocol.SDP
-	Errand string // why, in words for the patient; may be empty
-	// RelayOnly asks the terminal to use the relay alone.
-	RelayOnly bool
+	// Proof is the person's. It names the call, by chance, so that its page can end it whatever becomes of the reply; a name that was used before is refused
+	// with ErrBadRequest.
+	Proof Proof
+	// Test is set, in place of Proof, by the clinic's robot: the name of a test call that the terminal has asked for.
+	Test protocol.CallID
 }
 
 // Started is a call on its way to the terminal.
 type Started struct {
 	Call       protocol.CallID
-	Invitation []byte // signed protocol.Invitation; the browser compares the answer with its SHA-256
+	Invitation []byte // as it was sent; the caller compares the answer with its SHA-256
 	Terminal   protocol.KeyHash
 	SPKI       []byte // DER SubjectPublicKeyInfo of the terminal
 }
@@ -109,6 +108,8 @@ type Record struct {
 	SPKI      []byte // of the terminal; what TerminalEnd is verified against
 	Errand    string
 	RelayOnly bool
+	Urgent    bool
+	Proof     []byte // canonical protocol.CallProof; nil if nobody was asked
 
 	Began     time.Time
 	RangAt    time.Time // when the terminal said that it rings; zero if it never did
@@ -121,6 +122,7 @@ type Record struct {
 	Sentence string           // one sentence for people: what and where
 
 	TerminalEnd  []byte               // signed protocol.End of the terminal, nil if none came
+	CallerEnd    []byte               // signed protocol.End of the caller, by the call's own key; nil if the clinic had to end it, or the terminal did
 	TerminalHalf *protocol.CallRecord // nil until it came
 	CallerHalf   *protocol.CallRecord // nil until it came
 }

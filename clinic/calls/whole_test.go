@@ -26,6 +26,7 @@ type clinic struct {
 	broker *brokertest.Broker
 	homes  homes
 	signer signer
+	caller *caller
 }
 
 func newClinic(t *testing.T) *clinic {
@@ -49,7 +50,10 @@ func newClinic(t *testing.T) *clinic {
 		t.Fatal(err)
 	}
 	c := &clinic{fleet: f, broker: b, homes: homes{}, signer: signer{newKey(t)}}
-	c.Service = New(records, f, c.homes, c.signer, servers{}, quiet)
+	c.caller = newCaller(t)
+	c.Service = New(Config{
+		Records: records, Link: f, Register: c.homes, Authority: c.signer, Authorisations: c.caller, RelyingParty: site, Relay: servers{}, Log: quiet,
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	for _, run := range []func(context.Context) error{f.Run, c.Run} {
@@ -207,8 +211,7 @@ func (c *clinic) ring(t *testing.T, d *device, home string) (Started, <-chan Upd
 	t.Helper()
 	updates, cancel := c.Subscribe(person, home, 0)
 	t.Cleanup(cancel)
-	r := request()
-	r.Home, r.Page = home, home
+	r, _ := c.caller.request(t, d.Hash, func(w *wish) { w.home, w.page = home, home })
 	s, err := c.Start(context.Background(), r)
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +236,7 @@ func TestWholeCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.hear(protocol.KindCandidate)
-	if err := c.HangUp(ctx, person, s.Call, protocol.EndCallerHungUp); err != nil {
+	if err := c.HangUp(ctx, person, s.Call, protocol.EndCallerHungUp, nil); err != nil {
 		t.Fatal(err)
 	}
 	var told protocol.End

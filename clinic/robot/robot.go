@@ -1,8 +1,8 @@
 // Package robot is the clinic's partner for test calls: it rings a terminal that asks for it, shows it a picture, plays it a sound, and
 // counts what comes back.
 //
-// Its call is an ordinary one. Package calls invites the terminal on its behalf, under the clinic's authorisation key, with an errand that
-// says that it is a test, and records it; the terminal proves itself by its signed answer, which the robot holds against the key of the
+// Package calls invites the terminal on its behalf, by the server's service key, with an errand that says that it is a test, and records it: only a terminal
+// that waits for this very call, which it has asked for itself, believes that; the terminal proves itself by its signed answer, which the robot holds against the key of the
 // register as a browser does before it sends anything. Media is DTLS-SRTP with AEAD profiles only.
 //
 // The robot has no decoders and keeps nothing: of pictures it counts the whole ones and those that stand alone, of sound the packets. What
@@ -57,7 +57,7 @@ const PersonID = "robot/"
 type Calls interface {
 	Start(ctx context.Context, r calls.Request) (calls.Started, error)
 	Subscribe(person, page string, seq uint64) (<-chan calls.Update, func())
-	HangUp(ctx context.Context, person string, id protocol.CallID, reason protocol.Code) error
+	HangUp(ctx context.Context, person string, id protocol.CallID, reason protocol.Code, signed []byte) error
 	Report(ctx context.Context, person string, id protocol.CallID, half *protocol.CallRecord) error
 }
 
@@ -221,7 +221,7 @@ func (r *Robot) talk(ctx context.Context, t *testCall) (protocol.Code, counts, e
 	}
 	defer l.close()
 	started, err := r.c.Calls.Start(ctx, calls.Request{
-		Person: who, Call: t.id, Page: page, Home: t.terminal.Home, Offer: l.offer, Errand: "Test call",
+		Person: who, Test: t.id, Page: page, Home: t.terminal.Home, Offer: l.offer,
 	})
 	if failure, ok := errors.AsType[*calls.Failure](err); ok {
 		return failure.Code, counts{}, err
@@ -242,7 +242,7 @@ func (r *Robot) follow(ctx context.Context, l *line, started calls.Started, upda
 	var talking time.Time
 	var failed error
 	hangUp := func(reason protocol.Code) {
-		if err := r.c.Calls.HangUp(context.WithoutCancel(ctx), person, started.Call, reason); err != nil {
+		if err := r.c.Calls.HangUp(context.WithoutCancel(ctx), person, started.Call, reason, nil); err != nil {
 			r.c.Log.Warn("test call not hung up", "call", started.Call, "error", err)
 		}
 	}

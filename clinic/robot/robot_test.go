@@ -94,10 +94,10 @@ func (b *bench) Start(_ context.Context, r calls.Request) (calls.Started, error)
 	if b.startErr != nil {
 		return calls.Started{}, b.startErr
 	}
-	s := calls.Started{Call: r.Call, Invitation: []byte("signed"), Terminal: b.home.Key, SPKI: b.home.SPKI}
+	s := calls.Started{Call: r.Test, Invitation: []byte("signed"), Terminal: b.home.Key, SPKI: b.home.SPKI}
 	if b.decision != "" {
 		b.say(s, b.decision, "", protocol.Fingerprint{})
-		b.updates <- calls.Update{Kind: calls.KindEnd, Call: r.Call, Code: b.decision.Outcome()}
+		b.updates <- calls.Update{Kind: calls.KindEnd, Call: r.Test, Code: b.decision.Outcome()}
 		return s, nil
 	}
 	sdp, key := b.pickUp(r.Offer)
@@ -181,7 +181,7 @@ func (b *bench) pickUp(offer protocol.SDP) (protocol.SDP, protocol.Fingerprint) 
 	return protocol.SDP(sdp), protocol.Fingerprint(raw)
 }
 
-func (b *bench) HangUp(_ context.Context, person string, id protocol.CallID, reason protocol.Code) error {
+func (b *bench) HangUp(_ context.Context, person string, id protocol.CallID, reason protocol.Code, _ []byte) error {
 	b.hungUp = reason
 	b.updates <- calls.Update{Kind: calls.KindEnd, Call: id, Code: reason}
 	return nil
@@ -226,7 +226,7 @@ func TestCall(t *testing.T) {
 	if s.Outcome != protocol.EndCallerHungUp || s.Pictures < enoughPictures || s.Keys == 0 || s.Sounds < enoughSounds {
 		t.Errorf("%+v", s)
 	}
-	if r := b.request; r.Home != "h17" || r.Person.ID != PersonID+b.home.Key.Code() || r.Errand == "" || r.Person.Party.Organisation != "Kommunen" || r.Page == "" {
+	if r := b.request; r.Home != "h17" || r.Person.ID != PersonID+b.home.Key.Code() || r.Person.Party.Organisation != "Kommunen" || r.Page == "" {
 		t.Errorf("%+v", r)
 	}
 	if h := b.half; h.By != protocol.SideCaller || h.Outcome != s.Outcome || h.Camera != "synthetic" || h.LocalPath == "" || h.Quality.FramesSent == 0 || h.Quality.FramesDecoded != s.Pictures {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"time"
 
 	"vindu/clinic/calls"
 	"vindu/clinic/register"
@@ -88,6 +89,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, err error) {
 		w.WriteHeader(http.StatusNoContent)
 	case errors.As(err, &failed):
 		s.refuse(w, http.StatusConflict, failed.Code, "")
+	case errors.Is(err, calls.ErrBadRequest) && protocol.CodeOf(err) == protocol.BrowserFailed:
+		s.refuse(w, http.StatusConflict, protocol.BrowserFailed, "")
 	case errors.As(err, &large):
 		s.refuse(w, http.StatusRequestEntityTooLarge, protocol.SignalMalformed, "")
 	case errors.Is(err, calls.ErrBadRequest), errors.Is(err, protocol.ErrMalformed), errors.Is(err, protocol.ErrTooLarge), errors.Is(err, protocol.ErrVersion):
@@ -117,50 +120,62 @@ func (s *Server) ice(w http.ResponseWriter, r *http.Request, _ visitor) {
 	reply(w, http.StatusOK, map[string]any{"servers": servers})
 }
 
+// authorisation tells a person's page by what right it calls: what it writes into invitations, and which passkeys can sign them.
+func (s *Server) authorisation(w http.ResponseWriter, r *http.Request, v visitor) {
+	signed, a, err := s.o.Authorisations.Current(r.Context(), v.person.ID)
+	if protocol.CodeOf(err) == protocol.AuthNone {
+		s.refuse(w, http.StatusForbidden, protocol.AuthNone, "")
+		return
+	}
+	if err != nil {
+		s.broken(w, r, err)
+		return
+	}
+	passkeys := make([][]byte, len(a.Credentials))
+	for i, c := range a.Credentials {
+		passkeys[i] = c.ID
+	}
+	reply(w, http.StatusOK, struct {
+		Now           int64          `json:"now"` // ms since the epoch
+		RP            string         `json:"rp"`
+		Authorisation []byte         `json:"authorisation"`
+		Party         protocol.Party `json:"party"`
+		Passkeys      [][]byte       `json:"passkeys"`
+	}{time.Now().UnixMilli(), s.o.RelyingParty.ID, signed, a.Party, passkeys})
+}
+
 func (s *Server) startCall(w http.ResponseWriter, r *http.Request, v visitor) {
 	var body struct {
-		Call      string       `json:"call"`
-		Home      string       `json:"home"`
-		Terminal  string       `json:"terminal"`
-		Page      string       `json:"page"`
-		Offer     protocol.SDP `json:"offer"`
-		RelayOnly bool         `json:"relay_only"`
+		Home       string       `json:"home"`
+		Page       string       `json:"page"`
+		Offer      protocol.SDP `json:"offer"`
+		Invitation []byte       `json:"invitation"`
+		Assertion  struct {
+			Credential        []byte `json:"credential"`
+			AuthenticatorData []byte `json:"authenticator_data"`
+			ClientData        []byte `json:"client_data"`
+			Signature         []byte `json:"signature"`
+		} `json:"assertion"`
 	}
 	if err := read(w, r, &body); err != nil {
 		s.answer(w, r, err)
-		return
-	}
-	call, err := protocol.ParseCallID(body.Call)
-	if err != nil || call == (protocol.CallID{}) {
-		s.answer(w, r, fmt.Errorf("%w: the call has no name", calls.ErrBadRequest))
 		return
 	}
 	if !pagePattern.MatchString(body.Page) || body.Offer == "" || len(body.Offer) > protocol.MaxSDP || body.Home == "" {
 		s.answer(w, r, fmt.Errorf("%w: no page, home or offer", calls.ErrBadRequest))
 		return
 	}
-	// The browser proves the answer by the terminal that its page names: another one could only fail.
-	home, err := s.o.Register.Home(r.Context(), body.Home)
-	if err == nil && home.Terminal.Name() != body.Terminal {
-		s.refuse(w, http.StatusConflict, protocol.BrowserFailed, "")
-		return
-	}
-	if err != nil {
-		s.answer(w, r, fmt.Errorf("%w: %w", calls.ErrNotFound, err))
-		return
-	}
-	started, err := s.o.Calls.Start(r.Context(), calls.Request{
-		Person: calls.Person{ID: v.person.ID, Party: v.person.Party}, Call: call, Page: body.Page, Home: body.Home, Offer: body.Offer, RelayOnly: body.RelayOnly,
+	a := body.Assertion
+	_, err := s.o.Calls.Start(r.Context(), calls.Request{
+		Person: calls.Person{ID: v.person.ID, Party: v.person.Party}, Page: body.Page, Home: body.Home, Offer: body.Offer,
+		Proof: calls.Proof{Invitation: body.Invitation, Assertion: &protocol.Assertion{Credential: a.Credential, AuthenticatorData: a.AuthenticatorData, ClientData: a.ClientData, Signature: a.Signature}},
 	})
 	s.poke(v.person.ID)
 	if err != nil {
 		s.answer(w, r, err)
 		return
 	}
-	reply(w, http.StatusCreated, struct {
-		Call       string `json:"call"`
-		Invitation []byte `json:"invitation"`
-	}{started.Call.String(), started.Invitation})
+	w.WriteHeader(http.StatusCreated)
 }
 
 // call reads the call's name from the path and the body into into.
@@ -202,13 +217,14 @@ var reasons = map[protocol.Code]bool{
 func (s *Server) hangUp(w http.ResponseWriter, r *http.Request, v visitor) {
 	var body struct {
 		Reason protocol.Code `json:"reason"`
+		End    []byte        `json:"end"` // the caller's signed end; empty if the page had no time to sign one
 	}
 	id, err := s.call(w, r, &body)
 	if err == nil && !reasons[body.Reason] {
 		err = fmt.Errorf("%w: not a reason for which a page ends a call", calls.ErrBadRequest)
 	}
 	if err == nil {
-		err = s.o.Calls.HangUp(r.Context(), v.person.ID, id, body.Reason)
+		err = s.o.Calls.HangUp(r.Context(), v.person.ID, id, body.Reason, body.End)
 	}
 	s.answer(w, r, err)
 	s.poke(v.person.ID)

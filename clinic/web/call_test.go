@@ -16,25 +16,28 @@ func TestCallTable(t *testing.T) {
 		const {idle, next} = vindu.call;
 		const up = (kind, more) => ({type: "update", update: {call: "c1", kind, ...more}});
 		const proven = (decision, code = "") => ({type: "proven", attempt: 1, decision, code, sdp: "s"});
-		const ring = {type: "ring", home: "h", ask: false}, ask = {...ring, ask: true}, started = {type: "started", attempt: 1, call: "c1"};
+		const ring = {type: "ring", home: "h", ask: false}, ask = {...ring, ask: true}, started = {type: "started", attempt: 1, call: "c1"}, confirmed = {type: "confirmed", attempt: 1};
 		const media = {type: "media", attempt: 1, media: "both"}, connected = {type: "connected", attempt: 1};
 		const paths = {
 			"idle": [],
 			"asking": [ask],
-			"calling, call not named": [ring],
-			"calling": [ring, started],
-			"calling, media there": [ring, started, media],
-			"ringing": [ring, started, proven("ringing")],
-			"ringing, media there": [ring, started, media, proven("ringing")],
-			"ringing, connected": [ring, started, media, proven("ringing"), connected],
-			"connecting, media not there": [ring, started, proven("ringing"), proven("answered")],
-			"connecting": [ring, started, media, proven("ringing"), proven("answered")],
-			"talking": [ring, started, media, proven("ringing"), connected, proven("answered")],
-			"ended, call not named": [ring, {type: "hangUp"}],
-			"ended": [ring, started, {type: "hangUp"}],
+			"confirming": [ring],
+			"confirming, media there": [ring, media],
+			"calling, call not named": [ring, confirmed],
+			"calling": [ring, confirmed, started],
+			"calling, media there": [ring, confirmed, started, media],
+			"ringing": [ring, confirmed, started, proven("ringing")],
+			"ringing, media there": [ring, confirmed, started, media, proven("ringing")],
+			"ringing, connected": [ring, confirmed, started, media, proven("ringing"), connected],
+			"connecting, media not there": [ring, confirmed, started, proven("ringing"), proven("answered")],
+			"connecting": [ring, confirmed, started, media, proven("ringing"), proven("answered")],
+			"talking": [ring, confirmed, started, media, proven("ringing"), connected, proven("answered")],
+			"ended, not confirmed": [ring, {type: "failed", attempt: 1, code: "browser.passkey_cancelled"}],
+			"ended, call not named": [ring, confirmed, {type: "hangUp"}],
+			"ended": [ring, confirmed, started, {type: "hangUp"}],
 		};
 		const events = {
-			"ring": ring, "ring, browser asks": ask, "media": media, "denied": {type: "denied", attempt: 1},
+			"ring": ring, "ring, browser asks": ask, "media": media, "confirmed": confirmed, "denied": {type: "denied", attempt: 1},
 			"started": started, "started late, of an earlier ring": {type: "started", attempt: 0, call: "c0"},
 			"not started": {type: "notStarted", attempt: 1, code: "signalling.terminal_offline", refused: true},
 			"not started, for all that is known": {type: "notStarted", attempt: 1, code: "signalling.clinic_lost", refused: false},
@@ -100,11 +103,11 @@ func TestCallInvariants(t *testing.T) {
 		const broken = new Set();
 		const reached = new Set();
 		for (let walk = 0; walk < 4000; walk++) {
-			let s = idle, proven = false, answered = false, open = false;
+			let s = idle, confirmed = false, proven = false, answered = false, open = false;
 			for (let i = 0; i < 25; i++) {
 				const attempt = s.attempt - (random(10) === 0 ? 1 : 0), call = pick(["c1", "c1", "c1", "c2"]);
 				const e = pick([
-					{type: "ring", home: "h", ask: random(3) === 0}, {type: "media", attempt, media: pick(["both", "sound", "picture", "none"])},
+					{type: "ring", home: "h", ask: random(3) === 0}, {type: "confirmed", attempt}, {type: "media", attempt, media: pick(["both", "sound", "picture", "none"])},
 					{type: "started", attempt, call: "c1"}, {type: "update", update: {call, kind: "answer"}}, {type: "update", update: {call, kind: "candidate", candidate: {}}},
 					{type: "proven", attempt, decision: pick(["ringing", "ringing", "answered", "answered", "busy"]), code: "answer.busy", sdp: "s"},
 					{type: "connected", attempt},
@@ -113,13 +116,15 @@ func TestCallInvariants(t *testing.T) {
 				]);
 				const current = !("attempt" in e) || e.attempt === s.attempt;
 				const [t, effects] = next(s, e);
-				if (t.attempt !== s.attempt) { proven = answered = false; open = true; }
+				if (t.attempt !== s.attempt) { confirmed = proven = answered = false; open = true; }
+				if (current && e.type === "confirmed" && running(s)) confirmed = true;
 				if (current && e.type === "proven" && running(s) && s.call && e.decision !== "busy") { proven = true; answered ||= e.decision === "answered"; }
 				let closed = !running(s) && !running(t);
 				for (const f of effects) {
 					const say = (what) => broken.add(what + ": " + JSON.stringify([s.phase, e, f]));
+					if (["post", "connect", "send", "show", "hangUp", "giveUp"].includes(f.do) && e.type !== "started" && !confirmed) say("before it was confirmed");
 					if (["connect", "send", "show"].includes(f.do) && !proven) say("before proof");
-					if (["connect", "send", "show", "candidate", "post", "media"].includes(f.do) && closed) say("after the end");
+					if (["connect", "send", "show", "candidate", "confirm", "post", "media"].includes(f.do) && closed) say("after the end");
 					if ((f.do === "show" || (f.do === "send" && f.sound)) && !answered) say("before the answer");
 					if ((f.do === "show" || f.do === "send") && t.media === "unknown") say("without knowing what there is to send");
 					if (f.do === "close") { if (!open) say("closed twice"); open = false; closed = true; }
@@ -132,7 +137,7 @@ func TestCallInvariants(t *testing.T) {
 				s = t;
 			}
 		}
-		if (reached.size !== 7) broken.add("only reached " + [...reached]);
+		if (reached.size !== 8) broken.add("only reached " + [...reached]);
 		return [...broken].slice(0, 5);
 	})()`); len(broken) > 0 {
 		t.Errorf("broken:\n%s", strings.Join(broken, "\n"))

@@ -87,7 +87,7 @@ func newDesk(t *testing.T) *desk {
 	})
 	must(err)
 	d.pages, err = New(Options{
-		Sessions: d.sessions, Register: d.register, Fleet: d.fleet, Calls: webtest.NewCalls(webtest.NewRegister()), Organisation: "Solvik clinic", Log: log,
+		Sessions: d.sessions, Register: d.register, Fleet: d.fleet, Calls: webtest.NewCalls(webtest.NewRegister(), nil), Organisation: "Solvik clinic", Log: log,
 		Custody: d.register, Setup: d.setup, Ledger: d.ledger, Passkeys: d.passkeys, Staff: d.register,
 	})
 	must(err)

@@ -111,6 +111,7 @@ func TestLook(t *testing.T) {
 	c.calls.AddRecord(alarm)
 
 	b := newTab(t)
+	c.confirms(b)
 	navigate(b, c.server.URL)
 	b.look("sign-in")
 	navigate(b, c.link())

@@ -30,27 +30,32 @@ import (
 
 // clinic is a web server with stand-ins behind it.
 type clinic struct {
-	t        testing.TB
-	server   *httptest.Server
-	origin   string // of the same pages, by a name: for passkeys
-	web      *Server
-	passkeys *passkey.Service
-	sessions *Sessions
-	register *webtest.Register
-	fleet    *webtest.Fleet
-	calls    *webtest.Calls
-	audit    *webtest.Audit
-	person   string
-	home     register.Home
-	down     atomic.Bool       // the server answers nothing but errors
-	key      *ecdsa.PrivateKey // of the home's terminal
+	t              testing.TB
+	server         *httptest.Server
+	origin         string // of the same pages, by a name: for passkeys
+	web            *Server
+	passkeys       *passkey.Service
+	sessions       *Sessions
+	register       *webtest.Register
+	fleet          *webtest.Fleet
+	calls          *webtest.Calls
+	audit          *webtest.Audit
+	person         string
+	home           register.Home
+	down           atomic.Bool       // the server answers nothing but errors
+	key            *ecdsa.PrivateKey // of the home's terminal
+	passkey        *webtest.Passkey
+	authorisations *webtest.Authorisations
 }
 
 func newClinic(t testing.TB) *clinic {
 	t.Helper()
 	c := &clinic{t: t, register: webtest.NewRegister(), fleet: webtest.NewFleet(), audit: &webtest.Audit{}, key: webtest.NewKey()}
-	c.calls = webtest.NewCalls(c.register)
-	c.person = c.register.AddPerson(protocol.Party{Name: "Anne Berg", Role: "nurse", Organisation: "Solvik clinic"})
+	party := protocol.Party{Name: "Anne Berg", Role: "nurse", Organisation: "Solvik clinic"}
+	c.passkey = webtest.NewPasskey(webtest.Site.ID)
+	c.authorisations = webtest.NewAuthorisations(party, c.passkey.Credential())
+	c.calls = webtest.NewCalls(c.register, c.authorisations)
+	c.person = c.register.AddPerson(party)
 	c.home = c.register.AddHome("Home 17, Storgata", c.key)
 	c.fleet.Set(online(c.home.Terminal))
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -73,10 +78,11 @@ func newClinic(t testing.TB) *clinic {
 		}
 		c.web.ServeHTTP(w, r)
 	}))
-	c.origin = strings.Replace(c.server.URL, "127.0.0.1", "localhost", 1)
+	c.server.URL = strings.Replace(c.server.URL, "127.0.0.1", "localhost", 1) // passkeys know names, not addresses
+	c.origin = c.server.URL
 	c.passkeys = webtest.NewPasskeys(t, s, c.audit, c.register, c.origin)
 	c.web, err = New(Options{
-		Sessions: c.sessions, Register: c.register, Fleet: c.fleet, Calls: c.calls, Passkeys: c.passkeys, Organisation: "Solvik clinic", Log: log,
+		Sessions: c.sessions, Register: c.register, Fleet: c.fleet, Calls: c.calls, Passkeys: c.passkeys, Authorisations: c.authorisations, RelyingParty: webtest.Site, Organisation: "Solvik clinic", Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -130,9 +136,18 @@ func navigate(b *tab, url string) {
 func (c *clinic) open(before ...string) *tab {
 	c.t.Helper()
 	b := newTab(c.t, before...)
+	c.confirms(b)
 	navigate(b, c.link())
 	b.until(`document.body.dataset.ready === "yes"`)
 	return b
+}
+
+// confirms gives a tab the person's passkey; it is touched whenever it is asked for.
+func (c *clinic) confirms(b *tab) {
+	c.t.Helper()
+	if _, err := c.passkey.Install(b.ctx, true); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // placed returns the next call that a page has placed.
@@ -178,14 +193,18 @@ func TestCall(t *testing.T) {
 		const g = c.getContext("2d"); g.drawImage(v, 0, 0, 40, 40, 0, 0, 8, 8); const d = g.getImageData(4, 4, 1, 1).data;
 		return Math.abs(d[0] - 214) < 16 && Math.abs(d[1] - 200) < 16 && Math.abs(d[2] - 178) < 16 })()`)
 	b.until(`document.getElementById("verified").checkVisibility() && document.getElementById("verified").textContent === "Verified: Home 17, Storgata · key " + document.querySelector("[data-home]").dataset.code`)
+	code := protocol.CallCode(protocol.HashOf(f.call.Invitation), f.fingerprint)
+	b.until(fmt.Sprintf(`document.getElementById("call-code").checkVisibility() && document.getElementById("call-code").textContent === "The home's screen shows %s, too"`, code))
 	b.until(`document.getElementById("party").innerText.includes("Anne Berg, nurse, Solvik clinic") && document.getElementById("party").innerText.includes("Home 17")`)
 	b.shot("talking")
 
 	b.button("Hang up")
 	b.says("The call has ended: You hung up.")
-	if got := receive(t, c.calls.HungUp); got.Reason != protocol.EndCallerHungUp || got.Call != f.call.ID {
-		t.Errorf("hung up %+v", got)
+	hungUp := receive(t, c.calls.HungUp)
+	if hungUp.Reason != protocol.EndCallerHungUp || hungUp.Call != f.call.ID {
+		t.Errorf("hung up %+v", hungUp)
 	}
+	f.callerEnds(hungUp)
 	half := receive(t, c.calls.Reported)
 	var stages []string
 	for _, s := range half.Stages {

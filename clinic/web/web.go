@@ -41,7 +41,8 @@ type Calls interface {
 	// sentinels of package calls.
 	Start(ctx context.Context, r calls.Request) (calls.Started, error)
 	Candidate(ctx context.Context, person string, call protocol.CallID, c protocol.Candidate) error
-	HangUp(ctx context.Context, person string, call protocol.CallID, reason protocol.Code) error
+	// HangUp ends a call; signed is the caller's signed end, if there is one.
+	HangUp(ctx context.Context, person string, call protocol.CallID, reason protocol.Code, signed []byte) error
 	Report(ctx context.Context, person string, call protocol.CallID, half *protocol.CallRecord) error
 	// Subscribe delivers the updates of the calls that person has begun on page, those after seq first, until cancel. The
 	// channel is closed when the subscriber cannot keep up.
@@ -57,6 +58,12 @@ type Relay interface {
 	Servers() []protocol.ICEServer
 }
 
+// Authorisations knows by what right persons call.
+type Authorisations interface {
+	// Current returns a person's authorisation as it is now. The error has the code protocol.AuthNone if there is none.
+	Current(ctx context.Context, person string) (signed []byte, a *protocol.Authorisation, err error)
+}
+
 // Options are what a Server needs.
 type Options struct {
 	Sessions *Sessions
@@ -64,6 +71,9 @@ type Options struct {
 	Fleet    Fleet
 	Calls    Calls
 	Relay    Relay
+	// Authorisations are what clinicians call by, with passkeys of RelyingParty.
+	Authorisations Authorisations
+	RelyingParty   protocol.RelyingParty
 	// Custody and Setup stand behind the pages of technicians and operators, who see nothing without.
 	Custody Custody
 	Setup   Setup
@@ -175,6 +185,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /events", s.api(s.events))
 	mux.HandleFunc("GET /api/session", s.api(func(w http.ResponseWriter, _ *http.Request, _ visitor) { w.WriteHeader(http.StatusNoContent) }))
 	mux.HandleFunc("GET /api/ice", s.api(s.ice))
+	mux.HandleFunc("GET /api/authorisation", s.api(s.authorisation))
 	mux.HandleFunc("POST /api/calls", s.api(s.startCall))
 	mux.HandleFunc("POST /api/calls/{call}/candidates", s.api(s.candidates))
 	mux.HandleFunc("POST /api/calls/{call}/hang-up", s.api(s.hangUp))

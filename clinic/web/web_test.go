@@ -227,12 +227,40 @@ func TestTokensAreHashed(t *testing.T) {
 	}
 }
 
+// request1 is what an honest page posts to place a call.
+func (c *clinic) request1(page string, offer protocol.SDP, terminal protocol.KeyHash) string {
+	c.t.Helper()
+	signed, a, err := c.authorisations.Current(c.t.Context(), c.person)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	spki, _ := webtest.Public(webtest.NewKey())
+	now := protocol.At(time.Now())
+	raw, err := protocol.Encode(&protocol.Invitation{
+		Version: protocol.Version, Call: protocol.NewCallID(), Terminal: terminal, Caller: protocol.Fingerprint{1}, Offer: protocol.HashOf(offer), Parties: []protocol.Party{a.Party},
+		Issued: now, Expires: now + 60_000, Nonce: protocol.NewNonce(), Key: spki, Authorisation: protocol.HashOf(signed),
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	proof := c.passkey.Authenticator().Assert(c.t, protocol.RelyingParty{ID: webtest.Site.ID, Origins: []string{"http://localhost:1"}}, protocol.HashOf(raw))
+	body, err := json.Marshal(map[string]any{
+		"home": c.home.ID, "page": page, "offer": offer, "invitation": raw,
+		"assertion": map[string]any{"credential": proof.Credential, "authenticator_data": proof.AuthenticatorData, "client_data": proof.ClientData, "signature": proof.Signature},
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(body)
+}
+
 func TestRefusals(t *testing.T) {
 	c := newClinic(t)
 	client := c.signedIn()
 	id := protocol.NewCallID().String()
 	page := strings.Repeat("0a", 16)
-	good := `{"call":"` + id + `","home":"` + c.home.ID + `","terminal":"` + c.home.Terminal.Name() + `","page":"` + page + `","offer":"v=0"}`
+	offer := protocol.SDP("v=0 a=fingerprint:sha-256 " + protocol.Fingerprint{1}.String())
+	good := c.request1(page, offer, c.home.Terminal)
 	same := map[string]string{"Sec-Fetch-Site": "same-origin"}
 	tests := []struct {
 		name, method, path, body string
@@ -247,14 +275,14 @@ func TestRefusals(t *testing.T) {
 		{"not JSON", "POST", "/api/calls", "home=1", same, http.StatusBadRequest},
 		{"unknown field", "POST", "/api/calls", `{"home":"1","colour":"red"}`, same, http.StatusBadRequest},
 		{"two objects", "POST", "/api/calls", good + good, same, http.StatusBadRequest},
-		{"call without a name", "POST", "/api/calls", strings.Replace(good, id, "", 1), same, http.StatusBadRequest},
-		{"call named by zeros", "POST", "/api/calls", strings.Replace(good, id, strings.Repeat("0", 32), 1), same, http.StatusBadRequest},
+		{"no invitation", "POST", "/api/calls", regexp.MustCompile(`"invitation":"[^"]*"`).ReplaceAllString(good, `"invitation":""`), same, http.StatusBadRequest},
+		{"an assertion that is none", "POST", "/api/calls", regexp.MustCompile(`"assertion":{[^}]*}`).ReplaceAllString(good, `"assertion":{}`), same, http.StatusBadRequest},
 		{"no page", "POST", "/api/calls", strings.Replace(good, page, "x", 1), same, http.StatusBadRequest},
-		{"no offer", "POST", "/api/calls", strings.Replace(good, "v=0", "", 1), same, http.StatusBadRequest},
-		{"offer too large", "POST", "/api/calls", strings.Replace(good, "v=0", strings.Repeat("v", protocol.MaxSDP+1), 1), same, http.StatusBadRequest},
-		{"body too large", "POST", "/api/calls", strings.Replace(good, "v=0", strings.Repeat("v", maxBody), 1), same, http.StatusRequestEntityTooLarge},
-		{"no such home", "POST", "/api/calls", strings.Replace(good, c.home.ID, "77", 1), same, http.StatusNotFound},
-		{"terminal was exchanged", "POST", "/api/calls", strings.Replace(good, c.home.Terminal.Name(), strings.Repeat("a", 52), 1), same, http.StatusConflict},
+		{"no offer", "POST", "/api/calls", strings.Replace(good, string(offer), "", 1), same, http.StatusBadRequest},
+		{"offer too large", "POST", "/api/calls", strings.Replace(good, string(offer), strings.Repeat("v", protocol.MaxSDP+1), 1), same, http.StatusBadRequest},
+		{"body too large", "POST", "/api/calls", strings.Replace(good, string(offer), strings.Repeat("v", maxBody), 1), same, http.StatusRequestEntityTooLarge},
+		{"no such home", "POST", "/api/calls", strings.Replace(good, `"home":"`+c.home.ID, `"home":"77`, 1), same, http.StatusNotFound},
+		{"terminal was exchanged", "POST", "/api/calls", c.request1(page, offer, protocol.KeyHash{7}), same, http.StatusConflict},
 		{"call's name malformed", "POST", "/api/calls/xyz/hang-up", `{"reason":"end.caller_hung_up"}`, same, http.StatusBadRequest},
 		{"record of no such call", "POST", "/api/calls/" + id + "/record", `{"version":1,"by":"caller","began":1,"outcome":"end.caller_hung_up"}`, same, http.StatusNotFound},
 		{"reason that is the terminal's", "POST", "/api/calls/" + id + "/hang-up", `{"reason":"end.patient_hung_up"}`, same, http.StatusBadRequest},
@@ -534,7 +562,7 @@ func TestWords(t *testing.T) {
 				t.Errorf("%s: %q is missing", file, key)
 			}
 		}
-		for _, phase := range []string{"idle", "asking", "calling", "ringing", "connecting", "talking", "ended"} {
+		for _, phase := range []string{"idle", "asking", "confirming", "calling", "ringing", "connecting", "talking", "ended"} {
 			for _, key := range []string{"call.status." + phase, "call.picture." + phase} {
 				if w[key] == "" {
 					t.Errorf("%s: %q is missing", file, key)

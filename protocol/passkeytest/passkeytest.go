@@ -58,6 +58,11 @@ func New(t testing.TB, kind Kind) *Authenticator {
 	return a
 }
 
+// From is a passkey whose key is at hand.
+func From(id []byte, key crypto.Signer) *Authenticator {
+	return &Authenticator{ID: id, Counter: 1, key: key}
+}
+
 // Credential is what an authorisation says of the passkey.
 func (a *Authenticator) Credential(t testing.TB) protocol.Credential {
 	t.Helper()

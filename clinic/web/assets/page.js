@@ -1,82 +1,17 @@
 // Made from clinic/web/ts by esbuild: see TestPageScript.
 "use strict";
 (() => {
-  // ts/api.ts
-  var Refused = class extends Error {
-    constructor(status, code) {
-      super(`the clinic refused: ${status} ${code}`);
-      this.status = status;
-      this.code = code;
-    }
-    status;
-    code;
-  };
-  var patience = 1e4;
-  function inTime() {
-    const controller = new AbortController();
-    setTimeout(() => controller.abort(), patience);
-    return controller.signal;
-  }
-  async function post(path, body, keepalive = false) {
-    let response;
-    try {
-      response = await fetch(path, {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify(body),
-        keepalive,
-        signal: inTime()
-      });
-    } catch {
-      throw new Refused(0, "signalling.clinic_lost");
-    }
-    if (!response.ok) throw new Refused(response.status, response.headers.get("Vindu-Failure") ?? "browser.failed");
-    return response;
-  }
-  async function start(wish) {
-    const response = await post("/api/calls", wish);
-    return await response.json();
-  }
-  async function candidates(call, list) {
-    await post(`/api/calls/${call}/candidates`, { candidates: list });
-  }
-  async function hangUp(call, reason) {
-    await insist(`/api/calls/${call}/hang-up`, { reason }, [500, 1e3, 2e3, 5e3, 15e3]);
-  }
-  async function record(call, half) {
-    await insist(`/api/calls/${call}/record`, half, [2e3, 5e3, 15e3, 3e4]);
-  }
-  async function insist(path, body, pauses) {
-    for (const pause of [...pauses, 0]) {
-      try {
-        await post(path, body, true);
-        return;
-      } catch (cause) {
-        if (pause === 0 || cause instanceof Refused && cause.status >= 400 && cause.status < 500) throw cause;
-      }
-      await new Promise((resolve) => setTimeout(resolve, pause * (0.5 + Math.random() / 2)));
-    }
-  }
-  function beacon(call, what, body) {
-    navigator.sendBeacon(`/api/calls/${call}/${what}`, new Blob([JSON.stringify(body)], { type: "application/json" }));
-  }
-  async function iceServers() {
-    const response = await fetch("/api/ice", { signal: inTime() });
-    if (!response.ok) throw new Refused(response.status, "");
-    return (await response.json()).servers;
-  }
-  async function signedIn() {
-    try {
-      const response = await fetch("/api/session", { signal: inTime() });
-      return response.ok ? true : response.status === 401 ? false : null;
-    } catch {
-      return null;
-    }
-  }
-
   // ts/bytes.ts
   function fromBase64(text2) {
     return Uint8Array.from(atob(text2), (c) => c.charCodeAt(0));
+  }
+  function toBase64(bytes) {
+    let text2 = "";
+    for (const b of bytes) text2 += String.fromCharCode(b);
+    return btoa(text2);
+  }
+  function fromHex(text2) {
+    return Uint8Array.from(text2.match(/../g) ?? [], (pair) => parseInt(pair, 16));
   }
   function hex(bytes) {
     return Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
@@ -102,133 +37,6 @@
   async function sha256(data) {
     const bytes = typeof data === "string" ? utf8(data) : data;
     return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  }
-
-  // ts/call.ts
-  var idle = {
-    phase: "idle",
-    attempt: 0,
-    home: "",
-    call: "",
-    held: [],
-    media: "unknown",
-    answered: false,
-    connected: false,
-    outcome: ""
-  };
-  var maxHeld = 64;
-  function next(s, e) {
-    if ("attempt" in e && e.attempt !== s.attempt) return stale(s, e);
-    switch (e.type) {
-      case "ring":
-        return ring(s, e.home, e.ask);
-      case "media":
-        return media(s, e.media);
-      case "denied":
-        return running(s) ? end(s, "browser.permission_denied") : [s, []];
-      case "started":
-        return started(s, e.call);
-      case "notStarted":
-        return s.phase === "calling" && s.call === "" ? end(s, e.code, !e.refused) : [s, []];
-      case "update":
-        return update(s, e.update);
-      case "proven":
-        return proven(s, e.decision, e.code, e.sdp);
-      case "failed":
-        return running(s) ? end(s, e.code) : [s, []];
-      case "connected":
-        return connected(s);
-      case "hangUp":
-        return running(s) ? end(s, "end.caller_hung_up") : [s, []];
-      case "clinicLost":
-        return running(s) && s.phase !== "asking" ? end(s, "signalling.clinic_lost") : [s, []];
-      case "leave":
-        return running(s) ? end(s, "end.page_closed") : [s, []];
-    }
-  }
-  function running(s) {
-    return s.phase !== "idle" && s.phase !== "ended";
-  }
-  function stale(s, e) {
-    return e.type === "started" ? [s, [{ do: "hangUp", call: e.call, code: "end.caller_hung_up" }]] : [s, []];
-  }
-  function ring(s, home, ask) {
-    if (running(s)) return [s, []];
-    const fresh = { ...idle, attempt: s.attempt + 1, home };
-    return ask ? [{ ...fresh, phase: "asking" }, [{ do: "media" }]] : [{ ...fresh, phase: "calling" }, [{ do: "post" }, { do: "media" }]];
-  }
-  function media(s, media2) {
-    if (s.media !== "unknown" || !running(s)) return [s, []];
-    const t = { ...s, media: media2 };
-    switch (s.phase) {
-      case "asking":
-        return [{ ...t, phase: "calling" }, [{ do: "post" }]];
-      case "ringing":
-        return [t, [{ do: "send", picture: true, sound: false }]];
-      case "connecting":
-      case "talking":
-        return [t, [{ do: "send", picture: true, sound: true }, { do: "show" }]];
-      default:
-        return [t, []];
-    }
-  }
-  function started(s, call) {
-    if (s.phase !== "calling") return [s, s.phase === "ended" ? [{ do: "hangUp", call, code: s.outcome }] : []];
-    if (s.call !== "") return [s, []];
-    let step = [{ ...s, call, held: [] }, []];
-    for (const u of s.held) step = then(step, { type: "update", update: u });
-    return step;
-  }
-  function then([s, effects], e) {
-    const [t, more] = next(s, e);
-    return [t, [...effects, ...more]];
-  }
-  function update(s, u) {
-    if (!running(s)) return [s, u.kind === "end" && u.end && u.call === s.call ? [{ do: "receipt", update: u }] : []];
-    if (s.phase === "calling" && s.call === "") return [{ ...s, held: [...s.held, u].slice(-maxHeld) }, []];
-    if (u.call !== s.call) return [s, []];
-    switch (u.kind) {
-      case "answer":
-        return [s, [{ do: "prove", update: u }]];
-      case "candidate":
-        return [s, [{ do: "candidate", update: u }]];
-      case "state":
-        return [s, []];
-      // the clinic's word; only what is proven counts here
-      case "end": {
-        const [t, effects] = end(s, u.code || "unknown.unknown", false);
-        return [t, u.end ? [...effects, { do: "receipt", update: u }] : effects];
-      }
-    }
-  }
-  function proven(s, decision, code, sdp) {
-    if (!running(s) || s.call === "") return [s, []];
-    const known = s.media !== "unknown";
-    const connect = s.phase === "calling" ? [{ do: "connect", sdp }] : [];
-    switch (decision) {
-      case "ringing":
-        if (s.phase !== "calling") return [s, []];
-        return [{ ...s, phase: "ringing" }, known ? [...connect, { do: "send", picture: true, sound: false }] : connect];
-      case "answered":
-        if (s.answered) return [s, []];
-        return [
-          { ...s, answered: true, phase: s.connected ? "talking" : "connecting" },
-          known ? [...connect, { do: "send", picture: true, sound: true }, { do: "show" }] : connect
-        ];
-      default:
-        return s.answered ? [s, []] : end(s, code, false);
-    }
-  }
-  function connected(s) {
-    if (s.phase === "ringing") return [{ ...s, connected: true }, []];
-    if (s.phase === "connecting") return [{ ...s, connected: true, phase: "talking" }, []];
-    return [s, []];
-  }
-  function end(s, outcome, tell = true) {
-    const effects = [{ do: "close" }];
-    if (tell && s.call !== "") effects.push({ do: "hangUp", call: s.call, code: outcome });
-    else if (tell && s.phase === "calling") effects.push({ do: "giveUp", code: outcome });
-    return [{ ...s, phase: "ended", held: [], outcome, answered: false, connected: false }, effects];
   }
 
   // ts/cbor.ts
@@ -332,10 +140,27 @@
     return a.length < b.length;
   }
   function head(major, n) {
+    if (!Number.isSafeInteger(n) || n < 0) throw new Malformed("not a number that can be encoded");
     if (n < 24) return Uint8Array.of(major << 5 | n);
-    if (n < 256) return Uint8Array.of(major << 5 | 24, n);
-    if (n < 65536) return Uint8Array.of(major << 5 | 25, n >> 8, n & 255);
-    throw new Malformed("too long to encode");
+    const size = n < 256 ? 1 : n < 65536 ? 2 : n < 4294967296 ? 4 : 8;
+    const bytes = new Uint8Array(1 + size);
+    bytes[0] = major << 5 | 24 + Math.log2(size);
+    for (let i = size; i > 0; i--, n = Math.floor(n / 256)) bytes[i] = n % 256;
+    return bytes;
+  }
+  var Fields = class {
+    list;
+    constructor(...list) {
+      this.list = list;
+    }
+  };
+  function encode(f) {
+    if (typeof f === "number") return f < 0 ? head(1, -1 - f) : head(0, f);
+    if (typeof f === "boolean") return Uint8Array.of(f ? 245 : 244);
+    if (typeof f === "string") return concat(head(3, utf8(f).length), utf8(f));
+    if (f instanceof Uint8Array) return concat(head(2, f.length), f);
+    if (f instanceof Fields) return concat(head(5, f.list.length), ...f.list.flatMap((x, i) => [head(0, i + 1), encode(x)]));
+    return concat(head(4, f.length), ...f.map(encode));
   }
 
   // ts/cose.ts
@@ -344,6 +169,11 @@
     const der = fromBase64(spki);
     const key = await crypto.subtle.importKey("spki", der, { name: "ECDSA", namedCurve: "P-256" }, false, ["verify"]);
     return { key, hash: await sha256(der) };
+  }
+  async function newKey() {
+    const pair = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, false, ["sign", "verify"]);
+    const spki = new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey));
+    return { key: pair.privateKey, spki, hash: await sha256(spki) };
   }
   function bstr(bytes) {
     return concat(head(2, bytes.length), bytes);
@@ -354,6 +184,14 @@
   }
   function protectedHeader(contentType, kid) {
     return concat(Uint8Array.of(163, 1, 38, 3), tstr(contentType), Uint8Array.of(4), bstr(kid));
+  }
+  async function sign(payload, contentType, key) {
+    const header = protectedHeader(contentType, key.hash);
+    const toBeSigned = concat(Uint8Array.of(132), tstr("Signature1"), bstr(header), bstr(new Uint8Array(0)), bstr(payload));
+    const signature = new Uint8Array(await crypto.subtle.sign({ name: "ECDSA", hash: "SHA-256" }, key.key, toBeSigned));
+    const signed = concat(Uint8Array.of(210, 132), bstr(header), Uint8Array.of(160), bstr(payload), bstr(signature));
+    if (signed.length > maxStatement) throw new Malformed("statement too large");
+    return signed;
   }
   async function open(signed, contentType, key) {
     if (signed.length > maxStatement) throw new Malformed("statement too large");
@@ -378,6 +216,318 @@
   function lengthOfHead(item) {
     const info = (item[0] ?? 0) & 31;
     return info < 24 ? 1 : info === 24 ? 2 : 3;
+  }
+
+  // ts/sdp.ts
+  function boundTo(sdp, fingerprint2) {
+    let inSession = true;
+    let session = false;
+    let here = false;
+    for (const line of sdp.split(/\r\n|\n|\r/)) {
+      if (line.startsWith("m=")) {
+        if (!inSession && !here) return false;
+        inSession = false;
+        here = session;
+      } else if (/^a=fingerprint:/i.test(line)) {
+        const [hash = "", digest = ""] = line.slice("a=fingerprint:".length).split(" ");
+        if (hash.toLowerCase() !== "sha-256" || digest.toUpperCase() !== fingerprint2.toUpperCase()) return false;
+        if (inSession) session = true;
+        here = true;
+      }
+    }
+    return !inSession && here;
+  }
+  function fingerprint(sdp) {
+    const found = new Set([...sdp.matchAll(/^a=fingerprint:sha-256 ([0-9A-F:]{95})\r?$/gim)].map((m) => (m[1] ?? "").toUpperCase()));
+    const [one] = found;
+    if (found.size !== 1 || one === void 0 || !boundTo(sdp, one)) throw new Error("the offer does not promise one certificate");
+    return Uint8Array.from(one.split(":"), (pair) => parseInt(pair, 16));
+  }
+  function spell(digest) {
+    return Array.from(digest, (b) => b.toString(16).padStart(2, "0").toUpperCase()).join(":");
+  }
+
+  // ts/invitation.ts
+  var typeEnd = "vindu/end.v1";
+  var life = 9e4;
+  async function write(wish, by, now = Date.now()) {
+    const key = await newKey();
+    const issued = now + by.lag;
+    const { name, role, organisation } = by.party;
+    const bytes = encode(
+      new Fields(
+        1,
+        fromHex(wish.call),
+        wish.terminal,
+        fingerprint(wish.offer),
+        await sha256(wish.offer),
+        [new Fields(name, role, organisation)],
+        wish.errand,
+        issued,
+        issued + life,
+        crypto.getRandomValues(new Uint8Array(16)),
+        key.spki,
+        await sha256(by.signed),
+        wish.relayOnly,
+        wish.urgent
+      )
+    );
+    return { bytes, key };
+  }
+  var NotConfirmed = class extends Error {
+    constructor(code2, cause) {
+      super(cause);
+      this.code = code2;
+    }
+    code;
+  };
+  async function confirm(i, by, signal) {
+    if (!("credentials" in navigator) || typeof PublicKeyCredential === "undefined") throw new NotConfirmed("browser.no_passkey", "no WebAuthn");
+    let made;
+    try {
+      made = await navigator.credentials.get({
+        signal,
+        publicKey: {
+          challenge: await sha256(i.bytes),
+          rpId: by.rp,
+          allowCredentials: by.passkeys.map((id) => ({ type: "public-key", id })),
+          userVerification: "required",
+          timeout: life - 3e4
+        }
+      });
+    } catch (cause) {
+      const cancelled = cause instanceof DOMException && (cause.name === "NotAllowedError" || cause.name === "AbortError");
+      throw new NotConfirmed(cancelled ? "browser.passkey_cancelled" : "browser.no_passkey", String(cause));
+    }
+    const c = made;
+    const r = c.response;
+    return {
+      credential: new Uint8Array(c.rawId),
+      authenticator_data: new Uint8Array(r.authenticatorData),
+      client_data: new Uint8Array(r.clientDataJSON),
+      signature: new Uint8Array(r.signature)
+    };
+  }
+  async function end(i, wish, reason, talked, by, now = Date.now()) {
+    const fields = new Fields(1, fromHex(wish.call), wish.terminal, await sha256(i.bytes), "caller", reason, Math.max(0, Math.round(talked)), 0, 0, now + by.lag);
+    return sign(encode(fields), typeEnd, i.key);
+  }
+  async function code(invitation, certificate) {
+    const label = new TextEncoder().encode("vindu/call-code.v1");
+    const sum2 = await sha256(concat(label, await sha256(invitation), certificate));
+    const n = new DataView(sum2.buffer).getBigUint64(0) % 1000000n;
+    const digits = n.toString().padStart(6, "0");
+    return `${digits.slice(0, 3)} ${digits.slice(3)}`;
+  }
+  function parseAuthorisation(a, asked) {
+    return { signed: fromBase64(a.authorisation), party: a.party, passkeys: a.passkeys.map(fromBase64), rp: a.rp, lag: a.now - Math.round((asked + Date.now()) / 2) };
+  }
+
+  // ts/api.ts
+  var Refused = class extends Error {
+    constructor(status, code2) {
+      super(`the clinic refused: ${status} ${code2}`);
+      this.status = status;
+      this.code = code2;
+    }
+    status;
+    code;
+  };
+  var patience = 1e4;
+  function inTime() {
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), patience);
+    return controller.signal;
+  }
+  async function post(path, body, keepalive = false) {
+    let response;
+    try {
+      response = await fetch(path, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify(body),
+        keepalive,
+        signal: inTime()
+      });
+    } catch {
+      throw new Refused(0, "signalling.clinic_lost");
+    }
+    if (!response.ok) throw new Refused(response.status, response.headers.get("Vindu-Failure") ?? "browser.failed");
+    return response;
+  }
+  async function start(request) {
+    await post("/api/calls", request);
+  }
+  async function authorisation() {
+    const asked = Date.now();
+    const response = await fetch("/api/authorisation", { signal: inTime() });
+    if (!response.ok) throw new Refused(response.status, response.headers.get("Vindu-Failure") ?? "");
+    return parseAuthorisation(await response.json(), asked);
+  }
+  async function candidates(call, list) {
+    await post(`/api/calls/${call}/candidates`, { candidates: list });
+  }
+  async function hangUp(call, reason, signed) {
+    await insist(`/api/calls/${call}/hang-up`, { reason, end: signed }, [500, 1e3, 2e3, 5e3, 15e3]);
+  }
+  async function record(call, half) {
+    await insist(`/api/calls/${call}/record`, half, [2e3, 5e3, 15e3, 3e4]);
+  }
+  async function insist(path, body, pauses) {
+    for (const pause of [...pauses, 0]) {
+      try {
+        await post(path, body, true);
+        return;
+      } catch (cause) {
+        if (pause === 0 || cause instanceof Refused && cause.status >= 400 && cause.status < 500) throw cause;
+      }
+      await new Promise((resolve) => setTimeout(resolve, pause * (0.5 + Math.random() / 2)));
+    }
+  }
+  function beacon(call, what, body) {
+    navigator.sendBeacon(`/api/calls/${call}/${what}`, new Blob([JSON.stringify(body)], { type: "application/json" }));
+  }
+  async function iceServers() {
+    const response = await fetch("/api/ice", { signal: inTime() });
+    if (!response.ok) throw new Refused(response.status, "");
+    return (await response.json()).servers;
+  }
+  async function signedIn() {
+    try {
+      const response = await fetch("/api/session", { signal: inTime() });
+      return response.ok ? true : response.status === 401 ? false : null;
+    } catch {
+      return null;
+    }
+  }
+
+  // ts/call.ts
+  var idle = {
+    phase: "idle",
+    attempt: 0,
+    home: "",
+    call: "",
+    held: [],
+    media: "unknown",
+    answered: false,
+    connected: false,
+    outcome: ""
+  };
+  var maxHeld = 64;
+  function next(s, e) {
+    if ("attempt" in e && e.attempt !== s.attempt) return stale(s, e);
+    switch (e.type) {
+      case "ring":
+        return ring(s, e.home, e.ask);
+      case "media":
+        return media(s, e.media);
+      case "denied":
+        return running(s) ? end2(s, "browser.permission_denied") : [s, []];
+      case "confirmed":
+        return s.phase === "confirming" ? [{ ...s, phase: "calling" }, [{ do: "post" }]] : [s, []];
+      case "started":
+        return started(s, e.call);
+      case "notStarted":
+        return s.phase === "calling" && s.call === "" ? end2(s, e.code, !e.refused) : [s, []];
+      case "update":
+        return update(s, e.update);
+      case "proven":
+        return proven(s, e.decision, e.code, e.sdp);
+      case "failed":
+        return running(s) ? end2(s, e.code) : [s, []];
+      case "connected":
+        return connected(s);
+      case "hangUp":
+        return running(s) ? end2(s, "end.caller_hung_up") : [s, []];
+      case "clinicLost":
+        return running(s) && s.phase !== "asking" && s.phase !== "confirming" ? end2(s, "signalling.clinic_lost") : [s, []];
+      case "leave":
+        return running(s) ? end2(s, "end.page_closed") : [s, []];
+    }
+  }
+  function running(s) {
+    return s.phase !== "idle" && s.phase !== "ended";
+  }
+  function stale(s, e) {
+    return e.type === "started" ? [s, [{ do: "hangUp", call: e.call, code: "end.caller_hung_up" }]] : [s, []];
+  }
+  function ring(s, home, ask) {
+    if (running(s)) return [s, []];
+    const fresh = { ...idle, attempt: s.attempt + 1, home };
+    return ask ? [{ ...fresh, phase: "asking" }, [{ do: "media" }]] : [{ ...fresh, phase: "confirming" }, [{ do: "confirm" }, { do: "media" }]];
+  }
+  function media(s, media2) {
+    if (s.media !== "unknown" || !running(s)) return [s, []];
+    const t = { ...s, media: media2 };
+    switch (s.phase) {
+      case "asking":
+        return [{ ...t, phase: "confirming" }, [{ do: "confirm" }]];
+      case "ringing":
+        return [t, [{ do: "send", picture: true, sound: false }]];
+      case "connecting":
+      case "talking":
+        return [t, [{ do: "send", picture: true, sound: true }, { do: "show" }]];
+      default:
+        return [t, []];
+    }
+  }
+  function started(s, call) {
+    if (s.phase !== "calling") return [s, s.phase === "ended" ? [{ do: "hangUp", call, code: s.outcome }] : []];
+    if (s.call !== "") return [s, []];
+    let step = [{ ...s, call, held: [] }, []];
+    for (const u of s.held) step = then(step, { type: "update", update: u });
+    return step;
+  }
+  function then([s, effects], e) {
+    const [t, more] = next(s, e);
+    return [t, [...effects, ...more]];
+  }
+  function update(s, u) {
+    if (!running(s)) return [s, u.kind === "end" && u.end && u.call === s.call ? [{ do: "receipt", update: u }] : []];
+    if (s.phase === "calling" && s.call === "") return [{ ...s, held: [...s.held, u].slice(-maxHeld) }, []];
+    if (u.call !== s.call) return [s, []];
+    switch (u.kind) {
+      case "answer":
+        return [s, [{ do: "prove", update: u }]];
+      case "candidate":
+        return [s, [{ do: "candidate", update: u }]];
+      case "state":
+        return [s, []];
+      // the clinic's word; only what is proven counts here
+      case "end": {
+        const [t, effects] = end2(s, u.code || "unknown.unknown", false);
+        return [t, u.end ? [...effects, { do: "receipt", update: u }] : effects];
+      }
+    }
+  }
+  function proven(s, decision, code2, sdp) {
+    if (!running(s) || s.call === "") return [s, []];
+    const known = s.media !== "unknown";
+    const connect = s.phase === "calling" ? [{ do: "connect", sdp }] : [];
+    switch (decision) {
+      case "ringing":
+        if (s.phase !== "calling") return [s, []];
+        return [{ ...s, phase: "ringing" }, known ? [...connect, { do: "send", picture: true, sound: false }] : connect];
+      case "answered":
+        if (s.answered) return [s, []];
+        return [
+          { ...s, answered: true, phase: s.connected ? "talking" : "connecting" },
+          known ? [...connect, { do: "send", picture: true, sound: true }, { do: "show" }] : connect
+        ];
+      default:
+        return s.answered ? [s, []] : end2(s, code2, false);
+    }
+  }
+  function connected(s) {
+    if (s.phase === "ringing") return [{ ...s, connected: true }, []];
+    if (s.phase === "connecting") return [{ ...s, connected: true, phase: "talking" }, []];
+    return [s, []];
+  }
+  function end2(s, outcome, tell = true) {
+    const effects = [{ do: "close" }];
+    if (tell && s.call !== "") effects.push({ do: "hangUp", call: s.call, code: outcome });
+    else if (tell && s.phase === "calling") effects.push({ do: "giveUp", code: outcome });
+    return [{ ...s, phase: "ended", held: [], outcome, answered: false, connected: false }, effects];
   }
 
   // ts/events.ts
@@ -603,6 +753,7 @@
     status = get("status");
     next = get("next");
     verified = get("verified");
+    same = get("call-code");
     party = get("party");
     roster = get("roster-home");
     placeholder = get("placeholder");
@@ -624,6 +775,7 @@
       this.put(this.next, s.phase === "ended" ? this.words.explain(s.outcome).next : s.phase === "ringing" ? this.words.say("call.next.ringing") : "");
       this.put(this.verified, this.words.say("call.verified", { home: called.label, code: called.code }));
       this.verified.hidden = !(live && proven2);
+      if (!live || !proven2) this.code("");
       this.party.hidden = !live;
       this.put(this.roster, called.label);
       if (s.phase !== "talking") this.seen = "awaited";
@@ -639,6 +791,10 @@
         this.homeNotes.replaceChildren();
         this.put(this.hint, "");
       }
+    }
+    // code shows the digits that are on the home's screen too; "" takes them away.
+    code(digits) {
+      this.put(this.same, digits === "" ? "" : this.words.say("call.code", { code: digits }));
     }
     focus() {
       this.title.focus({ preventScroll: true });
@@ -856,36 +1012,13 @@
     if (codecs.length > 0 && "setCodecPreferences" in t) t.setCodecPreferences(codecs);
   }
 
-  // ts/sdp.ts
-  function boundTo(sdp, fingerprint) {
-    let inSession = true;
-    let session = false;
-    let here = false;
-    for (const line of sdp.split(/\r\n|\n|\r/)) {
-      if (line.startsWith("m=")) {
-        if (!inSession && !here) return false;
-        inSession = false;
-        here = session;
-      } else if (/^a=fingerprint:/i.test(line)) {
-        const [hash = "", digest = ""] = line.slice("a=fingerprint:".length).split(" ");
-        if (hash.toLowerCase() !== "sha-256" || digest.toUpperCase() !== fingerprint.toUpperCase()) return false;
-        if (inSession) session = true;
-        here = true;
-      }
-    }
-    return !inSession && here;
-  }
-  function spell(digest) {
-    return Array.from(digest, (b) => b.toString(16).padStart(2, "0").toUpperCase()).join(":");
-  }
-
   // ts/statement.ts
   var typeAnswer = "vindu/answer.v1";
-  var typeEnd = "vindu/end.v1";
+  var typeEnd2 = "vindu/end.v1";
   var unprintable = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/u;
   var decisions = ["ringing", "answered", "declined", "busy", "quiet", "shutter", "refused"];
   function decodeAnswer(payload) {
-    const f = new Fields(payload, 9);
+    const f = new Fields2(payload, 9);
     const a = {
       call: f.bytes(2, 16),
       terminal: f.bytes(3, 32),
@@ -902,7 +1035,7 @@
     return a;
   }
   function decodeEnd(payload) {
-    const f = new Fields(payload, 10);
+    const f = new Fields2(payload, 10);
     const e = {
       call: f.bytes(2, 16),
       terminal: f.bytes(3, 32),
@@ -917,7 +1050,7 @@
     if (!/^[a-z]{1,20}\.[a-z_]{1,40}$/.test(e.reason)) throw new Malformed("reason is not a code");
     return e;
   }
-  var Fields = class {
+  var Fields2 = class {
     map;
     constructor(payload, n) {
       const item = decode(payload);
@@ -952,9 +1085,9 @@
 
   // ts/proof.ts
   var Unproven = class extends Error {
-    constructor(code, cause) {
+    constructor(code2, cause) {
       super(cause);
-      this.code = code;
+      this.code = code2;
     }
     code;
   };
@@ -974,10 +1107,10 @@
   }
   async function proveEnd(signed, expected) {
     try {
-      const end2 = decodeEnd(await open(signed, typeEnd, expected.key));
-      await aboutThisCall(end2, expected);
-      if (end2.by !== "terminal") throw new Error("by another side");
-      return end2;
+      const end3 = decodeEnd(await open(signed, typeEnd2, expected.key));
+      await aboutThisCall(end3, expected);
+      if (end3.by !== "terminal") throw new Error("by another side");
+      return end3;
     } catch (cause) {
       throw new Unproven("proof.answer", String(cause));
     }
@@ -1018,6 +1151,11 @@
     // stage notes the first time that a stage is reached.
     stage(stage) {
       if (this.stages.every((s) => s.stage !== stage)) this.stages.push({ stage, after: Math.round(performance.now() - this.clock) });
+    }
+    // talked is for how long the call has been answered, in milliseconds.
+    talked() {
+      const answered = this.stages.find((s) => s.stage === "answered");
+      return answered ? Math.round(performance.now() - this.clock) - answered.after : 0;
     }
     opened(camera, microphone) {
       if (camera) this.camera = Date.now();
@@ -1122,8 +1260,8 @@
       const text2 = this.page.words[key] ?? key;
       return text2.replace(/\{(\w+)\}/g, (_, name) => names[name] ?? "");
     }
-    explain(code) {
-      return this.page.failures[code] ?? this.page.failures["unknown.unknown"] ?? { sentence: code, next: "", kind: "bad" };
+    explain(code2) {
+      return this.page.failures[code2] ?? this.page.failures["unknown.unknown"] ?? { sentence: code2, next: "", kind: "bad" };
     }
   };
 
@@ -1138,6 +1276,8 @@
     warm;
     // its offer is ready before the click
     servers = [];
+    authorisation = "signalling.clinic_lost";
+    // or why there is none
     muted = false;
     cameraOff = false;
     leaving = false;
@@ -1148,6 +1288,7 @@
     words = Words.read();
     panel = new Panel(this.words);
     relayOnly = document.getElementById("relay-only");
+    urgent = document.getElementById("urgent");
     banner = document.getElementById("banner");
     stream = new Stream(this.id, {
       homes: (homes) => {
@@ -1195,7 +1336,16 @@
         this.servers = await iceServers();
       } catch {
       }
+      await this.authorise();
       if (!running(this.state)) this.prepare();
+    }
+    // authorise learns by what right this person calls; it is part of what the passkey signs.
+    async authorise() {
+      try {
+        this.authorisation = await authorisation();
+      } catch (cause) {
+        this.authorisation = cause instanceof Refused && cause.code || "signalling.clinic_lost";
+      }
     }
     prepare() {
       this.warm?.close();
@@ -1241,6 +1391,7 @@
         home: this.state.home,
         peer,
         recorder: new Recorder(),
+        abort: new AbortController(),
         sdp: "",
         over: false,
         proofs: Promise.resolve(),
@@ -1292,6 +1443,8 @@
       switch (effect.do) {
         case "media":
           return void this.openMedia(a);
+        case "confirm":
+          return void this.confirm(a);
         case "post":
           return void this.post(a);
         case "prove":
@@ -1315,34 +1468,59 @@
           return this.close(a);
       }
     }
-    hangUp(call, code) {
-      if (this.leaving) beacon(call, "hang-up", { reason: code });
-      else hangUp(call, code).catch(() => void 0);
+    hangUp(call, code2) {
+      if (this.leaving) return beacon(call, "hang-up", { reason: code2, end: "" });
+      const a = this.attempt?.call === call ? this.attempt : void 0;
+      const signed = a?.invitation && a.wish && a.by ? end(a.invitation, a.wish, code2, a.recorder.talked(), a.by).then(toBase64) : Promise.resolve("");
+      signed.then((end3) => hangUp(call, code2, end3)).catch(() => void 0);
     }
-    failed(a, code) {
-      this.handle({ type: "failed", attempt: a.number, code });
+    // confirm writes the invitation and has the passkey sign it.
+    async confirm(a) {
+      try {
+        if (typeof this.authorisation === "string") await this.authorise();
+        if (typeof this.authorisation === "string") return this.failed(a, this.authorisation);
+        const key = await a.key;
+        if (!key) return this.failed(a, "browser.failed");
+        a.by = this.authorisation;
+        a.wish = { call: a.call, terminal: key.hash, offer: await a.peer.offer(), errand: "", relayOnly: this.relayOnly.checked, urgent: this.urgent.checked };
+        a.invitation = await write(a.wish, a.by);
+        a.assertion = await confirm(a.invitation, a.by, a.abort.signal);
+        this.handle({ type: "confirmed", attempt: a.number });
+      } catch (cause) {
+        this.failed(a, cause instanceof NotConfirmed ? cause.code : "browser.failed");
+      }
+    }
+    failed(a, code2) {
+      this.handle({ type: "failed", attempt: a.number, code: code2 });
     }
     async post(a) {
       try {
-        const offer = await a.peer.offer();
-        const terminal = row(a.home)?.dataset["terminal"] ?? "";
-        const starting = start({ call: a.call, home: a.home, terminal, page: this.id, offer, relay_only: this.relayOnly.checked });
+        if (!a.wish || !a.invitation || !a.assertion) throw new Error("not confirmed");
+        const { credential, authenticator_data, client_data, signature } = a.assertion;
+        const starting = start({
+          home: a.home,
+          page: this.id,
+          offer: a.wish.offer,
+          invitation: toBase64(a.invitation.bytes),
+          assertion: { credential: toBase64(credential), authenticator_data: toBase64(authenticator_data), client_data: toBase64(client_data), signature: toBase64(signature) }
+        });
         a.peer.begin({
           connected: () => {
             a.recorder.follow(() => a.peer.stats());
             this.handle({ type: "connected", attempt: a.number });
           },
-          failed: (code) => this.failed(a, code),
+          failed: (code2) => this.failed(a, code2),
           weak: (weak) => this.panel.weak(weak)
         });
-        const started2 = await starting;
+        await starting;
         const key = await a.key;
         if (!key) throw new Error("the home has no terminal");
-        a.expected = { key, call: started2.call, invitation: fromBase64(started2.invitation) };
-        a.peer.named(started2.call);
-        this.handle({ type: "started", attempt: a.number, call: started2.call });
+        a.expected = { key, call: a.call, invitation: a.invitation.bytes };
+        a.peer.named(a.call);
+        this.handle({ type: "started", attempt: a.number, call: a.call });
       } catch (cause) {
         const said = cause instanceof Refused ? cause : void 0;
+        if (said && said.status >= 400) void this.authorise();
         this.handle({
           type: "notStarted",
           attempt: a.number,
@@ -1378,6 +1556,7 @@
           if (a.sdp && sdp !== a.sdp) throw new Unproven("proof.fingerprint", "a second session description");
           a.sdp = sdp;
           a.certificate = answer.key;
+          this.panel.code(await code(a.expected.invitation, answer.key));
         }
         this.handle({ type: "proven", attempt: a.number, decision: answer.decision, code: outcomes[answer.decision] ?? "", sdp });
       } catch (cause) {
@@ -1408,8 +1587,8 @@
     async receipt(a, update2) {
       if (!a.expected || !update2.end) return;
       try {
-        const end2 = await proveEnd(fromBase64(update2.end), a.expected);
-        this.panel.closed(Math.max(end2.cameraClosed, end2.microphoneClosed));
+        const end3 = await proveEnd(fromBase64(update2.end), a.expected);
+        this.panel.closed(Math.max(end3.cameraClosed, end3.microphoneClosed));
       } catch {
       }
     }
@@ -1419,6 +1598,7 @@
       this.panel.far.srcObject = null;
       window.clearInterval(a.watch);
       a.over = true;
+      a.abort.abort();
       a.recorder.closed();
       const call = a.expected?.call;
       if (this.leaving) {

@@ -1,14 +1,11 @@
 // Requests to the clinic. Cookies go with them by themselves; other sites' requests are refused by the server.
 
+import { Authorisation, parseAuthorisation } from "./invitation";
+
 export class Refused extends Error {
 	constructor(readonly status: number, readonly code: string) {
 		super(`the clinic refused: ${status} ${code}`);
 	}
-}
-
-export interface Started {
-	readonly call: string;
-	readonly invitation: string; // base64
 }
 
 export interface Candidate {
@@ -42,18 +39,24 @@ async function post(path: string, body: unknown, keepalive = false): Promise<Res
 	return response;
 }
 
-export interface Wish {
-	readonly call: string; // named here, so that it can be ended whatever becomes of the reply
+export interface Request {
 	readonly home: string;
-	readonly terminal: string; // that the page knows in this home; the clinic refuses if it is another by now
 	readonly page: string;
 	readonly offer: string;
-	readonly relay_only: boolean;
+	readonly invitation: string; // base64; it names the call and the terminal
+	readonly assertion: { readonly credential: string; readonly authenticator_data: string; readonly client_data: string; readonly signature: string }; // base64
 }
 
-export async function start(wish: Wish): Promise<Started> {
-	const response = await post("/api/calls", wish);
-	return (await response.json()) as Started;
+export async function start(request: Request): Promise<void> {
+	await post("/api/calls", request);
+}
+
+// authorisation is the person's own, as it is now.
+export async function authorisation(): Promise<Authorisation> {
+	const asked = Date.now();
+	const response = await fetch("/api/authorisation", { signal: inTime() });
+	if (!response.ok) throw new Refused(response.status, response.headers.get("Vindu-Failure") ?? "");
+	return parseAuthorisation((await response.json()) as Parameters<typeof parseAuthorisation>[0], asked);
 }
 
 export async function candidates(call: string, list: readonly Candidate[]): Promise<void> {
@@ -61,8 +64,9 @@ export async function candidates(call: string, list: readonly Candidate[]): Prom
 }
 
 // hangUp ends a call, also one of which the clinic has not answered, or not yet, that it began.
-export async function hangUp(call: string, reason: string): Promise<void> {
-	await insist(`/api/calls/${call}/hang-up`, { reason }, [500, 1_000, 2_000, 5_000, 15_000]);
+// signed is the caller's signed end, base64, where there is one.
+export async function hangUp(call: string, reason: string, signed: string): Promise<void> {
+	await insist(`/api/calls/${call}/hang-up`, { reason, end: signed }, [500, 1_000, 2_000, 5_000, 15_000]);
 }
 
 // record sends the browser's half of the record.

@@ -4,6 +4,16 @@ export function fromBase64(text: string): Uint8Array {
 	return Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 }
 
+export function toBase64(bytes: Uint8Array): string {
+	let text = "";
+	for (const b of bytes) text += String.fromCharCode(b);
+	return btoa(text);
+}
+
+export function fromHex(text: string): Uint8Array {
+	return Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+}
+
 export function hex(bytes: Uint8Array): string {
 	return Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
 }

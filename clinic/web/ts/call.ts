@@ -1,12 +1,12 @@
 // A call, as the caller's page sees it: a pure state machine. next says what becomes of a state at an event, and what
 // is to be done about it; page.ts does it and reports back by events.
 //
-//	idle ──ring──► asking ──media──► calling ──proven: ringing──► ringing ──proven: answered──► connecting ──connected──► talking
-//	  │ (only where the browser       │   │ unproven, end, failed      │                             │                      │
-//	  │  has to ask first)            ▼   ▼                            ▼                             ▼                      ▼
-//	  └────────ring─────────────►  ended ◄─────────────────────── hang-up by either side, end, path or clinic lost ─────────┘
+//	idle ──ring──► asking ──media──► confirming ──passkey──► calling ──proven: ringing──► ringing ──proven: answered──► connecting ──connected──► talking
+//	  │ (only where the browser          ▲    │ not confirmed     │ unproven, end, failed      │                             │                      │
+//	  │  has to ask first)               │    ▼                   ▼                            ▼                             ▼                      ▼
+//	  └───────────────ring───────────────┘  ended ◄────────────────────────────────── hang-up by either side, end, path or clinic lost ─────────────┘
 //
-// Invariants, kept by a test over random events: nothing is sent or connected before an answer was proven; sound is sent
+// Invariants, kept by a test over random events: nobody is asked before the call was confirmed; nothing is sent or connected before an answer was proven; sound is sent
 // and the far end shown only after "answered" was proven; after "ended" nothing is sent, shown or connected until the next ring.
 //
 // See first, be seen second: the picture goes out while the terminal rings, the sound when it has answered, and the far
@@ -14,7 +14,7 @@
 
 export type Code = string;
 
-export type Phase = "idle" | "asking" | "calling" | "ringing" | "connecting" | "talking" | "ended";
+export type Phase = "idle" | "asking" | "confirming" | "calling" | "ringing" | "connecting" | "talking" | "ended";
 
 // What this computer can send: unknown until the browser has said.
 export type Media = "unknown" | "both" | "picture" | "sound" | "none";
@@ -46,6 +46,7 @@ export type Event =
 	| { readonly type: "ring"; readonly home: string; readonly ask: boolean }
 	| { readonly type: "media"; readonly attempt: number; readonly media: Exclude<Media, "unknown"> }
 	| { readonly type: "denied"; readonly attempt: number }
+	| { readonly type: "confirmed"; readonly attempt: number } // by the person's passkey
 	| { readonly type: "started"; readonly attempt: number; readonly call: string }
 	| { readonly type: "notStarted"; readonly attempt: number; readonly code: Code; readonly refused: boolean } // refused: by the clinic, for certain
 	| { readonly type: "update"; readonly update: Update }
@@ -58,6 +59,7 @@ export type Event =
 
 export type Effect =
 	| { readonly do: "media" } // ask for camera and microphone
+	| { readonly do: "confirm" } // have the passkey sign the invitation
 	| { readonly do: "post" } // send the offer to the clinic
 	| { readonly do: "prove"; readonly update: Update }
 	| { readonly do: "connect"; readonly sdp: string }
@@ -86,6 +88,8 @@ export function next(s: State, e: Event): Step {
 			return media(s, e.media);
 		case "denied":
 			return running(s) ? end(s, "browser.permission_denied") : [s, []];
+		case "confirmed":
+			return s.phase === "confirming" ? [{ ...s, phase: "calling" }, [{ do: "post" }]] : [s, []];
 		case "started":
 			return started(s, e.call);
 		case "notStarted":
@@ -101,7 +105,7 @@ export function next(s: State, e: Event): Step {
 		case "hangUp":
 			return running(s) ? end(s, "end.caller_hung_up") : [s, []];
 		case "clinicLost":
-			return running(s) && s.phase !== "asking" ? end(s, "signalling.clinic_lost") : [s, []];
+			return running(s) && s.phase !== "asking" && s.phase !== "confirming" ? end(s, "signalling.clinic_lost") : [s, []];
 		case "leave":
 			return running(s) ? end(s, "end.page_closed") : [s, []];
 	}
@@ -122,7 +126,7 @@ function ring(s: State, home: string, ask: boolean): Step {
 	const fresh: State = { ...idle, attempt: s.attempt + 1, home };
 	return ask
 		? [{ ...fresh, phase: "asking" }, [{ do: "media" }]]
-		: [{ ...fresh, phase: "calling" }, [{ do: "post" }, { do: "media" }]];
+		: [{ ...fresh, phase: "confirming" }, [{ do: "confirm" }, { do: "media" }]];
 }
 
 function media(s: State, media: Media): Step {
@@ -130,7 +134,7 @@ function media(s: State, media: Media): Step {
 	const t = { ...s, media };
 	switch (s.phase) {
 		case "asking":
-			return [{ ...t, phase: "calling" }, [{ do: "post" }]];
+			return [{ ...t, phase: "confirming" }, [{ do: "confirm" }]];
 		case "ringing":
 			return [t, [{ do: "send", picture: true, sound: false }]];
 		case "connecting":

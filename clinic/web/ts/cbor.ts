@@ -2,6 +2,8 @@
 // arrays and maps with integer keys; shortest lengths, ascending keys, nothing indefinite, no tags, no floats. Whatever
 // else is refused with a Malformed.
 
+import { concat, utf8 } from "./bytes";
+
 export class Malformed extends Error {}
 
 export type Item = number | Uint8Array | string | Item[] | Map<number, Item>;
@@ -117,8 +119,32 @@ function before(a: Uint8Array, b: Uint8Array): boolean {
 
 // head encodes the start of an item.
 export function head(major: number, n: number): Uint8Array {
+	if (!Number.isSafeInteger(n) || n < 0) throw new Malformed("not a number that can be encoded");
 	if (n < 24) return Uint8Array.of((major << 5) | n);
-	if (n < 0x100) return Uint8Array.of((major << 5) | 24, n);
-	if (n < 0x10000) return Uint8Array.of((major << 5) | 25, n >> 8, n & 0xff);
-	throw new Malformed("too long to encode");
+	const size = n < 0x100 ? 1 : n < 0x10000 ? 2 : n < 0x100000000 ? 4 : 8;
+	const bytes = new Uint8Array(1 + size);
+	bytes[0] = (major << 5) | (24 + Math.log2(size));
+	for (let i = size; i > 0; i--, n = Math.floor(n / 256)) bytes[i] = n % 256;
+	return bytes;
+}
+
+// Field is what a statement's field may hold, when it is written.
+export type Field = number | boolean | Uint8Array | string | readonly Field[] | Fields;
+
+// Fields are a map with the keys 1 to n.
+export class Fields {
+	readonly list: readonly Field[];
+	constructor(...list: Field[]) {
+		this.list = list;
+	}
+}
+
+// encode writes one item as package protocol does.
+export function encode(f: Field): Uint8Array {
+	if (typeof f === "number") return f < 0 ? head(1, -1 - f) : head(0, f);
+	if (typeof f === "boolean") return Uint8Array.of(f ? 0xf5 : 0xf4);
+	if (typeof f === "string") return concat(head(3, utf8(f).length), utf8(f));
+	if (f instanceof Uint8Array) return concat(head(2, f.length), f);
+	if (f instanceof Fields) return concat(head(5, f.list.length), ...f.list.flatMap((x, i) => [head(0, i + 1), encode(x)]));
+	return concat(head(4, f.length), ...f.map(encode));
 }

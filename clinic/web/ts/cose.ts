@@ -18,6 +18,19 @@ export async function importKey(spki: string): Promise<Key> {
 	return { key, hash: await sha256(der) };
 }
 
+// OwnKey is a key pair of this page, for one call. Its private half cannot be taken out of the browser.
+export interface OwnKey {
+	readonly key: CryptoKey;
+	readonly spki: Uint8Array;
+	readonly hash: Uint8Array;
+}
+
+export async function newKey(): Promise<OwnKey> {
+	const pair = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, false, ["sign", "verify"]);
+	const spki = new Uint8Array(await crypto.subtle.exportKey("spki", pair.publicKey));
+	return { key: pair.privateKey, spki, hash: await sha256(spki) };
+}
+
 function bstr(bytes: Uint8Array): Uint8Array {
 	return concat(head(2, bytes.length), bytes);
 }
@@ -30,6 +43,16 @@ function tstr(text: string): Uint8Array {
 // protectedHeader is the only one that is accepted: {1 (alg): -7 (ES256), 3 (content type), 4 (kid)}.
 function protectedHeader(contentType: string, kid: Uint8Array): Uint8Array {
 	return concat(Uint8Array.of(0xa3, 0x01, 0x26, 0x03), tstr(contentType), Uint8Array.of(0x04), bstr(kid));
+}
+
+// sign makes a statement of the given kind by a key of this page.
+export async function sign(payload: Uint8Array, contentType: string, key: OwnKey): Promise<Uint8Array> {
+	const header = protectedHeader(contentType, key.hash);
+	const toBeSigned = concat(Uint8Array.of(0x84), tstr("Signature1"), bstr(header), bstr(new Uint8Array(0)), bstr(payload));
+	const signature = new Uint8Array(await crypto.subtle.sign({ name: "ECDSA", hash: "SHA-256" }, key.key, toBeSigned));
+	const signed = concat(Uint8Array.of(0xd2, 0x84), bstr(header), Uint8Array.of(0xa0), bstr(payload), bstr(signature));
+	if (signed.length > maxStatement) throw new Malformed("statement too large");
+	return signed;
 }
 
 // open returns the payload of a statement of the given kind that was signed by key; it throws otherwise. There is one

@@ -1,10 +1,11 @@
 // The clinician's page: wires the state machine of a call to the browser, the clinic and the screen.
 
 import * as api from "./api";
-import { fromBase64, hex } from "./bytes";
+import { fromBase64, hex, toBase64 } from "./bytes";
 import { Effect, Event, idle, next, running, State, Update } from "./call";
 import { importKey, Key } from "./cose";
 import { Home, Stream } from "./events";
+import * as invitation from "./invitation";
 import { row, showHomes, showRecent } from "./lists";
 import * as media from "./media";
 import { Called, Panel } from "./panel";
@@ -21,6 +22,11 @@ interface Attempt {
 	readonly peer: Peer;
 	readonly recorder: Recorder;
 	readonly key: Promise<Key> | undefined; // of the home's terminal, from when the page was loaded
+	readonly abort: AbortController; // of the question for the passkey
+	by?: invitation.Authorisation;
+	wish?: invitation.Wish;
+	invitation?: invitation.Invitation;
+	assertion?: invitation.Assertion;
 	expected?: Expected;
 	sdp: string; // of the first proven answer
 	certificate?: Uint8Array;
@@ -40,6 +46,7 @@ class Page {
 	private attempt: Attempt | undefined;
 	private warm: Peer | undefined; // its offer is ready before the click
 	private servers: RTCIceServer[] = [];
+	private authorisation: invitation.Authorisation | string = "signalling.clinic_lost"; // or why there is none
 	private muted = false;
 	private cameraOff = false;
 	private leaving = false;
@@ -50,6 +57,7 @@ class Page {
 	private readonly words = Words.read();
 	private readonly panel = new Panel(this.words);
 	private readonly relayOnly = document.getElementById("relay-only") as HTMLInputElement;
+	private readonly urgent = document.getElementById("urgent") as HTMLInputElement;
 	private readonly banner = document.getElementById("banner") as HTMLElement;
 	private readonly stream = new Stream(this.id, {
 		homes: (homes) => {
@@ -100,7 +108,17 @@ class Page {
 		} catch {
 			// Without a relay a direct path may still be found.
 		}
+		await this.authorise();
 		if (!running(this.state)) this.prepare();
+	}
+
+	// authorise learns by what right this person calls; it is part of what the passkey signs.
+	private async authorise(): Promise<void> {
+		try {
+			this.authorisation = await api.authorisation();
+		} catch (cause) {
+			this.authorisation = (cause instanceof api.Refused && cause.code) || "signalling.clinic_lost";
+		}
 	}
 
 	private prepare(): void {
@@ -147,7 +165,7 @@ class Page {
 		const peer = this.warm ?? this.newPeer();
 		this.warm = undefined;
 		this.attempt = {
-			number: this.state.attempt, call: hex(crypto.getRandomValues(new Uint8Array(16))), home: this.state.home, peer, recorder: new Recorder(), sdp: "", over: false, proofs: Promise.resolve(), watch: 0,
+			number: this.state.attempt, call: hex(crypto.getRandomValues(new Uint8Array(16))), home: this.state.home, peer, recorder: new Recorder(), abort: new AbortController(), sdp: "", over: false, proofs: Promise.resolve(), watch: 0,
 			key: this.keys.get(this.state.home),
 		};
 	}
@@ -199,6 +217,8 @@ class Page {
 		switch (effect.do) {
 			case "media":
 				return void this.openMedia(a);
+			case "confirm":
+				return void this.confirm(a);
 			case "post":
 				return void this.post(a);
 			case "prove":
@@ -224,8 +244,27 @@ class Page {
 	}
 
 	private hangUp(call: string, code: string): void {
-		if (this.leaving) api.beacon(call, "hang-up", { reason: code });
-		else api.hangUp(call, code).catch(() => undefined); // the clinic ends the call when it misses the page
+		if (this.leaving) return api.beacon(call, "hang-up", { reason: code, end: "" }); // there is no time to sign; the clinic ends it
+		const a = this.attempt?.call === call ? this.attempt : undefined;
+		const signed = a?.invitation && a.wish && a.by ? invitation.end(a.invitation, a.wish, code, a.recorder.talked(), a.by).then(toBase64) : Promise.resolve("");
+		signed.then((end) => api.hangUp(call, code, end)).catch(() => undefined); // the clinic ends the call when it misses the page
+	}
+
+	// confirm writes the invitation and has the passkey sign it.
+	private async confirm(a: Attempt): Promise<void> {
+		try {
+			if (typeof this.authorisation === "string") await this.authorise();
+			if (typeof this.authorisation === "string") return this.failed(a, this.authorisation);
+			const key = await a.key;
+			if (!key) return this.failed(a, "browser.failed");
+			a.by = this.authorisation;
+			a.wish = { call: a.call, terminal: key.hash, offer: await a.peer.offer(), errand: "", relayOnly: this.relayOnly.checked, urgent: this.urgent.checked };
+			a.invitation = await invitation.write(a.wish, a.by);
+			a.assertion = await invitation.confirm(a.invitation, a.by, a.abort.signal);
+			this.handle({ type: "confirmed", attempt: a.number });
+		} catch (cause) {
+			this.failed(a, cause instanceof invitation.NotConfirmed ? cause.code : "browser.failed");
+		}
 	}
 
 	private failed(a: Attempt, code: string): void {
@@ -234,9 +273,12 @@ class Page {
 
 	private async post(a: Attempt): Promise<void> {
 		try {
-			const offer = await a.peer.offer();
-			const terminal = row(a.home)?.dataset["terminal"] ?? "";
-			const starting = api.start({ call: a.call, home: a.home, terminal, page: this.id, offer, relay_only: this.relayOnly.checked });
+			if (!a.wish || !a.invitation || !a.assertion) throw new Error("not confirmed");
+			const { credential, authenticator_data, client_data, signature } = a.assertion;
+			const starting = api.start({
+				home: a.home, page: this.id, offer: a.wish.offer, invitation: toBase64(a.invitation.bytes),
+				assertion: { credential: toBase64(credential), authenticator_data: toBase64(authenticator_data), client_data: toBase64(client_data), signature: toBase64(signature) },
+			});
 			a.peer.begin({
 				connected: () => {
 					a.recorder.follow(() => a.peer.stats());
@@ -245,14 +287,15 @@ class Page {
 				failed: (code) => this.failed(a, code),
 				weak: (weak) => this.panel.weak(weak),
 			});
-			const started = await starting;
+			await starting;
 			const key = await a.key;
 			if (!key) throw new Error("the home has no terminal");
-			a.expected = { key, call: started.call, invitation: fromBase64(started.invitation) };
-			a.peer.named(started.call);
-			this.handle({ type: "started", attempt: a.number, call: started.call });
+			a.expected = { key, call: a.call, invitation: a.invitation.bytes };
+			a.peer.named(a.call);
+			this.handle({ type: "started", attempt: a.number, call: a.call });
 		} catch (cause) {
 			const said = cause instanceof api.Refused ? cause : undefined;
+			if (said && said.status >= 400) void this.authorise(); // it may have changed
 			this.handle({
 				type: "notStarted", attempt: a.number, code: said?.code || "browser.failed", refused: said !== undefined && said.status >= 400 && said.status < 500,
 			});
@@ -287,6 +330,7 @@ class Page {
 				if (a.sdp && sdp !== a.sdp) throw new Unproven("proof.fingerprint", "a second session description");
 				a.sdp = sdp;
 				a.certificate = answer.key;
+				this.panel.code(await invitation.code(a.expected.invitation, answer.key));
 			}
 			this.handle({ type: "proven", attempt: a.number, decision: answer.decision, code: outcomes[answer.decision] ?? "", sdp });
 		} catch (cause) {
@@ -333,6 +377,7 @@ class Page {
 		this.panel.far.srcObject = null;
 		window.clearInterval(a.watch);
 		a.over = true;
+		a.abort.abort();
 		a.recorder.closed();
 		const call = a.expected?.call;
 		if (this.leaving) {

@@ -31,6 +31,7 @@ export class Panel {
 	private readonly status = get("status");
 	private readonly next = get("next");
 	private readonly verified = get("verified");
+	private readonly same = get("call-code");
 	private readonly party = get("party");
 	private readonly roster = get("roster-home");
 	private readonly placeholder = get("placeholder");
@@ -56,6 +57,7 @@ export class Panel {
 		this.put(this.next, s.phase === "ended" ? this.words.explain(s.outcome).next : s.phase === "ringing" ? this.words.say("call.next.ringing") : "");
 		this.put(this.verified, this.words.say("call.verified", { home: called.label, code: called.code }));
 		this.verified.hidden = !(live && proven);
+		if (!live || !proven) this.code("");
 		this.party.hidden = !live;
 		this.put(this.roster, called.label);
 		if (s.phase !== "talking") this.seen = "awaited";
@@ -71,6 +73,11 @@ export class Panel {
 			this.homeNotes.replaceChildren();
 			this.put(this.hint, "");
 		}
+	}
+
+	// code shows the digits that are on the home's screen too; "" takes them away.
+	code(digits: string): void {
+		this.put(this.same, digits === "" ? "" : this.words.say("call.code", { code: digits }));
 	}
 
 	focus(): void {

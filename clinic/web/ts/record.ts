@@ -62,6 +62,12 @@ export class Recorder {
 		if (this.stages.every((s) => s.stage !== stage)) this.stages.push({ stage, after: Math.round(performance.now() - this.clock) });
 	}
 
+	// talked is for how long the call has been answered, in milliseconds.
+	talked(): number {
+		const answered = this.stages.find((s) => s.stage === "answered");
+		return answered ? Math.round(performance.now() - this.clock) - answered.after : 0;
+	}
+
 	opened(camera: boolean, microphone: boolean): void {
 		if (camera) this.camera = Date.now();
 		if (microphone) this.microphone = Date.now();

@@ -21,6 +21,14 @@ export function boundTo(sdp: string, fingerprint: string): boolean {
 	return !inSession && here;
 }
 
+// fingerprint returns the one certificate that an offer of this browser promises.
+export function fingerprint(sdp: string): Uint8Array {
+	const found = new Set([...sdp.matchAll(/^a=fingerprint:sha-256 ([0-9A-F:]{95})\r?$/gim)].map((m) => (m[1] ?? "").toUpperCase()));
+	const [one] = found;
+	if (found.size !== 1 || one === undefined || !boundTo(sdp, one)) throw new Error("the offer does not promise one certificate");
+	return Uint8Array.from(one.split(":"), (pair) => parseInt(pair, 16));
+}
+
 // spell writes a digest as session descriptions do: "AB:CD:…".
 export function spell(digest: Uint8Array): string {
 	return Array.from(digest, (b) => b.toString(16).padStart(2, "0").toUpperCase()).join(":");

@@ -4,5 +4,6 @@ export * as bytes from "./bytes";
 export * as call from "./call";
 export * as cbor from "./cbor";
 export * as cose from "./cose";
+export * as invitation from "./invitation";
 export * as proof from "./proof";
 export * as sdp from "./sdp";

@@ -3,10 +3,11 @@ package webtest
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/x509"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,15 +27,15 @@ type Calls struct {
 	Reported   chan *protocol.CallRecord
 	Closed     chan string // the page whose stream has ended
 
-	mu       sync.Mutex
-	register *Register
-	signer   *ecdsa.PrivateKey
-	refuse   error
-	seq      uint64
-	log      []logged
-	subs     map[chan calls.Update]subscriber
-	records  []calls.Record
-	unwanted map[protocol.CallID]protocol.Code // hung up before they were known
+	mu             sync.Mutex
+	register       *Register
+	authorisations *Authorisations
+	refuse         error
+	seq            uint64
+	log            []logged
+	subs           map[chan calls.Update]subscriber
+	records        []calls.Record
+	unwanted       map[protocol.CallID]protocol.Code // hung up before they were known
 }
 
 type logged struct {
@@ -48,14 +49,15 @@ type subscriber struct{ person, page string }
 type HangUp struct {
 	Call   protocol.CallID
 	Reason protocol.Code
+	Signed []byte // the caller's end; empty if there was none
 }
 
 // NewCalls returns a service to the homes of r.
-func NewCalls(r *Register) *Calls {
+func NewCalls(r *Register, a *Authorisations) *Calls {
 	return &Calls{
 		Placed: make(chan *Call, queue), HungUp: make(chan HangUp, queue), Candidates: make(chan protocol.Candidate, queue),
 		Reported: make(chan *protocol.CallRecord, queue), Closed: make(chan string, queue),
-		register: r, signer: NewKey(), subs: map[chan calls.Update]subscriber{}, unwanted: map[protocol.CallID]protocol.Code{},
+		register: r, authorisations: a, subs: map[chan calls.Update]subscriber{}, unwanted: map[protocol.CallID]protocol.Code{},
 	}
 }
 
@@ -74,12 +76,21 @@ func (c *Calls) Start(ctx context.Context, r calls.Request) (calls.Started, erro
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	id := r.Call
-	record := calls.Record{Call: id, Person: r.Person, Home: home.ID, HomeLabel: home.Label, Terminal: home.Terminal, RelayOnly: r.RelayOnly, Began: time.Now()}
+	inv, err := c.prove(ctx, r)
+	if err != nil {
+		return calls.Started{}, err
+	}
+	id := inv.Call
+	record := calls.Record{
+		Call: id, Person: r.Person, Home: home.ID, HomeLabel: home.Label, Terminal: home.Terminal, RelayOnly: inv.RelayOnly, Urgent: inv.Urgent, Began: time.Now(),
+	}
 	if reason, ok := c.unwanted[id]; ok {
 		record.EndedAt, record.Outcome = record.Began, reason
 		c.records = append(c.records, record)
 		return calls.Started{}, &calls.Failure{Call: id, Code: reason}
+	}
+	if inv.Terminal != home.Terminal {
+		return calls.Started{}, fmt.Errorf("%w: %w", calls.ErrBadRequest, protocol.WithCode(protocol.BrowserFailed, errors.New("the home has another terminal")))
 	}
 	if c.refuse != nil {
 		record.EndedAt, record.Outcome = record.Began, protocol.Unknown
@@ -89,23 +100,36 @@ func (c *Calls) Start(ctx context.Context, r calls.Request) (calls.Started, erro
 		c.records = append(c.records, record)
 		return calls.Started{}, c.refuse
 	}
-	now := time.Now()
-	spki, err := x509.MarshalPKIXPublicKey(c.signer.Public())
-	if err != nil {
-		return calls.Started{}, err
-	}
-	invitation, err := protocol.Sign(&protocol.Invitation{
-		Version: protocol.Version, Call: id, Terminal: home.Terminal, Caller: protocol.Fingerprint{1}, Offer: protocol.HashOf(r.Offer),
-		Parties: []protocol.Party{r.Person.Party}, Issued: protocol.At(now), Expires: protocol.At(now.Add(time.Minute)), Nonce: protocol.NewNonce(),
-		Key: spki, Authorisation: protocol.HashOf(spki),
-	}, c.signer)
-	if err != nil {
-		return calls.Started{}, err
-	}
 	c.records = append(c.records, record)
-	call := &Call{ID: id, Request: r, Terminal: home.Terminal, Invitation: invitation, calls: c}
+	call := &Call{ID: id, Request: r, Proven: inv, Terminal: home.Terminal, Invitation: r.Proof.Invitation, calls: c}
 	c.Placed <- call
-	return calls.Started{Call: id, Invitation: invitation, Terminal: home.Terminal, SPKI: home.SPKI}, nil
+	return calls.Started{Call: id, Invitation: call.Invitation, Terminal: home.Terminal, SPKI: home.SPKI}, nil
+}
+
+// Site is the relying party of tests' passkeys.
+var Site = protocol.RelyingParty{ID: "localhost"}
+
+// prove is as strict as a terminal, but for the page's address, which every test has another one of.
+func (c *Calls) prove(ctx context.Context, r calls.Request) (*protocol.Invitation, error) {
+	inv := new(protocol.Invitation)
+	if err := protocol.Decode(r.Proof.Invitation, inv); err != nil {
+		return nil, fmt.Errorf("%w: %w", calls.ErrBadRequest, err)
+	}
+	signed, a, err := c.authorisations.Current(ctx, r.Person.ID)
+	if err != nil {
+		return nil, err
+	}
+	passkey, known := a.Credential(r.Proof.Assertion.Credential)
+	if !known || inv.Authorisation != protocol.HashOf(signed) || !slices.Equal(inv.Parties, []protocol.Party{a.Party}) || inv.Offer != protocol.HashOf(r.Offer) ||
+		!strings.Contains(string(r.Offer), inv.Caller.String()) {
+		return nil, fmt.Errorf("%w: the invitation does not fit", calls.ErrBadRequest)
+	}
+	var said struct{ Origin string }
+	if err := json.Unmarshal(r.Proof.Assertion.ClientData, &said); err != nil || !strings.HasPrefix(said.Origin, "http://localhost:") {
+		return nil, fmt.Errorf("%w: origin %q: %w", calls.ErrBadRequest, said.Origin, err)
+	}
+	_, err = r.Proof.Assertion.Verify(passkey, protocol.RelyingParty{ID: Site.ID, Origins: []string{said.Origin}}, protocol.HashOf(r.Proof.Invitation))
+	return inv, err
 }
 
 // Candidate implements web.Calls.
@@ -115,7 +139,7 @@ func (c *Calls) Candidate(_ context.Context, _ string, _ protocol.CallID, candid
 }
 
 // HangUp implements web.Calls.
-func (c *Calls) HangUp(_ context.Context, person string, call protocol.CallID, reason protocol.Code) error {
+func (c *Calls) HangUp(_ context.Context, person string, call protocol.CallID, reason protocol.Code, signed []byte) error {
 	if !c.ended(person, call, reason) {
 		c.mu.Lock()
 		known := slices.ContainsFunc(c.records, func(r calls.Record) bool { return r.Call == call })
@@ -127,7 +151,7 @@ func (c *Calls) HangUp(_ context.Context, person string, call protocol.CallID, r
 			return calls.ErrNotFound
 		}
 	}
-	c.HungUp <- HangUp{call, reason}
+	c.HungUp <- HangUp{call, reason, signed}
 	return nil
 }
 
@@ -218,6 +242,7 @@ func (c *Calls) AddRecord(r calls.Record) {
 type Call struct {
 	ID         protocol.CallID
 	Request    calls.Request
+	Proven     *protocol.Invitation
 	Terminal   protocol.KeyHash
 	Invitation []byte
 	calls      *Calls

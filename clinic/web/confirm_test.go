@@ -1,0 +1,190 @@
+package web
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/webauthn"
+	"github.com/chromedp/chromedp"
+
+	"vindu/clinic/web/webtest"
+	"vindu/protocol"
+)
+
+// callerEnds checks that a hang-up carries the caller's end, signed by the key of this very call.
+func (f *terminal) callerEnds(h webtest.HangUp) {
+	f.t.Helper()
+	key, err := protocol.ParseKey(f.call.Proven.Key)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	end := new(protocol.End)
+	if err := protocol.Verify(h.Signed, key, end); err != nil {
+		f.t.Fatal(err)
+	}
+	if end.Call != f.call.ID || end.Terminal != f.call.Terminal || end.Invitation != protocol.HashOf(f.call.Invitation) || end.By != protocol.SideCaller || end.Reason != h.Reason ||
+		end.Duration == 0 || end.Duration > 60_000 {
+		f.t.Errorf("%+v", end)
+	}
+}
+
+// TestInvitation has the page's own code write invitations and ends, and Go read them: what a terminal will see.
+func TestInvitation(t *testing.T) {
+	b := modules(t)
+	signed := []byte("a signed authorisation")
+	terminal := protocol.KeyHash{1, 2, 3}
+	call := protocol.NewCallID()
+	offer := "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=fingerprint:sha-256 " + (protocol.Fingerprint{0xab, 7}).String() + "\r\n"
+	for _, c := range []struct {
+		name, person, errand string
+		relayOnly, urgent    bool
+		lag                  time.Duration
+	}{
+		{"plain", "Anne Berg", "", false, false, 0},
+		{"urgent, by the relay, by a clock that is behind", "Åse Bjørnås-Ødegård", "Medisin", true, true, 3 * time.Minute},
+		{"by a clock that is ahead", "Ánne", "x", false, true, -3 * time.Minute},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := eval[struct{ Invitation, End, Certificate, Code string }](b, fmt.Sprintf(`(async () => {
+				const {bytes, invitation} = vindu;
+				const by = {signed: bytes.fromBase64(%q), party: {name: %q, role: "nurse", organisation: "Home care"}, passkeys: [], rp: "localhost", lag: %d};
+				const wish = {call: %q, terminal: bytes.fromBase64(%q), offer: %q, errand: %q, relayOnly: %t, urgent: %t};
+				const i = await invitation.write(wish, by, 1790000000000);
+				const certificate = new Uint8Array(32).fill(9);
+				return {invitation: bytes.toBase64(i.bytes), end: bytes.toBase64(await invitation.end(i, wish, "end.caller_hung_up", 61234.4, by, 1790000100000)),
+					certificate: bytes.toBase64(certificate), code: await invitation.code(i.bytes, certificate)};
+			})()`, base64.StdEncoding.EncodeToString(signed), c.person, c.lag.Milliseconds(), call, base64.StdEncoding.EncodeToString(terminal[:]), offer, c.errand, c.relayOnly, c.urgent))
+			raw := decode64(t, got.Invitation)
+			inv := new(protocol.Invitation)
+			if err := protocol.Decode(raw, inv); err != nil {
+				t.Fatal(err)
+			}
+			issued := protocol.Time(1_790_000_000_000 + c.lag.Milliseconds())
+			if inv.Call != call || inv.Terminal != terminal || inv.Caller != (protocol.Fingerprint{0xab, 7}) || inv.Offer != protocol.HashOf(offer) || inv.Errand != c.errand ||
+				len(inv.Parties) != 1 || inv.Parties[0] != (protocol.Party{Name: c.person, Role: "nurse", Organisation: "Home care"}) ||
+				inv.Issued != issued || inv.Expires != issued+90_000 || inv.Authorisation != protocol.HashOf(signed) || inv.RelayOnly != c.relayOnly || inv.Urgent != c.urgent {
+				t.Errorf("%+v", inv)
+			}
+			key, err := protocol.ParseKey(inv.Key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			end := new(protocol.End)
+			if err := protocol.Verify(decode64(t, got.End), key, end); err != nil {
+				t.Fatal(err)
+			}
+			want := protocol.End{
+				Version: 1, Call: call, Terminal: terminal, Invitation: protocol.HashOf(raw), By: protocol.SideCaller, Reason: protocol.EndCallerHungUp, Duration: 61234,
+				At: 1_790_000_100_000 + protocol.Time(c.lag.Milliseconds()),
+			}
+			if *end != want {
+				t.Errorf("%+v, want %+v", *end, want)
+			}
+			if want := protocol.CallCode(protocol.HashOf(raw), protocol.Fingerprint(decode64(t, got.Certificate))); got.Code != want {
+				t.Errorf("code %q, want %q", got.Code, want)
+			}
+		})
+	}
+	if eval[bool](b, `(async () => { const {invitation} = vindu; const k = await vindu.cose.newKey(); return k.key.extractable })()`) {
+		t.Error("the key of a call can be taken out of the browser")
+	}
+}
+
+func decode64(t *testing.T, text string) []byte {
+	t.Helper()
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestNotConfirmed: without the person's passkey nobody is called, the page says why, and the next attempt works.
+func TestNotConfirmed(t *testing.T) {
+	for _, x := range []struct {
+		name, before string
+		spoil        func(c *clinic, b *tab)
+		want         protocol.Code
+	}{
+		{"the person is not who the passkey knows", "", func(c *clinic, b *tab) {
+			replacePasskey(t, c, b, false)
+		}, protocol.BrowserCancelled},
+		{"cancelled", `navigator.credentials.get = async () => { throw new DOMException("no", "NotAllowedError") }`, nil, protocol.BrowserCancelled},
+		{"no passkeys in this browser", `delete window.PublicKeyCredential`, nil, protocol.BrowserNoPasskey},
+		{"the browser cannot", `navigator.credentials.get = async () => { throw new DOMException("no", "SecurityError") }`, nil, protocol.BrowserNoPasskey},
+		{"not authorised", "", func(c *clinic, _ *tab) {
+			c.authorisations.Refuse(protocol.WithCode(protocol.AuthNone, errors.New("nothing is granted")))
+		}, protocol.AuthNone},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			c := newClinic(t)
+			b := c.open(x.before)
+			if x.spoil != nil {
+				x.spoil(c, b)
+				b.forgive("403 (Forbidden)")
+				reload(b)
+			}
+			b.button("Ring")
+			b.says("The call has ended: " + protocol.Explain(x.want).Sentence)
+			b.until(fmt.Sprintf(`document.getElementById("next").textContent === %q`, protocol.Explain(x.want).Next))
+			if len(c.calls.Placed) != 0 {
+				t.Error("the home was called")
+			}
+			if eval[bool](b, `document.getElementById("self").srcObject !== null`) {
+				t.Error("the caller's camera stays open")
+			}
+			b.shot("not confirmed, " + x.name)
+		})
+	}
+}
+
+// TestHangUpWhileConfirming: the question for the passkey is taken back.
+func TestHangUpWhileConfirming(t *testing.T) {
+	c := newClinic(t)
+	b := c.open(`navigator.credentials.get = (o) => new Promise((_, no) => o.signal.addEventListener("abort", () => { window.aborted = true; no(new DOMException("", "AbortError")) }))`)
+	b.button("Ring")
+	b.says("Confirm with your passkey that you want to call Home 17, Storgata.")
+	b.shot("confirming")
+	b.button("Hang up")
+	b.says("The call has ended: You hung up.")
+	b.until(`window.aborted`)
+	if len(c.calls.Placed)+len(c.calls.HungUp) != 0 {
+		t.Error("the clinic was told of a call that nobody had confirmed")
+	}
+}
+
+// TestUrgent: what the page asks for is in what the passkey signs.
+func TestUrgent(t *testing.T) {
+	c := newClinic(t)
+	b := c.open()
+	b.button("Ring")
+	if c.placed().Proven.Urgent {
+		t.Error("urgent, though nobody said so")
+	}
+	b.button("Hang up")
+	b.says("You hung up")
+	eval[*struct{}](b, `document.getElementById("urgent").click(), null`)
+	b.button("Ring")
+	if !c.placed().Proven.Urgent {
+		t.Error("not urgent")
+	}
+}
+
+func reload(b *tab) {
+	b.t.Helper()
+	eval[*struct{}](b, `(document.body.dataset.ready = "", location.reload(), null)`)
+	b.until(`document.body.dataset.ready === "yes"`)
+}
+
+func replacePasskey(t *testing.T, c *clinic, b *tab, willing bool) {
+	t.Helper()
+	if _, err := chromedp.Call(b.ctx, webauthn.Disable, struct{}{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.passkey.Install(b.ctx, willing); err != nil {
+		t.Fatal(err)
+	}
+}

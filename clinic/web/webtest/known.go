@@ -1,0 +1,97 @@
+package webtest
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/x509"
+	"sync"
+	"time"
+
+	"github.com/chromedp/cdproto/webauthn"
+	"github.com/chromedp/chromedp"
+
+	"vindu/protocol"
+	"vindu/protocol/passkeytest"
+)
+
+// Passkey is one whose private half the test holds, so that a browser can have it without a registration.
+type Passkey struct {
+	ID  []byte
+	RP  string
+	key *ecdsa.PrivateKey
+}
+
+// NewPasskey makes a passkey for a relying party.
+func NewPasskey(rp string) *Passkey {
+	id := make([]byte, 32)
+	rand.Read(id)
+	return &Passkey{ID: id, RP: rp, key: NewKey()}
+}
+
+// Credential is what an authorisation says of it.
+func (p *Passkey) Credential() protocol.Credential {
+	spki, _ := Public(p.key)
+	return protocol.Credential{ID: p.ID, Key: spki}
+}
+
+// Authenticator is the passkey without a browser.
+func (p *Passkey) Authenticator() *passkeytest.Authenticator { return passkeytest.From(p.ID, p.key) }
+
+// Install gives a tab an authenticator that has this passkey (CDP domain WebAuthn). Touches are granted at once, by the person, if willing.
+func (p *Passkey) Install(ctx context.Context, willing bool) (webauthn.AuthenticatorID, error) {
+	if _, err := chromedp.Call(ctx, webauthn.Enable, webauthn.EnableParams{}); err != nil {
+		return "", err
+	}
+	added, err := chromedp.Call(ctx, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
+		Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportInternal, HasResidentKey: true, HasUserVerification: true,
+		IsUserVerified: willing, AutomaticPresenceSimulation: true,
+	}})
+	if err != nil {
+		return "", err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(p.key)
+	if err != nil {
+		return "", err
+	}
+	_, err = chromedp.Call(ctx, webauthn.AddCredential, webauthn.AddCredentialParams{AuthenticatorID: added.AuthenticatorID, Credential: &webauthn.Credential{
+		CredentialID: p.ID, IsResidentCredential: true, RpID: p.RP, PrivateKey: der, UserHandle: []byte("person"), SignCount: 1,
+	}})
+	return added.AuthenticatorID, err
+}
+
+// Authorisations has one authorisation, for everybody.
+type Authorisations struct {
+	mu     sync.Mutex
+	signed []byte
+	a      *protocol.Authorisation
+	err    error
+}
+
+// NewAuthorisations authorises a party to call by these passkeys for a day.
+func NewAuthorisations(p protocol.Party, passkeys ...protocol.Credential) *Authorisations {
+	now := time.Now()
+	a := &protocol.Authorisation{
+		Version: protocol.Version, ID: protocol.NewNonce(), Person: "100", Party: p, Employment: "employed", Group: "home care", Credentials: passkeys,
+		Scope: protocol.Scope{Groups: []string{"all"}}, From: protocol.At(now.Add(-time.Hour)), To: protocol.At(now.Add(24 * time.Hour)),
+	}
+	signed, err := protocol.Sign(a, NewKey())
+	if err != nil {
+		panic(err) // of a test's own making
+	}
+	return &Authorisations{signed: signed, a: a}
+}
+
+// Current implements web.Authorisations.
+func (a *Authorisations) Current(context.Context, string) ([]byte, *protocol.Authorisation, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.signed, a.a, a.err
+}
+
+// Refuse has Current fail from here on; nil has it succeed again.
+func (a *Authorisations) Refuse(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.err = err
+}
