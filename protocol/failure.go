@@ -91,6 +91,7 @@ const (
 	ICEFailed           Code = "ice.failed"
 	ICELost             Code = "ice.lost"
 	DTLSFailed          Code = "dtls.failed"
+	DTLSWeak            Code = "dtls.not_as_agreed"
 	ProofAnswer         Code = "proof.answer"
 	ProofFingerprint    Code = "proof.fingerprint"
 	MediaNoPicture      Code = "media.no_picture"
@@ -216,6 +217,7 @@ var Register = []Failure{
 	{ICEFailed, Operator, "No path for picture and sound was found between the caller and the terminal.", "Check that UDP, or the relay on port 443, is open on both sides."},
 	{ICELost, Operator, "The path for picture and sound was lost.", "Check the network at both ends and ring again."},
 	{DTLSFailed, Operator, "The encryption of picture and sound could not be set up.", "Check that nothing between the ends alters the traffic, and that versions match."},
+	{DTLSWeak, Operator, "A call's picture and sound were not encrypted as they have to be.", "Treat this as a security event: keep the call's record, and find out which of its ends is not what it should be."},
 	{ProofAnswer, Operator, "The answer did not come from the terminal of this home; nothing was shown or sent.", "Treat this as a security event: find out what answered."},
 	{ProofFingerprint, Operator, "The answer's keys were exchanged on the way; nothing was shown or sent.", "Treat this as a security event: somebody may be in the middle."},
 	{MediaNoPicture, Operator, "Connected, but no picture arrived.", "Look at the camera's condition on the terminal's page."},

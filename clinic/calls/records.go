@@ -197,9 +197,15 @@ func (r *Records) Store(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHa
 		if b.By != protocol.SideTerminal {
 			return nil
 		}
-		_, err := tx.ExecContext(ctx, "UPDATE calls SET terminal_half = ? WHERE call = ? AND terminal = ? AND terminal_half IS NULL",
+		result, err := tx.ExecContext(ctx, "UPDATE calls SET terminal_half = ? WHERE call = ? AND terminal = ? AND terminal_half IS NULL",
 			[]byte(event.Body), b.Call[:], terminal[:])
-		return err
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		return r.encrypted(ctx, tx, b, terminal[:])
 	case *protocol.EndReceipt:
 		var spki []byte
 		err := tx.QueryRowContext(ctx, "SELECT spki FROM calls WHERE call = ? AND terminal = ?", b.Call[:], terminal[:]).Scan(&spki)
@@ -297,7 +303,7 @@ func (r *Records) callerHalf(ctx context.Context, person string, call protocol.C
 		if _, err := tx.ExecContext(ctx, "UPDATE calls SET caller_half = ? WHERE call = ?", b, call[:]); err != nil {
 			return err
 		}
-		return r.alarm(ctx, tx, half.Outcome, terminal, call)
+		return errors.Join(r.alarm(ctx, tx, half.Outcome, terminal, call), r.encrypted(ctx, tx, half, terminal))
 	})
 }
 
