@@ -427,7 +427,7 @@ func TestSign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := x509.ParsePKIXPublicKey(again.Authorities()[0])
+	key, err := x509.ParsePKIXPublicKey(again.Service())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -437,23 +437,25 @@ func TestSign(t *testing.T) {
 		Parties: []protocol.Party{{Name: "Anne Berg", Role: "nurse", Organisation: "Vestfold kommune"}},
 		Issued:  now, Expires: now + 1000, Nonce: protocol.NewNonce(),
 	}
-	signed, err := a.SignInvitation(invitation)
+	signed, err := a.SignTestCall(invitation)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := protocol.Verify(signed, key.(*ecdsa.PublicKey), new(protocol.Invitation)); err != nil {
 		t.Error(err)
 	}
-	end := &protocol.End{Version: 1, Call: invitation.Call, Terminal: invitation.Terminal, Invitation: protocol.HashOf(signed), By: protocol.SideCaller, Reason: protocol.EndCallerHungUp, At: now}
+	end := &protocol.End{Version: 1, Call: invitation.Call, Terminal: invitation.Terminal, Invitation: protocol.HashOf(signed), By: protocol.SideClinic, Reason: protocol.EndCallerHungUp, At: now}
 	if signed, err = a.SignEnd(end); err != nil {
 		t.Fatal(err)
 	}
 	if err := protocol.Verify(signed, key.(*ecdsa.PublicKey), new(protocol.End)); err != nil {
 		t.Error(err)
 	}
-	end.By = protocol.SideTerminal
-	if _, err := a.SignEnd(end); err == nil {
-		t.Error("signed in the name of a terminal")
+	for _, side := range []protocol.Side{protocol.SideTerminal, protocol.SideCaller} {
+		end.By = side
+		if _, err := a.SignEnd(end); err == nil {
+			t.Errorf("signed in the name of the %s", side)
+		}
 	}
 	if got := fmt.Sprintf("%v %s", a.LogKey(), a.LogKey()); strings.Contains(got, string(a.LogKey())) {
 		t.Error("the log's key prints itself")

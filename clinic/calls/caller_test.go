@@ -304,9 +304,18 @@ func TestProofKept(t *testing.T) {
 func TestRevokePerson(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		s := w.talk(t)
-		w.RevokePerson("another")
+		may := func(yes bool, err error) func(string) (bool, error) {
+			return func(home string) (bool, error) {
+				if home != "17" {
+					t.Errorf("asked about home %q", home)
+				}
+				return yes, err
+			}
+		}
+		w.RevokePerson("another", may(false, nil))
+		w.RevokePerson(person, may(true, nil))
 		w.untold(t)
-		w.RevokePerson(person)
+		w.RevokePerson(person, may(true, errors.New("disk")))
 		w.told(t, s, protocol.AuthRevoked)
 		w.end(t, s, protocol.AuthRevoked)
 		w.ended(t, s.Call, protocol.AuthRevoked)

@@ -106,6 +106,7 @@ type call struct {
 	id         protocol.CallID
 	person     Person
 	page       string
+	home       string
 	terminal   protocol.KeyHash
 	spki       []byte
 	invitation protocol.Hash
@@ -280,7 +281,7 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 		return Started{}, s.fail(ctx, rec, protocol.SignalOffline, nil)
 	}
 	c := &call{
-		course: course{state: Calling}, id: rec.Call, person: inv.person, page: r.Page, terminal: home.Terminal, spki: home.SPKI,
+		course: course{state: Calling}, id: rec.Call, person: inv.person, page: r.Page, home: home.ID, terminal: home.Terminal, spki: home.SPKI,
 		invitation: protocol.HashOf(inv.invite.Invitation), callerKey: inv.Key, began: now, over: make(chan struct{}),
 	}
 	if err := s.room(r.Person.ID); err != nil {
@@ -567,12 +568,27 @@ func (s *Service) Revoke(terminal protocol.KeyHash) {
 	}
 }
 
-// RevokePerson ends the calls of a person who lost the right to have any (R29).
-func (s *Service) RevokePerson(person string) {
+// RevokePerson ends the calls of a person who lost the right to them (R29): those that permits does not allow any more. Where it cannot say, they end.
+func (s *Service) RevokePerson(person string, permits func(home string) (bool, error)) {
+	s.mu.Lock()
+	homes := map[string]bool{}
+	for _, c := range s.calls {
+		if c.person.ID == person && c.state != Ended {
+			homes[c.home] = false
+		}
+	}
+	s.mu.Unlock()
+	for home := range homes {
+		allowed, err := permits(home)
+		if err != nil {
+			s.log.Error("whether a call is still permitted cannot be found out; it ends", "person", person, "home", home, "error", err)
+		}
+		homes[home] = allowed && err == nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.calls {
-		if c.person.ID == person && c.state != Ended {
+		if allowed, asked := homes[c.home]; c.person.ID == person && c.state != Ended && asked && !allowed {
 			s.apply(c, hangUp, protocol.AuthRevoked, nil)
 		}
 	}

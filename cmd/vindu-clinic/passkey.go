@@ -11,12 +11,8 @@ import (
 
 // newPasskeys makes the passkeys of the pages that are listened for.
 func (s *server) newPasskeys(ctx context.Context) (err error) {
-	plain := ""
-	if len(s.plain) > 0 {
-		plain = s.plain[0].Addr().String()
-	}
 	c := s.passkeyConfig(s.log)
-	c.Site, c.Changed = s.config.RelyingParty(plain), s.passkeysChanged
+	c.Site, c.Changed = s.site(), s.passkeysChanged
 	if net.ParseIP(c.Site.ID) != nil { // WebAuthn §5.1.3: browsers make none for an address
 		s.log.Warn("no passkeys: the pages have an address and no name; see web.names", "address", c.Site.ID)
 		c.Site = protocol.RelyingParty{}
@@ -27,8 +23,17 @@ func (s *server) newPasskeys(ctx context.Context) (err error) {
 	return nil
 }
 
+// site is the relying party of the pages, as they are listened for.
+func (s *server) site() protocol.RelyingParty {
+	plain := ""
+	if len(s.plain) > 0 {
+		plain = s.plain[0].Addr().String()
+	}
+	return s.config.RelyingParty(plain)
+}
+
 // passkeysChanged is called when the passkeys that a person can use have changed.
 func (s *server) passkeysChanged(person string) {
-	s.pages.Dismiss(person)
 	s.grants.Changed(person)
+	s.pages.Dismiss(person)
 }

@@ -138,7 +138,10 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	}, part("fleet")); err != nil {
 		return s, err
 	}
-	s.calls = calls.New(records, s.fleet, c.register, c.authority, s.relay, part("calls"))
+	site := s.site()
+	s.calls = calls.New(calls.Config{
+		Records: records, Link: s.fleet, Register: c.register, Authority: c.authority, Authorisations: callers{c.grants}, RelyingParty: site, Relay: s.relay, Log: part("calls"),
+	})
 	if s.robot, err = robot.New(robot.Config{
 		Calls: s.calls, Organisation: c.config.Organisation, Relay: s.relay.Servers, Permits: s.relay.Permits, Loopback: c.config.Relay.Local, Log: part("robot"),
 	}); err != nil {
@@ -154,7 +157,7 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	}
 	s.pages, err = web.New(web.Options{
 		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup, Ledger: s.ledger,
-		Passkeys: s.passkeys, Staff: c.register, Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
+		Passkeys: s.passkeys, Staff: c.register, Authorisations: callers{c.grants}, RelyingParty: site, Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
 	})
 	return s, err
 }
@@ -232,6 +235,9 @@ func (s *server) run(ctx context.Context) error {
 		{name: "orders", run: func(ctx context.Context) error { return s.setup.Deliver(ctx, s.fleet) }},
 		{name: "trust", run: s.watchTrust},
 		{name: "authorisations and policies", run: func(ctx context.Context) error { return s.grants.Run(ctx, s.tellSettings) }},
+		{name: "rights to call", run: func(ctx context.Context) error {
+			return s.grants.Watch(ctx, func(person string) { s.rightsEnded(ctx, person) })
+		}},
 		{name: "authority's end", run: func(ctx context.Context) error {
 			return watchExpiry(ctx, s.authority.Expires(), s.authority.RootExpires(), s.log)
 		}},

@@ -49,6 +49,13 @@ func (r *Runner) expect(id protocol.CallID) {
 	}
 }
 
+// Expects reports whether a check waits for this call of the clinic's robot.
+func (r *Runner) Expects(id protocol.CallID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stop != nil && id != (protocol.CallID{}) && id == r.expected
+}
+
 // Ended is told the terminal's half of every call's record. It does not block.
 func (r *Runner) Ended(rec *protocol.CallRecord) {
 	r.mu.Lock()

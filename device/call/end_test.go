@@ -212,14 +212,14 @@ func hangUpBy(x *terminal, m *protocol.CallIn, side protocol.Side, key *ecdsa.Pr
 	}, key)
 }
 
-// TestClinicEndsVouchedCall: a call for whose caller the clinic vouches is ended by the caller's end as the clinic signs it, and by the clinic's own.
-func TestClinicEndsVouchedCall(t *testing.T) {
-	for _, side := range []protocol.Side{protocol.SideCaller, protocol.SideClinic} {
+// TestClinicEndsTestCall: a test call is ended by the clinic's own end.
+func TestClinicEndsTestCall(t *testing.T) {
+	for _, side := range []protocol.Side{protocol.SideClinic} {
 		t.Run(string(side), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				x := newTerminal(t)
 				x.start()
-				m, _ := x.clinic.Vouched(t, time.Now())
+				m, _ := x.clinic.TestCall(t, time.Now())
 				x.deliver(m)
 				x.deliver(hangUpBy(x, m, side, x.clinic.Terminal))
 				if scene := x.view.Last().Scene; scene != call.SceneRinging {

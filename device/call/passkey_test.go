@@ -217,7 +217,7 @@ func TestHostileInvites(t *testing.T) {
 func prover(c *calltest.Clinic, t *testing.T, believed func() call.Believed) call.Prover {
 	return &call.EitherProver{
 		Passkey: &call.PasskeyProver{Believed: believed, TimeKnown: func() bool { return true }},
-		Clinic:  &call.AuthorityProver{Authorities: func() [][]byte { return c.Authorities(t) }},
+		Test:    &call.TestProver{Keys: func() [][]byte { return [][]byte{calltest.SPKI(t, c.Service)} }, Expected: c.Expects},
 	}
 }
 

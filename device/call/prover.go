@@ -14,32 +14,35 @@ import (
 // Skew is how far the clocks of caller and terminal may differ.
 const Skew = time.Minute
 
-// AuthorityProver is a Prover of invites without a passkey's proof: it believes the clinic's authorisation keys, by which the clinic vouches for the
-// clinician who signed in.
-type AuthorityProver struct {
-	// Authorities returns the keys as DER SubjectPublicKeyInfo (protocol.Settings.Authorities). Without any key nothing is proven.
-	Authorities func() [][]byte
+// TestProver is a Prover of invites without a passkey's proof: of the clinic's robot, signed by the clinic's server, for the one call that this terminal
+// itself has asked for while a technician checks it. Nobody else calls without a passkey.
+type TestProver struct {
+	Keys     func() [][]byte            // the server's, DER SubjectPublicKeyInfo (protocol.Trust.Service); without any nothing is proven
+	Expected func(protocol.CallID) bool // whether the terminal waits for this call
 }
 
 // Invite implements Prover.
-func (p *AuthorityProver) Invite(invite *protocol.Invite, _ time.Time) (*Proof, protocol.Code, error) {
+func (p *TestProver) Invite(invite *protocol.Invite, _ time.Time) (*Proof, protocol.Code, error) {
 	if invite.Assertion != nil {
 		return nil, protocol.AuthUnproven, errors.New("a passkey's proof, which this does not verify")
 	}
 	inv := new(protocol.Invitation)
-	err := verifyBy(p.Authorities(), func(key *ecdsa.PublicKey) error {
+	err := verifyBy(p.Keys(), func(key *ecdsa.PublicKey) error {
 		inv = new(protocol.Invitation)
 		return protocol.Verify(invite.Invitation, key, inv)
 	})
 	if err != nil {
 		return nil, protocol.AuthUnproven, err
 	}
+	if !p.Expected(inv.Call) {
+		return nil, protocol.AuthUnproven, errors.New("no passkey's proof, and not the test call that a check waits for")
+	}
 	return &Proof{Invitation: inv, Hash: protocol.HashOf(invite.Invitation)}, "", nil
 }
 
 // End implements Prover.
-func (p *AuthorityProver) End(signed []byte, _ *Proof) (*protocol.End, error) {
-	return endBy(signed, p.Authorities(), protocol.SideCaller)
+func (p *TestProver) End(signed []byte, _ *Proof) (*protocol.End, error) {
+	return endBy(signed, p.Keys(), protocol.SideClinic)
 }
 
 // endBy returns the end that one of keys has signed for side.

@@ -45,7 +45,7 @@ var steps = []struct {
 	{"honest", func(w *world) { w.honest(7 * 24 * time.Hour) }},
 	{"honest, authorised for a while", func(w *world) { w.honest(8 * time.Second) }},
 	{"vouched", func(w *world) {
-		m, inv := w.clinic.Vouched(w.t, time.Now())
+		m, inv := w.clinic.TestCall(w.t, time.Now())
 		w.promise(m, promise{parties: inv.Parties, policy: w.policy})
 	}},
 	{"hostile", func(w *world) {

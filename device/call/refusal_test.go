@@ -12,7 +12,7 @@ import (
 	"vindu/protocol"
 )
 
-func TestVouchedRefused(t *testing.T) {
+func TestTestCallRefused(t *testing.T) {
 	stranger := calltest.NewClinic(t)
 	for _, test := range []struct {
 		name string
@@ -20,43 +20,43 @@ func TestVouchedRefused(t *testing.T) {
 		make func(x *terminal) *protocol.CallIn
 	}{
 		{"signed by another clinic", protocol.AuthUnproven, func(x *terminal) *protocol.CallIn {
-			m, _ := stranger.Vouched(t, time.Now(), func(i *protocol.Invitation) { i.Terminal = x.clinic.Self })
+			m, _ := stranger.TestCall(t, time.Now(), func(i *protocol.Invitation) { i.Terminal = x.clinic.Self })
 			return m
 		}},
 		{"not signed at all", protocol.AuthUnproven, func(x *terminal) *protocol.CallIn {
-			m, _ := x.clinic.Vouched(t, time.Now())
+			m, _ := x.clinic.TestCall(t, time.Now())
 			m.Invite.Invitation = []byte{1, 2, 3}
 			return m
 		}},
 		{"another kind of statement", protocol.AuthUnproven, func(x *terminal) *protocol.CallIn {
-			m, _ := x.clinic.Vouched(t, time.Now())
+			m, _ := x.clinic.TestCall(t, time.Now())
 			m.Invite.Invitation = x.clinic.HangUp(t, m, protocol.EndCallerHungUp).HangUp.End
 			return m
 		}},
 		{"another call's proof", protocol.AuthUnproven, func(x *terminal) *protocol.CallIn {
-			m, _ := x.clinic.Vouched(t, time.Now())
+			m, _ := x.clinic.TestCall(t, time.Now())
 			m.Call = protocol.NewCallID()
 			return m
 		}},
 		{"another terminal", protocol.AuthOtherTerminal, func(x *terminal) *protocol.CallIn {
-			m, _ := x.clinic.Vouched(t, time.Now(), func(i *protocol.Invitation) { i.Terminal[31] ^= 1 })
+			m, _ := x.clinic.TestCall(t, time.Now(), func(i *protocol.Invitation) { i.Terminal[31] ^= 1 })
 			return m
 		}},
 		{"expired beyond the skew", protocol.AuthExpired, func(x *terminal) *protocol.CallIn {
-			m, _ := x.clinic.Vouched(t, time.Now().Add(-2*time.Minute-2*time.Millisecond))
+			m, _ := x.clinic.TestCall(t, time.Now().Add(-2*time.Minute-2*time.Millisecond))
 			return m
 		}},
 		{"from the future beyond the skew", protocol.AuthExpired, func(x *terminal) *protocol.CallIn {
-			m, _ := x.clinic.Vouched(t, time.Now().Add(time.Minute+2*time.Millisecond))
+			m, _ := x.clinic.TestCall(t, time.Now().Add(time.Minute+2*time.Millisecond))
 			return m
 		}},
 		{"another offer", protocol.AuthFingerprint, func(x *terminal) *protocol.CallIn {
-			m, _ := x.clinic.Vouched(t, time.Now())
+			m, _ := x.clinic.TestCall(t, time.Now())
 			m.Invite.Offer += "a=x\r\n"
 			return m
 		}},
 		{"another certificate in the offer", protocol.AuthFingerprint, func(x *terminal) *protocol.CallIn {
-			m, _ := x.clinic.Vouched(t, time.Now(), func(i *protocol.Invitation) { i.Caller[0] ^= 1 })
+			m, _ := x.clinic.TestCall(t, time.Now(), func(i *protocol.Invitation) { i.Caller[0] ^= 1 })
 			return m
 		}},
 	} {

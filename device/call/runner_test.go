@@ -15,7 +15,7 @@ import (
 
 func TestCallFromRingToEnd(t *testing.T) {
 	t.Run("proven by passkey", func(t *testing.T) { testCallFromRingToEnd(t, (*calltest.Clinic).Invite) })
-	t.Run("vouched for by the clinic", func(t *testing.T) { testCallFromRingToEnd(t, (*calltest.Clinic).Vouched) })
+	t.Run("a test call", func(t *testing.T) { testCallFromRingToEnd(t, (*calltest.Clinic).TestCall) })
 }
 
 func testCallFromRingToEnd(t *testing.T, invite func(*calltest.Clinic, testing.TB, time.Time, ...func(*protocol.Invitation)) (*protocol.CallIn, *protocol.Invitation)) {

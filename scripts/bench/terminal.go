@@ -13,6 +13,7 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
+	"vindu/scripts/passkey"
 	"vindu/scripts/stack"
 )
 
@@ -141,7 +142,7 @@ const watchedPage = `(() => {
 
 // page opens the clinician's page.
 func (t *terminal) page(ctx context.Context) (context.Context, func(), error) {
-	link, err := t.SignInLink(ctx)
+	invitation, err := t.Invitation(ctx, "-remove-passkeys")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -151,7 +152,7 @@ func (t *terminal) page(ctx context.Context) (context.Context, func(), error) {
 		done()
 		return nil, nil, err
 	}
-	if err := chromedp.Do(tab, chromedp.Navigate(link)); err != nil {
+	if err := passkey.Register(tab, invitation); err != nil {
 		done()
 		return nil, nil, fmt.Errorf("open the clinician's page: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"image"
 	_ "image/jpeg"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,6 +34,14 @@ func (p *person) open(address string) {
 	p.t.Helper()
 	if err := p.Do(30*time.Second, chromedp.Navigate(address)); err != nil {
 		p.t.Fatalf("%s opens a page: %v", p.name, err)
+	}
+}
+
+// register makes a passkey under an invitation.
+func (p *person) register(invitation string) {
+	p.t.Helper()
+	if err := p.MakePasskey(time.Minute, invitation); err != nil {
+		p.fail("makes a passkey: %v", err)
 	}
 }
 
@@ -116,7 +125,8 @@ func TestDemo(t *testing.T) {
 	clinician, terminal := newPerson(t, "clinician"), newPerson(t, "terminal")
 	terminal.open(d.terminal)
 	terminal.reads(20*time.Second, "Ready")
-	clinician.open(d.clinician)
+	used := d.clinician
+	clinician.register(used)
 	clinician.reads(20*time.Second, "No call")
 
 	step := func(name string, f func(t *testing.T)) {
@@ -233,7 +243,7 @@ func TestDemo(t *testing.T) {
 		d = startDemo(top, program, dir, "0s")
 		terminal.open(d.terminal)
 		terminal.reads(20*time.Second, "Ready")
-		clinician.open(d.clinician)
+		clinician.open(pages(d.clinician)) // the session outlives the clinic's programs
 		if after := code(); after != before {
 			t.Errorf("the terminal was %s and is %s", before, after)
 		}
@@ -246,11 +256,11 @@ func TestDemo(t *testing.T) {
 		hungUp("You hung up")
 	})
 
-	step("the sign-in link works once", func(t *testing.T) {
+	step("the invitation works once", func(t *testing.T) {
 		stranger := newPerson(t, "stranger")
-		stranger.open(d.clinician)
-		if signedIn, err := lab.Evaluate[bool](stranger.Browser, 10*time.Second, "Boolean(document.querySelector('button.ring'))"); err != nil || signedIn {
-			t.Errorf("a used link let somebody in (%v)", err)
+		stranger.open(used)
+		if signedIn, err := lab.Evaluate[bool](stranger.Browser, 10*time.Second, "Boolean(document.querySelector('[data-home], form[data-passkey=create]'))"); err != nil || signedIn {
+			t.Errorf("a used invitation let somebody in (%v)", err)
 		}
 	})
 
@@ -266,8 +276,14 @@ func TestDemo(t *testing.T) {
 	d.stop(t)
 }
 
-// pages returns the address of the clinician's page without the link that signs in.
-func pages(link string) string { return link[:strings.Index(link, "/enter/")+1] }
+// pages returns the address of the clinician's page without the invitation.
+func pages(invitation string) string {
+	u, err := url.Parse(invitation)
+	if err != nil {
+		return invitation // it cannot be opened, which says so
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/"}).String()
+}
 
 // findsInRecord opens the newest call's record and reloads it until it holds all of the words: the halves arrive when they arrive.
 func (p *person) findsInRecord(words ...string) {

@@ -57,7 +57,7 @@ func TestRelayOverTLS(t *testing.T) {
 	if err := clinician.Do(10*time.Second, chromedp.Func(addScript)); err != nil {
 		t.Fatal(err)
 	}
-	clinician.open(s.Clinician)
+	clinician.register(s.Clinician)
 	if _, err := lab.Evaluate[bool](clinician.Browser, 10*time.Second, "(document.querySelector('details.options').open = true, document.querySelector('#relay-only').click(), true)"); err != nil {
 		t.Fatal(err)
 	}

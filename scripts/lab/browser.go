@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"vindu/scripts/passkey"
 
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
@@ -106,6 +107,13 @@ func (b *Browser) Do(limit time.Duration, steps ...chromedp.Action[chromedp.Void
 	ctx, cancel := context.WithTimeout(b.ctx, limit)
 	defer cancel()
 	return chromedp.Do(ctx, steps...)
+}
+
+// MakePasskey has the person at the browser make a passkey under an invitation, and so sign in.
+func (b *Browser) MakePasskey(limit time.Duration, invitation string) error {
+	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	defer cancel()
+	return passkey.Register(ctx, invitation)
 }
 
 // Evaluate returns the value of an expression in the page; a promise is awaited.

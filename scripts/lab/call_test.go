@@ -241,11 +241,11 @@ func keepAgentLog(ctx context.Context, t *testing.T, guest *Guest) {
 // signIn opens the clinician's page and waits until the home can be called.
 func signIn(t *testing.T, clinic *Clinic, browser *Browser) {
 	t.Helper()
-	link, err := clinic.SignInLink(t.Context())
+	invitation, err := clinic.Invitation(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := browser.Do(30*time.Second, chromedp.Navigate(link)); err != nil {
+	if err := browser.MakePasskey(time.Minute, invitation); err != nil {
 		t.Fatal(err)
 	}
 	if err := browser.WaitFor(20*time.Second, button("Ring")); err != nil {

@@ -48,8 +48,16 @@ func StartClinic(t testing.TB, g *Guest) *Clinic {
 		t.Fatalf("build the clinic: %v\n%s", err, out)
 	}
 	_, err = c.run(ctx, "init", "-organisation", Organisation, "-address", HostAddr+":8443", "-listen", HostAddr+":8443",
-		"-plain", "127.0.0.1:8080", "-relay", HostAddr+":3478", "-local", "-log", "json")
+		"-plain", "localhost:8080", "-relay", HostAddr+":3478", "-local", "-log", "json")
 	if err != nil {
+		t.Fatal(err)
+	}
+	// The terminal's own configuration says how long it rings: no less than the clinic's policy, which so is nothing.
+	policy := filepath.Join(dir, "policy.toml")
+	if err := os.WriteFile(policy, []byte("[rules.staff]\nmode = \"ring\"\nafter = 0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := output(ctx, "/", c.program, "policy", "set", "-dir", c.dir, policy); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.serve(ctx, t, g); err != nil {
@@ -122,9 +130,16 @@ func (c *Clinic) Voucher(ctx context.Context) (string, error) {
 	return c.run(ctx, "voucher", "-home", Home)
 }
 
-// SignInLink is a page's address by which Person signs in, once.
-func (c *Clinic) SignInLink(ctx context.Context) (string, error) {
-	return c.LinkFor(ctx, Person, Role, "clinician")
+// Invitation lets Person call Home, and is the address at which Person makes a passkey and is signed in, once. There has to be a terminal in Home, or a voucher for one.
+func (c *Clinic) Invitation(ctx context.Context) (string, error) {
+	invitation, err := c.run(ctx, "person", "-person", Person, "-role", Role, "-duty", "clinician", "-invite")
+	if err != nil {
+		return "", err
+	}
+	if _, err := output(ctx, "/", c.program, "grant", "give", "-dir", c.dir, "-person", Person, "-role", Role, "-homes", Home, "-reason", "the lab's call"); err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(invitation), nil
 }
 
 // LinkFor is a page's address by which somebody signs in, once. The duty decides which pages it leads to.

@@ -17,6 +17,9 @@ import (
 
 func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
+// Policy is what the terminal does about callers: it answers staff.
+const Policy = "[rules.staff]\nmode = \"ring\"\nafter = 0\n"
+
 // prepareClinic makes the clinic, or finds the one of the last start and tells it today's ports.
 func (s *Stack) prepareClinic(ctx context.Context) error {
 	pages := fmt.Sprintf("localhost:%d", s.ports.Pages)
@@ -96,6 +99,14 @@ func quote(v string) string { return `"` + strings.NewReplacer(`\`, `\\`, `"`, `
 func (s *Stack) enrol(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(s.agentDir(), "state", "identity", "clinic.pem")); err == nil {
 		return nil
+	}
+	// The terminal's own configuration says how long it rings: no less than the clinic's policy, which so is nothing.
+	policy := filepath.Join(s.Dir, "policy.toml")
+	if err := replace(policy, []byte(Policy)); err != nil {
+		return err
+	}
+	if _, err := s.output(ctx, nil, "vindu-clinic", "policy", "set", "-dir", s.clinicDir(), policy); err != nil {
+		return err
 	}
 	voucher, err := s.output(ctx, nil, "vindu-clinic", "voucher", "-dir", s.clinicDir(), "-home", Home)
 	if err != nil {

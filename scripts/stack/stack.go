@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -186,11 +187,11 @@ func (s *Stack) Run(ctx context.Context, ready func(ctx context.Context) error) 
 		case <-startCtx.Done():
 			return fmt.Errorf("%s: not ready: %w (its log: %s)", s.agent.name, context.Cause(startCtx), s.agent.log)
 		}
-		link, err := s.SignInLink(startCtx)
+		invitation, err := s.Invitation(startCtx)
 		if err != nil {
 			return err
 		}
-		s.Clinician = link
+		s.Clinician = invitation
 		return ready(ctx)
 	})
 	return group.Wait()
@@ -203,13 +204,21 @@ func (s *Stack) clinicConfig() string { return filepath.Join(s.clinicDir(), "cli
 func (s *Stack) agentDir() string     { return filepath.Join(s.Dir, "terminal") }
 func (s *Stack) agentConfig() string  { return filepath.Join(s.agentDir(), "agent.toml") }
 
-// SignInLink has the clinic make a one-time address by which Person signs in.
-func (s *Stack) SignInLink(ctx context.Context) (string, error) {
-	out, err := s.output(ctx, nil, "vindu-clinic", "sign-in-link", "-dir", s.clinicDir(), "-person", Person, "-role", cmp.Or(role[s.Language], role["en"]), "-duty", "clinician")
-	return strings.TrimSpace(string(out)), err
+// Invitation has the clinic let Person call Home, and make a one-time address at which Person makes a passkey and is signed in. The passkeys that Person had
+// are removed if that is asked for by one of more.
+func (s *Stack) Invitation(ctx context.Context, more ...string) (string, error) {
+	named := []string{"-dir", s.clinicDir(), "-person", Person, "-role", cmp.Or(role[s.Language], role["en"])}
+	out, err := s.output(ctx, nil, "vindu-clinic", slices.Concat([]string{"person"}, named, []string{"-duty", "clinician", "-invite"}, more)...)
+	if err != nil {
+		return "", err
+	}
+	if _, err := s.output(ctx, nil, "vindu-clinic", slices.Concat([]string{"grant", "give"}, named, []string{"-homes", Home, "-reason", "to try it out"})...); err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
-// TechnicianLink is SignInLink for a technician, who takes longer to need it.
+// TechnicianLink is an address at which a technician signs in, once.
 func (s *Stack) TechnicianLink(ctx context.Context) (string, error) {
 	out, err := s.output(ctx, nil, "vindu-clinic", "sign-in-link", "-dir", s.clinicDir(), "-person", Technician, "-role", cmp.Or(technicianRole[s.Language], technicianRole["en"]),
 		"-duty", "technician", "-life", "8h")

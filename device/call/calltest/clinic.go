@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +23,9 @@ type Clinic struct {
 	Caller    *ecdsa.PrivateKey          // of the clinician's page, for calls
 	Terminal  *ecdsa.PrivateKey          // the called terminal's key
 	Self      protocol.KeyHash           // and its name
+
+	mu       sync.Mutex
+	expected map[protocol.CallID]bool // test calls that the terminal waits for
 }
 
 // The home in which the terminal stands, as scopes name it.
@@ -88,7 +92,7 @@ func (c *Clinic) Prover(t testing.TB) call.Prover {
 	believed := c.Believed(t)
 	return &call.EitherProver{
 		Passkey: &call.PasskeyProver{Believed: func() call.Believed { return believed }, TimeKnown: func() bool { return true }},
-		Clinic:  &call.AuthorityProver{Authorities: func() [][]byte { return c.Authorities(t) }},
+		Test:    &call.TestProver{Keys: func() [][]byte { return believed.Trust.Service }, Expected: c.Expects},
 	}
 }
 
@@ -176,18 +180,31 @@ func (c *Clinic) Invite(t testing.TB, now time.Time, change ...func(*protocol.In
 	return d.Message(t), d.Invitation
 }
 
-// Vouched is Invite without a passkey: the clinic vouches.
-func (c *Clinic) Vouched(t testing.TB, now time.Time, change ...func(*protocol.Invitation)) (*protocol.CallIn, *protocol.Invitation) {
+// Expects tells whether the terminal waits for a test call: for each that TestCall has made.
+func (c *Clinic) Expects(id protocol.CallID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.expected[id]
+}
+
+// TestCall is Invite without a passkey: the clinic's robot calls, as the terminal has asked for.
+func (c *Clinic) TestCall(t testing.TB, now time.Time, change ...func(*protocol.Invitation)) (*protocol.CallIn, *protocol.Invitation) {
 	t.Helper()
 	inv := c.invitation(t, now)
-	inv.Key, inv.Authorisation = c.Authorities(t)[0], protocol.HashOf("authorisation")
+	inv.Key, inv.Authorisation = SPKI(t, c.Service), protocol.HashOf("authorisation")
 	for _, f := range change {
 		f(inv)
 	}
-	signed, err := protocol.Sign(inv, c.Authority)
+	signed, err := protocol.Sign(inv, c.Service)
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.expected == nil {
+		c.expected = map[protocol.CallID]bool{}
+	}
+	c.expected[inv.Call] = true
 	return &protocol.CallIn{
 		Version: protocol.Version, Call: inv.Call, Kind: protocol.KindInvite, Invite: &protocol.Invite{Invitation: signed, Offer: Offer(Caller)},
 	}, inv
@@ -203,12 +220,12 @@ func (c *Clinic) HangUp(t testing.TB, invite *protocol.CallIn, reason protocol.C
 	for _, f := range change {
 		f(end)
 	}
+	if invite.Invite.Assertion == nil { // of a test call, which the server ends
+		end.By = protocol.SideClinic
+	}
 	key := c.Caller
-	switch {
-	case end.By == protocol.SideClinic:
+	if end.By == protocol.SideClinic {
 		key = c.Service
-	case invite.Invite.Assertion == nil:
-		key = c.Authority
 	}
 	return c.HangUpBy(t, invite, end, key)
 }
