@@ -74,7 +74,8 @@ func initialise(ctx context.Context, c *call) error {
   to run it       vindu-clinic serve -config %[3]q
   a terminal      vindu-clinic voucher -dir %[2]q -home "…"
   administrator   vindu-clinic person -dir %[2]q -person "…" -role "…" -duty administrator
-  a clinician     vindu-clinic sign-in-link -dir %[2]q -person "…" -role "…" -duty clinician
+  a clinician     vindu-clinic person -dir %[2]q -person "…" -role "…" -duty clinician -invite
+  who calls whom  vindu-clinic grant give -dir %[2]q -person "…" -role "…" -homes "…" -reason "…"
 `, conf.Organisation, folder, path, authority.RootKeyPath(keys))
 	return nil
 }

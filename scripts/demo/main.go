@@ -93,7 +93,7 @@ func run(ctx context.Context) error {
 		fmt.Printf("clinician: %s\n", s.Clinician)
 		fmt.Printf("terminal: %s\n", s.Terminal)
 		fmt.Printf("technician: %s\n", technician)
-		fmt.Println("\nOpen the first two, click Ring beside the home. Clinician's and technician's address sign in once; Ctrl-C stops everything.")
+		fmt.Println("\nOpen the first, make a passkey, open the second, and click Ring beside the home. Clinician's and technician's address work once; Ctrl-C stops everything.")
 		fmt.Printf("To set the terminal up as a technician does, at its serial cable:\n  go run ./cmd/vindu-provision --folder %s --port %s\n",
 			filepath.Join(dir, "laptop"), filepath.Join(dir, "cable"))
 		return nil
