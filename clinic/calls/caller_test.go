@@ -304,10 +304,10 @@ func TestProofKept(t *testing.T) {
 func TestRevokePerson(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		s := w.talk(t)
-		may := func(yes bool, err error) func(string) (bool, error) {
-			return func(home string) (bool, error) {
-				if home != "17" {
-					t.Errorf("asked about home %q", home)
+		may := func(yes bool, err error) func(string, []byte) (bool, error) {
+			return func(home string, passkey []byte) (bool, error) {
+				if home != "17" || string(passkey) != string(w.caller.passkey.ID) {
+					t.Errorf("asked about home %q and passkey %x", home, passkey)
 				}
 				return yes, err
 			}

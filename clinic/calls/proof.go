@@ -35,6 +35,13 @@ type invited struct {
 	person Person
 }
 
+func (i *invited) passkey() []byte {
+	if i.invite.Assertion == nil {
+		return nil
+	}
+	return i.invite.Assertion.Credential
+}
+
 // prove checks what a page has proven as the terminal will, so that nothing leaves that cannot hold and the caller learns why at once. It decides nothing
 // for the terminal, which does not ask the clinic. A *Failure is to be recorded; other errors wrap ErrBadRequest, or are the server's own.
 func (s *Service) prove(ctx context.Context, r Request, home register.Home, now time.Time) (*invited, error) {

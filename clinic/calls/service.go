@@ -110,6 +110,7 @@ type call struct {
 	terminal   protocol.KeyHash
 	spki       []byte
 	invitation protocol.Hash
+	passkey    []byte // id of the one that has proven the call
 	callerKey  []byte // of this call, DER SubjectPublicKeyInfo: signs the caller's end
 
 	began, rang, talking, ended time.Time
@@ -282,7 +283,7 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 	}
 	c := &call{
 		course: course{state: Calling}, id: rec.Call, person: inv.person, page: r.Page, home: home.ID, terminal: home.Terminal, spki: home.SPKI,
-		invitation: protocol.HashOf(inv.invite.Invitation), callerKey: inv.Key, began: now, over: make(chan struct{}),
+		invitation: protocol.HashOf(inv.invite.Invitation), callerKey: inv.Key, passkey: inv.passkey(), began: now, over: make(chan struct{}),
 	}
 	if err := s.room(r.Person.ID); err != nil {
 		return Started{}, fmt.Errorf("start call: %w", err)
@@ -568,29 +569,28 @@ func (s *Service) Revoke(terminal protocol.KeyHash) {
 	}
 }
 
-// RevokePerson ends the calls of a person who lost the right to them (R29): those that permits does not allow any more. Where it cannot say, they end.
-func (s *Service) RevokePerson(person string, permits func(home string) (bool, error)) {
+// RevokePerson ends the calls of a person who lost the right to them (R29): those that permits does not allow any more, to this home and by this passkey. Where it
+// cannot say, they end.
+func (s *Service) RevokePerson(person string, permits func(home string, passkey []byte) (bool, error)) {
 	s.mu.Lock()
-	homes := map[string]bool{}
+	var running []*call
 	for _, c := range s.calls {
 		if c.person.ID == person && c.state != Ended {
-			homes[c.home] = false
+			running = append(running, c)
 		}
 	}
 	s.mu.Unlock()
-	for home := range homes {
-		allowed, err := permits(home)
+	for _, c := range running {
+		allowed, err := permits(c.home, c.passkey)
 		if err != nil {
-			s.log.Error("whether a call is still permitted cannot be found out; it ends", "person", person, "home", home, "error", err)
+			s.log.Error("whether a call is still permitted cannot be found out; it ends", "call", c.id, "person", person, "error", err)
 		}
-		homes[home] = allowed && err == nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range s.calls {
-		if allowed, asked := homes[c.home]; c.person.ID == person && c.state != Ended && asked && !allowed {
-			s.apply(c, hangUp, protocol.AuthRevoked, nil)
+		if allowed && err == nil {
+			continue
 		}
+		s.mu.Lock()
+		s.apply(c, hangUp, protocol.AuthRevoked, nil)
+		s.mu.Unlock()
 	}
 }
 

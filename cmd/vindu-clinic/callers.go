@@ -31,5 +31,15 @@ func (c callers) Covers(ctx context.Context, a *protocol.Authorisation, home str
 
 // rightsEnded is called when a person may do less than before.
 func (s *server) rightsEnded(ctx context.Context, person string) {
-	s.calls.RevokePerson(person, func(home string) (bool, error) { return s.grants.Permits(ctx, person, home) })
+	s.calls.RevokePerson(person, func(home string, passkey []byte) (bool, error) {
+		if permits, err := s.grants.Permits(ctx, person, home); err != nil || !permits {
+			return false, err
+		}
+		_, a, err := s.grants.Current(ctx, person)
+		if err != nil {
+			return false, err
+		}
+		_, known := a.Credential(passkey)
+		return known, nil
+	})
 }

@@ -457,18 +457,6 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 		Software: a.parts.Software, KeyGrade: h.id.Grade(), Devices: a.parts.Devices, Counters: t.counters, Checks: t.checks,
 		Publish: t.link.SetHealth, Now: h.clock.Now, Log: log,
 	})
-	prover := &call.EitherProver{
-		Passkey: &call.PasskeyProver{Believed: func() call.Believed { return call.Believed{Trust: h.id.Trust(), Policy: h.id.Policy()} }, TimeKnown: h.clock.Proven},
-		Test: &call.TestProver{
-			Keys: func() [][]byte {
-				if trust := h.id.Trust(); trust != nil {
-					return trust.Service
-				}
-				return nil
-			},
-			Expected: func(id protocol.CallID) bool { return t.checker != nil && t.checker.Expects(id) },
-		},
-	}
 	if t.checker, err = t.newChecks(fileStore{h.dir, checksFile}); err != nil {
 		return err
 	}

@@ -53,7 +53,15 @@ type terminal struct {
 func (t *terminal) prover() call.Prover {
 	return &call.EitherProver{
 		Passkey: &call.PasskeyProver{Believed: func() call.Believed { return call.Believed{Trust: t.id.Trust(), Policy: t.id.Policy()} }, TimeKnown: t.clock.Proven},
-		Clinic:  &call.AuthorityProver{Authorities: t.id.Authorities},
+		Test: &call.TestProver{
+			Keys: func() [][]byte {
+				if trust := t.id.Trust(); trust != nil {
+					return trust.Service
+				}
+				return nil
+			},
+			Expected: func(id protocol.CallID) bool { return t.checker != nil && t.checker.Expects(id) },
+		},
 	}
 }
 
