@@ -122,6 +122,10 @@ func (s *Server) ice(w http.ResponseWriter, r *http.Request, _ visitor) {
 
 // authorisation tells a person's page by what right it calls: what it writes into invitations, and which passkeys can sign them.
 func (s *Server) authorisation(w http.ResponseWriter, r *http.Request, v visitor) {
+	if s.o.Authorisations == nil { // nobody calls here
+		s.refuse(w, http.StatusForbidden, protocol.AuthNone, "")
+		return
+	}
 	signed, a, err := s.o.Authorisations.Current(r.Context(), v.person.ID)
 	if protocol.CodeOf(err) == protocol.AuthNone {
 		s.refuse(w, http.StatusForbidden, protocol.AuthNone, "")

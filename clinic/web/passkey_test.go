@@ -280,20 +280,22 @@ func (c *clinic) invitation() string {
 	return c.origin + i.Path()
 }
 
-// Who signed in by a passkey rings as who signed in by a link does; when the passkey is removed, the page is signed out.
+// The passkey by which somebody signed in rings, too; when the passkey is removed, the page is signed out.
 func TestRingByPasskey(t *testing.T) {
 	c := newClinic(t)
 	b := newTab(t)
 	b.forgive("401 (Unauthorized)", "ERR_", "Failed to load resource")
 	webtest.Registered(t, b.ctx, c.invitation(), "Laptop")
 	b.until(`document.body.dataset.ready === "yes"`)
-	b.button("Ring")
-	if call := c.placed(); call.Request.Person.ID != c.person {
-		t.Errorf("placed by %+v", call.Request.Person)
-	}
 	list, err := c.passkeys.Credentials(t.Context(), c.person)
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%d passkeys, %v", len(list), err)
+	}
+	c.authorisations.Passkeys(list...)
+	reload(b)
+	b.button("Ring")
+	if call := c.placed(); call.Request.Person.ID != c.person {
+		t.Errorf("placed by %+v", call.Request.Person)
 	}
 	if err := c.passkeys.Remove(t.Context(), "test", c.person, list[0].ID, true); err != nil {
 		t.Fatal(err)

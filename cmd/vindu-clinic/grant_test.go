@@ -61,8 +61,14 @@ func (c *clinic) givePasskey(t *testing.T, person string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.keepPasskey(t, person, protocol.Credential{ID: spki[60:], Key: spki})
+}
+
+// keepPasskey gives a person this passkey.
+func (c *clinic) keepPasskey(t *testing.T, person string, p protocol.Credential) {
+	t.Helper()
 	if err := c.store.Write(t.Context(), func(tx *sql.Tx) error {
-		_, err := tx.Exec("INSERT INTO passkeys (id, person, name, cose, spki, counter, flags, transports, created) VALUES (?, ?, 'key', x'00', ?, 0, 0, '', 1)", spki[60:], person, spki)
+		_, err := tx.Exec("INSERT INTO passkeys (id, person, name, cose, spki, counter, flags, transports, created) VALUES (?, ?, 'key', x'00', ?, 0, 0, '', 1)", p.ID, person, p.Key)
 		return err
 	}); err != nil {
 		t.Fatal(err)

@@ -19,12 +19,14 @@ import (
 	"time"
 
 	"vindu/clinic/audit"
+	"vindu/clinic/grants"
 	"vindu/clinic/register"
 	"vindu/clinic/setup"
 	devicecall "vindu/device/call"
 	"vindu/device/call/calltest"
 	"vindu/device/screen"
 	"vindu/protocol"
+	"vindu/protocol/passkeytest"
 )
 
 // way leads to the clinic, and loses what it is told to.
@@ -319,6 +321,7 @@ type caller struct {
 	pages   string
 	page    string
 	updates chan update
+	passkey *passkeytest.Authenticator
 }
 
 type update struct {
@@ -327,7 +330,8 @@ type update struct {
 	End        []byte
 }
 
-func signIn(t *testing.T, s *serving, clinic *clinic) *caller {
+// signIn is somebody who may call a home, at its page.
+func signIn(t *testing.T, s *serving, clinic *clinic, home string) *caller {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -335,6 +339,14 @@ func signIn(t *testing.T, s *serving, clinic *clinic) *caller {
 	}
 	c := &caller{Client: &http.Client{Jar: jar}, t: t, pages: s.ready["pages"].(string), page: strings.Repeat("0a", 16), updates: make(chan update, 100)}
 	person, err := clinic.register.EnsurePerson(t.Context(), "test", protocol.Party{Name: "Anne Berg", Role: "nurse", Organisation: "Fjordbyen kommune"}, register.Clinician)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.passkey = passkeytest.New(t, passkeytest.ES256)
+	clinic.keepPasskey(t, person.ID, c.passkey.Credential(t))
+	_, err = clinic.grants.Give(t.Context(), "test", grants.Grant{
+		Person: person.ID, Employment: "employed", Callers: "staff", Scope: protocol.Scope{Homes: []string{home}}, From: time.Now(), To: time.Now().Add(time.Hour), Reason: "test",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -377,8 +389,32 @@ func signIn(t *testing.T, s *serving, clinic *clinic) *caller {
 // ring calls a terminal.
 func (c *caller) ring(home string, terminal protocol.KeyHash) protocol.CallID {
 	c.t.Helper()
-	call := protocol.NewCallID()
-	body, err := json.Marshal(map[string]any{"call": call.String(), "home": home, "terminal": terminal.Name(), "page": c.page, "offer": calltest.Offer(calltest.Caller)})
+	var own struct {
+		RP            string         `json:"rp"`
+		Authorisation []byte         `json:"authorisation"`
+		Party         protocol.Party `json:"party"`
+	}
+	said, err := c.Get(c.pages + "/api/authorisation")
+	if err == nil {
+		err = json.NewDecoder(said.Body).Decode(&own)
+		said.Body.Close()
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	call, now, offer := protocol.NewCallID(), protocol.At(time.Now()), calltest.Offer(calltest.Caller)
+	raw, err := protocol.Encode(&protocol.Invitation{
+		Version: protocol.Version, Call: call, Terminal: terminal, Caller: calltest.Caller, Offer: protocol.HashOf(offer), Parties: []protocol.Party{own.Party}, Issued: now, Expires: now + 90_000,
+		Nonce: protocol.NewNonce(), Key: calltest.SPKI(c.t, calltest.NewKey(c.t)), Authorisation: protocol.HashOf(own.Authorisation),
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	a := c.passkey.Assert(c.t, protocol.RelyingParty{ID: own.RP, Origins: []string{c.pages}}, protocol.HashOf(raw))
+	body, err := json.Marshal(map[string]any{
+		"home": home, "page": c.page, "offer": offer, "invitation": raw,
+		"assertion": map[string][]byte{"credential": a.Credential, "authenticator_data": a.AuthenticatorData, "client_data": a.ClientData, "signature": a.Signature},
+	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -398,6 +434,9 @@ func (c *caller) ring(home string, terminal protocol.KeyHash) protocol.CallID {
 func TestOrderedInCall(t *testing.T) {
 	s := start(t, newClinic(t))
 	c := beside(t, s.dir)
+	if err := c.grants.SetPolicy(t.Context(), "test", "", grants.Settings{Rules: map[string]grants.Rule{"staff": {Mode: protocol.ModeRing}}}); err != nil {
+		t.Fatal(err)
+	}
 	folder, id := setUp(t, s, "Home 17")
 	hold := make(chan struct{})
 	media := &calltest.Media{NewSession: func(s *calltest.Session) { s.HoldClose = hold }}
@@ -407,7 +446,7 @@ func TestOrderedInCall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page := signIn(t, s, c)
+	page := signIn(t, s, c, home.Home)
 	call := page.ring(home.Home, id.Key())
 	see("who calls", func(s screen.Scene) bool { return s.Kind == screen.Ringing })
 	until(t, "prepared", func() bool { return len(media.Sessions()) == 1 })

@@ -82,6 +82,14 @@ func NewAuthorisations(p protocol.Party, passkeys ...protocol.Credential) *Autho
 	return &Authorisations{signed: signed, a: a}
 }
 
+// Passkeys has the authorisation name these passkeys, in place of those before.
+func (a *Authorisations) Passkeys(passkeys ...protocol.Credential) {
+	fresh := NewAuthorisations(a.a.Party, passkeys...)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.signed, a.a = fresh.signed, fresh.a
+}
+
 // Current implements web.Authorisations.
 func (a *Authorisations) Current(context.Context, string) ([]byte, *protocol.Authorisation, error) {
 	a.mu.Lock()
