@@ -152,7 +152,7 @@ func ring(t *testing.T, guest *Guest, browser *Browser) CallerOnScreen {
 		t.Error(err)
 	}
 	caller := seeCaller(t, guest)
-	seeName(t, guest)
+	seeName(t, guest, browser)
 	screenshot(t, guest, browser, "page-3-call.png")
 	return caller
 }
@@ -336,14 +336,18 @@ func seeCallerMove(t *testing.T, guest *Guest, before CallerOnScreen) {
 }
 
 // seeName compares the words on the terminal's screen, pixel by pixel, with what the terminal draws for this caller;
-// and with what it draws for another, from which they must differ.
-func seeName(t *testing.T, guest *Guest) {
+// and with what it draws for another, from which they must differ. The code on both ends is among them.
+func seeName(t *testing.T, guest *Guest, browser *Browser) {
 	t.Helper()
+	code, err := Evaluate[string](browser, 5*time.Second, `/\d{3} \d{3}/.exec(document.getElementById("call-code").textContent)?.[0] ?? ""`)
+	if err != nil || code == "" {
+		t.Fatalf("the page shows the code %q (%v)", code, err)
+	}
 	shown := screendump(t, guest, "screen-3-name.png")
 	self := protocol.Party{Name: Person, Role: Role, Organisation: Organisation}
 	other := protocol.Party{Name: "Ola Nordmann", Role: Role, Organisation: Organisation}
-	wrong := wordsDiffer(t, guest, shown, self)
-	control := wordsDiffer(t, guest, shown, other)
+	wrong := wordsDiffer(t, guest, shown, self, code)
+	control := wordsDiffer(t, guest, shown, other, code)
 	guest.Log("words on the screen: %.2f %% of the pixels differ from %s's, %.2f %% from %s's", wrong, self.Name, control, other.Name)
 	if wrong > 0.1 {
 		t.Errorf("%.2f %% of the screen beside the pictures is not what the terminal draws for %s", wrong, self.Name)
@@ -354,9 +358,9 @@ func seeName(t *testing.T, guest *Guest) {
 }
 
 // wordsDiffer is how many pixels, in per cent of those that no picture covers, differ from the scene of a call with a caller.
-func wordsDiffer(t *testing.T, guest *Guest, shown image.Image, caller protocol.Party) float64 {
+func wordsDiffer(t *testing.T, guest *Guest, shown image.Image, caller protocol.Party, code string) float64 {
 	t.Helper()
-	scene := screen.Scene{Kind: screen.InCall, Parties: []protocol.Party{caller}, Camera: true, Microphone: true}
+	scene := screen.Scene{Kind: screen.InCall, Parties: []protocol.Party{caller}, Camera: true, Microphone: true, CallCode: code}
 	return sceneDiffers(t, guest, shown, scene, "en", strings.Fields(caller.Name)[0])
 }
 
