@@ -15,6 +15,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"testing"
 
 	"vindu/protocol"
@@ -29,10 +30,11 @@ const (
 	RS256 Kind = "RS256"
 )
 
-// Authenticator holds one passkey. It is not safe for concurrent use.
+// Authenticator holds one passkey.
 type Authenticator struct {
 	ID      []byte
 	Counter uint32 // of the next signature; it counts on unless it is 0
+	mu      sync.Mutex
 	key     crypto.Signer
 }
 
@@ -93,12 +95,9 @@ const Flags = 0x05
 // Assert signs a challenge as an honest authenticator does in the first of rp's origins; each of change may spoil it before it is signed.
 func (a *Authenticator) Assert(t testing.TB, rp protocol.RelyingParty, challenge protocol.Hash, change ...func(*Use)) *protocol.Assertion {
 	t.Helper()
-	u := Use{Type: "webauthn.get", Challenge: challenge[:], Origin: rp.Origins[0], RPID: rp.ID, Flags: Flags, Counter: a.Counter}
+	u := Use{Type: "webauthn.get", Challenge: challenge[:], Origin: rp.Origins[0], RPID: rp.ID, Flags: Flags, Counter: a.next()}
 	for _, f := range change {
 		f(&u)
-	}
-	if a.Counter > 0 {
-		a.Counter++
 	}
 	members := map[string]any{"type": u.Type, "challenge": base64.RawURLEncoding.EncodeToString(u.Challenge), "origin": u.Origin, "crossOrigin": u.CrossOrigin}
 	if u.TopOrigin != "" {
@@ -115,6 +114,17 @@ func (a *Authenticator) Assert(t testing.TB, rp protocol.RelyingParty, challenge
 	data := binary.BigEndian.AppendUint32(append(id[:], u.Flags), u.Counter)
 	data = append(data, u.Extra...)
 	return &protocol.Assertion{Credential: a.ID, AuthenticatorData: data, ClientData: client, Signature: a.Sign(t, data, client)}
+}
+
+// next is the counter of the next signature.
+func (a *Authenticator) next() uint32 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.Counter
+	if now > 0 {
+		a.Counter++
+	}
+	return now
 }
 
 // Sign signs authenticator data and client data, whatever they are.
