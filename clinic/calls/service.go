@@ -541,59 +541,6 @@ func (s *Service) Record(ctx context.Context, person string, id protocol.CallID)
 	return s.records.get(ctx, person, id)
 }
 
-// Revoke ends the calls of a terminal that lost its right to have any. It returns when the terminal has proven that they are over, or has
-// had revokeTimeout for it: its connection may be closed then.
-func (s *Service) Revoke(terminal protocol.KeyHash) {
-	s.mu.Lock()
-	var ending []*call
-	for _, c := range s.calls {
-		if c.terminal == terminal && c.state != Ended {
-			s.apply(c, hangUp, protocol.AuthRevoked, nil)
-			ending = append(ending, c)
-		}
-	}
-	s.mu.Unlock()
-	timer := time.NewTimer(revokeTimeout)
-	defer timer.Stop()
-	for _, c := range ending {
-		select {
-		case <-c.over:
-		case <-timer.C:
-			timer.Reset(0) // for the others too
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range ending {
-		s.apply(c, endWaited, protocol.AuthRevoked, nil)
-	}
-}
-
-// RevokePerson ends the calls of a person who lost the right to them (R29): those that permits does not allow any more, to this home and by this passkey. Where it
-// cannot say, they end.
-func (s *Service) RevokePerson(person string, permits func(home string, passkey []byte) (bool, error)) {
-	s.mu.Lock()
-	var running []*call
-	for _, c := range s.calls {
-		if c.person.ID == person && c.state != Ended {
-			running = append(running, c)
-		}
-	}
-	s.mu.Unlock()
-	for _, c := range running {
-		allowed, err := permits(c.home, c.passkey)
-		if err != nil {
-			s.log.Error("whether a call is still permitted cannot be found out; it ends", "call", c.id, "person", person, "error", err)
-		}
-		if allowed && err == nil {
-			continue
-		}
-		s.mu.Lock()
-		s.apply(c, hangUp, protocol.AuthRevoked, nil)
-		s.mu.Unlock()
-	}
-}
-
 // endAll ends what runs; after it nothing more begins.
 func (s *Service) endAll(code protocol.Code) {
 	s.mu.Lock()
