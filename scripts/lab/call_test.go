@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"log/slog"
@@ -44,8 +45,13 @@ const (
 	window    = 5 * time.Second
 	leastRate = 10 // pictures a second, over all that is measured, shown by the browser and painted by the terminal
 	leastEach = 8  // in each window, shown by the browser
-	tries     = 16 // of a measurement, on a host that has no time for it
+	tries     = 3  // of a measurement, on a host that has no time for it
+	leastSeen = 20 // pictures that must be right and new at either end, whatever time the host has
 )
+
+// sizes are those in which the terminal sends the camera's picture, the largest first: it gives up size when it is short
+// of processor.
+var sizes = []image.Point{{X: 320, Y: 240}, {X: 240, Y: 180}, {X: 160, Y: 120}}
 
 // capturing are the devices that may be open in a proven call only: camera and microphones, and not the speaker. The
 // loop's far side, into which the test speaks and at which it listens, is the room and not the terminal.
@@ -87,12 +93,17 @@ func TestCall(t *testing.T) {
 		}
 		guest.Log("measurement %d: %v", try, m)
 		t.Logf("measurement %d: %v", try, m)
-		if m.idle >= LeastIdle {
-			m.judge(t)
+		slow := m.slow()
+		if slow == nil || m.idle >= LeastIdle { // a host without time makes a call worse, and not better
+			m.judgeContent(t)
+			if slow != nil {
+				t.Error(slow)
+			}
 			break
 		}
 		if try == tries {
-			t.Errorf("%d measurements are invalid: the host had less than %.1f cores to spare. Run the lab on a host with nothing else to do.", tries, LeastIdle)
+			m.judgeContent(t)
+			t.Logf("NOT JUDGED: %v. In each of %d measurements the host had less than %.1f cores to spare. Run the lab on a host with nothing else to do.", slow, tries, LeastIdle)
 			break
 		}
 		// In a new call, because the terminal has made its picture smaller if the processor was short of time.
@@ -343,15 +354,22 @@ func seeName(t *testing.T, guest *Guest, browser *Browser) {
 	if err != nil || code == "" {
 		t.Fatalf("the page shows the code %q (%v)", code, err)
 	}
-	shown := screendump(t, guest, "screen-3-name.png")
 	self := protocol.Party{Name: Person, Role: Role, Organisation: Organisation}
 	other := protocol.Party{Name: "Ola Nordmann", Role: Role, Organisation: Organisation}
-	wrong := wordsDiffer(t, guest, shown, self, code)
+	var shown image.Image
+	var wrong float64
+	err = guest.Until(t.Context(), 10*time.Second, func() error { // the picture may be there before the last of the words, such as that the microphone is open
+		shown = screendump(t, guest, "screen-3-name.png")
+		if wrong = wordsDiffer(t, guest, shown, self, code); wrong > 0.1 {
+			return fmt.Errorf("%.2f %% of the screen beside the pictures is not what the terminal draws for %s", wrong, self.Name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
 	control := wordsDiffer(t, guest, shown, other, code)
 	guest.Log("words on the screen: %.2f %% of the pixels differ from %s's, %.2f %% from %s's", wrong, self.Name, control, other.Name)
-	if wrong > 0.1 {
-		t.Errorf("%.2f %% of the screen beside the pictures is not what the terminal draws for %s", wrong, self.Name)
-	}
 	if control < 5*max(wrong, 0.02) {
 		t.Errorf("the words on the screen could as well be %s's (%.2f %%)", other.Name, control)
 	}
@@ -430,22 +448,23 @@ type measurement struct {
 	bad              int     // pictures in which the bars were not as they should be
 	bars             error   // what was wrong with the first of them
 	positions        int     // of the bars
+	small            int     // pictures of them that were smaller than the camera's, because the terminal was short of processor
 	browser, room    Heard
 }
 
 func (m measurement) String() string {
-	return fmt.Sprintf("idle %.2f cores, guest %.2f cores; browser showed %v (%v moved, %d positions, %d bad: %v); terminal painted %v; browser heard %v; room heard %v",
-		m.idle, m.guestCores, m.shown, m.moved, m.positions, m.bad, m.bars, m.painted, m.browser, m.room)
+	return fmt.Sprintf("idle %.2f cores, guest %.2f cores; browser showed %v (%v moved, %d positions, %d smaller, %d bad: %v); terminal painted %v; browser heard %v; room heard %v",
+		m.idle, m.guestCores, m.shown, m.moved, m.positions, m.small, m.bad, m.bars, m.painted, m.browser, m.room)
 }
 
-// judge compares a valid measurement with what is promised.
-func (m measurement) judge(t *testing.T) {
+// judgeContent compares what was seen and heard with what is promised, however little time the host had.
+func (m measurement) judgeContent(t *testing.T) {
 	t.Helper()
-	if m.moved.Mean < leastRate || m.moved.Worst < leastEach {
-		t.Errorf("the browser showed %v new pictures of the bars, want %d and %d in each %s; %d others (%v)", m.moved, leastRate, leastEach, window, m.bad, m.bars)
+	if m.shown.Events < leastSeen || m.positions < leastSeen || m.bad > m.shown.Events {
+		t.Errorf("the browser showed %d pictures of the bars at %d positions, want %d; %d others (%v)", m.shown.Events, m.positions, leastSeen, m.bad, m.bars)
 	}
-	if m.painted.Mean < leastRate {
-		t.Errorf("the terminal painted %v pictures of the caller, want %d", m.painted, leastRate)
+	if m.painted.Events < leastSeen {
+		t.Errorf("the terminal painted %d pictures of the caller, want %d", m.painted.Events, leastSeen)
 	}
 	if !m.browser.Beeped() {
 		t.Errorf("the browser, of the tone in the terminal's room: %v", m.browser)
@@ -453,6 +472,22 @@ func (m measurement) judge(t *testing.T) {
 	if !m.room.Beeped() {
 		t.Errorf("the terminal's room, of the caller's tone: %v", m.room)
 	}
+}
+
+// slow compares the rates with what is promised. A terminal that is short of processor gives up the picture's size before
+// its rate: pictures of each of its sizes count.
+func (m measurement) slow() error {
+	var slow []string
+	if m.moved.Mean < leastRate || m.moved.Worst < leastEach {
+		slow = append(slow, fmt.Sprintf("the browser showed %v new pictures of the bars, want %d and %d in each %s; %d others (%v)", m.moved, leastRate, leastEach, window, m.bad, m.bars))
+	}
+	if m.painted.Mean < leastRate {
+		slow = append(slow, fmt.Sprintf("the terminal painted %v pictures of the caller, want %d", m.painted, leastRate))
+	}
+	if len(slow) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(slow, "; "))
 }
 
 func measure(t *testing.T, guest *Guest, browser *Browser, caller CallerOnScreen) measurement {
@@ -485,7 +520,8 @@ func measure(t *testing.T, guest *Guest, browser *Browser, caller CallerOnScreen
 	m.idle = after.IdleSince(before)
 	m.guestCores = (guestAfter - guestBefore).Seconds() / measured.Seconds()
 	m.painted = RateOf(Moving(at, frames), measured, window)
-	bars := watched.Bars(320, 240)
+	bars := watched.Bars(sizes...)
+	m.small = bars.small
 	m.bad, m.bars, m.positions = bars.bad, bars.err, distinct(bars.phase)
 	m.shown, m.moved = RateOf(bars.at, measured, window), RateOf(Moving(bars.at, bars.phase), measured, window)
 	m.browser, m.room = Listen(watched.Sound, SampleRate, TerminalTone), Listen(roomSound, SampleRate, CallerTone)

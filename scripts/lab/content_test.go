@@ -182,14 +182,14 @@ func TestRate(t *testing.T) {
 		events []time.Duration
 		want   Rate
 	}{
-		{"steady", steady, Rate{10, 10}},
-		{"a gap of four seconds", gap, Rate{260.0 / 30, 2}},
+		{"steady", steady, Rate{10, 10, 300}},
+		{"a gap of four seconds", gap, Rate{260.0 / 30, 2, 260}},
 		{"nothing", nil, Rate{}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			got := RateOf(c.events, 30*second, 5*second)
-			if math.Abs(got.Mean-c.want.Mean) > 1e-9 || math.Abs(got.Worst-c.want.Worst) > 1e-9 {
+			if math.Abs(got.Mean-c.want.Mean) > 1e-9 || math.Abs(got.Worst-c.want.Worst) > 1e-9 || got.Events != c.want.Events {
 				t.Errorf("%v, want %v", got, c.want)
 			}
 		})

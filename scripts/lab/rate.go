@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"image"
 	"slices"
 	"time"
 )
@@ -10,6 +11,8 @@ import (
 type Rate struct {
 	Mean  float64 // over all of the time
 	Worst float64 // in the worst window, of which one begins each second
+
+	Events int // in all of the time
 }
 
 func (r Rate) String() string { return fmt.Sprintf("%.1f/s, at worst %.1f/s", r.Mean, r.Worst) }
@@ -24,7 +27,8 @@ func RateOf(events []time.Duration, total, window time.Duration) Rate {
 		}
 		return n
 	}
-	rate := Rate{Mean: float64(count(0, total)) / total.Seconds()}
+	rate := Rate{Events: count(0, total)}
+	rate.Mean = float64(rate.Events) / total.Seconds()
 	rate.Worst = rate.Mean
 	for from := time.Duration(0); from+window <= total; from += time.Second {
 		rate.Worst = min(rate.Worst, float64(count(from, from+window))/window.Seconds())
@@ -47,22 +51,27 @@ func Moving(at []time.Duration, position []int) []time.Duration {
 type barFrames struct {
 	at    []time.Duration // of the good ones
 	phase []int           // and where their bars were
+	small int             // good ones that are smaller than the first size
 	bad   int
 	err   error // what was wrong with the first bad one
 }
 
-// Bars looks at each frame: the good ones are of this size and have the bars that they should have.
-func (w Watched) Bars(width, height int) (frames barFrames) {
+// Bars looks at each frame: the good ones are of one of these sizes and have the bars that they should have.
+func (w Watched) Bars(sizes ...image.Point) (frames barFrames) {
 	for _, frame := range w.Frames {
 		bars, err := ReadBars(frame.Row)
-		if frame.Width != width || frame.Height != height {
-			err = fmt.Errorf("the picture is %d×%d, not %d×%d", frame.Width, frame.Height, width, height)
+		size := image.Pt(frame.Width, frame.Height)
+		if !slices.Contains(sizes, size) {
+			err = fmt.Errorf("the picture is %v, not one of %v", size, sizes)
 		}
 		if err != nil {
 			if frames.bad++; frames.err == nil {
 				frames.err = fmt.Errorf("after %s: %w", frame.At, err)
 			}
 			continue
+		}
+		if size != sizes[0] {
+			frames.small++
 		}
 		frames.at, frames.phase = append(frames.at, frame.At), append(frames.phase, bars.Phase)
 	}

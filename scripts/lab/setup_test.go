@@ -385,7 +385,7 @@ func revokedInCall(t *testing.T, clinic *Clinic, guest *Guest, browser *Browser)
 	if err != nil {
 		t.Fatal(err)
 	}
-	bars := watched.Bars(320, 240)
+	bars := watched.Bars(sizes...)
 	if len(bars.at) < 4 || distinct(bars.phase) < 2 {
 		t.Errorf("the page showed %d pictures of the moving bars, %d others: %v", len(bars.at), bars.bad, bars.err)
 	}

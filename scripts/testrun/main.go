@@ -8,8 +8,9 @@
 //	N passed, N failed, N skipped
 //
 // where a test with subtests counts as its subtests. A package that does not build, or that dies outside a test,
-// counts as one failure. Above it stands, for each failure once more, what the test said at its own lines: who reads only the end knows. It exits
-// non-zero on any failure and when no test ran at all.
+// counts as one failure. What a failed test says at its own lines is printed when it fails, and above that last line once more: who reads
+// only the end knows. There stands, too, what a test that passed says that it did NOT JUDGE. It exits non-zero on any
+// failure and when no test ran at all.
 //
 // Tests have a folder for temporary files of their own (TMPDIR). It is removed in the end, with what tests that were
 // killed left in it; after a failure it is kept and named instead.
@@ -284,6 +285,9 @@ func (r *report) add(e event) {
 	case "pass", "fail", "skip":
 		if e.Test != "" {
 			p.result[e.Test] = e.Action
+			if e.Action == "fail" { // at once, for who breaks the run off
+				fmt.Fprint(r.out, gist(e.Package+" "+e.Test, p.output[e.Test]))
+			}
 			return
 		}
 		r.finish(e, p)
@@ -319,6 +323,11 @@ func (r *report) finish(e event, p *packageReport) {
 			skipped++
 		default:
 			passed++
+			if output := p.output[name]; output != nil {
+				for _, line := range notJudged.FindAllString(output.String(), -1) {
+					fmt.Fprintf(&r.said, "passed, but: %s %s\n    %s\n", e.Package, name, strings.TrimSpace(line))
+				}
+			}
 		}
 	}
 	if e.Action == "fail" && failed == 0 {
@@ -359,24 +368,28 @@ func (r *report) fail(name string, output *strings.Builder) {
 		r.failures.WriteString(output.String())
 	}
 	r.failures.WriteString("\n")
-	r.gist(name, output)
+	r.said.WriteString(gist(name, output))
 }
 
 // own are a test's own lines in its output.
 var own = regexp.MustCompile(`(?m)^ +\w+_test\.go:\d+: .*$`)
 
-// gist keeps a test's last own lines, which are where it says why it failed, each no longer than a person reads.
-func (r *report) gist(name string, output *strings.Builder) {
+// notJudged is what a test says of what it could not measure here.
+var notJudged = regexp.MustCompile(`(?m)^ +\w+_test\.go:\d+: NOT JUDGED: .*$`)
+
+// gist is a test's last own lines, which are where it says why it failed, each no longer than a person reads.
+func gist(name string, output *strings.Builder) string {
 	const lines, width = 6, 400
-	fmt.Fprintf(&r.said, "failed: %s\n", name)
+	said := "failed: " + name + "\n"
 	if output == nil {
-		return
+		return said
 	}
 	found := own.FindAllString(output.String(), -1)
 	for _, line := range found[max(0, len(found)-lines):] {
 		if line = strings.TrimSpace(line); len(line) > width {
 			line = strings.ToValidUTF8(line[:width], "") + " …"
 		}
-		fmt.Fprintf(&r.said, "    %s\n", line)
+		said += "    " + line + "\n"
 	}
+	return said
 }

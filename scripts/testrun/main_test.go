@@ -50,6 +50,10 @@ func TestReportCounts(t *testing.T) {
 		{"a package does not build", `{"ImportPath":"p [p.test]","Action":"build-output","Output":"p.go:1: no such thing\n"}
 			{"ImportPath":"p [p.test]","Action":"build-fail"}
 			{"Action":"fail","Package":"p","FailedBuild":"p [p.test]"}`, 0, 1, 0, "no such thing"},
+		{"a test says what it did not judge", `{"Action":"run","Package":"p","Test":"A"}
+			{"Action":"output","Package":"p","Test":"A","Output":"    a_test.go:7: NOT JUDGED: the rate\n"}
+			{"Action":"pass","Package":"p","Test":"A"}
+			{"Action":"pass","Package":"p"}`, 1, 0, 0, "passed, but: p A\n    a_test.go:7: NOT JUDGED: the rate\n"},
 		{"a package has no tests", `{"Action":"skip","Package":"p"}`, 0, 0, 0, ""},
 	}
 	for _, c := range cases {
@@ -63,12 +67,15 @@ func TestReportCounts(t *testing.T) {
 				}
 				r.add(e)
 			}
+			if gist := "failed: p A"; strings.Contains(out.String(), gist) != strings.Contains(c.events, `"fail","Package":"p","Test":"A"`) {
+				t.Errorf("it prints %q; when a test fails, it is said at once", out.String())
+			}
 			if r.passed != c.passed || r.failed != c.failed || r.skipped != c.skipped {
 				t.Errorf("%d passed, %d failed, %d skipped, want %d, %d, %d",
 					r.passed, r.failed, r.skipped, c.passed, c.failed, c.skipped)
 			}
-			if !strings.Contains(r.failures.String(), c.says) {
-				t.Errorf("the report %q does not say %q", r.failures.String(), c.says)
+			if said := r.failures.String() + r.said.String(); !strings.Contains(said, c.says) {
+				t.Errorf("the report %q does not say %q", said, c.says)
 			}
 		})
 	}
