@@ -257,7 +257,7 @@ func TestAdministratorInBrowser(t *testing.T) {
 
 	eval[bool](b, `document.getElementById("duty").value = "", true`)
 	b.button("Give this duty")
-	b.reads("No duty")
+	b.reads("· No duty") // and not the choice of that name
 	navigate(nurse, d.server.URL)
 	nurse.reads("the clinic has not said what your work here is")
 	navigate(b, d.server.URL+personPath(kari.ID))
