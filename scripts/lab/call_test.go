@@ -128,10 +128,7 @@ func TestCall(t *testing.T) {
 
 	press(t, browser, "Hang up")
 	guest.Log("hung up")
-	if err := browser.WaitFor(15*time.Second, `(e => !e.hidden && e.textContent.includes("were closed at"))(document.querySelector("#receipt"))`); err != nil {
-		t.Error(err)
-	}
-	guest.Log("the page shows the terminal's signed end")
+	awaitReceipt(t, guest, browser)
 	noCapture(t, guest, "after the call")
 	if err := browser.WaitFor(time.Second, status("The call has ended")); err != nil {
 		t.Error(err)
@@ -141,6 +138,16 @@ func TestCall(t *testing.T) {
 	}
 	screenshot(t, guest, browser, "page-4-ended.png")
 	readRecord(t, guest, browser)
+}
+
+// awaitReceipt waits until the page shows the terminal's signed end: from then on its devices are closed. What the page says
+// by itself when somebody hangs up comes before it.
+func awaitReceipt(t *testing.T, guest *Guest, browser *Browser) {
+	t.Helper()
+	if err := browser.WaitFor(15*time.Second, `(e => !e.hidden && e.textContent.includes("were closed at"))(document.querySelector("#receipt"))`); err != nil {
+		t.Error(err)
+	}
+	guest.Log("the page shows the terminal's signed end")
 }
 
 // ring calls the terminal and looks at both ends until they talk. It returns where the terminal shows the caller.

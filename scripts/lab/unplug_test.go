@@ -92,6 +92,7 @@ func TestCameraPulledOut(t *testing.T) {
 	if err := browser.WaitFor(15*time.Second, status("The call has ended")); err != nil {
 		t.Error(err)
 	}
+	awaitReceipt(t, guest, browser)
 	noCapture(t, guest, "after the call")
 	if err := quiet(); err != nil {
 		t.Error(err)
