@@ -40,7 +40,9 @@ func states() []named[call.State] {
 	talking := with(answered, func(s *call.State) { s.Phase = call.Talking })
 	return []named[call.State]{
 		{"idle", call.State{}},
+		{"idle, link down", call.State{LinkDown: true}},
 		{"verifying", call.State{Phase: call.Verifying, Call: one}},
+		{"verifying, link down", call.State{Phase: call.Verifying, Call: one, LinkDown: true}},
 		{"verifying, said no", call.State{Phase: call.Verifying, Call: one, Reason: protocol.EndPatientHungUp, No: true}},
 		{"verifying, caller gone", call.State{Phase: call.Verifying, Call: one, Reason: protocol.EndCallerHungUp}},
 		{"ringing", rings},
@@ -70,6 +72,9 @@ func events() []named[call.Event] {
 		{"proven, ring", call.Proven{Call: one, Decision: ring}},
 		{"proven, answer at once", call.Proven{Call: one, Decision: now}},
 		{"proven, quiet", call.Proven{Call: one, Decision: quiet}},
+		{"proven, refused", call.Proven{Call: one, Decision: call.Decision{Decision: protocol.Refused, Reason: protocol.ScreenNone}}},
+		{"proven, shutter", call.Proven{Call: one, Decision: call.Decision{Decision: protocol.Shutter}}},
+		{"proven, declined", call.Proven{Call: one, Decision: call.Decision{Decision: protocol.Declined}}},
 		{"proven, ask", call.Proven{Call: one, Decision: ask}},
 		{"proven, ask for no time", call.Proven{Call: one, Decision: call.Decision{Decision: protocol.Ringing, Ask: true}}},
 		{"proven, ring, authorised for a day", call.Proven{Call: one, Decision: ring, Lasts: 24 * time.Hour}},
@@ -173,43 +178,15 @@ func fields(effect call.Effect) string {
 
 // TestInvariants runs random sequences of events, fitting or not, past an observer that knows the promises and nothing else.
 func TestInvariants(t *testing.T) {
-	all := events()
-	happy := []call.Event{
-		call.Invited{Call: one}, call.Proven{Call: one, Decision: ring}, call.Prepared{Call: one}, call.Connected{Call: one},
-		call.Seen{Call: one}, call.Elapsed{Timer: call.TimerRing}, call.Opened{Call: one},
-	}
 	var reached [call.Ending + 1]bool
 	taken := false
 	rapid.Check(t, func(t *rapid.T) {
-		var s call.State
-		var o observer
-		way := happy
-		if rapid.Bool().Draw(t, "asked") {
-			way = slices.Clone(happy)
-			way[1], way[5] = call.Proven{Call: one, Decision: ask, Lasts: time.Hour}, call.Taken{Call: one}
-		}
-		undisturbed := rapid.IntRange(0, len(happy)).Draw(t, "undisturbed")
-		for i := range rapid.IntRange(10, 100).Draw(t, "length") {
-			e := rapid.SampledFrom(all).Draw(t, "event").v
-			if i < undisturbed {
-				e = way[i]
-			} else if rapid.IntRange(0, 9).Draw(t, "natural") < 7 {
-				e = rapid.SampledFrom(fitting(s, all)).Draw(t, "fitting event").v
-			}
-			o.event(e)
-			var effects []call.Effect
-			before := s
-			s, effects = call.Next(s, e)
-			for _, effect := range effects {
-				if broken := o.effect(effect); broken != "" {
-					t.Fatalf("%s, in %+v on %T%+v with %+v", broken, before, e, e, effects)
-				}
-			}
-			if broken := o.state(s); broken != "" {
-				t.Fatalf("%s, in %+v on %T%+v", broken, before, e, e)
-			}
+		broken := sequence(t, call.Next, func(s call.State) {
 			reached[s.Phase] = true
 			taken = taken || s.Phase == call.Talking && s.Ask
+		})
+		if broken != "" {
+			t.Fatal(broken)
 		}
 	})
 	if !taken {
@@ -222,11 +199,127 @@ func TestInvariants(t *testing.T) {
 	}
 }
 
+type next func(call.State, call.Event) (call.State, []call.Effect)
+
+// sequence plays random events to a machine and returns the promise that it breaks.
+func sequence(t *rapid.T, next next, at func(call.State)) string {
+	all := events()
+	way := []call.Event{
+		call.Invited{Call: one}, call.Proven{Call: one, Decision: ring}, call.Prepared{Call: one}, call.Connected{Call: one},
+		call.Seen{Call: one}, call.Elapsed{Timer: call.TimerRing}, call.Opened{Call: one},
+	}
+	var s call.State
+	var o observer
+	if rapid.Bool().Draw(t, "asked") {
+		way[1], way[5] = call.Proven{Call: one, Decision: ask, Lasts: time.Hour}, call.Taken{Call: one}
+	}
+	undisturbed := rapid.IntRange(0, len(way)).Draw(t, "undisturbed")
+	for i := range rapid.IntRange(10, 100).Draw(t, "length") {
+		e := rapid.SampledFrom(all).Draw(t, "event").v
+		if i < undisturbed {
+			e = way[i]
+		} else if rapid.IntRange(0, 9).Draw(t, "natural") < 7 {
+			if fit := fitting(next, s, all); len(fit) > 0 {
+				e = rapid.SampledFrom(fit).Draw(t, "fitting event").v
+			}
+		}
+		o.event(e)
+		var effects []call.Effect
+		before := s
+		s, effects = next(s, e)
+		for _, effect := range effects {
+			if broken := o.effect(effect); broken != "" {
+				return fmt.Sprintf("%s, in %+v on %T%+v with %+v", broken, before, e, e, effects)
+			}
+		}
+		if broken := o.state(s); broken != "" {
+			return fmt.Sprintf("%s, in %+v on %T%+v", broken, before, e, e)
+		}
+		at(s)
+	}
+	return ""
+}
+
+// TestInvariantsCanFail: machines that each forget one thing are found out by the observer, and for that thing.
+func TestInvariantsCanFail(t *testing.T) {
+	without := func(drop func(call.Effect) bool) next {
+		return func(s call.State, e call.Event) (call.State, []call.Effect) {
+			to, effects := call.Next(s, e)
+			return to, slices.DeleteFunc(slices.Clone(effects), drop)
+		}
+	}
+	is := func(wanted call.Effect) func(call.Effect) bool {
+		return func(e call.Effect) bool { return reflect.TypeOf(e) == reflect.TypeOf(wanted) }
+	}
+	for _, mutant := range []struct {
+		name, broken string
+		next         next
+	}{
+		{"takes a refusal for a proof", "without a proven invitation", func(s call.State, e call.Event) (call.State, []call.Effect) {
+			if u, ok := e.(call.Unproven); ok {
+				e = call.Proven{Call: u.Call, Decision: ring}
+			}
+			return call.Next(s, e)
+		}},
+		{"takes a closed policy for an open one", "without a proven invitation", func(s call.State, e call.Event) (call.State, []call.Effect) {
+			if p, ok := e.(call.Proven); ok && p.Decision.Decision == protocol.Quiet {
+				e = call.Proven{Call: p.Call, Decision: ring}
+			}
+			return call.Next(s, e)
+		}},
+		{"opens before it has answered", "without proof, path and answer", without(is(call.SendAnswered{}))},
+		{"does not wait for the path", "without proof, path and answer", func(s call.State, e call.Event) (call.State, []call.Effect) {
+			if s.Phase == call.Connecting && s.Prepared {
+				s.Connected = true
+			}
+			return call.Next(s, e)
+		}},
+		{"does not wait until it is taken", "nobody took the call", func(s call.State, e call.Event) (call.State, []call.Effect) {
+			s.Ask = s.Ask && e != call.Elapsed{Timer: call.TimerRing}
+			return call.Next(s, e)
+		}},
+		{"answers while the clinic is away", "cannot be told", func(s call.State, e call.Event) (call.State, []call.Effect) {
+			s.LinkDown = false
+			return call.Next(s, e)
+		}},
+		{"does not close", "ending without closing", without(is(call.Close{}))},
+		{"does not wait until it is closed", "may be open", func(s call.State, e call.Event) (call.State, []call.Effect) {
+			to, effects := call.Next(s, e)
+			if to.Phase == call.Ending && s.Phase != call.Ending {
+				return call.State{}, append(effects, call.Show{Scene: call.SceneEnded})
+			}
+			return to, effects
+		}},
+		{"goes on without an authorisation", "without an authorisation", func(s call.State, e call.Event) (call.State, []call.Effect) {
+			if e == (call.Elapsed{Timer: call.TimerAuthorisation}) {
+				return s, nil
+			}
+			return call.Next(s, e)
+		}},
+		{"forgets its timers", "runs while ending", without(is(call.StopAll{}))},
+	} {
+		t.Run(mutant.name, func(t *testing.T) {
+			found := map[string]bool{}
+			rapid.Check(t, func(t *rapid.T) {
+				if broken := sequence(t, mutant.next, func(call.State) {}); broken != "" {
+					found[strings.SplitN(broken, ", in ", 2)[0]] = true
+				}
+			})
+			for what := range found {
+				if strings.Contains(what, mutant.broken) {
+					return
+				}
+			}
+			t.Errorf("not found out: %v", found)
+		})
+	}
+}
+
 // fitting are the events that do something in s. Those that end a call are rarer, so that sequences get far.
-func fitting(s call.State, all []named[call.Event]) []named[call.Event] {
+func fitting(machine next, s call.State, all []named[call.Event]) []named[call.Event] {
 	var fit []named[call.Event]
 	for _, e := range all {
-		next, effects := call.Next(s, e.v)
+		next, effects := machine(s, e.v)
 		if next == s && len(effects) == 0 {
 			continue
 		}
