@@ -11,7 +11,9 @@ const (
 	MaxSpans   = 14
 	maxAfter   = 120 // seconds
 	maxLongest = 4 * 3600
-	minutes    = 24 * 60
+	// MinVolume is the softest at which a caller is played, in percent: nobody is made so soft that people at home do not hear who looks at them. A policy that says less means this.
+	MinVolume = 20
+	minutes   = 24 * 60
 )
 
 // Policy says what a terminal does about callers who have proven who they are (R11, R25). The clinic's authorisation key signs it for one terminal in one

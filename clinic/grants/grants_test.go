@@ -527,7 +527,7 @@ func TestStoreFails(t *testing.T) {
 			c.count("SELECT count(*) FROM grant_policies"), c.count("SELECT count(*) FROM grant_policy_settings"), c.count("SELECT count(*) FROM audit_entries"))
 	}
 	narrow := DefaultSettings()
-	narrow.Volume = 1
+	narrow.Volume = protocol.MinVolume
 	for name, do := range map[string]func() error{
 		"give": func() error { _, err := c.Give(t.Context(), "kari", c.grant()); return err },
 		"renew": func() error {

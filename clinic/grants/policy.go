@@ -103,8 +103,8 @@ func (q Quiet) span() (protocol.Span, error) {
 
 // policy returns what terminals are told, but for what is of one terminal.
 func (s Settings) policy() (*protocol.Policy, error) {
-	if s.Longest == 0 || s.Longest > 240 || s.Volume == 0 || s.Volume > 100 {
-		return nil, fmt.Errorf("a call of %d minutes at volume %d %w: from 1 to 240 minutes, from 1 to 100 percent", s.Longest, s.Volume, ErrBounds)
+	if s.Longest == 0 || s.Longest > 240 || s.Volume < protocol.MinVolume || s.Volume > 100 {
+		return nil, fmt.Errorf("a call of %d minutes at volume %d %w: from 1 to 240 minutes, from %d to 100 percent", s.Longest, s.Volume, ErrBounds, protocol.MinVolume)
 	}
 	if _, err := time.LoadLocation(s.Zone); err != nil || s.Zone == "Local" || s.Zone == "" {
 		return nil, fmt.Errorf("a time zone %q %w: it is like Europe/Oslo", s.Zone, ErrBounds)

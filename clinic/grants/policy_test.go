@@ -157,6 +157,7 @@ func TestPolicyRefused(t *testing.T) {
 		"local zone": {func(s *Settings) { s.Zone = "Local" }, "Europe/Oslo"},
 		"longest":    {func(s *Settings) { s.Longest = 241 }, "240 minutes"},
 		"volume":     {func(s *Settings) { s.Volume = 101 }, "100 percent"},
+		"too soft":   {func(s *Settings) { s.Volume = 19 }, "from 20"},
 		"day":        {func(s *Settings) { s.Quiet = &[]Quiet{{Days: []string{"monday"}, From: "01:00", To: "02:00"}} }, "mon, tue"},
 		"time":       {func(s *Settings) { s.Quiet = &[]Quiet{{From: "24:00", To: "02:00"}} }, "like 22:00"},
 		"no time":    {func(s *Settings) { s.Quiet = &[]Quiet{{From: "02:00", To: "02:00"}} }, "another time"},

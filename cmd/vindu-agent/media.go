@@ -61,7 +61,7 @@ func (m *media) Prepare(ctx context.Context, offer call.Offer) (call.Session, er
 	for _, i := range offer.ICE {
 		servers = append(servers, peer.ICEServer{URLs: i.URLs, Username: i.Username, Credential: string(i.Credential)})
 	}
-	s.inner, err = factory.Prepare(ctx, session.Offer{SDP: sdp, ICEServers: servers, RelayOnly: offer.RelayOnly})
+	s.inner, err = factory.Prepare(ctx, session.Offer{SDP: sdp, ICEServers: servers, RelayOnly: offer.RelayOnly, Volume: int(offer.Volume)})
 	if err != nil {
 		return nil, &call.MediaError{Code: protocol.MediaFailed, Err: err}
 	}

@@ -26,7 +26,7 @@ const policyHead = `# What terminals do about callers: for each group of callers
 #           "ring": rings for "after" seconds and is then answered by itself
 #           "refuse"
 #   urgent  rings in quiet hours if the call is urgent; the screen says so
-# quiet: { days = ["mon"], from = "22:00", to = "07:00" }; without days, every day. longest: minutes. volume: percent.
+# quiet: { days = ["mon"], from = "22:00", to = "07:00" }; without days, every day. longest: minutes. volume: percent, from 20; 70 plays the caller as loud as it comes, 100 is 9 dB louder, 20 is 15 dB softer.
 
 `
 

@@ -137,7 +137,7 @@ func Default() Config {
 		Log:      Log{Level: "info", Format: "json"},
 		Identity: Identity{TPM: "auto"},
 		Devices:  Devices{Camera: "auto", Microphone: "auto", Speaker: "auto", Display: "auto", MemorySize: "1280x720", Button: "auto"},
-		Call:     Call{Ring: Duration(10 * time.Second), SeeFirst: Duration(2 * time.Second), Longest: Duration(2 * time.Hour)},
+		Call:     Call{SeeFirst: Duration(2 * time.Second), Longest: Duration(2 * time.Hour)},
 		Time:     Time{NTP: []string{}},
 		Picture:  Picture{Width: 640, Height: 480, FPS: 30, Bitrate: 1_500_000},
 		Network:  Network{WiFi: "auto", WPAFile: "/etc/wpa_supplicant.conf", WPAControl: "/run/wpa_supplicant"},

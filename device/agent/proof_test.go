@@ -89,6 +89,14 @@ func TestProof(t *testing.T) {
 	expect("with a policy, but without a trust", protocol.AuthUnproven, "")
 	take(clinic.Believed(t).Trust, protocol.Rule{Group: "nurses", Mode: protocol.ModeRing, After: 5}, 2)
 	expect("with both", "", protocol.Ringing)
+	m, _ := clinic.Invite(t, time.Now())
+	proof, _, err := prover.Invite(m.Invite, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := policy.Decide(proof, time.Now()); d.Ring != 5*time.Second { // by a configuration that says nothing
+		t.Errorf("rings for %v, the clinic's policy says 5 s", d.Ring)
+	}
 	take(nil, protocol.Rule{Group: "nurses", Mode: protocol.ModeAsk, After: 5}, 3)
 	expect("when it asks", "", protocol.Ringing)
 	take(nil, protocol.Rule{Group: "doctors", Mode: protocol.ModeRing}, 4)

@@ -1,7 +1,7 @@
 // Package policy decides what a proven call leads to at this terminal: ring and then answer, ask, or not (R11, R14, R25).
 //
 // A caller with an authorisation is judged by the policy that the clinic has signed for this terminal (protocol.Policy): by the rule for the caller's group, by
-// quiet hours on the clocks of the home's time zone, whose database is part of the program. The terminal's configuration can only make it stricter: ring
+// quiet hours on the clocks of the home's time zone, whose database is part of the program. The terminal's configuration can only make it stricter, where it says so itself: ring
 // for longer, allow less time, and have quiet hours of its own, which hold for urgent calls, too. A caller for whom the clinic vouches is judged by the configuration
 // alone.
 //
@@ -24,7 +24,7 @@ type Policy struct {
 	Screen   func() bool             // whether the person can see who calls; nil: no
 	Answer   func() bool             // whether there is a key by which the person can take a call; nil: no
 	Signed   func() *protocol.Policy // the clinic's, or nil; nil: none
-	Ring     time.Duration
+	Ring     time.Duration           // at least; 0: as the clinic's policy says
 	SeeFirst time.Duration
 	Longest  time.Duration // 0: no limit of the terminal's own
 	Quiet    Hours
@@ -77,7 +77,7 @@ func (p *Policy) signed(proof *call.Proof, now time.Time) call.Decision {
 	}
 	d := call.Decision{
 		Decision: protocol.Ringing, Ring: time.Duration(rule.After) * time.Second, Urgent: rule.Urgent && proof.Invitation.Urgent,
-		MaxDuration: time.Duration(signed.Longest) * time.Second, Volume: signed.Volume,
+		MaxDuration: time.Duration(signed.Longest) * time.Second, Volume: max(signed.Volume, protocol.MinVolume),
 	}
 	if !d.Urgent && quiet(signed.Quiet, now.In(zone)) {
 		return call.Decision{Decision: protocol.Quiet}

@@ -83,6 +83,8 @@ func TestSigned(t *testing.T) {
 		{"a rule of a kind that is not known", "nurses", false, noon, policyOf(func(p *protocol.Policy) { p.Rules[3].Mode = "open" }), nil, call.Decision{Decision: protocol.Refused}},
 		{"no policy", "nurses", false, noon, nil, nil, call.Decision{Decision: protocol.Refused}},
 		{"nobody to ask for the policy", "nurses", false, noon, nil, func(p *Policy) { p.Signed = nil }, call.Decision{Decision: protocol.Refused}},
+		{"as the policy says, where the terminal says nothing", "nurses", false, noon, policyOf(), func(p *Policy) { p.Ring = 0 }, with(func(d *call.Decision) { d.Ring = 5 * time.Second })},
+		{"too soft to be heard", "nurses", false, noon, policyOf(func(p *protocol.Policy) { p.Volume = 1 }), nil, with(func(d *call.Decision) { d.Volume = protocol.MinVolume })},
 		{"asks", "family", false, noon, policyOf(), lasting, with(func(d *call.Decision) { d.Ring, d.Ask = 45*time.Second, true })},
 		{"asks without a key", "family", false, noon, policyOf(), nil, call.Decision{Decision: protocol.Refused, Reason: protocol.AnswerNoKey}},
 		{"asks where there is a key but not now", "family", false, noon, policyOf(), func(p *Policy) { p.Answer = func() bool { return false } }, call.Decision{Decision: protocol.Refused, Reason: protocol.AnswerNoKey}},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"image"
 	"image/color"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -119,6 +120,18 @@ func (c *card) heard(hz float64) float64 {
 		return 0
 	}
 	return peertest.Power(c.pcm[len(c.pcm)-24000:], hz)
+}
+
+// level is the RMS of the last half second that was played, in decibels below full scale.
+func (c *card) level() float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.pcm[max(len(c.pcm)-24000, 0):]
+	sum := 0.0
+	for _, s := range last {
+		sum += float64(s) * float64(s)
+	}
+	return 10 * math.Log10(sum/float64(max(len(last), 1))/math.MaxInt16/math.MaxInt16)
 }
 
 // screen keeps the middle's colour.

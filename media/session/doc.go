@@ -120,6 +120,7 @@ type Offer struct {
 	SDP        peer.SDP
 	ICEServers []peer.ICEServer
 	RelayOnly  bool
+	Volume     int // of the caller's sound, percent on the curve of sound.Volume; 0: as it comes
 }
 
 // Kind says what an Event is.

@@ -49,6 +49,7 @@ type Session struct {
 	slot   *slot
 	far    *farVideo
 	jitter *jitter
+	volume int
 	keys   atomic.Bool // the far end wants a keyframe
 
 	near  nearStats
@@ -105,6 +106,7 @@ func (f *Factory) Prepare(ctx context.Context, o Offer) (*Session, error) {
 		sound:       device{tried: make(chan struct{})},
 		slot:        newSlot(),
 		jitter:      newJitter(dec),
+		volume:      o.Volume,
 		start:       began,
 	}
 	s.times.Offer = began

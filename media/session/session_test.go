@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image/color"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -50,6 +51,7 @@ type options struct {
 	camera  func(n int, ctx context.Context) (*camera, error) // n-th opening
 	card    func(n int) (*card, error)
 	noStart bool
+	volume  int
 	log     *slog.Logger
 }
 
@@ -102,7 +104,7 @@ func newCall(t *testing.T, o options) *call {
 	if o.cfg.RetryEvery == 0 {
 		o.cfg.RetryEvery = 100 * time.Millisecond
 	}
-	c.s, err = session.NewFactory(o.cfg, dev, o.log).Prepare(t.Context(), session.Offer{SDP: peer.SDP(offer)})
+	c.s, err = session.NewFactory(o.cfg, dev, o.log).Prepare(t.Context(), session.Offer{SDP: peer.SDP(offer), Volume: o.volume})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,6 +257,29 @@ func TestLogsHoldNoSecrets(t *testing.T) {
 }
 
 // A whole call: the patient sees first, is seen and heard after Open, and all is closed at the end.
+// TestVolume: the caller is played as loud as the offer says (R40).
+func TestVolume(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		volume int
+		want   float64 // dB below full scale; the caller's tone comes at -15.3
+	}{
+		{"as it comes", 0, -15.3},
+		{"soft", 20, -30.3},
+		{"loud", 100, -6.3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := newCall(t, options{volume: tt.volume})
+			c.open()
+			c.await(session.FarSound)
+			c.eventually("the caller is heard as loud as wanted", func() bool {
+				return c.cards[0].heard(1000) > 0.8 && math.Abs(c.cards[0].level()-tt.want) < 1.5
+			})
+		})
+	}
+}
+
 func TestCall(t *testing.T) {
 	c := newCall(t, options{})
 	c.await(session.Connected)

@@ -126,6 +126,7 @@ func soundBitrate(want, target int) int { return max(min(want, target/3), 12_000
 // play plays what the caller says.
 func (s *Session) play(ctx context.Context, dev Sound) error {
 	var pcm [frameSamples]int16
+	volume := sound.NewVolume(s.volume)
 	heard := false
 	for ctx.Err() == nil {
 		s.jitter.pull(pcm[:])
@@ -135,6 +136,7 @@ func (s *Session) play(ctx context.Context, dev Sound) error {
 				s.emit(Event{Kind: FarSound})
 			}
 		}
+		volume.Apply(pcm[:])
 		if err := dev.Write(pcm[:]); err != nil {
 			return err
 		}
