@@ -426,7 +426,7 @@ func TestRegister(t *testing.T) {
 			t.Errorf("%s: %s is to act, but on what?", f.Code, f.Who)
 		}
 		seen[f.Code] = true
-		if Explain(f.Code) != f {
+		if !reflect.DeepEqual(Explain(f.Code), f) {
 			t.Errorf("%s explained by another", f.Code)
 		}
 	}

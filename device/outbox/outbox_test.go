@@ -310,6 +310,7 @@ func TestDamagedEvents(t *testing.T) {
 	}
 }
 
+// TestDamagedDatabase also raises what the agent reports as protocol.StorageDamaged; the next start clears it.
 func TestDamagedDatabase(t *testing.T) {
 	for _, c := range []struct {
 		name   string

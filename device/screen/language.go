@@ -21,14 +21,13 @@ var languageFiles embed.FS
 
 // Language is everything that the screen says, in one language. Each is one file in the folder language.
 type Language struct {
-	Tag      string            `toml:"-"`
-	Name     string            `toml:"name"`
-	Weekdays []string          `toml:"weekdays"` // from Monday
-	Months   []string          `toml:"months"`
-	Date     string            `toml:"date"`
-	Day      []DayPart         `toml:"day"`
-	Text     Texts             `toml:"text"`
-	Fault    map[string]string `toml:"fault"`
+	Tag      string    `toml:"-"`
+	Name     string    `toml:"name"`
+	Weekdays []string  `toml:"weekdays"` // from Monday
+	Months   []string  `toml:"months"`
+	Date     string    `toml:"date"`
+	Day      []DayPart `toml:"day"`
+	Text     Texts     `toml:"text"`
 }
 
 // DayPart is what a day is called from an hour on.
@@ -115,8 +114,8 @@ func LoadLanguage(tag string) (*Language, error) {
 }
 
 func (l *Language) complete() error {
-	if len(l.Weekdays) != 7 || len(l.Months) != 12 || len(l.Day) == 0 || l.Day[0].From != 0 || l.Fault["other"] == "" {
-		return fmt.Errorf("weekdays, months, parts of the day or faults are incomplete")
+	if len(l.Weekdays) != 7 || len(l.Months) != 12 || len(l.Day) == 0 || l.Day[0].From != 0 {
+		return fmt.Errorf("weekdays, months, or parts of the day are incomplete")
 	}
 	v := reflect.ValueOf(l.Text)
 	for i := range v.NumField() {
@@ -150,13 +149,8 @@ func (l *Language) date(t time.Time) string {
 	return fill(l.Date, "day", strconv.Itoa(t.Day()), "month", l.Months[t.Month()-1], "year", strconv.Itoa(t.Year()))
 }
 
-// fault says a fault for a helper. Its code is not for reading: see composer.bottomLine.
-func (l *Language) fault(c protocol.Code) string {
-	if text, ok := l.Fault[string(c)]; ok {
-		return text
-	}
-	return l.Fault["other"]
-}
+// fault says a fault for a helper, as the register of conditions has it. Its code is not for reading: see composer.bottomLine.
+func (l *Language) fault(c protocol.Code) string { return c.In(l.Tag).Screen }
 
 // devices says what of a call is on, and what is sent in its place where that is a test.
 func (l *Language) devices(s Scene) string {
