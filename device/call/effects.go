@@ -391,17 +391,22 @@ func (r *Runner) reportInterrupted() {
 	}
 }
 
-// noticeLimit keeps a flood of refused messages from filling the outbox.
+// noticeLimit keeps a flood of refused messages of one cause from filling the outbox.
 type noticeLimit struct {
 	minute  time.Time
 	sent    int
 	skipped int
 }
 
-// notice reports something that somebody should know (R18), at most noticesPerMin times a minute.
+// notice reports something that somebody should know (R18), at most noticesPerMin times a minute for each cause: with many harmless ones nobody
+// hides another.
 func (r *Runner) notice(code protocol.Code, call protocol.CallID, detail string) {
 	now := r.c.Now()
-	n := &r.notices
+	n := r.notices[code]
+	if n == nil { // there are no more of them than causes in this package
+		n = &noticeLimit{}
+		r.notices[code] = n
+	}
 	if now.Sub(n.minute) >= time.Minute || now.Before(n.minute) {
 		n.minute, n.sent = now, 0
 	}

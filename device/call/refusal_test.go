@@ -227,3 +227,34 @@ func TestFloodOfRefusals(t *testing.T) {
 		_ = x.end()
 	})
 }
+
+// TestManyRefusalsHideNone: who sends a great many invites of one kind does not keep the clinic from hearing of another, and does not fill the outbox.
+func TestManyRefusalsHideNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newTerminal(t)
+		x.start()
+		send := func(spoil func(*calltest.Draft)) {
+			d := x.clinic.Draft(t, time.Now())
+			spoil(d)
+			x.deliver(d.Message(t))
+		}
+		for range 40 {
+			send(func(d *calltest.Draft) { d.Authority = calltest.NewKey(t) })
+		}
+		send(func(d *calltest.Draft) { d.Invitation.Terminal[0] ^= 1 })
+		count := map[protocol.Code]int{}
+		for _, n := range calltest.Events[*protocol.Notice](x.outbox) {
+			count[n.Code]++
+		}
+		if count[protocol.AuthOtherTerminal] != 1 || count[protocol.AuthIssuer] != 10 || len(count) != 2 {
+			t.Errorf("told of %v", count)
+		}
+		x.wait(time.Minute)
+		send(func(d *calltest.Draft) { d.Authority = calltest.NewKey(t) })
+		notices := calltest.Events[*protocol.Notice](x.outbox)
+		if last := notices[len(notices)-1]; last.Detail != "invitation; 30 more were not reported one by one" {
+			t.Errorf("the next one says %q", last.Detail)
+		}
+		_ = x.end()
+	})
+}

@@ -19,7 +19,7 @@ const (
 	maxEarly      = 64              // candidates that wait for the session; more are dropped
 	closeLimit    = 3 * time.Second // in which camera and microphone have to be closed
 	goodbyeLimit  = time.Second     // in which the last messages leave when the program stops
-	noticesPerMin = 10              // of refused invitations and hang-ups; what exceeds it is counted in the next
+	noticesPerMin = 10              // of refused invitations and hang-ups, for each cause; what exceeds it is counted in the next
 )
 
 // Config is what a Runner works with. Every field is required, except Bell.
@@ -59,7 +59,7 @@ type Runner struct {
 	todo    []Event
 	timers  map[Timer]*runningTimer
 	lastGen uint64
-	notices noticeLimit
+	notices map[protocol.Code]*noticeLimit
 	stuck   error
 	wg      sync.WaitGroup
 }
@@ -113,6 +113,7 @@ func New(c Config) (*Runner, error) {
 		inbox:   make(chan any, maxInbox),
 		done:    make(chan struct{}),
 		timers:  map[Timer]*runningTimer{},
+		notices: map[protocol.Code]*noticeLimit{},
 	}, nil
 }
 
