@@ -137,7 +137,7 @@ func (d *checkDevices) look(ctx context.Context, l call.Ledger) (acceptance.Sigh
 	}
 	open := d.openCamera
 	if open == nil {
-		open = camera.Open
+		open = d.devices.drivers().openCamera
 	}
 	source, err := settled(ctx, func(ctx context.Context) (camera.Source, error) {
 		return open(ctx, camera.Config{Device: d.cfg.Devices.Camera, Width: d.cfg.Picture.Width, Height: d.cfg.Picture.Height, FPS: d.cfg.Picture.FPS})
@@ -204,7 +204,7 @@ func (d *checkDevices) listen(ctx context.Context, l call.Ledger) (acceptance.He
 	}
 	open := d.openSound
 	if open == nil {
-		open = sound.Open
+		open = d.devices.drivers().openSound
 	}
 	device, err := settled(ctx, func(ctx context.Context) (sound.Device, error) { return open(ctx, d.devices.soundConfig(true)) })
 	if err != nil {

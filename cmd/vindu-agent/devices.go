@@ -19,10 +19,29 @@ import (
 	"vindu/protocol"
 )
 
+// drivers are the ways to cameras and sound cards.
+type drivers struct {
+	cameras    func() []camera.Info
+	openCamera func(context.Context, camera.Config) (camera.Source, error)
+	cards      func() (capture, playback []sound.Card)
+	openSound  func(context.Context, sound.Config) (sound.Device, error)
+}
+
+// machine are the drivers of the machine.
+var machine = drivers{camera.List, camera.Open, sound.List, sound.Open}
+
 // devices knows which devices the configuration means and which there are. It opens none.
 type devices struct {
 	cfg    agent.Devices
 	screen protocol.DeviceState
+	by     *drivers // nil: the machine's. Tests put others in their place
+}
+
+func (d *devices) drivers() *drivers {
+	if d.by != nil {
+		return d.by
+	}
+	return &machine
 }
 
 // look implements agent.Parts.Devices.
@@ -59,7 +78,7 @@ func (d *devices) camera() protocol.DeviceState {
 	if d.cfg.Camera == "none" {
 		return protocol.DeviceState{Kind: "none"}
 	}
-	for _, c := range camera.List() {
+	for _, c := range d.drivers().cameras() {
 		if d.cfg.Camera == "auto" || sameFile(d.cfg.Camera, c.Path) {
 			return protocol.DeviceState{Kind: "v4l2", Name: c.Name}
 		}
@@ -78,7 +97,7 @@ func sameFile(a, b string) bool {
 
 // sound says what a call would use, and what is missing that was wanted.
 func (d *devices) sound() (microphone, speaker protocol.DeviceState, noMicrophone, noSpeaker bool) {
-	capture, playback := sound.List()
+	capture, playback := d.drivers().cards()
 	state := func(wanted string, cards []sound.Card) protocol.DeviceState {
 		switch {
 		case wanted == "none":

@@ -41,8 +41,6 @@ type media struct {
 	far     *tap
 	id      *identity.Identity
 	log     *slog.Logger
-	// soundCard opens the sound device; nil: that of the machine. Tests put a slow driver in its place.
-	soundCard func(context.Context, sound.Config) (sound.Device, error)
 }
 
 // Prepare implements call.Media.
@@ -308,7 +306,7 @@ func (s *mediaSession) openCamera(ctx context.Context) (session.Camera, error) {
 	var source camera.Source
 	var err error
 	if kind == "v4l2" {
-		source, err = settled(ctx, func(ctx context.Context) (camera.Source, error) { return camera.Open(ctx, cfg) })
+		source, err = settled(ctx, func(ctx context.Context) (camera.Source, error) { return s.m.devices.drivers().openCamera(ctx, cfg) })
 	}
 	if source == nil && s.m.cfg.Devices.TestPicture && !real && ctx.Err() == nil {
 		if err != nil {
@@ -347,10 +345,7 @@ func (s *mediaSession) openSound(ctx context.Context) (session.Sound, error) {
 		}
 	}
 	kind := "alsa"
-	open := s.m.soundCard
-	if open == nil {
-		open = sound.Open
-	}
+	open := s.m.devices.drivers().openSound
 	var device sound.Device
 	var err error
 	if microphone.Kind == "synthetic" {

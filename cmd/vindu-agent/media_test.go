@@ -219,7 +219,9 @@ func TestEndWhileTheMicrophoneOpens(t *testing.T) {
 	f := newFixture(t)
 	opening, goOn := make(chan struct{}), make(chan struct{})
 	card := &slowCard{Device: sound.TestSound(nil)}
-	f.media.soundCard = func(ctx context.Context, _ sound.Config) (sound.Device, error) {
+	slow := machine
+	f.media.devices.by = &slow
+	slow.openSound = func(ctx context.Context, _ sound.Config) (sound.Device, error) {
 		close(opening)
 		select {
 		case <-goOn:

@@ -16,6 +16,11 @@ import (
 
 // run is the terminal, until ctx ends.
 func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
+	return runWith(ctx, cfg, &machine, func(scene.Scene) {}, log)
+}
+
+// runWith is run with these drivers; shown is told every scene and must not block.
+func runWith(ctx context.Context, cfg agent.Config, by *drivers, shown func(scene.Scene), log *slog.Logger) error {
 	screen, err := openScreen(ctx, cfg.Devices, log)
 	if err != nil {
 		return err
@@ -25,7 +30,7 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 			log.Warn("screen not closed", "error", err)
 		}
 	}()
-	devices := &devices{cfg: cfg.Devices, screen: screen.state}
+	devices := &devices{cfg: cfg.Devices, screen: screen.state, by: by}
 	far := new(tap)
 	page, err := openPreview(cfg.Preview.Listen, cfg.Language, screen.memory, devices, far, log)
 	if err != nil {
@@ -67,6 +72,7 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 			page.show(s)
 			rest.show(s)
 			press.show(s)
+			shown(s)
 		},
 	}, log)
 	if err != nil {
