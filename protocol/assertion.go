@@ -43,6 +43,8 @@ const (
 type Credential struct {
 	ID  []byte `cbor:"1,keyasint"` // as the authenticator chose it
 	Key []byte `cbor:"2,keyasint"` // DER SubjectPublicKeyInfo: ECDSA P-256 (ES256), Ed25519 (EdDSA) or RSA of 2,048 to 4,096 bits (RS256)
+	// Counter is how far it had counted (WebAuthn §6.1.1) when this was written, as the clinic knew: no use of it since says less. 0: it does not count, or was not used.
+	Counter uint32 `cbor:"3,keyasint,omitempty"`
 }
 
 func (c *Credential) valid() error {

@@ -206,6 +206,15 @@ func TestTrust(t *testing.T) {
 		{"to try it out", true, func(p *protocol.Trust) {
 			p.RelyingParty = protocol.RelyingParty{ID: "localhost", Origins: []string{"http://localhost:8080"}}
 		}},
+		{"with relays", true, func(p *protocol.Trust) {
+			p.Relays = []string{"turn:192.0.2.1:3478?transport=udp", "turns:clinic.example:443?transport=tcp"}
+		}},
+		{"a relay twice", false, func(p *protocol.Trust) { p.Relays = []string{"turn:a", "turn:a"} }},
+		{"a relay that is none", false, func(p *protocol.Trust) { p.Relays = []string{"https://clinic.example"} }},
+		{"a relay without a scheme", false, func(p *protocol.Trust) { p.Relays = []string{"turn"} }},
+		{"too many relays", false, func(p *protocol.Trust) {
+			p.Relays = []string{"turn:a", "turn:b", "turn:c", "turn:d", "turn:e", "turn:f", "turn:g", "turn:h", "turn:i"}
+		}},
 		{"no serial number", false, func(p *protocol.Trust) { p.Serial = 0 }},
 		{"nobody", false, func(p *protocol.Trust) { p.Authorities = nil }},
 		{"a key on another curve", false, func(p *protocol.Trust) { p.Authorities = [][]byte{one, p384} }},

@@ -96,6 +96,7 @@ const (
 	AuthCounter         Code = "authorisation.passkey_copied"
 	AuthRoster          Code = "authorisation.roster"
 	AuthTrust           Code = "authorisation.trust"
+	AuthRelay           Code = "authorisation.relay"
 	AuthPolicy          Code = "authorisation.policy"
 	AuthLedger          Code = "authorisation.ledger"
 	AnswerNobody        Code = "answer.nobody"

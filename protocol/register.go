@@ -58,6 +58,7 @@ var Register = withTexts([]Failure{
 	happens(AuthCounter, Operator, Alarm, foundProof),
 	happens(AuthRoster, Operator, Alarm, foundProof),
 	happens(AuthTrust, Operator, Alarm, "the terminal, when it fetches its settings (device/identity)"),
+	happens(AuthRelay, Operator, Alarm, foundProof),
 	happens(AuthPolicy, Operator, Alarm, "the terminal, when it fetches its settings (device/identity)"),
 	happens(AuthLedger, Operator, Alarm, "the clinic, by the chain of openings (clinic/ledger)"),
 	happens(AnswerNobody, Nobody, Note, foundAnswer),

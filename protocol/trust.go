@@ -1,5 +1,10 @@
 package protocol
 
+import (
+	"slices"
+	"strings"
+)
+
 const typeTrust = "vindu/trust.v1"
 
 // Trust says whom a terminal believes. The first comes with its settings, signed by the authorisation key that its voucher names; each later one
@@ -12,10 +17,15 @@ type Trust struct {
 	Service      [][]byte     `cbor:"4,keyasint"`
 	RelyingParty RelyingParty `cbor:"5,keyasint"`
 	Issued       Time         `cbor:"6,keyasint"`
+	// Relays are the URLs (RFC 7064, RFC 7065) of the only servers by which terminals look for a path: another one would learn their addresses.
+	Relays []string `cbor:"7,keyasint,omitempty"`
 }
 
-// MaxKeys bounds the keys of each kind in a Trust.
-const MaxKeys = 4
+// MaxKeys bounds the keys of each kind in a Trust, MaxRelays its relays.
+const (
+	MaxKeys   = 4
+	MaxRelays = 8
+)
 
 func (t *Trust) valid() error {
 	if err := checkVersion(t.Version); err != nil {
@@ -34,7 +44,36 @@ func (t *Trust) valid() error {
 			}
 		}
 	}
+	if len(t.Relays) > MaxRelays {
+		return malformed("trust has %d relays, at most %d", len(t.Relays), MaxRelays)
+	}
+	for i, u := range t.Relays {
+		if scheme, _, ok := strings.Cut(u, ":"); !ok || !slices.Contains([]string{"stun", "stuns", "turn", "turns"}, scheme) || slices.Contains(t.Relays[:i], u) {
+			return malformed("trust names a relay twice, or one that is none")
+		}
+		if err := checkText("relay", u, true); err != nil {
+			return err
+		}
+	}
 	return t.RelyingParty.valid()
+}
+
+// KnownServers returns of the servers that are offered those whose URLs are known, and how many URLs are not. Credentials are the offer's: they change with each call.
+func KnownServers(offered []ICEServer, known []string) (servers []ICEServer, unknown int) {
+	for _, s := range offered {
+		urls := make([]string, 0, len(s.URLs))
+		for _, u := range s.URLs {
+			if slices.Contains(known, u) {
+				urls = append(urls, u)
+			}
+		}
+		unknown += len(s.URLs) - len(urls)
+		if len(urls) > 0 {
+			s.URLs = urls
+			servers = append(servers, s)
+		}
+	}
+	return servers, unknown
 }
 
 func (*Trust) contentType() string { return typeTrust }

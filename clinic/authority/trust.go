@@ -286,11 +286,11 @@ func (a *Authority) TrustAfter(serial uint64) []byte {
 	return k.trusts[has].signed
 }
 
-// EnsureTrust makes the next trust if this server's service key or relying party is another than the last one says, and the first. It tells whether it did. If the key is
+// EnsureTrust makes the next trust if this server's service key, relying party or relays are others than the last one says, and the first. It tells whether it did. If the key is
 // elsewhere the next one waits, the last one holds on, and the error wraps ErrKeyElsewhere.
-func (a *Authority) EnsureTrust(rp protocol.RelyingParty) (changed bool, err error) {
+func (a *Authority) EnsureTrust(rp protocol.RelyingParty, relays ...string) (changed bool, err error) {
 	return a.next(func(t *protocol.Trust) error {
-		t.Service, t.RelyingParty = [][]byte{a.serviceSPKI}, rp
+		t.Service, t.RelyingParty, t.Relays = [][]byte{a.serviceSPKI}, rp, relays
 		return nil
 	})
 }
@@ -362,7 +362,7 @@ func (a *Authority) trustSigner(t *protocol.Trust) (*ecdsa.PrivateKey, []byte, e
 
 func sameTrust(a, b *protocol.Trust) bool {
 	return slices.EqualFunc(a.Authorities, b.Authorities, bytes.Equal) && slices.EqualFunc(a.Service, b.Service, bytes.Equal) &&
-		a.RelyingParty.ID == b.RelyingParty.ID && slices.Equal(a.RelyingParty.Origins, b.RelyingParty.Origins)
+		a.RelyingParty.ID == b.RelyingParty.ID && slices.Equal(a.RelyingParty.Origins, b.RelyingParty.Origins) && slices.Equal(a.Relays, b.Relays)
 }
 
 func (a *Authority) put(serial uint64, signed []byte) error {

@@ -50,6 +50,15 @@ func TestTrust(t *testing.T) {
 	if changed, err := a.EnsureTrust(site); err != nil || changed {
 		t.Errorf("nothing changed: %v, %v", changed, err)
 	}
+	const relay = "turns:clinic.example:443?transport=tcp"
+	for n, want := range []bool{true, false} {
+		if changed, err := a.EnsureTrust(site, relay); err != nil || changed != want {
+			t.Errorf("a relay, the %d. time: %v, %v", n+1, changed, err)
+		}
+	}
+	if signed, trust = a.Trust(); len(trust.Relays) != 1 || trust.Relays[0] != relay {
+		t.Errorf("relays %q", trust.Relays)
+	}
 	again, err := Load(dir)
 	if err != nil {
 		t.Fatal(err)

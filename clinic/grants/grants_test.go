@@ -253,12 +253,18 @@ func TestAuthorisation(t *testing.T) {
 	if life := first.To.Time().Sub(first.From.Time()); life != 7*24*time.Hour {
 		t.Errorf("it holds for %v", life)
 	}
+	used := first.Credentials[0]
+	used.Counter = 42
+	c.keys.set(c.anne.ID, used)
 	c.pass(5*24*time.Hour + 20*time.Hour)
 	if c.current().ID != first.ID {
 		t.Error("made anew long before its end")
 	}
 	c.pass(5 * time.Hour)
 	second := c.current()
+	if n := second.Credentials[0].Counter; n != 42 {
+		t.Errorf("the next one says that the passkey has counted to %d, want 42", n)
+	}
 	if second.ID == first.ID || second.To <= first.To {
 		t.Error("not renewed a day before its end")
 	}

@@ -215,8 +215,8 @@ func (i *Item) Words() string {
 		for _, k := range m.Service {
 			service = append(service, protocol.HashSPKI(k).Code())
 		}
-		return fmt.Sprintf("ALL TERMINALS are to believe the authorisation keys %s and the server's keys %s, and passkeys of the site %s at %s",
-			strings.Join(keys, " and "), strings.Join(service, " and "), m.RelyingParty.ID, strings.Join(m.RelyingParty.Origins, ", "))
+		return fmt.Sprintf("ALL TERMINALS are to believe the authorisation keys %s and the server's keys %s, and passkeys of the site %s at %s, and to use the relays %s",
+			strings.Join(keys, " and "), strings.Join(service, " and "), m.RelyingParty.ID, strings.Join(m.RelyingParty.Origins, ", "), strings.Join(m.Relays, ", "))
 	}
 	return "unreadable"
 }

@@ -266,7 +266,7 @@ func (s *Service) Credentials(ctx context.Context, person string) ([]protocol.Cr
 	}
 	var list []protocol.Credential
 	for _, r := range usable(rows) {
-		list = append(list, protocol.Credential{ID: r.ID, Key: r.spki})
+		list = append(list, protocol.Credential{ID: r.ID, Key: r.spki, Counter: r.counter})
 	}
 	return list, nil
 }

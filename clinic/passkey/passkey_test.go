@@ -43,14 +43,19 @@ func TestPasskey(t *testing.T) {
 				t.Errorf("changed: %v", got)
 			}
 			credentials, err := o.Credentials(ctx, o.anne)
-			if want := []protocol.Credential{a.Credential(t)}; err != nil || !reflect.DeepEqual(credentials, want) {
-				t.Fatalf("%x, %v, want %x", credentials, err, want)
+			made := []protocol.Credential{a.Credential(t)}
+			made[0].Counter = 1
+			if err != nil || !reflect.DeepEqual(credentials, made) {
+				t.Fatalf("%x, %v, want %x", credentials, err, made)
 			}
 			for range 3 {
 				p, err := o.SignIn(ctx, asserts(t, a, o.begun(), o.anne))
 				if err != nil || p.Person != o.anne || p.Name != "Laptop" {
 					t.Fatalf("%+v, %v", p, err)
 				}
+			}
+			if used, err := o.Credentials(ctx, o.anne); err != nil || len(used) != 1 || used[0].Counter <= credentials[0].Counter {
+				t.Errorf("after three uses: %x, %v", used, err)
 			}
 			r, err := o.BeginTouch(ctx, o.anne, "session")
 			if err != nil || !slices.Equal(ids(r.AllowedCredentials), []string{string(a.ID)}) || r.UserVerification != "required" {

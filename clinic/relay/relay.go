@@ -34,6 +34,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -178,6 +179,9 @@ func (r *Relay) Servers() []protocol.ICEServer {
 func (r *Relay) TerminalServers(terminal protocol.KeyHash) []protocol.ICEServer {
 	return r.servers(r.config.Terminals, r.user(terminal))
 }
+
+// TerminalURLs are those of all that TerminalServers returns.
+func (r *Relay) TerminalURLs() []string { return slices.Clone(r.config.Terminals) }
 
 // user returns the user that a terminal is, which nobody else can tell it by.
 func (r *Relay) user(terminal protocol.KeyHash) string {

@@ -85,7 +85,19 @@ func (c checkClinic) grant() *provisioning.Grant { return (*provisioning.Grant)(
 
 // Relay implements acceptance.Clinic.
 func (c checkClinic) Relay(ctx context.Context) ([]protocol.ICEServer, error) {
-	return c.client.Relay(ctx, c.grant())
+	offered, err := c.client.Relay(ctx, c.grant())
+	if err != nil {
+		return nil, err
+	}
+	var urls []string
+	if trust := c.id.Trust(); trust != nil {
+		urls = trust.Relays
+	}
+	servers, unknown := protocol.KnownServers(offered, urls)
+	if len(servers) == 0 && unknown > 0 {
+		return nil, protocol.WithCode(protocol.AuthRelay, errors.New("the clinic has not signed for the relay that its server names"))
+	}
+	return servers, nil
 }
 
 // TestCall implements acceptance.Clinic.

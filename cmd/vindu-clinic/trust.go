@@ -15,15 +15,15 @@ import (
 // trustPoll is how often the server looks for keys and trusts that commands beside it have changed.
 const trustPoll = time.Second
 
-// ensureTrust has terminals told of this server's service key and of the site for which passkeys are made, if they were told otherwise.
+// ensureTrust has terminals told of this server's service key, of the site for which passkeys are made and of its relay, if they were told otherwise.
 func (s *server) ensureTrust() error {
 	plain := ""
 	if len(s.plain) > 0 {
 		plain = s.plain[0].Addr().String()
 	}
-	changed, err := s.authority.EnsureTrust(s.config.RelyingParty(plain))
+	changed, err := s.authority.EnsureTrust(s.config.RelyingParty(plain), s.relay.TerminalURLs()...)
 	if errors.Is(err, authority.ErrKeyElsewhere) {
-		s.log.Error("terminals are still told of another site or service key: passkeys of this site will not let anybody in until the change is signed", "error", err)
+		s.log.Error("terminals are still told of another site, service key or relay: passkeys of this site will not let anybody in, and relayed calls will fail, until the change is signed", "error", err)
 		return nil
 	}
 	if err != nil {
@@ -64,6 +64,6 @@ func (s *server) watchTrust(ctx context.Context) error {
 }
 
 func trustDetail(t *protocol.Trust) map[string]string {
-	return map[string]string{"serial": strconv.FormatUint(t.Serial, 10), "site": t.RelyingParty.ID, "origins": strings.Join(t.RelyingParty.Origins, " "),
+	return map[string]string{"serial": strconv.FormatUint(t.Serial, 10), "site": t.RelyingParty.ID, "origins": strings.Join(t.RelyingParty.Origins, " "), "relays": strings.Join(t.Relays, " "),
 		"authorisation_keys": strconv.Itoa(len(t.Authorities))}
 }

@@ -65,6 +65,14 @@ func (t *terminal) prover() call.Prover {
 	}
 }
 
+// relays are the URLs of the servers that the clinic has signed for.
+func (t *terminal) relays() []string {
+	if trust := t.id.Trust(); trust != nil {
+		return trust.Relays
+	}
+	return nil
+}
+
 // ownPolicy decides about calls by the configuration and what the clinic has signed.
 func (t *terminal) ownPolicy() policy.Policy {
 	p := t.a.policy

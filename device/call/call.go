@@ -154,6 +154,7 @@ type Proof struct {
 	Authorisation *protocol.Authorisation
 	Passkey       protocol.Hash // SHA-256 of the passkey's public key; zero where there is none
 	Counter       uint32        // the passkey's, 0 if it does not count
+	Counted       uint32        // how far it had counted when the authorisation was written
 }
 
 // Policy decides what a proven invitation leads to.

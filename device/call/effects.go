@@ -233,8 +233,13 @@ func (r *Runner) prepare() {
 	cur := r.cur
 	cur.prepareEnd = make(chan struct{})
 	cur.ledger = &ledger{r: r, call: cur.call, times: map[Device]*deviceTimes{Camera: {}, Microphone: {}}}
+	ice, unknown := protocol.KnownServers(cur.invite.ICE, r.relays())
+	if unknown > 0 { // nothing of an invite's that is not in the invitation is proven
+		r.c.Log.Warn("servers that the clinic has not signed for are not used", "call", cur.call, "urls", unknown)
+		r.notice(protocol.AuthRelay, cur.call, "invite")
+	}
 	offer := Offer{
-		Call: cur.call, SDP: cur.invite.Offer, Remote: cur.inv.Caller, ICE: cur.invite.ICE, RelayOnly: cur.inv.RelayOnly,
+		Call: cur.call, SDP: cur.invite.Offer, Remote: cur.inv.Caller, ICE: ice, RelayOnly: cur.inv.RelayOnly,
 		Parties: cur.inv.Parties, Volume: cur.policy.Volume, Ledger: cur.ledger,
 	}
 	ctx := cur.during()
@@ -244,6 +249,13 @@ func (r *Runner) prepare() {
 		close(cur.prepareEnd)
 		r.post(prepareDone{cur, err})
 	})
+}
+
+func (r *Runner) relays() []string {
+	if r.c.Relays == nil {
+		return nil
+	}
+	return r.c.Relays()
 }
 
 func (r *Runner) open() {

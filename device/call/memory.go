@@ -132,17 +132,21 @@ func (m *memory) use(p *Proof, began, now time.Time) (protocol.Code, error) {
 	return "", nil
 }
 
-// count notes how far a passkey has counted; false if that proves that there may be two of it (WebAuthn §7.2, step 22). Passkeys that are kept in a
-// cloud do not count: they always say 0. m.mu is held.
+// count notes how far a passkey has counted; false if that proves that there may be two of it (WebAuthn §7.2, step 22): it has to be further than here and
+// than the clinic's authorisation says, so that a memory that was lost does not let a copy in. Passkeys that are kept in a cloud do not count: they always say 0. m.mu is held.
 func (m *memory) count(p *Proof) bool {
 	i := slices.IndexFunc(m.doc.Passkeys, func(c passkeyCounter) bool { return c.Passkey == p.Passkey })
-	if i < 0 && p.Counter == 0 {
+	last := p.Counted
+	if i >= 0 {
+		last = max(last, m.doc.Passkeys[i].Counter)
+	}
+	if p.Counter == 0 && last == 0 {
 		return true
 	}
+	if p.Counter <= last {
+		return false
+	}
 	if i >= 0 {
-		if p.Counter <= m.doc.Passkeys[i].Counter {
-			return false
-		}
 		m.doc.Passkeys = slices.Delete(m.doc.Passkeys, i, i+1)
 	}
 	if n := len(m.doc.Passkeys) - maxPasskeys + 1; n > 0 {

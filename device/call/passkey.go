@@ -87,7 +87,7 @@ func provePasskey(invite *protocol.Invite, auth *protocol.Authorisation, rp prot
 	if inv.Authorisation != protocol.HashOf(invite.Authorisation) {
 		return nil, protocol.AuthUnproven, errors.New("the invitation names another authorisation")
 	}
-	return &Proof{Invitation: inv, Hash: hash, Authorisation: auth, Passkey: sha256.Sum256(passkey.Key), Counter: counter}, "", nil
+	return &Proof{Invitation: inv, Hash: hash, Authorisation: auth, Passkey: sha256.Sum256(passkey.Key), Counter: counter, Counted: passkey.Counter}, "", nil
 }
 
 // checkRight checks that the authorisation gives the right to this call: now, in this home, and for nobody besides who proved to call.

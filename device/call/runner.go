@@ -28,6 +28,7 @@ type Config struct {
 	Signer   crypto.Signer // the terminal's key; may live in hardware
 	Software string
 	Prover   Prover
+	Relays   func() []string // URLs of the servers by which paths are looked for: other ones that an invite offers are not used; nil: none
 	Policy   Policy
 	Media    Media
 	Sender   Sender

@@ -34,6 +34,7 @@ type terminal struct {
 	now    func() time.Time // nil: the bubble's
 	prover call.Prover      // the clinic's, unless a test puts another in its place
 	signer crypto.Signer    // the clinic's for this terminal, unless a test puts another in its place
+	relays []string
 	log    bytes.Buffer
 
 	run  *call.Runner
@@ -66,7 +67,7 @@ func (x *terminal) start() {
 	}
 	var err error
 	x.run, err = call.New(call.Config{
-		Self: x.clinic.Self, Signer: x.signer, Software: "test", Prover: x.prover, Policy: decide, Media: x.media,
+		Self: x.clinic.Self, Signer: x.signer, Software: "test", Prover: x.prover, Relays: func() []string { return x.relays }, Policy: decide, Media: x.media,
 		Sender: x.sender, Outbox: x.outbox, View: x.view, Store: x.store, Now: x.now,
 		Log: slog.New(slog.NewTextHandler(&x.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
