@@ -250,7 +250,16 @@ func (n Numbered) Line() ([]byte, error) {
 
 // Entries returns at most limit entries, the newest first, beginning below number before; -1 begins at the newest.
 func (l *Log) Entries(ctx context.Context, before int64, limit int) ([]Numbered, error) {
-	rows, err := l.store.Read().QueryContext(ctx, "SELECT n, line FROM audit_entries WHERE ? < 0 OR n < ? ORDER BY n DESC LIMIT ?", before, before, limit)
+	return l.entries(ctx, "? < 0 OR n < ? ORDER BY n DESC LIMIT ?", before, before, limit)
+}
+
+// After returns at most limit entries, the oldest first, beginning above number after; whoever appended them.
+func (l *Log) After(ctx context.Context, after int64, limit int) ([]Numbered, error) {
+	return l.entries(ctx, "n > ? ORDER BY n LIMIT ?", after, limit)
+}
+
+func (l *Log) entries(ctx context.Context, which string, args ...any) ([]Numbered, error) {
+	rows, err := l.store.Read().QueryContext(ctx, "SELECT n, line FROM audit_entries WHERE "+which, args...)
 	if err != nil {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}

@@ -57,6 +57,9 @@ func (s *Service) wanted(ctx context.Context, q queryer, person string) (*protoc
 	if err != nil {
 		return nil, g, err
 	}
+	if p.Duty != register.Clinician {
+		return nil, g, fmt.Errorf("person %s has not the duty of a clinician: %w", person, ErrNoGrant)
+	}
 	credentials, err := s.Passkeys.Credentials(ctx, person)
 	if err != nil {
 		return nil, g, err

@@ -59,6 +59,9 @@ const personPrefix = "person "
 // IsPerson reports whether who, as the audit log names it, is a person of the register.
 func IsPerson(who string) bool { return strings.HasPrefix(who, personPrefix) }
 
+// PersonID returns the number of a person as the audit log names it.
+func PersonID(who string) (id string, ok bool) { return strings.CutPrefix(who, personPrefix) }
+
 func checkParty(p protocol.Party) error {
 	for _, f := range [...]struct{ field, text string }{{"the name", p.Name}, {"the role", p.Role}, {"the organisation", p.Organisation}} {
 		if err := checkText(f.field, f.text); err != nil {

@@ -12,7 +12,7 @@ import (
 // newPasskeys makes the passkeys of the pages that are listened for.
 func (s *server) newPasskeys(ctx context.Context) (err error) {
 	c := s.passkeyConfig(s.log)
-	c.Site, c.Changed = s.site(), s.passkeysChanged
+	c.Site, c.Changed = s.site(), s.grants.Changed
 	if net.ParseIP(c.Site.ID) != nil { // WebAuthn §5.1.3: browsers make none for an address
 		s.log.Warn("no passkeys: the pages have an address and no name; see web.names", "address", c.Site.ID)
 		c.Site = protocol.RelyingParty{}
@@ -30,10 +30,4 @@ func (s *server) site() protocol.RelyingParty {
 		plain = s.plain[0].Addr().String()
 	}
 	return s.config.RelyingParty(plain)
-}
-
-// passkeysChanged is called when the passkeys that a person can use have changed.
-func (s *server) passkeysChanged(person string) {
-	s.grants.Changed(person)
-	s.pages.Dismiss(person)
 }

@@ -322,6 +322,7 @@ type caller struct {
 	page    string
 	updates chan update
 	passkey *passkeytest.Authenticator
+	ended   <-chan struct{} // closed when the page's stream is
 }
 
 type update struct {
@@ -378,6 +379,7 @@ func signIn(t *testing.T, s *serving, clinic *clinic, home string) *caller {
 			}
 		}
 	}()
+	c.ended = read
 	t.Cleanup(func() {
 		stream.Body.Close()
 		<-read

@@ -234,6 +234,7 @@ func (s *server) run(ctx context.Context) error {
 		{name: "revocation", run: func(ctx context.Context) error { return watchRevoked(ctx, s.register.WatchRevoked, s.revoked) }},
 		{name: "orders", run: func(ctx context.Context) error { return s.setup.Deliver(ctx, s.fleet) }},
 		{name: "trust", run: s.watchTrust},
+		{name: "changes to people", run: s.watchPeople},
 		{name: "authorisations and policies", run: func(ctx context.Context) error { return s.grants.Run(ctx, s.tellSettings) }},
 		{name: "rights to call", run: func(ctx context.Context) error {
 			return s.grants.Watch(ctx, func(person string) { s.rightsEnded(ctx, person) })
