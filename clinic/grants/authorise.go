@@ -268,6 +268,17 @@ func (s *Service) Current(ctx context.Context, person string) (signed []byte, a 
 	return nil, nil, fmt.Errorf("authorise person %s: %w: %w", person, ErrWaits, authority.ErrKeyElsewhere)
 }
 
+// Waits reports whether an authorisation of a person waits to be signed.
+func (s *Service) Waits(ctx context.Context, person string) (waits bool, err error) {
+	if err := s.Store.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM grant_authorisations WHERE person = ? AND signed IS NULL AND ended IS NULL)", person).Scan(&waits); err != nil {
+		return false, fmt.Errorf("read authorisations: %w", err)
+	}
+	return waits, nil
+}
+
+// KeyHere reports whether what is decided here is signed here, too, at once.
+func (s *Service) KeyHere() bool { return s.Authority.KeyHere() }
+
 // Permits reports whether a person may call a home now, by an authorisation that is signed. It is what a call service asks again when Watch has told it of a person.
 func (s *Service) Permits(ctx context.Context, person, home string) (bool, error) {
 	_, a, err := s.Current(ctx, person)

@@ -55,9 +55,45 @@ var (
 	ErrNoPasskey = errors.New("no passkey to call with")
 	// ErrWaits is wrapped when an authorisation was made and not signed yet, because the key is elsewhere.
 	ErrWaits = errors.New("the authorisation waits to be signed")
-	// ErrBounds is wrapped when a grant, group or policy is asked for that cannot be.
+	// ErrBounds is wrapped when a grant, group or policy is asked for that cannot be. A *Flaw says which part of it.
 	ErrBounds = errors.New("cannot be")
+	// ErrChanged is wrapped when somebody else has changed meanwhile what was to be changed.
+	ErrChanged = errors.New("somebody else has changed it meanwhile")
 )
+
+// Flaw is what cannot be in one field of what was asked for. It wraps what is wrong.
+type Flaw struct {
+	Field string // such as "reason", as the struct's field is called in lower case
+	err   error
+}
+
+func (f *Flaw) Error() string { return f.err.Error() }
+
+// Unwrap returns what is wrong.
+func (f *Flaw) Unwrap() error { return f.err }
+
+func flaw(field string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Flaw{field, err}
+}
+
+// Flaws returns all that there are in an error.
+func Flaws(err error) (list []*Flaw) {
+	switch e := err.(type) { // a tree of which every branch counts; errors.As would find one
+	case nil:
+	case *Flaw:
+		list = append(list, e)
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			list = append(list, Flaws(one)...)
+		}
+	default:
+		list = Flaws(errors.Unwrap(err))
+	}
+	return list
+}
 
 var steps = []string{
 	`CREATE TABLE grants (
@@ -95,6 +131,8 @@ var steps = []string{
 	`CREATE INDEX grant_policies_terminal ON grant_policies (terminal, serial)`,
 	`CREATE TABLE grant_changes (n INTEGER NOT NULL) STRICT`, // counts what policies follow from
 	`INSERT INTO grant_changes VALUES (1)`,
+	`CREATE TRIGGER grant_policy_settings_keep BEFORE DELETE ON grant_policy_settings BEGIN SELECT RAISE(ABORT, 'policies are kept'); END`,
+	`CREATE TRIGGER grant_policy_settings_fix BEFORE UPDATE ON grant_policy_settings BEGIN SELECT RAISE(ABORT, 'policies are not rewritten'); END`,
 }
 
 // Passkeys are what persons prove themselves by.
@@ -191,41 +229,51 @@ func sorted(names []string) []string {
 	return slices.Compact(names)
 }
 
+// checkReason lets through what may stand in the history.
+func checkReason(reason string) error {
+	if reason == "" || strings.TrimSpace(reason) != reason || len(reason) > protocol.MaxText || strings.ContainsFunc(reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return flaw("reason", fmt.Errorf("the reason %w: say in 1 to %d bytes why", ErrBounds, protocol.MaxText))
+	}
+	return nil
+}
+
+// check says all that is wrong with a grant, so that whoever fills in a form learns it at once.
 func (s *Service) check(ctx context.Context, g *Grant) error {
-	if err := errors.Join(checkName("employment", g.Employment), checkName("group of callers", g.Callers)); err != nil {
-		return err
-	}
-	if g.Reason == "" || len(g.Reason) > protocol.MaxText || strings.ContainsFunc(g.Reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return fmt.Errorf("the reason %w: say in 1 to %d bytes why", ErrBounds, protocol.MaxText)
-	}
+	errs := []error{flaw("employment", checkName("employment", g.Employment)), flaw("callers", checkName("group of callers", g.Callers)), checkReason(g.Reason)}
 	if !g.To.After(g.From) || !g.To.After(s.now()) || g.To.Sub(g.From) > MaxGrant {
-		return fmt.Errorf("a grant from %s to %s %w: it has to end after it begins and after today, and within five years",
-			g.From.Format(time.DateTime), g.To.Format(time.DateTime), ErrBounds)
+		errs = append(errs, flaw("to", fmt.Errorf("a grant from %s to %s %w: it has to end after it begins and after today, and within five years",
+			g.From.Format(time.DateTime), g.To.Format(time.DateTime), ErrBounds)))
 	}
 	g.Scope.Homes, g.Scope.Groups = sorted(g.Scope.Homes), sorted(g.Scope.Groups)
 	switch homes, groups := len(g.Scope.Homes), len(g.Scope.Groups); {
 	case homes+groups == 0:
-		return fmt.Errorf("a grant for no home %w: name homes, or groups of homes", ErrBounds)
+		errs = append(errs, flaw("scope", fmt.Errorf("a grant for no home %w: name homes, or groups of homes", ErrBounds)))
 	case homes > protocol.MaxScope:
-		return fmt.Errorf("a grant for %d homes %w: at most %d; put them into a group and name that", homes, ErrBounds, protocol.MaxScope)
+		errs = append(errs, flaw("scope", fmt.Errorf("a grant for %d homes %w: at most %d; put them into a group and name that", homes, ErrBounds, protocol.MaxScope)))
 	case groups > protocol.MaxScope:
-		return fmt.Errorf("a grant for %d groups of homes %w: at most %d", groups, ErrBounds, protocol.MaxScope)
+		errs = append(errs, flaw("scope", fmt.Errorf("a grant for %d groups of homes %w: at most %d", groups, ErrBounds, protocol.MaxScope)))
+	default:
+		errs = append(errs, s.checkScope(ctx, g.Scope))
 	}
-	for _, h := range g.Scope.Homes {
+	return errors.Join(errs...)
+}
+
+func (s *Service) checkScope(ctx context.Context, scope protocol.Scope) error {
+	for _, h := range scope.Homes {
 		if _, err := s.Register.Home(ctx, h); err != nil {
-			return err
+			return flaw("scope", err)
 		}
 	}
-	for _, name := range g.Scope.Groups {
+	for _, name := range scope.Groups {
 		if err := checkName("group of homes", name); err != nil {
-			return err
+			return flaw("scope", err)
 		}
 		var known bool
 		if err := s.Store.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM grant_home_groups WHERE name = ?)", name).Scan(&known); err != nil {
 			return fmt.Errorf("read groups of homes: %w", err)
 		}
 		if !known {
-			return fmt.Errorf("group of homes %q: %w; put a home into it first", name, register.ErrNotFound)
+			return flaw("scope", fmt.Errorf("group of homes %q: %w; put a home into it first", name, register.ErrNotFound))
 		}
 	}
 	return nil
@@ -253,6 +301,7 @@ func (s *Service) give(ctx context.Context, who string, g Grant, what string) (G
 	groups, _ := json.Marshal(g.Scope.Groups)
 	now := s.now().Truncate(time.Millisecond)
 	g.ID, g.By, g.Given, g.Ended, g.EndedBy, g.EndedWhy = id, who, now, time.Time{}, "", ""
+	before := ""
 	err = s.Store.Write(ctx, func(tx *sql.Tx) error {
 		person, err := s.Register.Person(ctx, g.Person)
 		if err != nil {
@@ -266,16 +315,21 @@ func (s *Service) give(ctx context.Context, who string, g Grant, what string) (G
 			return fmt.Errorf("it was changed meanwhile: %w", ErrNoGrant)
 		}
 		if err == nil {
-			if err := s.end(ctx, tx, old, who, "followed by grant "+id); err != nil {
+			if err := s.end(ctx, tx, old, who, followedBy+id); err != nil {
 				return err
 			}
+			before = old.ID + ": " + old.short()
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO grants (id, person, employment, callers, homes, home_groups, valid_from, valid_to, reason, given, given_by, renews)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''))`,
 			id, g.Person, g.Employment, g.Callers, string(homes), string(groups), g.From.UnixMilli(), g.To.UnixMilli(), g.Reason, now.UnixMilli(), who, g.Renews); err != nil {
 			return err
 		}
-		if err := s.Audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: what, Subject: person.Who(), Detail: g.detail()}); err != nil {
+		detail := g.detail()
+		if before != "" {
+			detail["before"] = before
+		}
+		if err := s.Audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: what, Subject: person.Who(), Detail: detail}); err != nil {
 			return err
 		}
 		return s.authorise(ctx, tx, g.Person)
@@ -283,21 +337,35 @@ func (s *Service) give(ctx context.Context, who string, g Grant, what string) (G
 	return g, err
 }
 
-// detail tells the audit log of a grant. A scope of 128 names would not fit an entry: the table has them all.
-func (g *Grant) detail() map[string]string {
-	short := func(names []string) string {
-		const most = 20
-		if len(names) > most {
-			return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
-		}
-		return strings.Join(names, ", ")
+// fewNames tells the audit log of a scope. One of 128 names would not fit an entry: the table has them all.
+func fewNames(names []string) string {
+	const most = 20
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
 	}
-	d := map[string]string{"grant": g.ID, "employment": g.Employment, "callers": g.Callers, "homes": short(g.Scope.Homes), "groups": short(g.Scope.Groups),
+	return strings.Join(names, ", ")
+}
+
+func (g *Grant) detail() map[string]string {
+	d := map[string]string{"grant": g.ID, "employment": g.Employment, "callers": g.Callers, "homes": fewNames(g.Scope.Homes), "groups": fewNames(g.Scope.Groups),
 		"from": g.From.UTC().Format(time.RFC3339), "to": g.To.UTC().Format(time.RFC3339), "why": g.Reason}
 	if g.Renews != "" {
 		d["renews"] = g.Renews
 	}
 	return d
+}
+
+// short is what detail says, in a line.
+func (g *Grant) short() string {
+	return fmt.Sprintf("%s as %s, homes %s, groups %s, to %s", g.Employment, g.Callers, fewNames(g.Scope.Homes), fewNames(g.Scope.Groups), g.To.UTC().Format(time.RFC3339))
+}
+
+// followedBy begins the reason for which a grant ended that another one followed.
+const followedBy = "followed by grant "
+
+// Followed reports whether the grant ended because the person got another one, rather than that it was withdrawn.
+func (g *Grant) Followed() bool {
+	return !g.Ended.IsZero() && strings.HasPrefix(g.EndedWhy, followedBy)
 }
 
 // Renew has a person's grant hold until a later time: somebody has looked at it (R28). The error wraps ErrNoGrant or ErrBounds.
@@ -318,8 +386,8 @@ func (s *Service) Renew(ctx context.Context, who, person string, to time.Time, r
 
 // Withdraw ends a person's grant at once (R29). The error wraps ErrNoGrant.
 func (s *Service) Withdraw(ctx context.Context, who, person, reason string) (Grant, error) {
-	if reason == "" || len(reason) > protocol.MaxText || strings.ContainsFunc(reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return Grant{}, fmt.Errorf("withdraw grant: the reason %w: say in 1 to %d bytes why", ErrBounds, protocol.MaxText)
+	if err := checkReason(reason); err != nil {
+		return Grant{}, fmt.Errorf("withdraw grant: %w", err)
 	}
 	var g Grant
 	err := s.Store.Write(ctx, func(tx *sql.Tx) (err error) {

@@ -13,53 +13,111 @@ import (
 
 // SetHomeGroups says to which groups a home belongs, in place of those before. The error wraps ErrBounds or register.ErrNotFound.
 func (s *Service) SetHomeGroups(ctx context.Context, who, home string, groups []string) error {
-	groups = sorted(groups)
-	if len(groups) > protocol.MaxScope {
-		return fmt.Errorf("put home %s into groups: %d of them %w: at most %d", home, len(groups), ErrBounds, protocol.MaxScope)
-	}
-	for _, g := range groups {
-		if err := checkName("group of homes", g); err != nil {
-			return err
-		}
-	}
-	if _, err := s.Register.Home(ctx, home); err != nil {
+	if err := s.checkGroups(ctx, home, groups); err != nil {
 		return err
 	}
 	err := s.Store.Write(ctx, func(tx *sql.Tx) error {
 		before, err := homeGroups(ctx, tx, home)
-		if err != nil || slices.Equal(before, groups) {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, "DELETE FROM grant_home_groups WHERE home = ?", home); err != nil {
-			return err
-		}
-		for _, g := range groups {
-			if _, err := tx.ExecContext(ctx, "INSERT INTO grant_home_groups VALUES (?, ?)", home, g); err != nil {
-				return err
-			}
-		}
-		if err := s.changed(ctx, tx); err != nil {
-			return err
-		}
-		left := slices.DeleteFunc(slices.Clone(before), func(g string) bool { return slices.Contains(groups, g) })
-		persons, err := list(ctx, tx, "WHERE ended IS NULL AND home_groups <> '[]' AND home_groups <> 'null'")
 		if err != nil {
 			return err
 		}
-		for _, p := range persons { // of those who could call the home by a group that it has left
-			if slices.ContainsFunc(left, func(g string) bool { return slices.Contains(p.Scope.Groups, g) }) {
-				if err := s.noteEnd(ctx, tx, p.Person, "a home has left a group"); err != nil {
-					return err
-				}
-			}
-		}
-		return s.Audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.GroupChanged, Subject: home,
-			Detail: map[string]string{"groups": strings.Join(groups, ", "), "before": strings.Join(before, ", ")}})
+		return s.setHomeGroups(ctx, tx, who, home, before, groups)
 	})
 	if err != nil {
 		return fmt.Errorf("put home %s into groups: %w", home, err)
 	}
 	return nil
+}
+
+func (s *Service) checkGroups(ctx context.Context, home string, groups []string) error {
+	for _, g := range groups {
+		if err := checkName("group of homes", g); err != nil {
+			return flaw("name", err)
+		}
+	}
+	_, err := s.Register.Home(ctx, home)
+	return err
+}
+
+// SetGroupHomes says which homes belong to a group, in place of those before; a group without homes is none. before are the homes that it is believed to have: if it has
+// others, somebody else has changed it meanwhile and the error wraps ErrChanged. Else errors wrap ErrBounds or register.ErrNotFound.
+func (s *Service) SetGroupHomes(ctx context.Context, who, name string, before, homes []string) error {
+	before, homes = sorted(before), sorted(homes)
+	if err := checkName("group of homes", name); err != nil {
+		return flaw("name", err)
+	}
+	for _, h := range homes {
+		if _, err := s.Register.Home(ctx, h); err != nil {
+			return flaw("homes", fmt.Errorf("group of homes %q: %w", name, err))
+		}
+	}
+	err := s.Store.Write(ctx, func(tx *sql.Tx) error {
+		all, err := groupsOf(ctx, tx)
+		if err != nil {
+			return err
+		}
+		was := sorted(all[name])
+		if !slices.Equal(was, before) {
+			return ErrChanged
+		}
+		for _, h := range sorted(slices.Concat(was, homes)) {
+			has, want := slices.Contains(was, h), slices.Contains(homes, h)
+			if has == want {
+				continue
+			}
+			own, err := homeGroups(ctx, tx, h)
+			if err != nil {
+				return err
+			}
+			next := slices.DeleteFunc(slices.Clone(own), func(g string) bool { return g == name })
+			if want {
+				next = append(next, name)
+			}
+			if err := s.setHomeGroups(ctx, tx, who, h, own, next); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("put homes into group %q: %w", name, err)
+	}
+	return nil
+}
+
+func (s *Service) setHomeGroups(ctx context.Context, tx *sql.Tx, who, home string, before, groups []string) error {
+	groups = sorted(groups)
+	if slices.Equal(before, groups) {
+		return nil
+	}
+	if len(groups) > protocol.MaxScope {
+		return flaw("homes", fmt.Errorf("home %s in %d groups %w: at most %d", home, len(groups), ErrBounds, protocol.MaxScope))
+	}
+	if _, err := tx.ExecContext(ctx, "DELETE FROM grant_home_groups WHERE home = ?", home); err != nil {
+		return err
+	}
+	for _, g := range groups {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO grant_home_groups VALUES (?, ?)", home, g); err != nil {
+			return err
+		}
+	}
+	if err := s.changed(ctx, tx); err != nil {
+		return err
+	}
+	left := slices.DeleteFunc(slices.Clone(before), func(g string) bool { return slices.Contains(groups, g) })
+	persons, err := list(ctx, tx, "WHERE ended IS NULL AND home_groups <> '[]' AND home_groups <> 'null'")
+	if err != nil {
+		return err
+	}
+	for _, p := range persons { // of those who could call the home by a group that it has left
+		if slices.ContainsFunc(left, func(g string) bool { return slices.Contains(p.Scope.Groups, g) }) {
+			if err := s.noteEnd(ctx, tx, p.Person, "a home has left a group"); err != nil {
+				return err
+			}
+		}
+	}
+	return s.Audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.GroupChanged, Subject: home,
+		Detail: map[string]string{"groups": strings.Join(groups, ", "), "before": strings.Join(before, ", ")}})
 }
 
 // HomeGroups returns the groups to which a home belongs, in ascending order.
@@ -86,7 +144,11 @@ func homeGroups(ctx context.Context, q queryer, home string) ([]string, error) {
 
 // Groups returns the homes of each group.
 func (s *Service) Groups(ctx context.Context) (map[string][]string, error) {
-	rows, err := s.Store.Read().QueryContext(ctx, "SELECT name, home FROM grant_home_groups ORDER BY name, home")
+	return groupsOf(ctx, s.Store.Read())
+}
+
+func groupsOf(ctx context.Context, q queryer) (map[string][]string, error) {
+	rows, err := q.QueryContext(ctx, "SELECT name, home FROM grant_home_groups ORDER BY name, home")
 	if err != nil {
 		return nil, fmt.Errorf("read groups of homes: %w", err)
 	}

@@ -75,10 +75,12 @@ var days = []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
 
 func (q Quiet) span() (protocol.Span, error) {
 	var s protocol.Span
+	var errs []error
 	for _, d := range q.Days {
 		i := slices.Index(days, d)
 		if i < 0 {
-			return s, fmt.Errorf("a day %q %w: it is one of %s", d, ErrBounds, strings.Join(days, ", "))
+			errs = append(errs, flaw("days", fmt.Errorf("a day %q %w: it is one of %s", d, ErrBounds, strings.Join(days, ", "))))
+			continue
 		}
 		s.Days |= 1 << i
 	}
@@ -86,57 +88,92 @@ func (q Quiet) span() (protocol.Span, error) {
 		s.Days = 0x7f
 	}
 	for _, f := range []struct {
-		text string
-		to   *uint16
-	}{{q.From, &s.From}, {q.To, &s.To}} {
+		field, text string
+		to          *uint16
+	}{{"from", q.From, &s.From}, {"to", q.To, &s.To}} {
 		at, err := time.Parse("15:04", f.text)
 		if err != nil {
-			return s, fmt.Errorf("a time of the day %q %w: it is like 22:00", f.text, ErrBounds)
+			errs = append(errs, flaw(f.field, fmt.Errorf("a time of the day %q %w: it is like 22:00", f.text, ErrBounds)))
+			continue
 		}
 		*f.to = uint16(at.Hour()*60 + at.Minute())
 	}
-	if s.From == s.To {
-		return s, fmt.Errorf("quiet hours from %s to %s %w: they have to end at another time than they begin", q.From, q.To, ErrBounds)
+	if s.From == s.To && len(errs) == 0 {
+		errs = append(errs, flaw("to", fmt.Errorf("quiet hours from %s to %s %w: they have to end at another time than they begin", q.From, q.To, ErrBounds)))
 	}
-	return s, nil
+	return s, errors.Join(errs...)
+}
+
+// Check says what cannot be, as *Flaw: of "days", "from" or "to".
+func (q Quiet) Check() error {
+	_, err := q.span()
+	return err
+}
+
+// Check says what cannot be in the rule for a group of callers, as *Flaw: of "group", "mode" or "after".
+func (r Rule) Check(group string) error {
+	err := flaw("group", checkName("group of callers", group))
+	field, bad := "", ""
+	switch {
+	case r.Mode != protocol.ModeAsk && r.Mode != protocol.ModeRing && r.Mode != protocol.ModeRefuse:
+		field, bad = "mode", "the mode is ask, ring or refuse"
+	case r.After > 120:
+		field, bad = "after", "it rings for at most 120 seconds"
+	case r.Mode == protocol.ModeAsk && r.After == 0:
+		field, bad = "after", "say after how many seconds without an answer it is no"
+	case r.Mode == protocol.ModeRefuse && (r.After != 0 || r.Urgent):
+		field, bad = "after", "who is refused does not ring"
+	default:
+		return err
+	}
+	return errors.Join(err, flaw(field, fmt.Errorf("the rule for %q %w: %s", group, ErrBounds, bad)))
+}
+
+// Check says what cannot be in what holds everywhere, or of what differs in a home, apart from how the two go together: as *Flaw, of "longest", "volume" or "zone" of the
+// whole. What is not set is not looked at.
+func (s Settings) Check() error {
+	var errs []error
+	if s.Longest > 240 {
+		errs = append(errs, flaw("longest", fmt.Errorf("a call of %d minutes %w: from 1 to 240 minutes", s.Longest, ErrBounds)))
+	}
+	if s.Volume > 100 || s.Volume > 0 && s.Volume < protocol.MinVolume {
+		errs = append(errs, flaw("volume", fmt.Errorf("a volume of %d %w: from %d to 100 percent", s.Volume, ErrBounds, protocol.MinVolume)))
+	}
+	if s.Zone != "" {
+		if _, err := time.LoadLocation(s.Zone); err != nil || s.Zone == "Local" {
+			errs = append(errs, flaw("zone", fmt.Errorf("a time zone %q %w: it is like Europe/Oslo", s.Zone, ErrBounds)))
+		}
+	}
+	for _, group := range slices.Sorted(maps.Keys(s.Rules)) {
+		errs = append(errs, s.Rules[group].Check(group))
+	}
+	if s.Quiet != nil {
+		for _, q := range *s.Quiet {
+			errs = append(errs, q.Check())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // policy returns what terminals are told, but for what is of one terminal.
 func (s Settings) policy() (*protocol.Policy, error) {
-	if s.Longest == 0 || s.Longest > 240 || s.Volume < protocol.MinVolume || s.Volume > 100 {
-		return nil, fmt.Errorf("a call of %d minutes at volume %d %w: from 1 to 240 minutes, from %d to 100 percent", s.Longest, s.Volume, ErrBounds, protocol.MinVolume)
+	if s.Longest == 0 || s.Volume == 0 || s.Zone == "" {
+		return nil, fmt.Errorf("a call of %d minutes at volume %d in the time zone %q %w: none of them may be missing", s.Longest, s.Volume, s.Zone, ErrBounds)
 	}
-	if _, err := time.LoadLocation(s.Zone); err != nil || s.Zone == "Local" || s.Zone == "" {
-		return nil, fmt.Errorf("a time zone %q %w: it is like Europe/Oslo", s.Zone, ErrBounds)
+	if err := s.Check(); err != nil {
+		return nil, err
 	}
 	p := &protocol.Policy{Version: protocol.Version, Rules: []protocol.Rule{}, Quiet: []protocol.Span{}, Zone: s.Zone, Longest: s.Longest * 60, Volume: s.Volume}
 	if len(s.Rules) > protocol.MaxRules {
-		return nil, fmt.Errorf("%d rules %w: at most %d", len(s.Rules), ErrBounds, protocol.MaxRules)
+		return nil, flaw("rules", fmt.Errorf("%d rules %w: at most %d", len(s.Rules), ErrBounds, protocol.MaxRules))
 	}
 	for _, group := range slices.Sorted(maps.Keys(s.Rules)) {
-		if err := checkName("group of callers", group); err != nil {
-			return nil, err
-		}
 		r := s.Rules[group]
-		bad := ""
-		switch {
-		case r.Mode != protocol.ModeAsk && r.Mode != protocol.ModeRing && r.Mode != protocol.ModeRefuse:
-			bad = "the mode is ask, ring or refuse"
-		case r.After > 120:
-			bad = "it rings for at most 120 seconds"
-		case r.Mode == protocol.ModeAsk && r.After == 0:
-			bad = "say after how many seconds without an answer it is no"
-		case r.Mode == protocol.ModeRefuse && (r.After != 0 || r.Urgent):
-			bad = "who is refused does not ring"
-		}
-		if bad != "" {
-			return nil, fmt.Errorf("the rule for %q %w: %s", group, ErrBounds, bad)
-		}
 		p.Rules = append(p.Rules, protocol.Rule{Group: group, Mode: r.Mode, After: r.After, Urgent: r.Urgent})
 	}
 	if s.Quiet != nil {
 		if len(*s.Quiet) > protocol.MaxSpans {
-			return nil, fmt.Errorf("%d spans of quiet hours %w: at most %d", len(*s.Quiet), ErrBounds, protocol.MaxSpans)
+			return nil, flaw("quiet", fmt.Errorf("%d spans of quiet hours %w: at most %d", len(*s.Quiet), ErrBounds, protocol.MaxSpans))
 		}
 		for _, q := range *s.Quiet {
 			span, err := q.span()
@@ -151,6 +188,15 @@ func (s Settings) policy() (*protocol.Policy, error) {
 
 // SetPolicy says what holds in all homes, if home is empty, or what differs in one. The error wraps ErrBounds or register.ErrNotFound.
 func (s *Service) SetPolicy(ctx context.Context, who, home string, settings Settings) error {
+	return s.setPolicy(ctx, who, home, -1, settings)
+}
+
+// ChangePolicy is SetPolicy for who has seen a version: if it is not the newest any more, the error wraps ErrChanged. Version 0 is that nothing was said yet.
+func (s *Service) ChangePolicy(ctx context.Context, who, home string, version int64, settings Settings) error {
+	return s.setPolicy(ctx, who, home, version, settings)
+}
+
+func (s *Service) setPolicy(ctx context.Context, who, home string, version int64, settings Settings) error {
 	if home != "" {
 		if _, err := s.Register.Home(ctx, home); err != nil {
 			return err
@@ -165,6 +211,18 @@ func (s *Service) SetPolicy(ctx context.Context, who, home string, settings Sett
 		return fmt.Errorf("set policy: %d bytes %w: at most %d", len(body), ErrBounds, maxBody)
 	}
 	err = s.Store.Write(ctx, func(tx *sql.Tx) error {
+		var newest int64
+		before := ""
+		err := tx.QueryRowContext(ctx, "SELECT n, body FROM grant_policy_settings WHERE home = ? ORDER BY n DESC LIMIT 1", home).Scan(&newest, &before)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if version >= 0 && version != newest {
+			return ErrChanged
+		}
+		if len(before)+len(body) > 4<<10 { // an entry of the audit log holds so much; the table has it all
+			before = fmt.Sprintf("version %d", newest)
+		}
 		if _, err := tx.ExecContext(ctx, "INSERT INTO grant_policy_settings (home, body, changed, changed_by) VALUES (?, ?, ?, ?)", home, string(body), s.now().UnixMilli(), who); err != nil {
 			return err
 		}
@@ -190,7 +248,7 @@ func (s *Service) SetPolicy(ctx context.Context, who, home string, settings Sett
 		if home != "" {
 			subject = home
 		}
-		return s.Audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.PolicyChanged, Subject: subject, Detail: map[string]string{"settings": string(body)}})
+		return s.Audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.PolicyChanged, Subject: subject, Detail: map[string]string{"settings": string(body), "before": before}})
 	})
 	if err != nil {
 		return fmt.Errorf("set policy: %w", err)
@@ -267,6 +325,42 @@ func (s *Service) PolicySettings(ctx context.Context, home string) (effects, own
 		own_, _, err = own(ctx, s.Store.Read(), home)
 	}
 	return effects, own_, err
+}
+
+// Version is what was said at some time of a home, or of all. Nothing goes back: what was said before is said again, as a new version.
+type Version struct {
+	N        int64 // rises; not one by one, since homes share the count
+	Settings Settings
+	At       time.Time
+	By       string
+}
+
+// PolicyHistory returns what was said of a home, or of all if home is empty, the latest first, at most limit.
+func (s *Service) PolicyHistory(ctx context.Context, home string, limit int) (versions []Version, err error) {
+	rows, err := s.Store.Read().QueryContext(ctx, "SELECT n, body, changed, changed_by FROM grant_policy_settings WHERE home = ? ORDER BY n DESC LIMIT ?", home, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read policies: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var v Version
+		var body string
+		var at int64
+		if err = rows.Scan(&v.N, &body, &at, &v.By); err == nil {
+			err = json.Unmarshal([]byte(body), &v.Settings)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read policies: %w", err)
+		}
+		v.At = time.UnixMilli(at)
+		versions = append(versions, v)
+	}
+	return versions, rows.Err()
+}
+
+// HomesThatDiffer returns the homes of which something was said that does not hold everywhere.
+func (s *Service) HomesThatDiffer(ctx context.Context) ([]string, error) {
+	return homesThatDiffer(ctx, s.Store.Read())
 }
 
 // issuedPolicy is the newest that was made for a terminal.
