@@ -49,8 +49,8 @@ func DefaultSettings() Settings {
 	}
 }
 
-// over returns s with what differs in a home.
-func (s Settings) over(home Settings) Settings {
+// Over returns s with what differs in a home.
+func (s Settings) Over(home Settings) Settings {
 	s.Rules = maps.Clone(s.Rules)
 	if s.Rules == nil {
 		s.Rules = map[string]Rule{}
@@ -70,6 +70,9 @@ func (s Settings) over(home Settings) Settings {
 	}
 	return s
 }
+
+// Days are how Quiet calls them, from Monday.
+func Days() []string { return slices.Clone(days) }
 
 var days = []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
 
@@ -310,13 +313,13 @@ func effective(ctx context.Context, q queryer, home string) (Settings, error) {
 	} else {
 		d := DefaultSettings()
 		d.Rules = nil // an administrator who has named rules has named all
-		everywhere = d.over(everywhere)
+		everywhere = d.Over(everywhere)
 	}
 	if home == "" {
 		return everywhere, nil
 	}
 	differs, _, err := own(ctx, q, home)
-	return everywhere.over(differs), err
+	return everywhere.Over(differs), err
 }
 
 // PolicySettings returns what holds in a home, or everywhere if home is empty, and what was said of it alone.

@@ -37,6 +37,9 @@ func (s *Server) administratorRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /administrator/persons/{person}/end", form(s.endSessions))
 	mux.HandleFunc("POST /administrator/persons/{person}/passkeys/{passkey}/remove", form(s.removePasskey))
 	mux.HandleFunc("GET /administrator/shown/{shown}", page(s.showOnce))
+	if s.o.Rights != nil {
+		s.rightsRoutes(mux, page, form)
+	}
 }
 
 // dutyView is a choice in a form.
@@ -72,6 +75,7 @@ type staffView struct {
 	State   string
 	Word    string
 	Detail  string
+	May     string // whom the person may ring
 	Invited bool
 }
 
@@ -83,6 +87,9 @@ type personsView struct {
 	Name, Role        string
 	Unit              string // organisation
 	Duty              string
+	Nav               bool // there are pages besides
+	Review            []staffView // whose right to call nobody has looked at in a year
+	may               map[string]string
 }
 
 func (s *Server) personsPage(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -100,6 +107,10 @@ func (s *Server) personsView(w http.ResponseWriter, r *http.Request, v visitor, 
 	if view.Problem != "" {
 		view.Tab = s.words.say("setup.refused", names{"problem": view.Problem})
 	}
+	if err := s.mayCall(r.Context(), persons, &view); err != nil {
+		s.broken(w, r, err)
+		return
+	}
 	now := time.Now()
 	for _, p := range persons {
 		m := summaries[p.ID]
@@ -113,6 +124,7 @@ func (s *Server) personsView(w http.ResponseWriter, r *http.Request, v visitor, 
 		if !m.Used.IsZero() {
 			line.Detail = s.words.say("passkeys.used", names{"at": s.words.when(m.Used, now)})
 		}
+		line.May = view.may[p.ID]
 		view.Persons = append(view.Persons, line)
 	}
 	s.render(w, r, status, "persons", view)
@@ -170,6 +182,7 @@ type personView struct {
 	Sessions     string
 	SignedIn     bool
 	Passkeyless  bool
+	Rights       *rightsView // nil: the clinic has no such pages
 }
 
 func (s *Server) personPage(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -196,11 +209,17 @@ func (s *Server) personView(w http.ResponseWriter, r *http.Request, v visitor, s
 	list, err := s.o.Passkeys.List(r.Context(), p.ID)
 	invitation, invited, openErr := s.o.Passkeys.Open(r.Context(), p.ID)
 	sessions, sessionsErr := s.o.Sessions.Count(r.Context(), p.ID)
-	if err := errors.Join(err, openErr, sessionsErr); err != nil {
+	rights, rightsErr := s.rights(r.Context(), p)
+	if err := errors.Join(err, openErr, sessionsErr, rightsErr); err != nil {
 		s.broken(w, r, err)
 		return
 	}
 	view.frame = s.frame(p.Party.Name, &v)
+	if view.Rights != nil && rights != nil {
+		rights.Problem, rights.Reason = view.Rights.Problem, view.Rights.Reason
+		s.refused(&view.frame, rights.Problem)
+	}
+	view.Rights = rights
 	if view.Problem != "" {
 		view.Tab = s.words.say("setup.refused", names{"problem": view.Problem})
 	}

@@ -19,6 +19,7 @@ import (
 	"vindu/clinic/audit"
 	"vindu/clinic/authority"
 	"vindu/clinic/calls"
+	"vindu/clinic/grants"
 	"vindu/clinic/ledger"
 	"vindu/clinic/passkey"
 	"vindu/clinic/register"
@@ -30,19 +31,22 @@ import (
 
 // desk is the pages of technicians and operators over a real register; its terminals are a test's.
 type desk struct {
-	t        *testing.T
-	server   *httptest.Server
-	pages    *Server
-	sessions *Sessions
-	register *register.Register
-	setup    *setup.Service
-	ledger   *ledger.Ledger
-	fleet    *webtest.Fleet
-	audit    *audit.Log
-	passkeys *passkey.Service
-	store    *store.Store
-	seq      uint64
-	chains   map[protocol.KeyHash]protocol.Link // of openings
+	t         *testing.T
+	server    *httptest.Server
+	pages     *Server
+	sessions  *Sessions
+	register  *register.Register
+	setup     *setup.Service
+	ledger    *ledger.Ledger
+	fleet     *webtest.Fleet
+	audit     *audit.Log
+	passkeys  *passkey.Service
+	store     *store.Store
+	rights    *grants.Service
+	authority *authority.Authority
+	folder    string // of the authority
+	seq       uint64
+	chains    map[protocol.KeyHash]protocol.Link // of openings
 }
 
 func newDesk(t *testing.T) *desk {
@@ -86,9 +90,12 @@ func newDesk(t *testing.T) *desk {
 		Organisation: "Solvik clinic", Changed: func(person string) { d.pages.Dismiss(person) }, Log: log,
 	})
 	must(err)
+	d.rights, err = grants.New(t.Context(), grants.Config{Store: d.store, Audit: d.audit, Register: d.register, Authority: a, Passkeys: d.passkeys, Log: log})
+	must(err)
+	d.authority, d.folder = a, filepath.Join(dir, "authority")
 	d.pages, err = New(Options{
 		Sessions: d.sessions, Register: d.register, Fleet: d.fleet, Calls: webtest.NewCalls(webtest.NewRegister(), nil), Organisation: "Solvik clinic", Log: log,
-		Custody: d.register, Setup: d.setup, Ledger: d.ledger, Passkeys: d.passkeys, Staff: d.register,
+		Custody: d.register, Setup: d.setup, Ledger: d.ledger, Passkeys: d.passkeys, Staff: d.register, Rights: d.rights,
 	})
 	must(err)
 	return d

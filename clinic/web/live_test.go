@@ -129,7 +129,7 @@ func TestShownOnce(t *testing.T) {
 	if list, err := d.register.Vouchers(t.Context(), "", 10); err != nil || len(list) != 1 {
 		t.Errorf("%d vouchers, %v", len(list), err)
 	}
-	var g grants
+	var g onces
 	now := time.Now()
 	name := g.put("a", grantView{}, now)
 	if _, ok := g.take("a", name, now.Add(grantLife)); ok {

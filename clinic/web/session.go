@@ -264,9 +264,15 @@ func (s *Sessions) leave(ctx context.Context, session string) error {
 
 // refused notes that somebody asked for a page of another duty.
 func (s *Sessions) refused(ctx context.Context, p register.Person, page string) error {
-	return s.store.Write(ctx, func(tx *sql.Tx) error {
-		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: p.Who(), What: audit.PageRefused, Subject: page, Detail: map[string]string{"duty": string(p.Duty)}})
-	})
+	return s.note(ctx, audit.Entry{Who: p.Who(), What: audit.PageRefused, Subject: page, Detail: map[string]string{"duty": string(p.Duty)}})
+}
+
+// note writes down what changes nothing here.
+func (s *Sessions) note(ctx context.Context, e audit.Entry) error {
+	if err := s.store.Write(ctx, func(tx *sql.Tx) error { return s.audit.AppendTx(ctx, tx, e) }); err != nil {
+		return fmt.Errorf("audit %s: %w", e.What, err)
+	}
+	return nil
 }
 
 // sweep forgets what has expired.

@@ -81,6 +81,8 @@ type Options struct {
 	// Passkeys and Staff stand behind sign-in by passkey and the administrators' pages, which are not there without.
 	Passkeys Passkeys
 	Staff    Staff
+	// Rights stand behind those of the administrators' pages that say who may call whom; nil: there are none.
+	Rights Rights
 	// Organisation is the clinic's name, as its staff know it.
 	Organisation string
 	// Hosts are the names (without port) by which browsers reach the pages over TLS; empty means any. Over plain HTTP
@@ -101,7 +103,7 @@ type Server struct {
 
 	refusals   seldom        // of pages
 	complaints *rate.Limiter // in the log, of what strangers do
-	grants     grants
+	onces      onces
 
 	mu      sync.Mutex
 	streams map[streamKey]*stream // open event streams

@@ -20,6 +20,7 @@ import (
 	"vindu/clinic/audit"
 	"vindu/clinic/calls"
 	"vindu/clinic/fleet"
+	"vindu/clinic/grants"
 	"vindu/clinic/passkey"
 	"vindu/clinic/register"
 	"vindu/clinic/relay"
@@ -36,6 +37,7 @@ var (
 	_ Relay    = (*relay.Relay)(nil)
 	_ Passkeys = (*passkey.Service)(nil)
 	_ Staff    = (*register.Register)(nil)
+	_ Rights   = (*grants.Service)(nil)
 )
 
 // client is a browser without scripts.

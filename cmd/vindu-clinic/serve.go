@@ -157,7 +157,7 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	}
 	s.pages, err = web.New(web.Options{
 		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup, Ledger: s.ledger,
-		Passkeys: s.passkeys, Staff: c.register, Authorisations: callers{c.grants}, RelyingParty: site, Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
+		Passkeys: s.passkeys, Staff: c.register, Rights: c.grants, Authorisations: callers{c.grants}, RelyingParty: site, Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
 	})
 	return s, err
 }

@@ -14,9 +14,9 @@ const (
 	maxGrants = 256
 )
 
-// grants are secrets that were issued by a form and are to be shown by the page that follows it: once. So a page that is loaded again neither
+// onces are secrets that were issued by a form and are to be shown by the page that follows it: once. So a page that is loaded again neither
 // issues another one nor shows this one to who comes to the browser later.
-type grants struct {
+type onces struct {
 	mu   sync.Mutex
 	wait map[string]waiting
 }
@@ -28,7 +28,7 @@ type waiting struct {
 }
 
 // put returns the name under which take finds view.
-func (g *grants) put(session string, view grantView, now time.Time) string {
+func (g *onces) put(session string, view grantView, now time.Time) string {
 	var b [16]byte
 	rand.Read(b[:])
 	name := hex.EncodeToString(b[:])
@@ -47,7 +47,7 @@ func (g *grants) put(session string, view grantView, now time.Time) string {
 }
 
 // take returns what is to be shown, to the session that issued it, and forgets it.
-func (g *grants) take(session, name string, now time.Time) (grantView, bool) {
+func (g *onces) take(session, name string, now time.Time) (grantView, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	w, ok := g.wait[name]
@@ -60,11 +60,11 @@ func (g *grants) take(session, name string, now time.Time) (grantView, bool) {
 
 // showLater leads to the page that shows view, once.
 func (s *Server) showLater(w http.ResponseWriter, r *http.Request, v visitor, view grantView) {
-	http.Redirect(w, r, start[v.person.Duty]+"/shown/"+s.grants.put(v.session, view, time.Now()), http.StatusSeeOther)
+	http.Redirect(w, r, start[v.person.Duty]+"/shown/"+s.onces.put(v.session, view, time.Now()), http.StatusSeeOther)
 }
 
 func (s *Server) showOnce(w http.ResponseWriter, r *http.Request, v visitor) {
-	view, ok := s.grants.take(v.session, r.PathValue("shown"), time.Now())
+	view, ok := s.onces.take(v.session, r.PathValue("shown"), time.Now())
 	if !ok {
 		s.render(w, r, http.StatusGone, "notice", notice{s.frame(s.words["setup.shown"], &v), s.words["setup.shown.text"], s.words["setup.shown.next"], true})
 		return
