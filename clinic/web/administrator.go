@@ -87,7 +87,7 @@ type personsView struct {
 	Name, Role        string
 	Unit              string // organisation
 	Duty              string
-	Nav               bool // there are pages besides
+	Nav               bool        // there are pages besides
 	Review            []staffView // whose right to call nobody has looked at in a year
 	may               map[string]string
 }

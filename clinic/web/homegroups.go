@@ -34,7 +34,9 @@ type groupForm struct {
 	Homes  []choiceView
 }
 
-func groupPath(name string) string { return "/administrator/groups/homes?name=" + url.QueryEscape(name) }
+func groupPath(name string) string {
+	return "/administrator/groups/homes?name=" + url.QueryEscape(name)
+}
 
 func (s *Server) groupsPage(w http.ResponseWriter, r *http.Request, v visitor) {
 	s.groupsView(w, r, v, http.StatusOK, groupForm{}, nil)
