@@ -63,7 +63,8 @@ func NewLinks(ctx context.Context, s *store.Store, log Auditor) (*Links, error) 
 	return &Links{store: s, audit: log, now: time.Now}, nil
 }
 
-func (i Identity) hash() []byte {
+// Hash is by which an identity is kept: SHA-256 of issuer and subject.
+func (i Identity) Hash() []byte {
 	h := sha256.Sum256([]byte("vindu/identity.v1\x00" + i.Issuer + "\x00" + i.Subject))
 	return h[:]
 }
@@ -77,7 +78,7 @@ func codeOf(hash []byte) string {
 
 // Person returns whose identity it is. If it is nobody's, the error is a *Unknown and wraps ErrUnknown.
 func (l *Links) Person(ctx context.Context, i Identity) (person string, err error) {
-	hash := i.hash()
+	hash := i.Hash()
 	err = l.store.Read().QueryRowContext(ctx, "SELECT person FROM oidc_links WHERE identity = ?", hash).Scan(&person)
 	if err == nil {
 		return person, nil
@@ -99,6 +100,39 @@ func (l *Links) Person(ctx context.Context, i Identity) (person string, err erro
 		return "", fmt.Errorf("keep a code for the administrator: %w", err)
 	}
 	return "", &Unknown{code}
+}
+
+// Holds reports whether an identity, named by its hash, is a person's still.
+func (l *Links) Holds(ctx context.Context, identity []byte, person string) (holds bool, err error) {
+	if err := l.store.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM oidc_links WHERE identity = ? AND person = ?)", identity, person).Scan(&holds); err != nil {
+		return false, fmt.Errorf("look for an identity: %w", err)
+	}
+	return holds, nil
+}
+
+// Linked is an identity of a person, without what it is.
+type Linked struct {
+	Issuer string
+	At     time.Time
+}
+
+// Of returns the identities that are a person's, the oldest first.
+func (l *Links) Of(ctx context.Context, person string) (list []Linked, err error) {
+	rows, err := l.store.Read().QueryContext(ctx, "SELECT issuer, linked FROM oidc_links WHERE person = ? ORDER BY linked", person)
+	if err != nil {
+		return nil, fmt.Errorf("read identities: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var one Linked
+		var at int64
+		if err := rows.Scan(&one.Issuer, &at); err != nil {
+			return nil, fmt.Errorf("read identities: %w", err)
+		}
+		one.At = time.UnixMilli(at)
+		list = append(list, one)
+	}
+	return list, rows.Err()
 }
 
 // Link makes the identity whose code somebody was shown a person's. by is who says so. Errors wrap ErrCode or ErrLinked.

@@ -154,3 +154,26 @@ func TestRace(t *testing.T) {
 		t.Errorf("%d won", won.Load())
 	}
 }
+
+// Whose identity is whose is known without what it is; a link that was taken away holds no more.
+func TestHolds(t *testing.T) {
+	l, _ := newLinks(t)
+	i := Identity{Issuer: "https://id.example", Subject: "01017012345"}
+	if err := l.Link(t.Context(), "kari", "7", unknown(t, l, i)); err != nil {
+		t.Fatal(err)
+	}
+	for person, want := range map[string]bool{"7": true, "8": false} {
+		if holds, err := l.Holds(t.Context(), i.Hash(), person); err != nil || holds != want {
+			t.Errorf("of %s: %v, %v", person, holds, err)
+		}
+		if list, err := l.Of(t.Context(), person); err != nil || len(list) > 0 != want || want && list[0].Issuer != i.Issuer {
+			t.Errorf("of %s: %v, %v", person, list, err)
+		}
+	}
+	if n, err := l.Unlink(t.Context(), "kari", "7"); err != nil || n != 1 {
+		t.Errorf("%d, %v", n, err)
+	}
+	if holds, err := l.Holds(t.Context(), i.Hash(), "7"); err != nil || holds {
+		t.Errorf("taken away: %v, %v", holds, err)
+	}
+}

@@ -16,6 +16,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
@@ -36,7 +38,10 @@ const (
 	assertionLife = time.Minute
 	requestLimit  = 10 * time.Second
 	discoverAgain = 10 * time.Second // after a discovery that failed
-	maxAge        = 12 * time.Hour   // of the person's sign-in at the provider
+	mostAgain     = 5 * time.Minute
+	refresh       = 12 * time.Hour // what a provider says of itself may change
+	exchangeLimit = 15 * time.Second
+	maxAge        = 12 * time.Hour // of the person's sign-in at the provider
 	leeway        = time.Minute
 )
 
@@ -61,9 +66,11 @@ type Config struct {
 	// Assurance are the values of the acr claim that are enough, such as HelseID's "Level4" and "idporten-loa-high". Empty: any.
 	Assurance []string
 	Client    *http.Client // nil: one of its own, which follows no redirects
+	Log       *slog.Logger // nil: nobody is told
 }
 
-// Provider is an identity provider. It is safe for concurrent use, and asks the provider for nothing until somebody signs in.
+// Provider is an identity provider. It is safe for concurrent use. It asks the provider for nothing before Run, or before somebody signs in: one that is down keeps
+// nothing from starting.
 type Provider struct {
 	c         Config
 	signer    jose.Signer
@@ -106,6 +113,9 @@ func New(c Config) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity provider: %w", err)
 	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	if c.Client == nil {
 		c.Client = &http.Client{Timeout: requestLimit, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
@@ -114,10 +124,39 @@ func New(c Config) (*Provider, error) {
 
 func loopback(host string) bool { return host == "localhost" || host == "127.0.0.1" || host == "::1" }
 
-// discover returns what the provider says of itself (OpenID Connect Discovery 1.0 §4), asked for once.
+// Run asks the provider what it offers, again and again with jitter until it says so, and anew twice a day, until ctx ends: so that whoever signs in does not wait for
+// it. What it said holds while it is away. It returns nil.
+func (p *Provider) Run(ctx context.Context) error {
+	wait, failed := discoverAgain, false
+	for {
+		_, err := p.ask(ctx)
+		next := refresh
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			if !failed {
+				p.c.Log.Warn("identity provider cannot be asked what it offers; passkeys work, and it is asked again", "error", err)
+			}
+			failed, next, wait = true, wait, min(2*wait, mostAgain)
+		default:
+			if failed {
+				p.c.Log.Info("identity provider is back", "issuer", p.c.Issuer)
+			}
+			failed, wait = false, discoverAgain
+		}
+		timer := time.NewTimer(next/2 + mathrand.N(next)) // half to one and a half times
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+	}
+}
+
+// discover returns what the provider says of itself (OpenID Connect Discovery 1.0 §4), which is asked for if it is not known.
 func (p *Provider) discover(ctx context.Context) (*oidc.Provider, error) {
-	p.discovery.Lock()
-	defer p.discovery.Unlock()
 	p.mu.Lock()
 	found, failed, again := p.found, p.failed, p.again
 	p.mu.Unlock()
@@ -127,18 +166,41 @@ func (p *Provider) discover(ctx context.Context) (*oidc.Provider, error) {
 	if failed != nil && p.now().Before(again) {
 		return nil, failed
 	}
-	// The keys are fetched with this context later on: it has to outlive the request.
+	p.discovery.Lock()
+	defer p.discovery.Unlock()
+	p.mu.Lock()
+	found, failed, again = p.found, p.failed, p.again
+	p.mu.Unlock()
+	if found != nil || failed != nil && p.now().Before(again) { // while this one waited
+		return found, failed
+	}
+	return p.fetch(ctx)
+}
+
+// ask is discover whether it is known or not. What was known stays if it fails.
+func (p *Provider) ask(ctx context.Context) (*oidc.Provider, error) {
+	p.discovery.Lock()
+	defer p.discovery.Unlock()
+	return p.fetch(ctx)
+}
+
+func (p *Provider) fetch(ctx context.Context) (*oidc.Provider, error) {
+	// The keys are fetched with this context later on: it has to outlive the request, whose time the client bounds.
 	found, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), p.c.Client), p.c.Issuer)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	fail := func(err error) (*oidc.Provider, error) {
+		if p.found == nil {
+			p.failed, p.again = err, p.now().Add(discoverAgain)
+		}
+		return nil, err
+	}
 	if err != nil {
-		p.failed, p.again = fmt.Errorf("%w: ask %s what it offers: %w", ErrProvider, p.c.Issuer, err), p.now().Add(discoverAgain)
-		return nil, p.failed
+		return fail(fmt.Errorf("%w: ask %s what it offers: %w", ErrProvider, p.c.Issuer, err))
 	}
 	for _, endpoint := range []string{found.Endpoint().AuthURL, found.Endpoint().TokenURL} {
 		if u, err := url.Parse(endpoint); err != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
-			p.failed, p.again = fmt.Errorf("%w: %s names an address that is not https", ErrProvider, p.c.Issuer), p.now().Add(discoverAgain)
-			return nil, p.failed
+			return fail(fmt.Errorf("%w: %s names an address that is not https", ErrProvider, p.c.Issuer))
 		}
 	}
 	p.found, p.failed = found, nil
@@ -208,6 +270,8 @@ func (p *Provider) Finish(ctx context.Context, f Flow, query url.Values) (Identi
 	if err != nil {
 		return Identity{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, exchangeLimit)
+	defer cancel()
 	assertion, err := p.assertion(found.Endpoint().TokenURL)
 	if err != nil {
 		return Identity{}, err

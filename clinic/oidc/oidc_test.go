@@ -2,165 +2,34 @@ package oidc
 
 import (
 	"context"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
+
+	"vindu/clinic/oidc/oidctest"
 )
 
-const clientID = "vindu-clinic"
-
-// provider is an identity provider as HelseID is one: it wants private_key_jwt and PKCE, and signs what it says. A test changes what it does.
+// provider is one for tests.
 type provider struct {
-	t      *testing.T
-	server *httptest.Server
-	key    *rsa.PrivateKey
-	client crypto.PublicKey
-
-	mu       sync.Mutex
-	codes    map[string]url.Values // what was asked for, by the code that was given for it
-	used     map[string]bool       // ids of client assertions
-	claims   map[string]any        // changed in the id token; nil deletes
-	signWith any                   // another key than its own
-	alg      jose.SignatureAlgorithm
-	down     bool
-	tokens   http.HandlerFunc // in place of the token endpoint
-	asked    int              // discoveries
+	*oidctest.Provider
+	t *testing.T
 }
 
-func newProvider(t *testing.T) *provider {
-	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &provider{t: t, key: key, codes: map[string]url.Values{}, used: map[string]bool{}, claims: map[string]any{}, alg: jose.RS256}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		p.mu.Lock()
-		p.asked++
-		down := p.down
-		p.mu.Unlock()
-		if down {
-			http.Error(w, "", http.StatusServiceUnavailable)
-			return
-		}
-		p.reply(w, map[string]any{
-			"issuer": p.server.URL, "authorization_endpoint": p.server.URL + "/authorize", "token_endpoint": p.server.URL + "/token", "jwks_uri": p.server.URL + "/keys",
-			"id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"},
-		})
-	})
-	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
-		p.reply(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: p.key.Public(), KeyID: "1", Use: "sig"}}})
-	})
-	mux.HandleFunc("POST /token", p.token)
-	p.server = httptest.NewServer(mux)
-	t.Cleanup(p.server.Close)
-	return p
-}
+func newProvider(t *testing.T) *provider { return &provider{oidctest.New(t), t} }
 
-func (p *provider) reply(w http.ResponseWriter, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(body); err != nil {
-		p.t.Error(err)
-	}
-}
-
-// authorise is the person, who signs in there and is sent back.
-func (p *provider) authorise(address string) url.Values {
-	p.t.Helper()
-	u, err := url.Parse(address)
-	if err != nil || !strings.HasPrefix(address, p.server.URL+"/authorize?") {
-		p.t.Fatalf("%s: %v", address, err)
-	}
-	q := u.Query()
-	if q.Get("response_type") != "code" || q.Get("client_id") != clientID || q.Get("code_challenge_method") != "S256" || q.Get("nonce") == "" || q.Get("state") == "" ||
-		q.Get("max_age") == "" || !strings.Contains(q.Get("scope"), "openid") {
-		p.t.Fatalf("asked for %v", q)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	code := fmt.Sprintf("code-%d", len(p.codes))
-	p.codes[code] = q
-	return url.Values{"code": {code}, "state": {q.Get("state")}, "iss": {p.server.URL}}
-}
-
-func (p *provider) token(w http.ResponseWriter, r *http.Request) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.tokens != nil {
-		p.tokens(w, r)
-		return
-	}
-	refuse := func(code string) {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusBadRequest)
-		fmt.Fprintf(w, `{"error":%q}`, code)
-	}
-	if r.FormValue("client_secret") != "" || r.Header.Get("Authorization") != "" || r.FormValue("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
-		refuse("invalid_client")
-		return
-	}
-	assertion, err := jwt.ParseSigned(r.FormValue("client_assertion"), []jose.SignatureAlgorithm{jose.ES256, jose.PS256})
-	var c jwt.Claims
-	if err == nil {
-		err = assertion.Claims(p.client, &c)
-	}
-	if err == nil {
-		err = c.ValidateWithLeeway(jwt.Expected{Issuer: clientID, Subject: clientID, AnyAudience: jwt.Audience{p.server.URL + "/token"}, Time: time.Now()}, time.Minute)
-	}
-	if err != nil || c.ID == "" || p.used[c.ID] || c.Expiry.Time().After(time.Now().Add(2*time.Minute)) {
-		refuse("invalid_client")
-		return
-	}
-	p.used[c.ID] = true
-	asked, known := p.codes[r.FormValue("code")]
-	delete(p.codes, r.FormValue("code"))
-	challenge := sha256.Sum256([]byte(r.FormValue("code_verifier")))
-	if !known || r.FormValue("redirect_uri") != asked.Get("redirect_uri") || base64.RawURLEncoding.EncodeToString(challenge[:]) != asked.Get("code_challenge") {
-		refuse("invalid_grant")
-		return
-	}
-	now := time.Now()
-	claims := map[string]any{
-		"iss": p.server.URL, "sub": "person-7", "aud": clientID, "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(), "auth_time": now.Unix(), "nonce": asked.Get("nonce"), "acr": "Level4",
-	}
-	maps.Copy(claims, p.claims)
-	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
-	var key any = p.key
-	if p.signWith != nil {
-		key = p.signWith
-	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: p.alg, Key: jose.JSONWebKey{Key: key, KeyID: "1"}}, nil)
-	if err != nil {
-		p.t.Error(err)
-		return
-	}
-	raw, err := jwt.Signed(signer).Claims(claims).Serialize()
-	if err != nil {
-		p.t.Error(err)
-		return
-	}
-	p.reply(w, map[string]any{"access_token": "a", "token_type": "Bearer", "id_token": raw})
-}
+const clientID = oidctest.ClientID
 
 // clinic is a client of the provider.
 func (p *provider) clinic(change ...func(*Config)) *Provider {
@@ -169,13 +38,13 @@ func (p *provider) clinic(change ...func(*Config)) *Provider {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	c := Config{Issuer: p.server.URL, ClientID: clientID, Key: key, KeyID: "k1", Redirect: "https://clinic.example/oidc", Assurance: []string{"Level4", "idporten-loa-high"}}
+	c := Config{Issuer: p.URL, ClientID: clientID, Key: key, KeyID: "k1", Redirect: "https://clinic.example/oidc", Assurance: []string{"Level4", "idporten-loa-high"}}
 	for _, f := range change {
 		f(&c)
 	}
-	p.mu.Lock()
-	p.client = c.Key.Public()
-	p.mu.Unlock()
+	p.Lock()
+	p.Client = c.Key.Public()
+	p.Unlock()
 	client, err := New(c)
 	if err != nil {
 		p.t.Fatal(err)
@@ -189,7 +58,7 @@ func (p *provider) signIn(c *Provider, change func(*Flow, url.Values)) (Identity
 	if err != nil {
 		return Identity{}, err
 	}
-	query := p.authorise(address)
+	query := p.Authorise(address)
 	if change != nil {
 		change(&flow, query)
 	}
@@ -207,12 +76,12 @@ func TestSignIn(t *testing.T) {
 			c := p.clinic(change)
 			for range 3 {
 				id, err := p.signIn(c, nil)
-				if err != nil || id.Issuer != p.server.URL || id.Subject != "person-7" || id.Assurance != "Level4" || time.Since(id.At) > time.Minute {
+				if err != nil || id.Issuer != p.URL || id.Subject != "person-7" || id.Assurance != "Level4" || time.Since(id.At) > time.Minute {
 					t.Fatalf("%+v, %v", id, err)
 				}
 			}
-			if p.asked != 1 {
-				t.Errorf("asked %d times what the provider offers", p.asked)
+			if p.Asked != 1 {
+				t.Errorf("asked %d times what the provider offers", p.Asked)
 			}
 		})
 	}
@@ -225,7 +94,7 @@ func TestRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now().Unix()
-	claim := func(name string, value any) func(*provider) { return func(p *provider) { p.claims[name] = value } }
+	claim := func(name string, value any) func(*provider) { return func(p *provider) { p.Claims[name] = value } }
 	for name, c := range map[string]struct {
 		provider func(*provider)
 		browser  func(*Flow, url.Values)
@@ -243,11 +112,11 @@ func TestRefused(t *testing.T) {
 		"no level":                    {claim("acr", nil), nil},
 		"signed in yesterday":         {claim("auth_time", now-86400), nil},
 		"signed in who knows when":    {claim("auth_time", nil), nil},
-		"signed by a stranger":        {func(p *provider) { p.signWith = stranger }, nil},
-		"signed by the shared secret": {func(p *provider) { p.signWith, p.alg = []byte(strings.Repeat("s", 64)), jose.HS256 }, nil},
+		"signed by a stranger":        {func(p *provider) { p.SignWith = stranger }, nil},
+		"signed by the shared secret": {func(p *provider) { p.SignWith, p.Alg = []byte(strings.Repeat("s", 64)), jose.HS256 }, nil},
 		"no id token": {func(p *provider) {
-			p.tokens = func(w http.ResponseWriter, _ *http.Request) {
-				p.reply(w, map[string]string{"access_token": "a", "token_type": "Bearer"})
+			p.Tokens = func(w http.ResponseWriter, _ *http.Request) {
+				p.Reply(w, map[string]string{"access_token": "a", "token_type": "Bearer"})
 			}
 		}, nil},
 		"another state":         {nil, func(_ *Flow, q url.Values) { q.Set("state", "x") }},
@@ -279,7 +148,7 @@ func TestRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		query := p.authorise(address)
+		query := p.Authorise(address)
 		if _, err := client.Finish(t.Context(), flow, query); err != nil {
 			t.Fatal(err)
 		}
@@ -303,18 +172,18 @@ func TestProviderAway(t *testing.T) {
 	client := p.clinic()
 	clock := time.Now()
 	client.now = func() time.Time { return clock }
-	p.down = true
+	p.Down = true
 	for range 5 {
 		if _, _, err := client.Begin(t.Context()); !errors.Is(err, ErrProvider) {
 			t.Fatal(err)
 		}
 	}
-	if p.asked != 1 {
-		t.Errorf("asked %d times", p.asked)
+	if p.Asked != 1 {
+		t.Errorf("asked %d times", p.Asked)
 	}
-	p.mu.Lock()
-	p.down = false
-	p.mu.Unlock()
+	p.Lock()
+	p.Down = false
+	p.Unlock()
 	clock = clock.Add(discoverAgain)
 	if _, err := p.signIn(client, nil); err != nil {
 		t.Fatal(err)
@@ -332,9 +201,9 @@ func TestProviderAway(t *testing.T) {
 			}
 		},
 	} {
-		p.mu.Lock()
-		p.tokens = answer
-		p.mu.Unlock()
+		p.Lock()
+		p.Tokens = answer
+		p.Unlock()
 		var code string
 		_, err := p.signIn(client, func(f *Flow, q url.Values) { code = q.Get("code"); f.Verifier = "the-verifier" })
 		if !errors.Is(err, ErrProvider) || strings.Contains(err.Error(), code) || strings.Contains(err.Error(), "the-verifier") {
