@@ -48,6 +48,7 @@ const (
 	PersonSignedIn    = "person.signed_in"
 	IdentityLinked    = "identity.linked"
 	IdentityUnlinked  = "identity.unlinked"
+	IdentityRefused   = "identity.refused"
 	PersonSignedOut   = "person.signed_out"
 	PageRefused       = "page.refused"
 	CallPlaced        = "call.placed"

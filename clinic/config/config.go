@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -42,7 +43,48 @@ type Config struct {
 	Web            Web            `toml:"web"`
 	Relay          Relay          `toml:"relay"`
 	Authorisations Authorisations `toml:"authorisations"`
+	OIDC           OIDC           `toml:"oidc"`
 	Log            Log            `toml:"log"`
+}
+
+// OIDC is an identity provider at which persons can sign in besides, by OpenID Connect. There is none without an Issuer.
+type OIDC struct {
+	Issuer    string   `toml:"issuer"`
+	Name      string   `toml:"name"` // on the button
+	ClientID  string   `toml:"client_id"`
+	Key       string   `toml:"key"` // file
+	KeyID     string   `toml:"key_id"`
+	Scopes    []string `toml:"scopes"`
+	Assurance []string `toml:"assurance"`
+}
+
+// tokens are values that stand in a list with spaces between them (RFC 6749 §3.3).
+var tokens = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]{1,256}$`)
+
+func (o *OIDC) check() error {
+	var errs []error
+	if o.Issuer == "" {
+		if o.ClientID != "" || o.Key != "" {
+			errs = append(errs, errors.New("oidc.issuer is not set, though oidc.client_id or oidc.key is"))
+		}
+		return errors.Join(errs...)
+	}
+	u, err := url.Parse(o.Issuer)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !Loopback(u.Hostname())) {
+		errs = append(errs, fmt.Errorf("oidc.issuer = %q: has to be an https address", o.Issuer))
+	}
+	errs = append(errs, text("oidc.name", o.Name), text("oidc.client_id", o.ClientID), text("oidc.key", o.Key))
+	if o.KeyID != "" {
+		errs = append(errs, text("oidc.key_id", o.KeyID))
+	}
+	for key, list := range map[string][]string{"oidc.scopes": o.Scopes, "oidc.assurance": o.Assurance} {
+		for _, one := range list {
+			if !tokens.MatchString(one) {
+				errs = append(errs, fmt.Errorf("%s: %q cannot be one of them", key, one))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Terminals is how terminals reach the clinic.
@@ -150,6 +192,7 @@ func Default() Config {
 		Front:          Front{Listen: ":443"},
 		Web:            Web{Names: []string{}, Origins: []string{}},
 		Authorisations: Authorisations{Days: 7},
+		OIDC:           OIDC{Scopes: []string{}, Assurance: []string{}},
 		Relay:          Relay{Listen: ":3478"},
 		Log:            Log{Level: "info", Format: "text"},
 	}
@@ -179,7 +222,7 @@ func Load(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("%w %s: %w", ErrConfig, path, err)
 	}
-	for _, p := range []*string{&c.State, &c.Web.Certificate, &c.Web.Key} {
+	for _, p := range []*string{&c.State, &c.Web.Certificate, &c.Web.Key, &c.OIDC.Key} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(path), *p)
 		}
@@ -219,6 +262,7 @@ func (c *Config) Check() error {
 		c.Web.check(),
 		c.Relay.check(),
 		c.Authorisations.check(),
+		c.OIDC.check(),
 		c.Log.check(),
 	)
 }

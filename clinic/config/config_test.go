@@ -52,6 +52,7 @@ func TestRender(t *testing.T) {
 		Terminals: Terminals{"[2001:db8::1]:8443", "t.example", 365}, Front: Front{"127.0.0.1:0"},
 		Web:   Web{"[::1]:0", []string{"a.example", "b.example"}, "c.pem", "k.pem", "example", []string{"https://a.example"}},
 		Relay: Relay{"", "2001:db8::1", 40000, 40100, true}, Log: Log{"debug", "json"}, Authorisations: Authorisations{31},
+		OIDC: OIDC{"https://helseid.example", "HelseID", "c", "/k.pem", "k1", []string{"profile", "a:b/c"}, []string{"Level4"}},
 	}
 	b, err := c.Render()
 	if err != nil {
@@ -63,6 +64,7 @@ func TestRender(t *testing.T) {
 }
 
 func TestParseRefuses(t *testing.T) {
+	const oidc = "[oidc]\nclient_id = \"x\"\nname = \"x\"\nkey = \"k\"\n"
 	const least = "organisation = \"x\"\nterminals.address = \"a.example:443\"\nweb.plain = \"localhost:0\"\n"
 	if _, err := Parse([]byte(least)); err != nil {
 		t.Fatal(err)
@@ -76,6 +78,13 @@ func TestParseRefuses(t *testing.T) {
 		"syntax":                {least + "front.listen = \n", "line 4"},
 		"twice":                 {least + "organisation = \"y\"\n", "line 4"},
 		"not text":              {"\xff", "line 1"},
+		"oidc without issuer":   {least + "[oidc]\nclient_id = \"x\"\n", "oidc.issuer is not set"},
+		"oidc in the clear":     {least + oidc + "issuer = \"http://id.example\"\n", "oidc.issuer"},
+		"oidc without a name":   {least + "[oidc]\nissuer = \"https://id.example\"\nclient_id = \"x\"\nkey = \"k\"\n", "oidc.name is not set"},
+		"oidc without a key":    {least + "[oidc]\nissuer = \"https://id.example\"\nclient_id = \"x\"\nname = \"x\"\n", "oidc.key is not set"},
+		"oidc with a password":  {least + oidc + "issuer = \"https://a:b@id.example\"\n", "oidc.issuer"},
+		"oidc's scope":          {least + oidc + "issuer = \"https://id.example\"\nscopes = [\"a b\"]\n", "oidc.scopes"},
+		"oidc's level":          {least + oidc + "issuer = \"https://id.example\"\nassurance = [\"\"]\n", "oidc.assurance"},
 		"passkeys' site alone":  {least + "web.passkey_site = \"a.example\"\n", "web.passkey_site"},
 		"passkeys elsewhere":    {least + "web.passkey_site = \"a.example\"\nweb.passkey_origins = [\"https://b.example\"]\n", "web.passkey_origins"},
 		"authorised too long":   {least + "authorisations.days = 32\n", "authorisations.days"},

@@ -40,6 +40,10 @@ func (s *Server) administratorRoutes(mux *http.ServeMux) {
 	if s.o.Rights != nil {
 		s.rightsRoutes(mux, page, form)
 	}
+	if s.o.Provider != nil {
+		mux.HandleFunc("POST /administrator/persons/{person}/identity", form(s.linkIdentity))
+		mux.HandleFunc("POST /administrator/persons/{person}/identity/remove", form(s.unlinkIdentity))
+	}
 }
 
 // dutyView is a choice in a form.
@@ -182,7 +186,8 @@ type personView struct {
 	Sessions     string
 	SignedIn     bool
 	Passkeyless  bool
-	Rights       *rightsView // nil: the clinic has no such pages
+	Rights       *rightsView   // nil: the clinic has no such pages
+	Identity     *identityView // nil: it has no identity provider
 }
 
 func (s *Server) personPage(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -210,7 +215,8 @@ func (s *Server) personView(w http.ResponseWriter, r *http.Request, v visitor, s
 	invitation, invited, openErr := s.o.Passkeys.Open(r.Context(), p.ID)
 	sessions, sessionsErr := s.o.Sessions.Count(r.Context(), p.ID)
 	rights, rightsErr := s.rights(r.Context(), p)
-	if err := errors.Join(err, openErr, sessionsErr, rightsErr); err != nil {
+	identity, identityErr := s.identityOf(r.Context(), p.ID)
+	if err := errors.Join(err, openErr, sessionsErr, rightsErr, identityErr); err != nil {
 		s.broken(w, r, err)
 		return
 	}
@@ -220,6 +226,11 @@ func (s *Server) personView(w http.ResponseWriter, r *http.Request, v visitor, s
 		s.refused(&view.frame, rights.Problem)
 	}
 	view.Rights = rights
+	if view.Identity != nil && identity != nil {
+		identity.formView, identity.Code = view.Identity.formView, view.Identity.Code
+		s.refused(&view.frame, identity.formView)
+	}
+	view.Identity = identity
 	if view.Problem != "" {
 		view.Tab = s.words.say("setup.refused", names{"problem": view.Problem})
 	}

@@ -42,6 +42,7 @@ type desk struct {
 	audit     *audit.Log
 	passkeys  *passkey.Service
 	store     *store.Store
+	options   Options
 	rights    *grants.Service
 	authority *authority.Authority
 	folder    string // of the authority
@@ -93,10 +94,11 @@ func newDesk(t *testing.T) *desk {
 	d.rights, err = grants.New(t.Context(), grants.Config{Store: d.store, Audit: d.audit, Register: d.register, Authority: a, Passkeys: d.passkeys, Log: log})
 	must(err)
 	d.authority, d.folder = a, filepath.Join(dir, "authority")
-	d.pages, err = New(Options{
+	d.options = Options{
 		Sessions: d.sessions, Register: d.register, Fleet: d.fleet, Calls: webtest.NewCalls(webtest.NewRegister(), nil), Organisation: "Solvik clinic", Log: log,
 		Custody: d.register, Setup: d.setup, Ledger: d.ledger, Passkeys: d.passkeys, Staff: d.register, Rights: d.rights,
-	})
+	}
+	d.pages, err = New(d.options)
 	must(err)
 	return d
 }

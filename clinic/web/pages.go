@@ -188,7 +188,11 @@ func (s *Server) leaveBefore(r *http.Request) {
 }
 
 func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
+	next := s.words["enter.ask"]
 	if cookie, err := r.Cookie(cookieName(r)); err == nil {
+		if h, err := s.o.Sessions.find(r.Context(), cookie.Value); err == nil && h.identity != nil && s.o.Provider != nil {
+			next = s.words.say("identity.left", names{"name": s.o.ProviderName})
+		}
 		if err := s.o.Sessions.leave(r.Context(), cookie.Value); err != nil {
 			s.broken(w, r, err)
 			return
@@ -196,7 +200,7 @@ func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
 		s.dismiss(cookie.Value)
 	}
 	setCookie(w, r, "", time.Unix(0, 0))
-	s.render(w, r, http.StatusOK, "notice", notice{s.frame(s.words["left.title"], nil), s.words["left.text"], s.words["enter.ask"], false})
+	s.render(w, r, http.StatusOK, "notice", notice{s.frame(s.words["left.title"], nil), s.words["left.text"], next, false})
 }
 
 // recentView is a line of the list of calls.

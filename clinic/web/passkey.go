@@ -135,21 +135,30 @@ func (s *Server) passkeyTexts() (template.JS, error) {
 // signInView is the page on which one signs in.
 type signInView struct {
 	frame
-	Texts  template.JS
-	Origin string // by which passkeys work; empty: they do not
+	Texts    template.JS
+	Origin   string // by which passkeys work; empty: they do not
+	Provider string // where one can sign in besides; empty: nowhere
 }
 
 func (s *Server) signInPage(w http.ResponseWriter, r *http.Request) {
-	if s.o.Passkeys == nil || s.o.Passkeys.Site().ID == "" {
+	view := signInView{}
+	if s.o.Provider != nil {
+		view.Provider = s.o.ProviderName
+	}
+	if s.o.Passkeys != nil && s.o.Passkeys.Site().ID != "" {
+		view.Origin = s.o.Passkeys.Site().Origins[0]
+	}
+	if view.Origin == "" && view.Provider == "" {
 		s.render(w, r, http.StatusOK, "notice", notice{s.frame(s.words["enter.title"], nil), s.words["enter.ask"], s.words["enter.next"], false})
 		return
 	}
-	texts, err := s.passkeyTexts()
-	if err != nil {
+	var err error
+	if view.Texts, err = s.passkeyTexts(); err != nil {
 		s.broken(w, r, err)
 		return
 	}
-	s.render(w, r, http.StatusOK, "sign-in", signInView{s.scripted("enter.title", nil), texts, s.o.Passkeys.Site().Origins[0]})
+	view.frame = s.scripted("enter.title", nil)
+	s.render(w, r, http.StatusOK, "sign-in", view)
 }
 
 // addView is the page on which a passkey is registered: under an invitation, or a further one.

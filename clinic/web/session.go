@@ -45,6 +45,7 @@ var steps = []string{
 	`ALTER TABLE web_sessions ADD COLUMN passkey BLOB`,    // by which it was begun; NULL: by a link
 	`ALTER TABLE web_sessions ADD COLUMN touched INTEGER`, // when the person last used a passkey
 	`CREATE INDEX web_sessions_person ON web_sessions (person)`,
+	`ALTER TABLE web_sessions ADD COLUMN identity BLOB`, // of the identity provider's person, by which it was begun, as its hash
 }
 
 // Auditor is where sign-ins are written down; audit.Log is one.
@@ -217,10 +218,11 @@ func (s *Sessions) End(ctx context.Context, by, person string) error {
 
 // held is a session as it is stored.
 type held struct {
-	person  string
-	expires time.Time
-	passkey []byte    // by which it was begun, or touched last; nil: by a link
-	touched time.Time // zero: never
+	person   string
+	expires  time.Time
+	passkey  []byte    // by which it was begun, or touched last; nil: by a link
+	touched  time.Time // zero: never
+	identity []byte    // by which it was begun at the identity provider
 }
 
 // find returns a session. The error wraps errNoSession.
@@ -228,8 +230,8 @@ func (s *Sessions) find(ctx context.Context, session string) (held, error) {
 	var h held
 	var until int64
 	var touched sql.NullInt64
-	err := s.store.Read().QueryRowContext(ctx, "SELECT person, expires, passkey, touched FROM web_sessions WHERE hash = ? AND expires > ?",
-		hashToken(session), s.now().UnixMilli()).Scan(&h.person, &until, &h.passkey, &touched)
+	err := s.store.Read().QueryRowContext(ctx, "SELECT person, expires, passkey, touched, identity FROM web_sessions WHERE hash = ? AND expires > ?",
+		hashToken(session), s.now().UnixMilli()).Scan(&h.person, &until, &h.passkey, &touched, &h.identity)
 	if errors.Is(err, sql.ErrNoRows) {
 		return held{}, errNoSession
 	}

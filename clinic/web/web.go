@@ -83,6 +83,10 @@ type Options struct {
 	Staff    Staff
 	// Rights stand behind those of the administrators' pages that say who may call whom; nil: there are none.
 	Rights Rights
+	// Provider is where persons can sign in besides, called ProviderName on the pages, and Identities says who they are here; nil: nowhere.
+	Provider     IdentityProvider
+	ProviderName string
+	Identities   Identities
 	// Organisation is the clinic's name, as its staff know it.
 	Organisation string
 	// Hosts are the names (without port) by which browsers reach the pages over TLS; empty means any. Over plain HTTP
@@ -104,6 +108,7 @@ type Server struct {
 	refusals   seldom        // of pages
 	complaints *rate.Limiter // in the log, of what strangers do
 	onces      onces
+	flows      *flows
 
 	mu      sync.Mutex
 	streams map[streamKey]*stream // open event streams
@@ -118,6 +123,9 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{o: o, words: w, board: newBoard(), news: newNews(), streams: map[streamKey]*stream{}, closing: make(chan struct{}), complaints: rate.NewLimiter(complaintsPerSecond, 50)}
+	if s.flows, err = newFlows(); err != nil {
+		return nil, err
+	}
 	if s.assets, err = loadAssets(); err != nil {
 		return nil, err
 	}
@@ -178,6 +186,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /operator/homes/{home}/decommission/withdraw", s.form(register.Operator, s.withdrawOrder))
 	mux.HandleFunc("GET /operator/events", s.apiFor(register.Operator, s.live))
 	s.passkeyRoutes(mux)
+	s.identityRoutes(mux)
 	s.administratorRoutes(mux)
 	mux.HandleFunc("GET /enter/{token}", s.enter)
 	mux.HandleFunc("POST /enter/{token}", s.enterAnew)
@@ -307,6 +316,18 @@ func (s *Server) visitor(r *http.Request) (visitor, error) {
 			return visitor{}, err
 		}
 		if !usable {
+			return visitor{}, errNoSession
+		}
+	}
+	if h.identity != nil { // nor its identity
+		if s.o.Identities == nil {
+			return visitor{}, errNoSession
+		}
+		holds, err := s.o.Identities.Holds(r.Context(), h.identity, h.person)
+		if err != nil {
+			return visitor{}, err
+		}
+		if !holds {
 			return visitor{}, errNoSession
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"vindu/clinic/fleet"
 	"vindu/clinic/frontdoor"
 	"vindu/clinic/ledger"
+	"vindu/clinic/oidc"
 	"vindu/clinic/passkey"
 	"vindu/clinic/register"
 	"vindu/clinic/relay"
@@ -91,6 +92,7 @@ type server struct {
 	enrol    *enrol.Server
 	pages    *web.Server
 	passkeys *passkey.Service
+	provider *oidc.Provider // where persons can sign in besides; nil: nowhere
 }
 
 // newServer constructs everything and listens; nothing runs yet. On error the caller closes the listeners that it returns.
@@ -155,10 +157,14 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	if err := s.newPasskeys(ctx); err != nil {
 		return s, err
 	}
-	s.pages, err = web.New(web.Options{
+	pages := web.Options{
 		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup, Ledger: s.ledger,
 		Passkeys: s.passkeys, Staff: c.register, Rights: c.grants, Authorisations: callers{c.grants}, RelyingParty: site, Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
-	})
+	}
+	if err := s.newIdentityProvider(ctx, &pages); err != nil {
+		return s, err
+	}
+	s.pages, err = web.New(pages)
 	return s, err
 }
 
@@ -245,6 +251,9 @@ func (s *server) run(ctx context.Context) error {
 		{name: "enrolment", run: func(ctx context.Context) error {
 			return serveHTTP(ctx, s.enrol, s.door.Terminals(), enrol.TLS(s.leaf), part("enrol"))
 		}},
+	}
+	if s.provider != nil {
+		stages = append(stages, stage{name: "identity provider", run: s.provider.Run})
 	}
 	for _, l := range s.plain {
 		stages = append(stages, stage{name: "pages on " + l.Addr().String(), run: func(ctx context.Context) error {
