@@ -217,17 +217,22 @@ func (p *Provider) client(found *oidc.Provider) *oauth2.Config {
 type Flow struct {
 	State, Nonce, Verifier string
 	Began                  time.Time
+	Anew                   bool // the person has to sign in there even if the provider knows the browser
 }
 
-// Begin returns the address at which a person signs in. The error wraps ErrProvider.
-func (p *Provider) Begin(ctx context.Context) (address string, f Flow, err error) {
+// Begin returns the address at which a person signs in: anew, even if the provider knows the browser, such as after somebody has signed out here. The error wraps
+// ErrProvider.
+func (p *Provider) Begin(ctx context.Context, anew bool) (address string, f Flow, err error) {
 	found, err := p.discover(ctx)
 	if err != nil {
 		return "", Flow{}, err
 	}
-	f = Flow{State: token(), Nonce: token(), Verifier: oauth2.GenerateVerifier(), Began: p.now()}
+	f = Flow{State: token(), Nonce: token(), Verifier: oauth2.GenerateVerifier(), Began: p.now(), Anew: anew}
 	options := []oauth2.AuthCodeOption{
 		oidc.Nonce(f.Nonce), oauth2.S256ChallengeOption(f.Verifier), oauth2.SetAuthURLParam("max_age", fmt.Sprint(int(maxAge.Seconds()))),
+	}
+	if anew { // Core §3.1.2.1
+		options = append(options, oauth2.SetAuthURLParam("prompt", "login"))
 	}
 	if len(p.c.Assurance) > 0 {
 		options = append(options, oauth2.SetAuthURLParam("acr_values", strings.Join(p.c.Assurance, " ")))
@@ -344,6 +349,8 @@ func (p *Provider) verify(ctx context.Context, found *oidc.Provider, raw string,
 		return Identity{}, fmt.Errorf("%w: the provider vouches at level %.40q, which is not enough", ErrRefused, claims.ACR)
 	case claims.AuthTime <= 0 || now.Sub(at) > maxAge+leeway: // max_age was asked for, so auth_time has to be there (§2)
 		return Identity{}, fmt.Errorf("%w: the provider does not say when the person signed in, or it was too long ago", ErrRefused)
+	case f.Anew && at.Before(f.Began.Add(-leeway)):
+		return Identity{}, fmt.Errorf("%w: the person was not asked anew, as the clinic wanted", ErrRefused)
 	default:
 		return Identity{Issuer: p.c.Issuer, Subject: id.Subject, Assurance: claims.ACR, At: at}, nil
 	}

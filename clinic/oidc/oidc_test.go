@@ -54,7 +54,7 @@ func (p *provider) clinic(change ...func(*Config)) *Provider {
 
 func (p *provider) signIn(c *Provider, change func(*Flow, url.Values)) (Identity, error) {
 	p.t.Helper()
-	address, flow, err := c.Begin(p.t.Context())
+	address, flow, err := c.Begin(p.t.Context(), false)
 	if err != nil {
 		return Identity{}, err
 	}
@@ -141,10 +141,24 @@ func TestRefused(t *testing.T) {
 			}
 		})
 	}
+	t.Run("asked anew", func(t *testing.T) {
+		p := newProvider(t)
+		client := p.clinic()
+		for _, ago := range []int64{0, 300} {
+			address, flow, err := client.Begin(t.Context(), true)
+			if err != nil || !strings.Contains(address, "prompt=login") {
+				t.Fatalf("%s, %v", address, err)
+			}
+			p.Claims["auth_time"] = time.Now().Unix() - ago
+			if _, err := client.Finish(t.Context(), flow, p.Authorise(address)); errors.Is(err, ErrRefused) != (ago > 0) || ago == 0 && err != nil {
+				t.Errorf("signed in there %d s ago: %v", ago, err)
+			}
+		}
+	})
 	t.Run("a code twice", func(t *testing.T) {
 		p := newProvider(t)
 		client := p.clinic()
-		address, flow, err := client.Begin(t.Context())
+		address, flow, err := client.Begin(t.Context(), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +188,7 @@ func TestProviderAway(t *testing.T) {
 	client.now = func() time.Time { return clock }
 	p.Down = true
 	for range 5 {
-		if _, _, err := client.Begin(t.Context()); !errors.Is(err, ErrProvider) {
+		if _, _, err := client.Begin(t.Context(), false); !errors.Is(err, ErrProvider) {
 			t.Fatal(err)
 		}
 	}
@@ -213,7 +227,7 @@ func TestProviderAway(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	fresh := p.clinic()
-	if _, _, err := fresh.Begin(ctx); err != nil { // the discovery is for all who come, not for this one
+	if _, _, err := fresh.Begin(ctx, false); err != nil { // the discovery is for all who come, not for this one
 		t.Error(err)
 	}
 }

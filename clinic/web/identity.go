@@ -24,7 +24,7 @@ import (
 
 // IdentityProvider is where persons can sign in besides; oidc.Provider is one.
 type IdentityProvider interface {
-	Begin(ctx context.Context) (address string, f oidc.Flow, err error)
+	Begin(ctx context.Context, anew bool) (address string, f oidc.Flow, err error)
 	Finish(ctx context.Context, f oidc.Flow, query url.Values) (oidc.Identity, error)
 }
 
@@ -130,6 +130,17 @@ func setFlowCookie(w http.ResponseWriter, r *http.Request, value string) {
 	http.SetCookie(w, c)
 }
 
+// leftCookieName says that somebody has signed out here whom the provider may still know: the next one is asked who it is.
+func leftCookieName(r *http.Request) string { return cookieName(r) + "-left" }
+
+func setLeftCookie(w http.ResponseWriter, r *http.Request, left bool) {
+	c := &http.Cookie{Name: leftCookieName(r), Value: "yes", Path: "/", MaxAge: int(SessionLife.Seconds()), HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode}
+	if !left {
+		c.Value, c.MaxAge = "", -1
+	}
+	http.SetCookie(w, c)
+}
+
 // beginIdentity sends the browser to the provider. Another site cannot: it would be the beginning of a sign-in that nobody asked for.
 func (s *Server) beginIdentity(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead || r.Header.Get("Sec-Purpose") != "" || r.Header.Get("Purpose") != "" {
@@ -145,7 +156,8 @@ func (s *Server) beginIdentity(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, s.address(r)+"/sign-in", http.StatusSeeOther)
 		return
 	}
-	address, flow, err := s.o.Provider.Begin(r.Context())
+	_, left := r.Cookie(leftCookieName(r))
+	address, flow, err := s.o.Provider.Begin(r.Context(), left == nil)
 	if err != nil {
 		s.identityAway(w, r, err)
 		return
@@ -225,6 +237,7 @@ func (s *Server) finishIdentity(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.leaveBefore(r)
+	setLeftCookie(w, r, false)
 	setCookie(w, r, session, expires)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }

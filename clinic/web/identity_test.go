@@ -272,6 +272,14 @@ func TestIdentityOfAnother(t *testing.T) {
 	if left := victim.Jar.Cookies(u); len(left) != 1 {
 		t.Errorf("cookies are left: %v", left)
 	}
+	// Who signs out is not signed in again by the provider's memory alone.
+	d.post(victim, "/leave", nil)
+	if address := d.leads(victim); !strings.Contains(address, "prompt=login") {
+		t.Errorf("after signing out: %s", address)
+	}
+	if address := d.leads(d.stranger()); strings.Contains(address, "prompt=login") {
+		t.Errorf("in another browser: %s", address)
+	}
 	p.Lock()
 	p.Tokens = func(http.ResponseWriter, *http.Request) { t.Error("the provider is asked for a code that was used") }
 	p.Unlock()

@@ -343,6 +343,7 @@ func TestPasskeyCannot(t *testing.T) {
 // Who was signed in by a link can use no page for which a passkey has to be touched; and each of these asks for it.
 func TestTouchWanted(t *testing.T) {
 	d := newDesk(t)
+	d.withProvider()
 	kari := d.add("Kari Moe", register.Administrator)
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -354,19 +355,25 @@ func TestTouchWanted(t *testing.T) {
 		t.Fatalf("signing in: %d %s", status, body)
 	}
 	nurse := d.signedIn("nurse")
-	for _, path := range []string{"/administrator", personPath(kari.ID), "/administrator/shown/x"} {
+	administrators := []string{
+		"/administrator", personPath(kari.ID), "/administrator/shown/x", personPath(kari.ID) + "/right", "/administrator/groups", "/administrator/groups/homes?name=x", "/administrator/rules",
+		"/administrator/signing",
+	}
+	for _, path := range administrators {
 		if status, _ := d.get(nurse, path); status != http.StatusNotFound {
 			t.Errorf("%s by a nurse: %d", path, status)
 		}
 	}
-	for _, path := range []string{"/administrator", personPath(kari.ID), "/administrator/shown/x", "/passkeys/add"} {
+	for _, path := range append(administrators, "/passkeys/add") {
 		if status, body := d.get(client, path); status != http.StatusForbidden || !strings.Contains(body, "only with a passkey, and you have none") {
 			t.Errorf("%s: %d %s", path, status, body)
 		}
 	}
 	for _, path := range []string{
 		"/administrator/persons", personPath(kari.ID) + "/duty", personPath(kari.ID) + "/invite", personPath(kari.ID) + "/withdraw", personPath(kari.ID) + "/end",
-		personPath(kari.ID) + "/passkeys/00/remove", "/passkeys/00/remove",
+		personPath(kari.ID) + "/passkeys/00/remove", "/passkeys/00/remove", personPath(kari.ID) + "/right", personPath(kari.ID) + "/right/renew", personPath(kari.ID) + "/right/withdraw",
+		"/administrator/groups", "/administrator/groups/homes", "/administrator/rules", "/administrator/signing/file", "/administrator/signing", personPath(kari.ID) + "/identity",
+		personPath(kari.ID) + "/identity/remove",
 	} {
 		if status, body := d.do(client, http.MethodPost, path, nil); status != http.StatusForbidden || !strings.Contains(body, "only with a passkey") {
 			t.Errorf("%s: %d %s", path, status, body)

@@ -475,6 +475,9 @@ func TestRulesPage(t *testing.T) {
 	if effects, _, err := d.rights.PolicySettings(t.Context(), home.ID); err != nil || effects.Volume != 30 || effects.Longest != 45 || effects.Rules["relatives"].Mode != protocol.ModeRefuse || len(*effects.Quiet) != 1 {
 		t.Errorf("%+v, %v", effects, err)
 	}
+	if _, page = d.get(c, rulesPath(d.home("Home 18, Kirkeveien").ID)); strings.Contains(page, "Anne Berg") {
+		t.Error("who cannot ring a home is said to ring in its quiet hours")
+	}
 	navigate(b, d.server.URL+rulesPath(home.ID))
 	b.look("rules-home")
 	// By hand, with the keyboard: what is wrong has the focus, and the name of what is wrong.

@@ -217,12 +217,19 @@ func (f *rulesForm) complete(w words) {
 // mayOverride lists the persons who may ring in quiet hours if it is urgent: in a home, or anywhere.
 func (s *Server) mayOverride(ctx context.Context, all allRules, labels map[string]string, home string) (list []staffView, err error) {
 	persons, err := s.o.Staff.Persons(ctx)
-	if err != nil {
+	byName, groupsErr := s.o.Rights.Groups(ctx)
+	if err := errors.Join(err, groupsErr); err != nil {
 		return nil, err
+	}
+	var groups []string // of the home
+	for name, homes := range byName {
+		if slices.Contains(homes, home) {
+			groups = append(groups, name)
+		}
 	}
 	for _, p := range persons {
 		i := slices.IndexFunc(all.persons, func(g grants.Grant) bool { return g.Person == p.ID && g.Holds(time.Now()) })
-		if i < 0 {
+		if i < 0 || home != "" && !all.persons[i].Scope.Contains(home, groups) {
 			continue
 		}
 		callers := all.persons[i].Callers

@@ -47,10 +47,13 @@ type Provider struct {
 	used  map[string]bool // ids of client assertions
 }
 
+// ownKey is every provider's of a test run: to make one takes a while.
+var ownKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
 // New starts one, until the test ends.
 func New(t testing.TB) *Provider {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := ownKey()
 	if err != nil {
 		t.Fatal(err)
 	}
