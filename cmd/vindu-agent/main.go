@@ -4,7 +4,7 @@
 //	vindu-agent enrol -config FILE -voucher-file FILE   set it up with a voucher of the clinic; FILE - reads it from standard input;
 //	                                                    -new-key gives up the key that it has, or has lost, and makes another
 //	vindu-agent config                                  print a configuration file with every key and its default
-//	vindu-agent version                                 print the version
+//	vindu-agent version                                 print the version, the commit and what it is made of
 //
 // Every failure says on standard error what, where and what to do, and has an exit status: 1 for a failure, 2 for
 // wrong usage. run logs to standard error and says "ready" once the clinic is reached.
@@ -19,15 +19,11 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"vindu/device/agent"
 	"vindu/protocol"
 )
-
-// version is the release that this source will become.
-const version = "0.1.0"
 
 var errUsage = errors.New("usage")
 
@@ -36,7 +32,7 @@ const usage = `usage:
   vindu-agent enrol -config FILE -voucher-file FILE   set the terminal up; FILE - is standard input;
                                                       -new-key: with a new key, giving up the one it has
   vindu-agent config                                  print a configuration with every key and its default
-  vindu-agent version                                 print the version
+  vindu-agent version                                 print the version, the commit and what it is made of
 `
 
 func main() {
@@ -101,26 +97,13 @@ func command(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 		_, err := io.WriteString(out, agent.Example)
 		return err
 	case "version":
-		_, err := fmt.Fprintln(out, software())
+		_, err := io.WriteString(out, about())
 		return err
 	case "help", "-h", "-help", "--help":
 		_, err := io.WriteString(out, usage)
 		return err
 	}
 	return fmt.Errorf("%w: unknown command %q", errUsage, args[0])
-}
-
-// software names this program and its version, as presence, health and answers carry it.
-func software() string {
-	name := "vindu-agent " + version
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-				name += "+" + s.Value[:12]
-			}
-		}
-	}
-	return name
 }
 
 func logger(cfg agent.Log, w io.Writer) *slog.Logger {

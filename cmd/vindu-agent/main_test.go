@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -83,9 +84,24 @@ func TestPrints(t *testing.T) {
 			t.Errorf("%s: %v, %q", test.command, err, out.String())
 		}
 	}
+	for _, says := range []string{runtime.Version(), "libvpx v", "libopus ", "libyuv ", "libjpeg-turbo ", "alsa-lib 1.", "github.com/pion/webrtc/v4 v"} {
+		if !strings.Contains("\n"+about(), "\n"+says) {
+			t.Errorf("version does not say %q:\n%s", says, about())
+		}
+	}
 	// What "config" prints is a configuration.
 	if _, err := agent.ParseConfig([]byte(agent.Example)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSoftware: what the clinic is told is short, and never passes changed source off as a commit.
+func TestSoftware(t *testing.T) {
+	const full = "0123456789abcdef0123456789abcdef01234567"
+	for revision, want := range map[string]string{"": "", "0123": "", full: "+0123456789ab", full + "-dirty": "+0123456789ab-dirty"} {
+		if got := named(revision); got != "vindu-agent "+version+want {
+			t.Errorf("%q: %q", revision, got)
+		}
 	}
 }
 

@@ -47,8 +47,14 @@ var ErrImplausible = errors.New("implausible time")
 // released is the floor of a build that does not know when it was made.
 var released = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 
-// Built returns when this program's source was committed, as Go's build information has it, or the date of the first release.
+// committed is when the source was committed, as RFC 3339. The linker sets it (scripts/arm, the image's package) where Go's own stamp is left out.
+var committed string
+
+// Built returns when this program's source was committed, as the linker or Go's build information has it, or the date of the first release.
 func Built() time.Time {
+	if t, err := time.Parse(time.RFC3339, committed); err == nil && t.After(released) {
+		return t
+	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if t, err := time.Parse(time.RFC3339, s.Value); s.Key == "vcs.time" && err == nil && t.After(released) {

@@ -26,3 +26,16 @@ func TestFloorIsNeverAhead(t *testing.T) {
 		}
 	})
 }
+
+// TestCommitted: what the linker stamps is the floor; what is no time, or one before the first release, is not.
+func TestCommitted(t *testing.T) {
+	defer func(was string) { committed = was }(committed)
+	for text, want := range map[string]time.Time{
+		"2031-05-06T07:08:09+02:00": time.Date(2031, time.May, 6, 5, 8, 9, 0, time.UTC), "yesterday": released, "1999-05-06T07:08:09Z": released,
+	} {
+		committed = text
+		if got := Built(); !got.Equal(want) {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}
