@@ -1,10 +1,12 @@
 # Every habit of the project, by name. `make` alone prints this list.
-# DEMO_DIR, DEMO_RING (demo), FUZZTIME (fuzz) and TESTFLAGS (test, lab) may be set on the command line.
+# DEMO_DIR, DEMO_RING (demo), FUZZTIME (fuzz), TESTFLAGS (test, lab) and, for image, BUILDROOT (a Buildroot tree), BOARD and
+# IMAGEFLAGS (-check, -debug, -o DIR) may be set on the command line.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lab arm bench fuzz
+.PHONY: help demo test check lab arm image bench fuzz
 
 FUZZTIME ?= 10s
+BOARD ?= qemu-aarch64
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -26,9 +28,12 @@ lab: ## boot the emulated arm64 terminal and call it with a real browser
 	@scripts/setup build test arm lab
 	@go run ./scripts/testrun $(TESTFLAGS) ./scripts/lab/...
 
-arm: ## cross-compile the agent for arm64 and armv7 into build/
+arm: ## cross-compile the agent for arm64 and armv7 into build/, reproducibly, with bills of materials
 	@scripts/setup build arm
 	@scripts/arm
+
+image: ## the terminal's image for BOARD, by your Buildroot tree: BUILDROOT=path (buildroot/README.md)
+	@go run ./scripts/image -buildroot "$(BUILDROOT)" -board "$(BOARD)" $(IMAGEFLAGS)
 
 bench: ## measure the terminal beside GStreamer and print one table
 	@scripts/setup build test arm bench
