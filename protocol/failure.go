@@ -124,6 +124,7 @@ const (
 	DTLSWeak            Code = "dtls.not_as_agreed"
 	ProofAnswer         Code = "proof.answer"
 	ProofFingerprint    Code = "proof.fingerprint"
+	ProofEnd            Code = "proof.end"
 	MediaNoPicture      Code = "media.no_picture"
 	MediaFailed         Code = "media.failed"
 	LinkUnreachable     Code = "link.clinic_unreachable"

@@ -86,6 +86,7 @@ var Register = withTexts([]Failure{
 	happens(DTLSWeak, Operator, Alarm, foundCalls),
 	happens(ProofAnswer, Operator, Alarm, foundCaller),
 	happens(ProofFingerprint, Operator, Alarm, foundCaller),
+	happens(ProofEnd, Operator, Alarm, foundCaller),
 	unproven("nothing raises it yet: it needs both halves of a call's record", happens(MediaNoPicture, Operator, Serious, foundCaller)),
 	happens(MediaFailed, Operator, Serious, foundMedia),
 	// A new connection after a break takes seconds, and is a normal event.

@@ -3,6 +3,7 @@ package calls
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -56,5 +57,14 @@ func TestAlarm(t *testing.T) {
 		want(protocol.ProofFingerprint, protocol.ProofAnswer)
 		report(s.Call, "proof.made_up")
 		want(protocol.ProofFingerprint, protocol.ProofAnswer, protocol.ProofAnswer)
+		// What came as the terminal's end, after the page's half had gone.
+		if err := w.HangUp(t.Context(), person, s.Call, protocol.ProofEnd, nil); err != nil {
+			t.Error(err)
+		}
+		want(protocol.ProofFingerprint, protocol.ProofAnswer, protocol.ProofAnswer, protocol.ProofEnd)
+		if err := w.HangUp(t.Context(), "somebody else", s.Call, protocol.ProofEnd, nil); !errors.Is(err, ErrNotFound) {
+			t.Errorf("of another's call: %v", err)
+		}
+		want(protocol.ProofFingerprint, protocol.ProofAnswer, protocol.ProofAnswer, protocol.ProofEnd)
 	})
 }

@@ -189,6 +189,21 @@ func (r *Records) alarm(ctx context.Context, tx *sql.Tx, outcome protocol.Code, 
 	return err
 }
 
+// doubted takes what a page tells of a call besides its half of the record: something about it was not proven.
+func (r *Records) doubted(ctx context.Context, person string, call protocol.CallID, code protocol.Code) error {
+	return r.store.Write(ctx, func(tx *sql.Tx) error {
+		var terminal []byte
+		err := tx.QueryRowContext(ctx, "SELECT terminal FROM calls WHERE call = ? AND person = ?", call[:], person).Scan(&terminal)
+		if errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("call %s: %w", call, ErrNotFound)
+		}
+		if err != nil {
+			return err
+		}
+		return r.alarm(ctx, tx, code, terminal, call)
+	})
+}
+
 // Store takes what a terminal reports of a call: its half of the record and its signed end. A report on a call that
 // is not its own, or whose signature does not verify, is left aside. It implements fleet.Sink.
 func (r *Records) Store(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, event *protocol.Event, body any) error {
@@ -353,9 +368,9 @@ func join(clinic protocol.Code, terminal, caller *protocol.CallRecord) protocol.
 			said = append(said, half.Outcome)
 		}
 	}
-	for _, stage := range []string{"proof", "authorisation"} {
+	for _, stage := range []string{"proof.", "authorisation.", string(protocol.DTLSWeak)} {
 		for _, code := range said {
-			if strings.HasPrefix(string(code), stage+".") {
+			if strings.HasPrefix(string(code), stage) {
 				return code
 			}
 		}

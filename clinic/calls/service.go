@@ -494,8 +494,14 @@ func (s *Service) Candidate(ctx context.Context, person string, id protocol.Call
 
 // HangUp ends a call, for a reason that its page has. The terminal is told; the page learns of its proof of the end by an Update.
 // Hanging up again does nothing. A call that is not known is kept from beginning, should the page's request for it still come. signed is the caller's end, by
-// the call's own key; where there is none, or it does not hold, the clinic ends the call by its own.
-func (s *Service) HangUp(_ context.Context, person string, id protocol.CallID, reason protocol.Code, signed []byte) error {
+// the call's own key; where there is none, or it does not hold, the clinic ends the call by its own. With the reason protocol.ProofEnd a page tells of a call that
+// is over that what it got as the terminal's end is none.
+func (s *Service) HangUp(ctx context.Context, person string, id protocol.CallID, reason protocol.Code, signed []byte) error {
+	if reason == protocol.ProofEnd {
+		if err := s.records.doubted(ctx, person, id, reason); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.calls[id] == nil {

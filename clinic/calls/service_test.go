@@ -572,6 +572,7 @@ func TestJoin(t *testing.T) {
 		"all lost contact":                   {protocol.SignalLostTerminal, protocol.SignalLostClinic, protocol.SignalLostTerminal, protocol.SignalLostTerminal},
 		"proof is never hidden":              {protocol.EndCallerHungUp, protocol.EndCallerHungUp, protocol.ProofFingerprint, protocol.ProofFingerprint},
 		"nor is an unproven invitation":      {protocol.SignalNoReply, protocol.AuthFingerprint, protocol.EndPageClosed, protocol.AuthFingerprint},
+		"nor that it was not sealed":         {protocol.DTLSFailed, protocol.DTLSWeak, protocol.DTLSFailed, protocol.DTLSWeak},
 		"the clinic, where it knows":         {protocol.EndPageClosed, protocol.ICELost, protocol.EndCallerHungUp, protocol.EndPageClosed},
 		"unknown gives way to what is known": {protocol.Unknown, protocol.MediaFailed, "", protocol.MediaFailed},
 	} {

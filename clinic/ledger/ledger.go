@@ -13,7 +13,7 @@
 //
 // # What a terminal refused
 //
-// A notice of the stages authorisation and proof raises an alarm of its code. Others are the terminal's own troubles, which its health tells of.
+// A notice of the stages authorisation and proof, or of weak encryption, raises an alarm of its code. Others are the terminal's own troubles, which its health tells of.
 //
 // An alarm is written to the audit log when it is raised; what comes again before it is settled counts with it.
 package ledger
@@ -116,7 +116,7 @@ func (l *Ledger) Committed(protocol.KeyHash, *protocol.Event, any) {}
 
 func (l *Ledger) notice(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, n *protocol.Notice) error {
 	stage, _, _ := strings.Cut(string(n.Code), ".")
-	if stage != "authorisation" && stage != "proof" {
+	if stage != "authorisation" && stage != "proof" && n.Code != protocol.DTLSWeak {
 		return nil
 	}
 	code, detail := n.Code, []string{}

@@ -294,6 +294,7 @@ func TestNotices(t *testing.T) {
 		"a refused order":     {protocol.Notice{Code: protocol.AuthOrder}, "authorisation.order: 2026-05-01T12:00:00Z"},
 		"a refused call":      {protocol.Notice{Code: protocol.AuthFingerprint, Detail: "invitation", Call: placed}, "authorisation.fingerprint: invitation, call " + placed.String() + ", 2026-05-01T12:00:00Z"},
 		"a proof":             {protocol.Notice{Code: protocol.ProofAnswer}, "proof.answer: 2026-05-01T12:00:00Z"},
+		"a weak far end":      {protocol.Notice{Code: protocol.DTLSWeak, Detail: "connection", Call: placed}, "dtls.not_as_agreed: connection, call " + placed.String() + ", 2026-05-01T12:00:00Z"},
 		"of a newer version":  {protocol.Notice{Code: "authorisation.new"}, string(protocol.AuthUnproven) + ": authorisation.new, 2026-05-01T12:00:00Z"},
 		"its own trouble":     {protocol.Notice{Code: protocol.StorageDamaged, Detail: "memory of calls"}, ""},
 		"not even in a stage": {protocol.Notice{Code: "authorisationx.order"}, ""},

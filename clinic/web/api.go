@@ -214,7 +214,7 @@ func (s *Server) candidates(w http.ResponseWriter, r *http.Request, v visitor) {
 // reasons for which a page may end a call.
 var reasons = map[protocol.Code]bool{
 	protocol.EndCallerHungUp: true, protocol.EndPageClosed: true, protocol.SignalLostClinic: true, protocol.ICEFailed: true, protocol.ICELost: true,
-	protocol.DTLSFailed: true, protocol.ProofAnswer: true, protocol.ProofFingerprint: true, protocol.BrowserNoCamera: true,
+	protocol.DTLSFailed: true, protocol.DTLSWeak: true, protocol.ProofAnswer: true, protocol.ProofFingerprint: true, protocol.ProofEnd: true, protocol.BrowserNoCamera: true,
 	protocol.BrowserDenied: true, protocol.BrowserFailed: true,
 }
 

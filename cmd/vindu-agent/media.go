@@ -208,6 +208,8 @@ func failureCode(stage peer.Stage, err error) protocol.Code {
 		return protocol.ICELost
 	case errors.Is(err, peer.ErrCertificate):
 		return protocol.AuthFingerprint
+	case errors.Is(err, peer.ErrProfile), errors.Is(err, peer.ErrSuite):
+		return protocol.DTLSWeak
 	case stage == peer.StageICE:
 		return protocol.ICEFailed
 	case stage == peer.StageDTLS:

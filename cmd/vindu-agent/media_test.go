@@ -363,7 +363,9 @@ func TestCodes(t *testing.T) {
 		{peer.StageICE, peer.ErrNoPath, protocol.ICEFailed},
 		{peer.StageMedia, peer.ErrSilent, protocol.ICELost},
 		{peer.StageDTLS, peer.ErrCertificate, protocol.AuthFingerprint},
-		{peer.StageDTLS, peer.ErrProfile, protocol.DTLSFailed},
+		{peer.StageDTLS, peer.ErrProfile, protocol.DTLSWeak},
+		{peer.StageDTLS, peer.ErrSuite, protocol.DTLSWeak},
+		{peer.StageDTLS, peer.ErrHandshake, protocol.DTLSFailed},
 		{peer.StageMedia, errors.New("other"), protocol.MediaFailed},
 	} {
 		if got := failureCode(test.stage, test.err); got != test.want {

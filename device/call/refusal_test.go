@@ -258,3 +258,67 @@ func TestManyRefusalsHideNone(t *testing.T) {
 		_ = x.end()
 	})
 }
+
+// TestSecondInvitation: whatever is sent under the name of the call that runs, its offer stays what it was, the call goes on, and the clinic is told.
+func TestSecondInvitation(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		code  protocol.Code
+		spoil func(x *terminal, m *protocol.CallIn)
+	}{
+		{"the same", protocol.AuthReplayed, func(*terminal, *protocol.CallIn) {}},
+		{"another offer", protocol.AuthFingerprint, func(_ *terminal, m *protocol.CallIn) { m.Invite.Offer += "a=x\r\n" }},
+		{"touched anew", protocol.AuthReplayed, func(x *terminal, m *protocol.CallIn) {
+			d := x.clinic.Draft(t, time.Now())
+			d.Invitation.Call = m.Call
+			*m = *d.Message(t)
+		}},
+		{"without a proof", protocol.AuthUnproven, func(_ *terminal, m *protocol.CallIn) { m.Invite.Assertion, m.Invite.Authorisation = nil, nil }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				x := newTerminal(t)
+				x.start()
+				m, _ := x.talk()
+				again := *m
+				invite := *m.Invite
+				again.Invite = &invite
+				test.spoil(x, &again)
+				sent, saves := len(x.sender.Sent()), x.store.Saves()
+				x.deliver(&again)
+				notices := calltest.Events[*protocol.Notice](x.outbox)
+				if len(notices) != 1 || notices[0].Code != test.code || notices[0].Call != m.Call || notices[0].Detail != "second invitation" {
+					t.Errorf("notices: %+v", notices)
+				}
+				if n := len(x.sender.Sent()); n != sent || x.store.Saves() != saves || len(x.media.Sessions()) != 1 || x.view.Last().Scene != call.SceneInCall {
+					t.Errorf("%d messages more, %v", n-sent, x.view.Last())
+				}
+				_ = x.end()
+			})
+		})
+	}
+}
+
+// TestConnectionOfSomebodyElse: a far end that is not the proven one, or not encrypted as it has to be, ends the call, and the clinic is told; what an honest line
+// does is no alarm.
+func TestConnectionOfSomebodyElse(t *testing.T) {
+	for code, told := range map[protocol.Code]int{protocol.AuthFingerprint: 1, protocol.DTLSWeak: 1, protocol.DTLSFailed: 0, protocol.ICEFailed: 0} {
+		t.Run(string(code), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				x := newTerminal(t)
+				x.start()
+				m, s := x.invite()
+				s.Say(call.MediaEvent{Kind: call.MediaFailed, Code: code})
+				synctest.Wait()
+				notices := calltest.Events[*protocol.Notice](x.outbox)
+				if len(notices) != told || told > 0 && (notices[0].Code != code || notices[0].Call != m.Call) {
+					t.Errorf("notices: %+v", notices)
+				}
+				if ends := x.ends(); len(ends) != 1 || ends[0].Reason != code || ends[0].CameraClosed != 0 {
+					t.Errorf("ends: %+v", ends)
+				}
+				_ = x.end()
+			})
+		})
+	}
+}

@@ -279,6 +279,7 @@ func (r *Runner) message(m *protocol.CallIn) {
 			return
 		}
 		if m.Call == r.state.Call {
+			r.second(m)
 			return
 		}
 		r.cur.other = m.Invite
@@ -305,6 +306,21 @@ func (r *Runner) message(m *protocol.CallIn) {
 		}
 		r.apply(HungUp{m.Call, ByCaller, end.Reason})
 	}
+}
+
+// second is an invitation to the call that runs, which has had its own: an offer cannot be exchanged in a call. Nothing comes of it, and the clinic is told
+// what it was.
+func (r *Runner) second(m *protocol.CallIn) {
+	now := r.c.Now()
+	proof, code, err := r.c.Prover.Invite(m.Invite, now)
+	if err == nil {
+		code, err = checkInvitation(proof.Invitation, m.Call, r.c.Self, m.Invite.Offer, now)
+	}
+	if err == nil {
+		code, err = protocol.AuthReplayed, errReplayed
+	}
+	r.c.Log.Warn("second invitation to the call that runs", "call", m.Call, "code", code, "error", err)
+	r.notice(code, m.Call, "second invitation")
 }
 
 func (r *Runner) addCandidate(c protocol.Candidate) {
@@ -405,7 +421,15 @@ func (r *Runner) fail(cur *current, what string, err error, code protocol.Code) 
 		code = me.Code
 	}
 	r.c.Log.Warn("call failed", "call", cur.call, "doing", what, "code", code, "error", err)
+	if hostile(code) {
+		r.notice(code, cur.call, "connection")
+	}
 	r.apply(Failed{cur.call, code})
+}
+
+// hostile tells whether a connection failed by what an honest far end does not do: another certificate than the proven one, or too weak encryption.
+func hostile(code protocol.Code) bool {
+	return code == protocol.AuthFingerprint || code == protocol.DTLSWeak
 }
 
 func (r *Runner) media(ev MediaEvent) {

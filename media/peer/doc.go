@@ -39,6 +39,8 @@ var (
 	ErrSilent = errors.New("far end fell silent")
 	// ErrProfile says that the far end offers no AEAD protection for media.
 	ErrProfile = errors.New("far end offers no AEAD profile for SRTP")
+	// ErrSuite says that the far end offers no cipher suite that is allowed.
+	ErrSuite = errors.New("far end offers no permitted cipher suite")
 	// ErrCertificate says that the far end's certificate is not the one that the offer names.
 	ErrCertificate = errors.New("far end's certificate is not the offer's")
 	// ErrHandshake says that DTLS failed for another reason.

@@ -523,6 +523,8 @@ func (p *Peer) handshakeError() error {
 	switch {
 	case strings.Contains(text, "no matching profiles"):
 		return ErrProfile
+	case strings.Contains(text, "shared cipher suites"):
+		return ErrSuite
 	case strings.Contains(text, "fingerprint"):
 		return ErrCertificate
 	case errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "deadline exceeded"):

@@ -846,6 +846,10 @@
       const at = new Date(last).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23" });
       this.put(this.receipt, last ? this.words.say("call.receipt", { time: at }) : this.words.say("call.receipt.never"));
     }
+    // unproven says that what came in place of the receipt is none.
+    unproven() {
+      this.put(this.receipt, this.words.explain("proof.end").sentence);
+    }
     sentence(s, called) {
       const names = { home: called.label };
       if (s.phase === "ended") return this.words.say("call.status.ended", { sentence: this.words.explain(s.outcome).sentence });
@@ -876,6 +880,7 @@
     everConnected = false;
     sending = 0;
     grace = 0;
+    outgoing;
     expected;
     constructor(options) {
       this.pc = new RTCPeerConnection({
@@ -923,7 +928,14 @@
       if (this.accepted) await this.add(init);
       else if (this.fromTerminal.length < maxQueued) this.fromTerminal.push(init);
     }
+    // send sends from here on, as soon as the connection is as it has to be.
     async send(stream, picture2, sound2) {
+      this.outgoing = { stream, picture: picture2, sound: sound2 };
+      if (this.everConnected) await this.attach();
+    }
+    async attach() {
+      if (!this.outgoing) return;
+      const { stream, picture: picture2, sound: sound2 } = this.outgoing;
       await Promise.all([
         picture2 ? this.picture.sender.replaceTrack(stream.getVideoTracks()[0] ?? null) : void 0,
         sound2 ? this.sound.sender.replaceTrack(stream.getAudioTracks()[0] ?? null) : void 0
@@ -976,8 +988,9 @@
           this.watcher?.weak(false);
           if (this.everConnected) return;
           if (!await this.certified()) return this.watcher?.failed("proof.fingerprint");
-          if (!await this.sealed()) return this.watcher?.failed("dtls.failed");
+          if (!await this.sealed()) return this.watcher?.failed("dtls.not_as_agreed");
           this.everConnected = true;
+          this.attach().catch(() => this.watcher?.failed("browser.failed"));
           this.watcher?.connected();
           return;
         case "disconnected":
@@ -997,11 +1010,13 @@
       const shown = this.dtls()?.getRemoteCertificates?.()[0];
       return !shown || !!this.expected && equal(await sha256(new Uint8Array(shown)), this.expected);
     }
-    // sealed asks for one of the AEAD profiles (RFC 7714), the only ones that terminals speak.
+    // sealed asks for one of the AEAD profiles (RFC 7714) and suites, the only ones that terminals speak.
     async sealed() {
       let good = true;
       (await this.pc.getStats()).forEach((s) => {
-        if (s.type === "transport" && s.srtpCipher && !/GCM/.test(s.srtpCipher)) good = false;
+        if (s.type !== "transport") return;
+        if (s.srtpCipher && !/GCM/.test(s.srtpCipher)) good = false;
+        if (s.dtlsCipher && !/GCM|CHACHA20/.test(s.dtlsCipher)) good = false;
       });
       return good;
     }
@@ -1590,6 +1605,8 @@
         const end3 = await proveEnd(fromBase64(update2.end), a.expected);
         this.panel.closed(Math.max(end3.cameraClosed, end3.microphoneClosed));
       } catch {
+        this.panel.unproven();
+        hangUp(a.expected.call, "proof.end", "").catch(() => void 0);
       }
     }
     close(a) {

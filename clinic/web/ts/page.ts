@@ -367,7 +367,9 @@ class Page {
 			const end = await proveEnd(fromBase64(update.end), a.expected);
 			this.panel.closed(Math.max(end.cameraClosed, end.microphoneClosed));
 		} catch {
-			// An end that proves nothing ends the call all the same, but promises nothing.
+			// An end that proves nothing ends the call all the same, but promises nothing; and somebody has made it.
+			this.panel.unproven();
+			api.hangUp(a.expected.call, "proof.end", "").catch(() => undefined);
 		}
 	}
 

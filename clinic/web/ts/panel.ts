@@ -139,6 +139,11 @@ export class Panel {
 		this.put(this.receipt, last ? this.words.say("call.receipt", { time: at }) : this.words.say("call.receipt.never"));
 	}
 
+	// unproven says that what came in place of the receipt is none.
+	unproven(): void {
+		this.put(this.receipt, this.words.explain("proof.end").sentence);
+	}
+
 	private sentence(s: State, called: Called): string {
 		const names = { home: called.label };
 		if (s.phase === "ended") return this.words.say("call.status.ended", { sentence: this.words.explain(s.outcome).sentence });

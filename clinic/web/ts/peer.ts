@@ -1,5 +1,6 @@
 // One RTCPeerConnection and what the call needs of it. It is made and its offer prepared before the click; nothing is
-// gathered or sent until begin. No track is attached until send, so no picture and no sound can leave before.
+// gathered or sent until begin. No track is attached before send, nor before certificate and encryption of the connection were looked at: no picture and no
+// sound can leave by any other.
 
 import * as api from "./api";
 import { equal, sha256 } from "./bytes";
@@ -35,6 +36,7 @@ export class Peer {
 	private everConnected = false;
 	private sending = 0;
 	private grace = 0;
+	private outgoing: { readonly stream: MediaStream; readonly picture: boolean; readonly sound: boolean } | undefined;
 	private expected: Uint8Array | undefined;
 
 	constructor(options: Options) {
@@ -89,7 +91,15 @@ export class Peer {
 		else if (this.fromTerminal.length < maxQueued) this.fromTerminal.push(init);
 	}
 
+	// send sends from here on, as soon as the connection is as it has to be.
 	async send(stream: MediaStream, picture: boolean, sound: boolean): Promise<void> {
+		this.outgoing = { stream, picture, sound };
+		if (this.everConnected) await this.attach();
+	}
+
+	private async attach(): Promise<void> {
+		if (!this.outgoing) return;
+		const { stream, picture, sound } = this.outgoing;
 		await Promise.all([
 			picture ? this.picture.sender.replaceTrack(stream.getVideoTracks()[0] ?? null) : undefined,
 			sound ? this.sound.sender.replaceTrack(stream.getAudioTracks()[0] ?? null) : undefined,
@@ -152,8 +162,9 @@ export class Peer {
 				this.watcher?.weak(false);
 				if (this.everConnected) return;
 				if (!(await this.certified())) return this.watcher?.failed("proof.fingerprint");
-				if (!(await this.sealed())) return this.watcher?.failed("dtls.failed");
+				if (!(await this.sealed())) return this.watcher?.failed("dtls.not_as_agreed");
 				this.everConnected = true;
+				this.attach().catch(() => this.watcher?.failed("browser.failed"));
 				this.watcher?.connected();
 				return;
 			case "disconnected":
@@ -175,11 +186,13 @@ export class Peer {
 		return !shown || (!!this.expected && equal(await sha256(new Uint8Array(shown)), this.expected));
 	}
 
-	// sealed asks for one of the AEAD profiles (RFC 7714), the only ones that terminals speak.
+	// sealed asks for one of the AEAD profiles (RFC 7714) and suites, the only ones that terminals speak.
 	private async sealed(): Promise<boolean> {
 		let good = true;
-		(await this.pc.getStats()).forEach((s: { type: string; srtpCipher?: string }) => {
-			if (s.type === "transport" && s.srtpCipher && !/GCM/.test(s.srtpCipher)) good = false;
+		(await this.pc.getStats()).forEach((s: { type: string; srtpCipher?: string; dtlsCipher?: string }) => {
+			if (s.type !== "transport") return;
+			if (s.srtpCipher && !/GCM/.test(s.srtpCipher)) good = false;
+			if (s.dtlsCipher && !/GCM|CHACHA20/.test(s.dtlsCipher)) good = false;
 		});
 		return good;
 	}
