@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -53,7 +54,7 @@ type clinicServer struct {
 	pages     *httptest.Server
 	door      *frontdoor.Door
 	address   string // of the front door
-	network   *cables
+	cables    *cables
 	relay     *hostileRelay
 	passkey   *webtest.Passkey
 	person    register.Person
@@ -65,6 +66,7 @@ type clinicServer struct {
 	taps taps
 	// What went over the wire, for those who record: of every call, the invite as the server sent it, and all that the terminal said.
 	invites map[protocol.CallID]*protocol.CallIn
+	hangUps map[protocol.CallID]*protocol.CallIn
 	said    map[protocol.CallID][]*protocol.CallOut
 	pagesOf map[chan calls.Update]bool
 }
@@ -75,6 +77,7 @@ type taps struct {
 	fromTerminal  func(*protocol.CallOut) []*protocol.CallOut
 	toPage        func(calls.Update) []calls.Update
 	authorisation func(signed []byte, a *protocol.Authorisation) ([]byte, *protocol.Authorisation) // as the page and the server's own checks get it
+	home          func(*register.Home)                                                             // as pages see it
 	settings      func(*protocol.Settings)
 	packet        func([]byte) []byte // between the relayed ends
 }
@@ -101,7 +104,7 @@ func (c *clinicServer) check(err error) {
 func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 	t.Helper()
 	ctx := t.Context()
-	c := &clinicServer{t: t, log: log, invites: map[protocol.CallID]*protocol.CallIn{}, said: map[protocol.CallID][]*protocol.CallOut{}, pagesOf: map[chan calls.Update]bool{}}
+	c := &clinicServer{t: t, log: log, invites: map[protocol.CallID]*protocol.CallIn{}, hangUps: map[protocol.CallID]*protocol.CallIn{}, said: map[protocol.CallID][]*protocol.CallOut{}, pagesOf: map[chan calls.Update]bool{}}
 	dir := t.TempDir()
 	c.check(authority.Create(filepath.Join(dir, "authority"), "Solvik clinic"))
 	var err error
@@ -117,9 +120,9 @@ func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 	front, err := net.Listen("tcp", "127.0.0.1:0")
 	c.check(err)
 	c.address = front.Addr().String()
-	c.network = newCables(t, c.address)
+	c.cables = newCables(t, c.address)
 	c.setup, err = setup.New(ctx, setup.Config{
-		Store: st, Audit: c.audit, Register: c.register, Authority: c.offline, Address: c.network.address, ServerName: terminalsName, Organisation: "Solvik clinic", Log: log,
+		Store: st, Audit: c.audit, Register: c.register, Authority: c.offline, Address: c.cables.address, ServerName: terminalsName, Organisation: "Solvik clinic", Log: log,
 	})
 	c.check(err)
 	c.sessions, err = web.NewSessions(ctx, st, c.audit)
@@ -139,7 +142,7 @@ func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 	c.check(err)
 
 	leaf := c.offline.Server(terminalsName)
-	c.network.leaf = leaf.GetCertificate
+	c.cables.leaf = leaf.GetCertificate
 	c.broker, err = broker.New(broker.Config{
 		Dir: filepath.Join(dir, "broker"), TLS: &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: leaf.GetCertificate, ClientCAs: c.offline.Pool()}, Clinic: authority.IsClinic,
 		Admit: func(key protocol.KeyHash, certificate *x509.Certificate) error {
@@ -174,7 +177,7 @@ func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 		Records: records, Link: between, Register: c.register, Authority: c.offline, Authorisations: rights{c}, RelyingParty: c.site, Relay: c.relay, Log: log,
 	})
 	site, err := web.New(web.Options{
-		Sessions: c.sessions, Register: c.register, Fleet: c.fleet, Calls: desk{c.calls, c}, Relay: c.relay, Authorisations: rights{c}, RelyingParty: c.site, Organisation: "Solvik clinic", Log: log,
+		Sessions: c.sessions, Register: shelf{c.register, c}, Fleet: c.fleet, Calls: desk{c.calls, c}, Relay: c.relay, Authorisations: rights{c}, RelyingParty: c.site, Organisation: "Solvik clinic", Log: log,
 	})
 	c.check(err)
 	pages = site
@@ -242,6 +245,23 @@ func (c *clinicServer) voucher() string {
 	return string(v.Text)
 }
 
+// shelf is the register as the pages' part of the server reads it.
+type shelf struct {
+	*register.Register
+	c *clinicServer
+}
+
+// Homes implements web.Register.
+func (s shelf) Homes(ctx context.Context) ([]register.Home, error) {
+	homes, err := s.Register.Homes(ctx)
+	if f := s.c.tapped().home; f != nil {
+		for i := range homes {
+			f(&homes[i])
+		}
+	}
+	return homes, err
+}
+
 // keeper has the passkeys of everybody.
 type keeper []protocol.Credential
 
@@ -277,11 +297,14 @@ type wire struct {
 
 // Send implements calls.Link.
 func (w *wire) Send(ctx context.Context, key protocol.KeyHash, m *protocol.CallIn) error {
-	if m.Kind == protocol.KindInvite {
-		w.c.mu.Lock()
+	w.c.mu.Lock()
+	switch m.Kind {
+	case protocol.KindInvite:
 		w.c.invites[m.Call] = m
-		w.c.mu.Unlock()
+	case protocol.KindHangUp:
+		w.c.hangUps[m.Call] = m
 	}
+	w.c.mu.Unlock()
 	list := []*protocol.CallIn{m}
 	if f := w.c.tapped().toTerminal; f != nil {
 		list = f(m)
@@ -395,24 +418,35 @@ func (c *clinicServer) recorded(call protocol.CallID) *protocol.CallIn {
 	return m
 }
 
-// statement returns the first signed answer of the terminal in a call with this decision.
-func (c *clinicServer) statement(call protocol.CallID, d protocol.Decision) *protocol.CallAnswer {
+// awaitRinging returns the terminal's first answer in a call.
+func (c *clinicServer) awaitRinging(call protocol.CallID) (answer *protocol.CallAnswer) {
 	c.t.Helper()
+	c.await("an answer of the terminal", func() bool {
+		for _, m := range c.from(call) {
+			if m.Kind == protocol.KindAnswer && m.Answer.SDP != "" {
+				answer = m.Answer
+			}
+		}
+		return answer != nil
+	})
+	return answer
+}
+
+// from is what the terminal has said in a call so far.
+func (c *clinicServer) from(call protocol.CallID) []*protocol.CallOut {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return slices.Clone(c.said[call])
+}
+
+// answerOf reads a signed answer of the terminal.
+func (c *clinicServer) answerOf(signed []byte) *protocol.Answer {
+	c.t.Helper()
 	key, err := protocol.ParseKey(c.home.SPKI)
 	c.check(err)
-	for _, m := range c.said[call] {
-		if m.Kind != protocol.KindAnswer {
-			continue
-		}
-		a := new(protocol.Answer)
-		if protocol.Verify(m.Answer.Answer, key, a) == nil && a.Decision == d {
-			return m.Answer
-		}
-	}
-	c.t.Fatalf("the terminal did not say %q in call %s", d, call)
-	return nil
+	a := new(protocol.Answer)
+	c.check(protocol.Verify(signed, key, a))
+	return a
 }
 
 // enrolment has settings changed on their way.
@@ -493,7 +527,31 @@ func eventually(holds func() bool) bool {
 	return holds()
 }
 
+// callerHalf waits for the page's half of a call's record.
+func (c *clinicServer) callerHalf(call protocol.CallID) (half *protocol.CallRecord) {
+	c.t.Helper()
+	c.await("the page's half of the record", func() bool {
+		r, err := c.calls.Record(c.t.Context(), c.person.ID, call)
+		half = r.CallerHalf
+		return err == nil && half != nil
+	})
+	return half
+}
+
 // hasAlarm reports whether an alarm of this code is open.
 func (c *clinicServer) hasAlarm(code protocol.Code) bool {
 	return slices.ContainsFunc(c.alarms(), func(a string) bool { return strings.HasPrefix(a, string(code)+" ") })
+}
+
+// policies waits for the terminal's first policy, and for the one that follows it.
+func (c *clinicServer) policies() {
+	c.t.Helper()
+	signed := func() []byte {
+		b, err := c.grants.Policy(c.t.Context(), c.home.Terminal)
+		c.check(err)
+		return b
+	}
+	c.await("a signed policy of the terminal", func() bool { c.oldPolicy = signed(); return c.oldPolicy != nil })
+	c.check(c.grants.SetPolicy(c.t.Context(), "test", c.home.ID, grants.Settings{Volume: 55}))
+	c.await("the policy after it", func() bool { return !bytes.Equal(signed(), c.oldPolicy) })
 }

@@ -130,6 +130,9 @@ func newRealTerminal(t *testing.T, voucher string, log *slog.Logger) *realTermin
 func (x *realTerminal) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	x.stop, x.done = stop, make(chan error, 1)
+	x.mu.Lock()
+	x.scene = screen.Scene{}
+	x.mu.Unlock()
 	go func() {
 		x.done <- runWith(ctx, x.cfg, x.capture.drivers(), func(s screen.Scene) {
 			x.mu.Lock()

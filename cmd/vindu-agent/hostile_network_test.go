@@ -200,6 +200,9 @@ func weakenSRTP(p []byte) (n int) {
 
 // weakenSuites has a ClientHello offer no suite but TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA.
 func weakenSuites(p []byte) (n int) {
+	if p[19] != 0 || p[20] != 0 || p[21] != 0 { // a later fragment (RFC 6347 §4.2.3)
+		return 0
+	}
 	at := 25 + 2 + 32
 	at += 1 + int(p[at])
 	at += 1 + int(p[at])

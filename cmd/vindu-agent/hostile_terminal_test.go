@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 
 // hostilities are all cases, in the order in which they are played.
 func hostilities() []hostility {
-	return append(againstTerminal(), againstPage()...)
+	return slices.Concat(againstTerminal(), inCalls(), onTheLine(), againstPage(), againstSettings())
 }
 
 // otherPrint is a certificate's fingerprint in a session description, changed in one digit.
@@ -93,6 +94,18 @@ func againstTerminal() []hostility {
 		{has: insider, does: "presents another authorisation than the signed invitation names", refuses: theTerminal, code: protocol.AuthUnproven, run: touches(func(_ *bench, d *draft) {
 			d.inv.Authorisation = protocol.HashOf("another")
 		})},
+		{has: webProcess, does: "gives the page the authorisation of somebody else to call by", refuses: theTerminal, code: protocol.AuthPasskey, run: lies(func(x *bench, a *protocol.Authorisation) []byte {
+			other := *a
+			other.Person, other.Party.Name, other.Credentials = "4711", "Kari Nordmann", []protocol.Credential{passkeytest.New(x.t, passkeytest.ES256).Credential(x.t)}
+			signed, err := x.c.offline.SignAuthorisation(&other)
+			x.c.check(err)
+			a.Party.Name = other.Party.Name
+			return signed
+		})},
+		{has: webProcess, does: "tells the page another name of the person than the authorisation has", refuses: theTerminal, code: protocol.AuthRoster, run: lies(func(_ *bench, a *protocol.Authorisation) []byte {
+			a.Party.Name = "Kari Nordmann"
+			return nil
+		})},
 		{has: theBroker, does: "brings the call of another home's terminal here", refuses: theTerminal, code: protocol.AuthOtherTerminal, run: inv(func(i *protocol.Invitation) { i.Terminal[31] ^= 1 })},
 		{has: insider, does: "adds a person to the roster", refuses: theTerminal, code: protocol.AuthRoster, run: inv(func(i *protocol.Invitation) {
 			i.Parties = append(i.Parties, protocol.Party{Name: "Nobody", Role: "interpreter", Organisation: "Solvik clinic"})
@@ -118,5 +131,3 @@ func againstTerminal() []hostility {
 		})},
 	}
 }
-
-func againstPage() []hostility { return nil }

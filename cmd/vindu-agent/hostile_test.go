@@ -11,8 +11,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/fxamacker/cbor/v2"
@@ -55,13 +55,15 @@ const (
 
 // bench is a real page and a real terminal with a hostile clinic between them.
 type bench struct {
-	t        *testing.T
-	c        *clinicServer
-	page     *clinicianPage
-	terminal *realTerminal
-	key      *ecdsa.PrivateKey // the attacker's
-	spent    *protocol.CallIn  // the invite of an honest call that is over
-	spentEnd []byte            // and its signed end, by its terminal
+	t         *testing.T
+	c         *clinicServer
+	page      *clinicianPage
+	terminal  *realTerminal
+	key       *ecdsa.PrivateKey    // the attacker's
+	spent     *protocol.CallIn     // the invite of an honest call that is over
+	spentEnd  []byte               // its end, signed by its terminal
+	spentBye  []byte               // and by its caller
+	spentSaid *protocol.CallAnswer // and what its terminal answered
 }
 
 // TestHostile is the promise that nobody looks into a home who may not, held against who owns broker, relay, network and the clinic's server: a
@@ -77,10 +79,7 @@ func TestHostile(t *testing.T) {
 	var err error
 	x.c.home, err = x.c.register.Home(t.Context(), x.c.home.ID)
 	x.c.check(err)
-	x.c.await("a signed policy of the terminal", func() bool {
-		b, err := x.c.grants.Policy(t.Context(), x.c.home.Terminal)
-		return err == nil && b != nil
-	})
+	x.c.policies()
 	x.terminal.start()
 	t.Cleanup(func() { x.terminal.end() })
 	x.online()
@@ -124,18 +123,14 @@ func (x *bench) idle() {
 func (x *bench) honest() {
 	x.t.Helper()
 	x.page.forget()
-	before := x.terminal.capture.taken()
 	call := x.talk()
-	x.c.await("pictures and sound from the devices", func() bool {
-		now := x.terminal.capture.taken()
-		return now[0] == before[0]+1 && now[1] > before[1] && now[2] == before[2]+1 && now[3] > before[3]
-	})
 	x.page.until(`document.getElementById("far").videoWidth > 0`)
 	if page, terminal := x.page.code(), x.terminal.shows().CallCode; page == "" || page != terminal {
 		x.t.Errorf("the page shows the code %q, the terminal %q", page, terminal)
 	}
 	x.hangUp(call)
 	x.spent, x.spentEnd = x.c.recorded(call), x.terminalEnd(call)
+	x.spentBye, x.spentSaid = x.c.hangUps[call].HangUp.End, x.c.awaitRinging(call)
 	if received, sent := x.page.counted(); received == 0 || sent == 0 {
 		x.t.Errorf("%d packets have reached the page and %d left it", received, sent)
 	}
@@ -169,11 +164,16 @@ func (x *bench) calls() map[protocol.CallID]bool {
 	return known
 }
 
-// talk rings, and returns when the call is answered.
+// talk rings, and returns when the call is answered and picture and sound are captured.
 func (x *bench) talk() protocol.CallID {
 	x.t.Helper()
+	before := x.terminal.capture.taken()
 	call := x.placed()
 	x.page.phase("talking")
+	x.c.await("pictures and sound from the devices", func() bool {
+		now := x.terminal.capture.taken()
+		return now[0] == before[0]+1 && now[1] > before[1] && now[2] == before[2]+1 && now[3] > before[3]
+	})
 	return call
 }
 
@@ -223,12 +223,20 @@ func (x *bench) untouched() func() {
 	}
 }
 
-// told waits until the terminal's notice of a refused call is at the clinic, and an alarm of its code is open.
-func (x *bench) told(code protocol.Code, call protocol.CallID) {
+// notices counts what the terminal has told of a call with a code.
+func (x *bench) notices(code protocol.Code, call protocol.CallID) (n int) {
+	for _, notice := range x.c.notices() {
+		if notice.Code == code && notice.Call == call {
+			n++
+		}
+	}
+	return n
+}
+
+// told waits until the terminal's notice of a refused call is at the clinic, and an alarm of its code is open. before is how many there were.
+func (x *bench) told(code protocol.Code, call protocol.CallID, before int) {
 	x.t.Helper()
-	x.c.await(fmt.Sprintf("notice of %s", code), func() bool {
-		return slices.ContainsFunc(x.c.notices(), func(n *protocol.Notice) bool { return n.Code == code && n.Call == call })
-	})
+	x.c.await(fmt.Sprintf("notice of %s", code), func() bool { return x.notices(code, call) > before })
 	x.c.await(fmt.Sprintf("alarm of %s", code), func() bool { return x.c.hasAlarm(code) })
 }
 
@@ -253,7 +261,7 @@ func invites(change func(x *bench, m *protocol.CallIn) *protocol.CallIn) func(*b
 		}})
 		call := x.placed()
 		x.page.says(h.sentence())
-		x.told(h.code, call)
+		x.told(h.code, call, 0)
 		if code := x.page.code(); code != "" {
 			x.t.Errorf("the page shows the code %q", code)
 		}
@@ -266,6 +274,35 @@ func touches(change func(x *bench, d *draft)) func(*bench, hostility) {
 	return invites(func(x *bench, m *protocol.CallIn) *protocol.CallIn {
 		return x.forge(m, func(d *draft) { change(x, d) })
 	})
+}
+
+// lies is a case in which the page writes its invitation by what a hostile server tells of the person's authorisation: a, and the signed bytes, if they are not nil.
+// The server's own checks are told the same.
+func lies(change func(x *bench, a *protocol.Authorisation) []byte) func(*bench, hostility) {
+	return func(x *bench, h hostility) {
+		x.t.Helper()
+		check := x.untouched()
+		var once sync.Once
+		var lied *protocol.Authorisation
+		var bytes []byte
+		x.c.tap(taps{authorisation: func(signed []byte, a *protocol.Authorisation) ([]byte, *protocol.Authorisation) {
+			once.Do(func() {
+				copied := *a
+				lied, bytes = &copied, signed
+				if other := change(x, lied); other != nil {
+					bytes = other
+				}
+			})
+			return bytes, lied
+		}})
+		x.page.reload()
+		call := x.placed()
+		x.page.says(h.sentence())
+		x.told(h.code, call, 0)
+		check()
+		x.c.tap(taps{})
+		x.page.reload()
+	}
 }
 
 func copyOf(m *protocol.CallIn) *protocol.CallIn {

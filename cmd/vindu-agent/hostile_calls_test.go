@@ -1,0 +1,248 @@
+package main
+
+import (
+	"strings"
+	"time"
+
+	"vindu/clinic/calls"
+	"vindu/device/screen"
+	"vindu/protocol"
+)
+
+const (
+	nobodyCalls = "nothing: nobody has called"
+	goesOn      = "nothing: the call goes on"
+	itEnds      = "nothing: the call has ended"
+)
+
+// sent is a case in which nobody calls, and the attacker sends the terminal an invite that he has.
+func sent(prepare func(x *bench) *protocol.CallIn) func(*bench, hostility) {
+	return func(x *bench, h hostility) {
+		x.t.Helper()
+		m := prepare(x)
+		check, before := x.untouched(), x.notices(h.code, m.Call)
+		x.c.send(m)
+		x.told(h.code, m.Call, before)
+		check()
+	}
+}
+
+// during is a case in the middle of an honest call, which goes on. attack returns the call that the terminal tells of.
+func during(attack func(x *bench, call protocol.CallID) (about protocol.CallID)) func(*bench, hostility) {
+	return func(x *bench, h hostility) {
+		x.t.Helper()
+		before := x.terminal.capture.taken()
+		call := x.talk()
+		about := attack(x, call)
+		x.told(h.code, about, 0)
+		if phase, shown := evaluate[string](x.page, `document.getElementById("call").dataset.phase`), x.terminal.shows(); phase != "talking" || shown.Kind != screen.InCall {
+			x.t.Errorf("the page is %s, the terminal shows %v", phase, shown.Kind)
+		}
+		if page, terminal := x.page.code(), x.terminal.shows().CallCode; page == "" || page != terminal {
+			x.t.Errorf("the page shows the code %q, the terminal %q", page, terminal)
+		}
+		x.hangUp(call)
+		if now := x.terminal.capture.taken(); now[0] != before[0]+1 || now[2] != before[2]+1 {
+			x.t.Errorf("camera opened %d times, microphone %d", now[0]-before[0], now[2]-before[2])
+		}
+	}
+}
+
+// ends is a hang-up that is not what it says.
+func ends(sign func(x *bench, e *protocol.End) []byte) func(*bench, hostility) {
+	return during(func(x *bench, call protocol.CallID) protocol.CallID {
+		e := &protocol.End{
+			Version: protocol.Version, Call: call, Terminal: x.c.home.Terminal, Invitation: protocol.HashOf(x.c.recorded(call).Invite.Invitation), By: protocol.SideCaller,
+			Reason: protocol.EndCallerHungUp, At: protocol.At(time.Now()),
+		}
+		x.c.send(&protocol.CallIn{Version: protocol.Version, Call: call, Kind: protocol.KindHangUp, HangUp: &protocol.HangUp{End: sign(x, e)}})
+		return call
+	})
+}
+
+func inCalls() []hostility {
+	return []hostility{
+		{has: recorder, does: "sends the invite of a call once more that is over", refuses: theTerminal, code: protocol.AuthReplayed, says: nobodyCalls, run: sent(func(x *bench) *protocol.CallIn { return copyOf(x.spent) })},
+		{has: recorder, does: "sends it once more after the terminal has restarted", refuses: theTerminal, code: protocol.AuthReplayed, says: nobodyCalls, run: sent(func(x *bench) *protocol.CallIn {
+			x.restart()
+			return copyOf(x.spent)
+		})},
+		{has: recorder, does: "holds one call back, lets the next through, and brings the first afterwards", refuses: theTerminal, code: protocol.AuthCounter, says: nobodyCalls, run: sent(func(x *bench) *protocol.CallIn {
+			x.c.tap(taps{toTerminal: func(m *protocol.CallIn) []*protocol.CallIn { return nil }})
+			held := x.placed()
+			x.page.hangUp()
+			x.page.phase("ended")
+			x.c.tap(taps{})
+			x.honest()
+			x.page.reload()
+			return copyOf(x.c.recorded(held))
+		})},
+		{has: theBroker, does: "sends another offer in the middle of a call", refuses: theTerminal, code: protocol.AuthFingerprint, says: goesOn, run: during(func(x *bench, call protocol.CallID) protocol.CallID {
+			m := copyOf(x.c.recorded(call))
+			m.Invite.Offer = otherPrint(m.Invite.Offer)
+			x.c.send(m)
+			return call
+		})},
+		{has: recorder, does: "sends the running call's own invite once more", refuses: theTerminal, code: protocol.AuthReplayed, says: goesOn, run: during(func(x *bench, call protocol.CallID) protocol.CallID {
+			x.c.send(copyOf(x.c.recorded(call)))
+			return call
+		})},
+		{has: otherKey, does: "calls in the middle of a call, authorised by its key", refuses: theTerminal, code: protocol.AuthIssuer, says: goesOn, run: during(func(x *bench, call protocol.CallID) protocol.CallID {
+			m := x.forge(x.c.recorded(call), func(d *draft) {
+				d.inv.Call, d.inv.Nonce = protocol.NewCallID(), protocol.NewNonce()
+				signed, err := protocol.Sign(d.auth, x.key)
+				x.c.check(err)
+				d.signed = signed
+			})
+			m.Call = protocol.NewCallID()
+			x.c.send(m)
+			return m.Call
+		})},
+		{has: theBroker, does: "ends a call in the caller's name by a key of his own", refuses: theTerminal, code: protocol.AuthUnproven, says: goesOn, run: ends(func(x *bench, e *protocol.End) []byte {
+			signed, err := protocol.Sign(e, x.key)
+			x.c.check(err)
+			return signed
+		})},
+		{has: recorder, does: "ends it by the caller's signed end of an earlier call", refuses: theTerminal, code: protocol.AuthUnproven, says: goesOn, run: ends(func(x *bench, _ *protocol.End) []byte { return x.spentBye })},
+		{has: server, does: "ends it by the server's key with an end that is about another call", refuses: theTerminal, code: protocol.AuthUnproven, says: goesOn, run: ends(func(x *bench, e *protocol.End) []byte {
+			e.By, e.Call = protocol.SideClinic, protocol.NewCallID()
+			signed, err := x.c.offline.SignEnd(e)
+			x.c.check(err)
+			return signed
+		})},
+	}
+}
+
+// restart starts the terminal's program anew.
+func (x *bench) restart() {
+	x.t.Helper()
+	x.terminal.end()
+	x.terminal.start()
+	x.online()
+}
+
+// relayed plays a case through the hostile relay alone, which changes packets. It returns how many it has changed.
+func relayed(change func(p []byte) int) func(*bench, hostility) {
+	return func(x *bench, h hostility) {
+		x.t.Helper()
+		relayOnly := `document.querySelector("details.options").open = true, document.getElementById("relay-only").click(), true`
+		evaluate[bool](x.page, relayOnly)
+		defer evaluate[bool](x.page, relayOnly)
+		check := x.untouched()
+		changed := make(chan int, 64)
+		x.c.tap(taps{packet: func(p []byte) []byte {
+			if n := change(p); n > 0 {
+				select {
+				case changed <- n:
+				default:
+				}
+			}
+			return p
+		}})
+		call := x.placed()
+		x.page.phase("ended")
+		// The page sees that the handshake fails, and may hear from the terminal why before that.
+		if says := x.page.status(); !strings.Contains(says, strings.TrimSuffix(h.sentence(), ".")) && !strings.Contains(says, strings.TrimSuffix(protocol.Explain(h.code).Sentence, ".")) {
+			x.t.Errorf("the page says %q", says)
+		}
+		if len(changed) == 0 {
+			x.t.Error("nothing was changed on the way: the case shows nothing")
+		}
+		if h.refuses == theTerminal {
+			x.told(h.code, call, 0)
+			x.c.await("the record with the terminal's cause", func() bool {
+				r, err := x.c.calls.Record(x.t.Context(), x.c.person.ID, call)
+				return err == nil && r.Outcome == h.code
+			})
+		} else if half := x.c.callerHalf(call); half.Outcome != h.code {
+			x.t.Errorf("the page's half says %s", half.Outcome)
+		}
+		check()
+	}
+}
+
+func onTheLine() []hostility {
+	hello := func(kind byte, weaken func([]byte) int) func([]byte) int {
+		return func(p []byte) int {
+			if !isHello(p, kind) {
+				return 0
+			}
+			return weaken(p)
+		}
+	}
+	return []hostility{
+		{has: theBroker, does: "connects to the terminal in the caller's place, with his own certificate", refuses: theTerminal, code: protocol.AuthFingerprint, run: (*bench).asCaller},
+		{has: relays, does: "has the caller offer no SRTP profile but AES_CM", refuses: theTerminal, code: protocol.DTLSWeak, says: protocol.Explain(protocol.DTLSFailed).Sentence, run: relayed(hello(clientHello, weakenSRTP))},
+		{has: relays, does: "has the caller offer no suite of DTLS but one with CBC", refuses: theTerminal, code: protocol.DTLSWeak, says: protocol.Explain(protocol.DTLSFailed).Sentence, run: relayed(hello(clientHello, weakenSuites))},
+		{has: relays, does: "has the terminal seem to choose AES_CM", refuses: thePage, code: protocol.DTLSFailed, run: relayed(hello(serverHello, weakenSRTP))},
+		{has: theBroker, does: "connects to the page in the terminal's place, with his own certificate", refuses: thePage, code: protocol.DTLSFailed, run: (*bench).asTerminal},
+	}
+}
+
+// asCaller is an impostor who has learnt the caller's ICE credentials.
+func (x *bench) asCaller(h hostility) {
+	x.t.Helper()
+	check := x.untouched()
+	x.c.tap(taps{
+		toTerminal: func(m *protocol.CallIn) []*protocol.CallIn {
+			if m.Kind == protocol.KindCandidate {
+				return nil
+			}
+			return []*protocol.CallIn{m}
+		},
+		toPage: func(u calls.Update) []calls.Update {
+			if u.Kind == calls.KindAnswer || u.Kind == calls.KindCandidate {
+				return nil
+			}
+			return []calls.Update{u}
+		},
+	})
+	call := x.placed()
+	answer := x.c.awaitRinging(call)
+	who := newImpostor(x.t, string(x.c.recorded(call).Invite.Offer), string(answer.SDP), true, func(c protocol.Candidate) {
+		x.c.send(&protocol.CallIn{Version: protocol.Version, Call: call, Kind: protocol.KindCandidate, Candidate: &c})
+	})
+	x.told(h.code, call, 0)
+	x.page.says(h.sentence())
+	check()
+	who.left(x)
+}
+
+// asTerminal is an impostor who has learnt the terminal's ICE credentials, when the terminal has been told by the server's key that the call is over.
+func (x *bench) asTerminal(h hostility) {
+	x.t.Helper()
+	check := x.untouched()
+	x.c.tap(taps{toPage: func(calls.Update) []calls.Update { return nil }})
+	call := x.placed()
+	answer := x.c.awaitRinging(call)
+	offer := x.c.recorded(call).Invite
+	e := &protocol.End{
+		Version: protocol.Version, Call: call, Terminal: x.c.home.Terminal, Invitation: protocol.HashOf(offer.Invitation), By: protocol.SideClinic, Reason: protocol.EndPageClosed, At: protocol.At(time.Now()),
+	}
+	signed, err := x.c.offline.SignEnd(e)
+	x.c.check(err)
+	x.c.send(&protocol.CallIn{Version: protocol.Version, Call: call, Kind: protocol.KindHangUp, HangUp: &protocol.HangUp{End: signed}})
+	x.c.await("the terminal's end", func() bool { return x.terminal.shows().Kind == screen.Ended })
+	x.c.tellPages(calls.Update{Call: call, Kind: calls.KindAnswer, State: calls.Ringing, Answer: answer.Answer, SDP: answer.SDP})
+	who := newImpostor(x.t, string(answer.SDP), string(offer.Offer), false, func(c protocol.Candidate) {
+		x.c.tellPages(calls.Update{Call: call, Kind: calls.KindCandidate, State: calls.Ringing, Candidate: &c})
+	})
+	who.awaitPath()
+	x.page.says(h.sentence())
+	if half := x.c.callerHalf(call); half.Outcome != h.code {
+		x.t.Errorf("the page's half says %s", half.Outcome)
+	}
+	check()
+	who.left(x)
+}
+
+// left looks at what has reached an impostor.
+func (i *impostor) left(x *bench) {
+	x.t.Helper()
+	if n := i.packets.Load(); n != 0 || i.secure.Load() {
+		x.t.Errorf("%d packets have reached the impostor (connected: %v)", n, i.secure.Load())
+	}
+	if err := i.pc.Close(); err != nil {
+		x.t.Error(err)
+	}
+}
