@@ -1,7 +1,9 @@
 package main
 
 import (
+	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"vindu/clinic/calls"
@@ -172,10 +174,40 @@ func onTheLine() []hostility {
 	}
 	return []hostility{
 		{has: theBroker, does: "connects to the terminal in the caller's place, with his own certificate", refuses: theTerminal, code: protocol.AuthFingerprint, run: (*bench).asCaller},
+		{has: theBroker, does: "gives the terminal a relay of his own to use", refuses: theTerminal, code: protocol.AuthRelay, says: goesOn, run: (*bench).ownRelay},
 		{has: relays, does: "has the caller offer no SRTP profile but AES_CM", refuses: theTerminal, code: protocol.DTLSWeak, says: protocol.Explain(protocol.DTLSFailed).Sentence, run: relayed(hello(clientHello, weakenSRTP))},
 		{has: relays, does: "has the caller offer no suite of DTLS but one with CBC", refuses: theTerminal, code: protocol.DTLSWeak, says: protocol.Explain(protocol.DTLSFailed).Sentence, run: relayed(hello(clientHello, weakenSuites))},
 		{has: relays, does: "has the terminal seem to choose AES_CM", refuses: thePage, code: protocol.DTLSFailed, run: relayed(hello(serverHello, weakenSRTP))},
 		{has: theBroker, does: "connects to the page in the terminal's place, with his own certificate", refuses: thePage, code: protocol.DTLSFailed, run: (*bench).asTerminal},
+	}
+}
+
+// ownRelay is a relay of the attacker's, which would learn where the home is.
+func (x *bench) ownRelay(h hostility) {
+	x.t.Helper()
+	his, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	x.c.check(err)
+	asked := make(chan struct{}, 1)
+	var listening sync.WaitGroup
+	listening.Go(func() {
+		if _, _, err := his.ReadFrom(make([]byte, 1500)); err == nil {
+			asked <- struct{}{}
+		}
+	})
+	x.c.tap(taps{toTerminal: func(m *protocol.CallIn) []*protocol.CallIn {
+		if m.Kind == protocol.KindInvite {
+			m = copyOf(m)
+			m.Invite.ICE = []protocol.ICEServer{{URLs: []string{"turn:" + his.LocalAddr().String() + "?transport=udp"}, Username: "user", Credential: "secret"}}
+		}
+		return []*protocol.CallIn{m}
+	}})
+	call := x.talk()
+	x.told(h.code, call, 0)
+	x.hangUp(call)
+	x.c.check(his.Close())
+	listening.Wait()
+	if len(asked) != 0 {
+		x.t.Error("the terminal has asked the relay")
 	}
 }
 

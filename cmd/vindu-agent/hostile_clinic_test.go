@@ -131,6 +131,12 @@ func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 	c.grants, err = grants.New(ctx, grants.Config{Store: st, Audit: c.audit, Register: c.register, Authority: c.offline, Passkeys: keeper{c.passkey.Credential()}, Log: log})
 	c.check(err)
 
+	c.relay = newHostileRelay(t, func(p []byte) []byte {
+		if f := c.tapped().packet; f != nil {
+			return f(p)
+		}
+		return p
+	})
 	var pages http.Handler
 	c.pages = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { pages.ServeHTTP(w, r) }))
 	origin := strings.Replace(c.pages.URL, "127.0.0.1", "localhost", 1)
@@ -138,7 +144,7 @@ func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 	_, err = c.offline.EnsureTrust(protocol.RelyingParty{ID: "localhost", Origins: []string{"http://localhost:1"}})
 	c.check(err)
 	c.old, _ = c.offline.Trust()
-	_, err = c.offline.EnsureTrust(c.site)
+	_, err = c.offline.EnsureTrust(c.site, c.relay.Servers()[0].URLs...)
 	c.check(err)
 
 	leaf := c.offline.Server(terminalsName)
@@ -166,12 +172,6 @@ func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 		Address: brokerAddress, ServerName: terminalsName, Roots: c.offline.Pool(), Certificate: c.offline.Client().Certificate, Store: st, Audit: c.audit, Sinks: []fleet.Sink{records, c.setup, book},
 	}, log)
 	c.check(err)
-	c.relay = newHostileRelay(t, func(p []byte) []byte {
-		if f := c.tapped().packet; f != nil {
-			return f(p)
-		}
-		return p
-	})
 	between := &wire{Fleet: c.fleet, c: c, messages: make(chan fleet.CallMessage, 64)}
 	c.calls = calls.New(calls.Config{
 		Records: records, Link: between, Register: c.register, Authority: c.offline, Authorisations: rights{c}, RelyingParty: c.site, Relay: c.relay, Log: log,
