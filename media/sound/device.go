@@ -37,7 +37,16 @@ type device struct {
 	started  bool
 	startErr error
 
-	captured, played, overruns, underruns atomic.Int64
+	captured, written, overruns, underruns atomic.Int64
+
+	played played // what out was given
+	// Of the goroutine that reads: samples read since Open, what waited to be read after the last of them, and how far both sides are apart.
+	read       int64
+	waits      int
+	readAt     time.Time
+	waitsKnown bool
+	follow     follower
+	lost       int64 // overruns and underruns that follow knows of
 
 	closing  sync.Once
 	closeErr error
@@ -48,8 +57,9 @@ type device struct {
 type side struct {
 	pcm      alsa.PCM
 	playback bool
-	moved    bool // something has been moved since Open
-	bad      int  // recoveries since something was moved
+	played   *played // of playback
+	moved    bool    // something has been moved since Open
+	bad      int     // recoveries since something was moved
 
 	mu        sync.Mutex
 	busy      bool // someone moves samples
@@ -65,9 +75,13 @@ func newSide(p alsa.PCM, playback bool) *side {
 
 // ready links and prepares both directions. Nothing runs until the first Read or Write.
 func (d *device) ready() error {
-	if d.in != nil && d.out != nil {
-		// Where ALSA cannot link, both start one after the other.
+	if d.out != nil {
+		d.out.played = &d.played
+	}
+	// Where ALSA cannot link, both start one after the other. It can link two cards, but their clocks remain two.
+	if d.in != nil && d.out != nil && alsa.SameCard(d.info.Capture, d.info.Playback) {
 		d.info.Linked = d.in.pcm.Link(d.out.pcm) == nil
+		d.follow.oneClock = true
 	}
 	for _, s := range []*side{d.in, d.out} {
 		if s == nil {
@@ -131,9 +145,11 @@ func (d *device) startBoth() error {
 // fill puts silence before the first sound.
 func (s *side) fill() error {
 	for range ahead {
-		if _, err := s.pcm.Write(silence[:]); err != nil && !errors.Is(err, unix.EAGAIN) {
+		n, err := s.pcm.Write(silence[:])
+		if err != nil && !errors.Is(err, unix.EAGAIN) {
 			return fmt.Errorf("fill with silence: %w", err)
 		}
+		s.played.wrote(silence[:n])
 	}
 	return nil
 }
@@ -194,6 +210,7 @@ func (d *device) Read(frame []int16) error {
 		return fmt.Errorf("read sound from %s: %w", d.info.Capture, err)
 	}
 	d.captured.Add(1)
+	d.read += FrameSamples
 	return nil
 }
 
@@ -208,7 +225,7 @@ func (d *device) Write(frame []int16) error {
 	if err := d.move(d.out, frame, &d.underruns); err != nil {
 		return fmt.Errorf("write sound to %s: %w", d.info.Playback, err)
 	}
-	d.played.Add(1)
+	d.written.Add(1)
 	return nil
 }
 
@@ -221,6 +238,9 @@ func (d *device) move(s *side, frame []int16, runs *atomic.Int64) error {
 	if err == nil {
 		err = s.moveAll(frame, runs)
 	}
+	if err == nil {
+		d.measure(s)
+	}
 	if s.leave() {
 		return ErrClosed
 	}
@@ -228,6 +248,19 @@ func (d *device) move(s *side, frame []int16, runs *atomic.Int64) error {
 		return classify(err)
 	}
 	return nil
+}
+
+// measure asks the card how much waits. A card that does not know is asked again with the next frame.
+func (d *device) measure(s *side) {
+	n, err := s.pcm.Delay()
+	at := time.Now()
+	if s.playback {
+		if err == nil {
+			d.played.waits(n, at)
+		}
+		return
+	}
+	d.waits, d.readAt, d.waitsKnown = n, at, err == nil
 }
 
 func (s *side) moveAll(frame []int16, runs *atomic.Int64) error {
@@ -240,6 +273,9 @@ func (s *side) moveAll(frame []int16, runs *atomic.Int64) error {
 			n, err = s.pcm.Read(frame[done:])
 		}
 		if n > 0 {
+			if s.playback {
+				s.played.wrote(frame[done : done+n])
+			}
 			done += n
 			s.moved, s.bad = true, 0
 			continue
@@ -298,7 +334,7 @@ func (d *device) Info() Info { return d.info }
 
 func (d *device) Stats() Stats {
 	return Stats{
-		Captured: d.captured.Load(), Played: d.played.Load(),
+		Captured: d.captured.Load(), Played: d.written.Load(),
 		Overruns: d.overruns.Load(), Underruns: d.underruns.Load(),
 	}
 }

@@ -15,6 +15,8 @@ package alsa
 #cgo nocallback vp_read
 #cgo noescape vp_write
 #cgo nocallback vp_write
+#cgo noescape vp_delay
+#cgo nocallback vp_delay
 #include <stdlib.h>
 #include "shim.h"
 */
@@ -74,6 +76,8 @@ type PCM interface {
 	// Read and Write move up to len(samples) samples, and return how many; EAGAIN if none.
 	Read(samples []int16) (int, error)
 	Write(samples []int16) (int, error)
+	// Delay returns how many samples wait: to be heard, of what was written, or to be read, of what was captured. Errors are bare.
+	Delay() (int, error)
 	// Wait blocks until a period can be moved or something is wrong (nil), until the timeout is over
 	// (os.ErrDeadlineExceeded) or Cancel was called (ErrCancelled).
 	Wait(timeout time.Duration) error
@@ -159,6 +163,14 @@ func (p *pcm) Write(samples []int16) (int, error) {
 		return 0, unix.Errno(-r)
 	}
 	return int(r), nil
+}
+
+func (p *pcm) Delay() (int, error) {
+	var n C.long
+	if r := C.vp_delay(p.p, &n); r < 0 {
+		return 0, unix.Errno(-r)
+	}
+	return int(n), nil
 }
 
 func (p *pcm) Wait(timeout time.Duration) error {

@@ -22,6 +22,13 @@ type Card struct {
 // Path returns the name to open the device by.
 func (c Card) Path() string { return fmt.Sprintf("hw:CARD=%s,DEV=%d", c.ID, c.Device) }
 
+// SameCard says whether two names that Card.Path made are of one card.
+func SameCard(a, b string) bool {
+	a, _, ok := strings.Cut(a, ",")
+	b, _, _ = strings.Cut(b, ",")
+	return ok && a == b && strings.HasPrefix(a, "hw:CARD=")
+}
+
 // System is the Host of this machine.
 type System struct {
 	// Proc is the tree below /proc/asound; nil means that of this machine.

@@ -122,6 +122,13 @@ int vp_write(vp *p, const int16_t *samples, unsigned n) {
 	return explain(p, (int)snd_pcm_writei(p->pcm, samples, n));
 }
 
+int vp_delay(vp *p, long *samples) {
+	snd_pcm_sframes_t n = 0;
+	int r = snd_pcm_delay(p->pcm, &n);
+	*samples = n;
+	return explain(p, r);
+}
+
 int vp_wait(vp *p, int cancel, int milliseconds) {
 	struct pollfd fds[MAX_FDS + 1];
 	unsigned short events = 0;

@@ -17,6 +17,8 @@ int vp_prepare(vp *p);
 int vp_start(vp *p);
 int vp_read(vp *p, int16_t *samples, unsigned n);
 int vp_write(vp *p, const int16_t *samples, unsigned n);
+/* How many samples wait to be heard or read. */
+int vp_delay(vp *p, long *samples);
 /* 1: samples can be moved, or an error waits. 0: time is over. -ECANCELED: cancel is readable. */
 int vp_wait(vp *p, int cancel, int milliseconds);
 void vp_close(vp *p);

@@ -6,6 +6,7 @@
 package soundtest
 
 import (
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -26,6 +27,8 @@ type Card struct {
 	OpenError error
 	// NoLink makes Link fail.
 	NoLink bool
+	// Fast is by how much the card's clock is fast: 0.0002 is 200 ppm.
+	Fast float64
 
 	h       *Host
 	gone    bool
@@ -34,8 +37,27 @@ type Card struct {
 	inUse   [2]bool
 }
 
-// Cable leads played samples to a capture side.
-type Cable struct{ samples []int16 }
+// Cable leads played samples to a capture side, which hears them when they are played.
+type Cable struct {
+	samples []int16 // since started
+	started time.Time
+	fast    float64
+	off     bool
+}
+
+// heard is what is on the cable at a time; each of its samples is there until the next is.
+func (c *Cable) heard(at time.Time) int16 {
+	n := ticks(at.Sub(c.started), c.fast)
+	if c.off || n < 0 || n >= int64(len(c.samples)) {
+		return 0
+	}
+	return c.samples[n]
+}
+
+// ticks is how many samples a clock makes in d.
+func ticks(d time.Duration, fast float64) int64 {
+	return int64(d)*alsa.Rate/second + int64(float64(d)*alsa.Rate/float64(second)*fast)
+}
 
 // Host is an alsa.Host.
 type Host struct {
@@ -150,7 +172,7 @@ func (p *pcm) elapsed() int64 {
 	if !p.running {
 		return 0
 	}
-	return int64(time.Since(p.started)) * alsa.Rate / second
+	return ticks(time.Since(p.started), p.c.Fast)
 }
 
 // room returns how many samples can be moved now.
@@ -210,6 +232,9 @@ func (p *pcm) Prepare() error {
 		return unix.ENODEV
 	}
 	p.running, p.xrun, p.moved, p.ahead = false, false, 0, 0
+	if out := p.c.Out; out != nil && p.d == alsa.Playback {
+		out.samples, out.off = nil, true
+	}
 	return nil
 }
 
@@ -222,11 +247,31 @@ func (p *pcm) Start() error {
 	if p.running || p.xrun {
 		return unix.EBADFD
 	}
-	p.running, p.started = true, time.Now()
+	p.start(time.Now())
 	if p.linked != nil {
-		p.linked.running, p.linked.started = true, p.started
+		p.linked.start(p.started)
 	}
 	return nil
+}
+
+func (p *pcm) start(at time.Time) {
+	p.running, p.started = true, at
+	if out := p.c.Out; out != nil && p.d == alsa.Playback {
+		out.started, out.fast, out.off = at, p.c.Fast, false
+	}
+}
+
+// Delay implements alsa.PCM.
+func (p *pcm) Delay() (int, error) {
+	p.h.mu.Lock()
+	defer p.h.mu.Unlock()
+	if err := p.check(); err != nil {
+		return 0, err
+	}
+	if p.d == alsa.Capture {
+		return int(p.elapsed() - p.moved), nil
+	}
+	return int(p.ahead + p.moved - p.elapsed()), nil
 }
 
 func (p *pcm) hang() {
@@ -251,8 +296,10 @@ func (p *pcm) Read(samples []int16) (int, error) {
 	}
 	clear(samples[:n])
 	if in := p.c.In; in != nil {
-		k := copy(samples[:n], in.samples)
-		in.samples = in.samples[k:]
+		for i := range samples[:n] {
+			since := float64(p.moved+int64(i)) / (1 + p.c.Fast) * float64(second) / alsa.Rate
+			samples[i] = in.heard(p.started.Add(time.Duration(math.Ceil(since))))
+		}
 	}
 	p.moved += int64(n)
 	return n, nil
@@ -283,13 +330,14 @@ func (p *pcm) Write(samples []int16) (int, error) {
 func (p *pcm) Wait(timeout time.Duration) error {
 	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()
-	tick := time.NewTicker(time.Millisecond)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
 		p.h.mu.Lock()
 		err := p.check()
 		ready := err != nil && err != unix.EAGAIN || err == nil && p.room() >= alsa.Period
 		cancelled := p.cancelled
+		next := max(time.Duration(alsa.Period-p.room())*time.Second/alsa.Rate, time.Millisecond)
 		p.h.mu.Unlock()
 		if cancelled {
 			return alsa.ErrCancelled
@@ -297,6 +345,7 @@ func (p *pcm) Wait(timeout time.Duration) error {
 		if ready {
 			return nil
 		}
+		tick.Reset(min(next, 10*time.Millisecond))
 		select {
 		case <-tick.C:
 		case <-p.cancel:
