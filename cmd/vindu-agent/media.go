@@ -18,6 +18,7 @@ import (
 	"vindu/device/call"
 	"vindu/device/identity"
 	"vindu/media/camera"
+	"vindu/media/echo"
 	"vindu/media/peer"
 	"vindu/media/session"
 	"vindu/media/sound"
@@ -366,7 +367,15 @@ func (s *mediaSession) openSound(ctx context.Context) (session.Sound, error) {
 	}
 	s.sound.worked()
 	info := device.Info()
-	s.m.log.Info("sound open", "call", s.offer.Call, "kind", kind, "capture", info.CaptureName, "playback", info.PlaybackName, "linked", info.Linked)
+	cancels := false
+	if duplex, ok := device.(sound.Duplex); ok && info.Capture != "" && s.m.cfg.Sound.Echo == "on" {
+		if canceller, err := echo.New(echo.Config{}); err != nil {
+			s.m.log.Error("no echo canceller: the caller hears himself, and the room's noise", "error", err)
+		} else {
+			device, cancels = echo.Over(duplex, canceller), true
+		}
+	}
+	s.m.log.Info("sound open", "call", s.offer.Call, "kind", kind, "capture", info.CaptureName, "playback", info.PlaybackName, "linked", info.Linked, "echo", cancels)
 	s.mu.Lock()
 	s.soundKind = kind
 	s.mu.Unlock()

@@ -18,9 +18,11 @@ import (
 	"vindu/device/call"
 	"vindu/media/camera"
 	"vindu/media/display"
+	"vindu/media/echo"
 	"vindu/media/peer"
 	"vindu/media/peer/peertest"
 	"vindu/media/sound"
+	"vindu/media/sound/soundtest"
 	"vindu/protocol"
 )
 
@@ -411,5 +413,29 @@ func TestCloseThatFailsIsNotClosed(t *testing.T) {
 	working := &openDevice[*stubborn]{Source: &stubborn{}, ledger: l, device: call.Camera}
 	if working.Close() != nil || working.Close() != nil || !slices.Equal(l.sorted(), []string{"close camera"}) {
 		t.Errorf("the ledger says %v", l.sorted())
+	}
+}
+
+// The microphone of a real card is cleaned unless the configuration says that it is not.
+func TestEchoIsTakenOut(t *testing.T) {
+	for _, wanted := range []string{"on", "off"} {
+		host := soundtest.New(&soundtest.Card{ID: "Headset", Playback: true, Capture: true})
+		m := &media{cfg: agent.Default(), devices: &devices{cfg: agent.Devices{Microphone: "hw:CARD=Headset,DEV=0", Speaker: "hw:CARD=Headset,DEV=0"}}, log: slog.New(slog.DiscardHandler)}
+		m.cfg.Sound.Echo = wanted
+		m.soundCard = func(ctx context.Context, cfg sound.Config) (sound.Device, error) { return sound.OpenOn(ctx, host, cfg) }
+		s := &mediaSession{m: m, offer: call.Offer{Ledger: &ledger{}}}
+		opened, err := s.openSound(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, cleaned := opened.(*openSound).Source.(*echo.Device); cleaned != (wanted == "on") {
+			t.Errorf("echo = %q: cleaned is %t", wanted, cleaned)
+		}
+		if err := opened.Close(); err != nil {
+			t.Error(err)
+		}
+		if n := host.Opened(); n != 0 {
+			t.Errorf("echo = %q: %d directions are open after Close", wanted, n)
+		}
 	}
 }

@@ -35,6 +35,7 @@ type Config struct {
 	Identity Identity `toml:"identity"`
 	Devices  Devices  `toml:"devices"`
 	Button   Button   `toml:"button"`
+	Sound    Sound    `toml:"sound"`
 	Call     Call     `toml:"call"`
 	Quiet    Quiet    `toml:"quiet"`
 	Picture  Picture  `toml:"picture"`
@@ -70,6 +71,11 @@ type Devices struct {
 // Button is what keys do besides saying no.
 type Button struct {
 	Answer string `toml:"answer"`
+}
+
+// Sound is what is done to it.
+type Sound struct {
+	Echo string `toml:"echo"`
 }
 
 // Call is how calls are answered.
@@ -137,6 +143,7 @@ func Default() Config {
 		Log:      Log{Level: "info", Format: "json"},
 		Identity: Identity{TPM: "auto"},
 		Devices:  Devices{Camera: "auto", Microphone: "auto", Speaker: "auto", Display: "auto", MemorySize: "1280x720", Button: "auto"},
+		Sound:    Sound{Echo: "on"},
 		Call:     Call{SeeFirst: Duration(2 * time.Second), Longest: Duration(2 * time.Hour)},
 		Time:     Time{NTP: []string{}},
 		Picture:  Picture{Width: 640, Height: 480, FPS: 30, Bitrate: 1_500_000},
@@ -231,6 +238,9 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 		if _, ok := button.Key(v); !ok {
 			bad("button.answer", "%q has to be empty or one of %s", v, strings.Join(button.Keys(), ", "))
 		}
+	}
+	if v := c.Sound.Echo; v != "on" && v != "off" {
+		bad("sound.echo", "%q has to be on or off", v)
 	}
 	if v := c.Serial.Port; v != "" && !filepath.IsAbs(v) {
 		bad("serial.port", "%q has to be a path such as /dev/ttyS0, or empty", v)

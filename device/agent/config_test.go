@@ -49,6 +49,7 @@ func TestConfigErrors(t *testing.T) {
 		{"Wi-Fi", "[network]\nwifi = \"\"\n", []string{"line 2", "network.wifi", "wlan0"}},
 		{"wpa_supplicant", "[network]\nwpa_file = \"wpa.conf\"\n", []string{"line 2", "network.wpa_file"}},
 		{"TPM", "[identity]\ntpm = \"tpm0\"\n", []string{"line 2", "identity.tpm", "/dev/"}},
+		{"echo", "[sound]\necho = \"yes\"\n", []string{"line 2", "sound.echo", "off"}},
 		{"empty speaker", "[devices]\nspeaker = \"\"\n", []string{"line 2", "devices.speaker"}},
 		{"memory size", "[devices]\nmemory_size = \"1280*720\"\n", []string{"line 2", "devices.memory_size", "1280x720"}},
 		{"memory too small", "[devices]\nmemory_size = \"1x1\"\n", []string{"line 2", "devices.memory_size"}},

@@ -22,7 +22,8 @@ import (
 	"vindu/scripts/lab/control"
 )
 
-// agentConfig is the terminal's, with what the lab's devices are called. A terminal in a home has the defaults.
+// agentConfig is the terminal's, with what the lab's devices are called. A terminal in a home has the defaults. Echo is off: the emulated
+// processor has no time for the canceller, and the tones by which the tests know each end would be suppressed as noise.
 const agentConfig = `state = "/var/lib/vindu"
 language = "en"
 [devices]
@@ -36,6 +37,8 @@ ring = "4s"
 width = 320
 height = 240
 fps = 15
+[sound]
+echo = "off"
 `
 
 const (
