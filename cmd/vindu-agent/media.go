@@ -317,6 +317,9 @@ func (s *mediaSession) openCamera(ctx context.Context) (session.Camera, error) {
 		}
 		source, err, kind = camera.TestPicture(cfg), nil, "synthetic"
 	}
+	if source == nil && err == nil {
+		err = ctx.Err() // the call ended before a test picture was made
+	}
 	if err != nil {
 		if !errors.Is(err, errStillOpen) {
 			s.offer.Ledger.Closed(call.Camera)

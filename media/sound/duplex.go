@@ -114,10 +114,11 @@ var sinc = func() (table [sincPhases + 1][sincTaps]float32) {
 const (
 	// The first of so many measurements decide where to begin, by their median.
 	settleFrames = 16
-	// A measurement is off by what the driver's position is coarse, some milliseconds at worst. Both gains make a loop that is critically damped
-	// and takes some four seconds; one measurement counts for 2 ms at most.
-	followGain, driftGain = 0.005, 6e-6
-	mostError             = Rate * 2 / 1000
+	// A measurement is off by what the driver's position is coarse, some milliseconds at worst, and counts for 2 ms at most. The loop is critically
+	// damped. It is quick for its first twenty seconds, four seconds, and then ever slower, down to a sixth, when the clocks are known.
+	firstGain, lastGain = 0.005, 0.0008
+	gainFrames          = 2000
+	mostError           = Rate * 2 / 1000
 	// No clock is wrong by more.
 	mostDrift = 500e-6 * FrameSamples
 	// So many in a row that are this far off say that sound was lost on one side.
@@ -132,6 +133,7 @@ type follower struct {
 	drift    float64 // per frame
 	first    [settleFrames]float64
 	n        int // of first; settled when all are there
+	age      int // frames followed
 	lost     int
 }
 
@@ -166,8 +168,10 @@ func (f *follower) next(measured float64, ok bool) float64 {
 	f.lost = 0
 	if !f.oneClock {
 		wrong = max(-mostError, min(mostError, wrong))
-		f.offset += followGain * wrong
-		f.drift = max(-mostDrift, min(mostDrift, f.drift+driftGain*wrong))
+		f.age++
+		gain := max(firstGain*gainFrames/float64(max(f.age, gainFrames)), lastGain)
+		f.offset += gain * wrong
+		f.drift = max(-mostDrift, min(mostDrift, f.drift+gain*gain/4*wrong))
 	}
 	return f.offset
 }
