@@ -1,17 +1,30 @@
-package session
+// Package jitter puts the far end's sound in order and gives it out in steps of 10 ms, as late as the line's jitter asks for and no later.
+//
+// Packets are Opus (RFC 6716) with RTP's sequence numbers and 48 kHz time stamps (RFC 7587); what comes out is 48 kHz, one channel, int16.
+// A packet that is missing is made up from the copy that the next one carries (in-band FEC), else concealed by the decoder. While the
+// far end sends nothing because nobody speaks (DTX), the decoder's comfort noise is played, and that is not counted as concealed.
+//
+// How late sound is follows the time stamps: the most by which a packet came later than the quickest, forgotten by half in 3 s, and 20 ms.
+// It is reached by stretching: a period of the voice is left out, or said twice, where the waveform repeats itself or is silent; so no click is
+// heard. A clock that runs faster or slower than ours is followed in the same way.
+//
+// Push and Pull may run in different goroutines. Neither allocates.
+package jitter
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
 	"vindu/media/codec"
-	"vindu/media/peer"
 )
 
+// FrameSamples is what Pull gives out: 10 ms.
+const FrameSamples = 480
+
 const (
-	frameSamples = 480 // 10 ms
-	jitterSlots  = 64
-	maxOpus      = 1500
+	slots   = 64
+	maxOpus = 1500
 
 	minDelay = 20 * time.Millisecond
 	maxDelay = 240 * time.Millisecond
@@ -21,18 +34,30 @@ const (
 	transitWindow = 5 * time.Second
 	// After so many frames of nothing, playing stops until there is a reserve again.
 	maxConceal = 12
-	// More than this over the target for half a second is played off, a fifth faster.
-	tooMuch      = 30 * time.Millisecond
-	watchFrames  = 50
-	squeezeEvery = 5
+
+	// Each half second it is judged whether too much waited all the time, which is then played off, or whether a packet came so shortly before
+	// it was needed that the next one may be late.
+	watchFrames = 50
+	tooMuch     = 30 * time.Millisecond
+	tooShort    = 4 * time.Millisecond
+	// A period is left out every so many frames at most.
+	shortenEvery = 5
+	// Over the target by this, one is left out though the waveform repeats itself badly.
+	farTooMuch = 100 * time.Millisecond
 )
 
-// jitter puts the far end's sound in order and gives it out in steps of 10 ms. Delay follows the network's jitter; what is missing
-// comes from the copy in the next packet (in-band FEC), else is concealed. push and pull may run in different goroutines.
-type jitter struct {
+// Packet is one of the far end's.
+type Packet struct {
+	Data      []byte
+	Seq       uint16
+	Timestamp uint32 // 48 kHz
+}
+
+// Buffer is the far end's sound on its way.
+type Buffer struct {
 	mu   sync.Mutex
 	dec  *codec.OpusDecoder
-	ring [jitterSlots]struct {
+	ring [slots]struct {
 		full bool
 		seq  uint16
 		n    int
@@ -42,6 +67,7 @@ type jitter struct {
 	open    bool // packets are wanted
 	started bool
 	playing bool
+	quiet   bool // the far end sends nothing until somebody speaks
 	next    uint16
 	highest uint16
 	dur     int // samples of the last packet
@@ -55,57 +81,76 @@ type jitter struct {
 	peak               float64 // samples
 
 	concealed int // frames in a row
-	low       int // least level, samples, in these watchFrames
-	lowEnds   int // frames until they are over
+	gap       int // frames since the last sound of the far end, without DTX's
+	pulled    time.Time
+
+	low       int           // least level, samples, in these watchFrames
+	shortest  time.Duration // from a packet's coming until it was needed, in these watchFrames
+	lowEnds   int           // frames until they are over
 	shrinking bool
+	growing   bool
 
-	stats SoundStats
+	stats Stats
 }
 
-// SoundStats counts the far end's sound, in frames of 10 ms unless said otherwise.
-type SoundStats struct {
+// Stats counts the far end's sound, in frames of 10 ms unless said otherwise.
+type Stats struct {
 	Played    uint64
-	Concealed uint64 // made up
-	Recovered uint64 // from the copy in the next packet
-	Late      uint64 // packets that came too late
-	Silent    uint64 // nothing to play, while filling up
-	Squeezed  uint64 // played off because too much waited
-	Delay     time.Duration
+	Concealed uint64        // made up
+	Recovered uint64        // from the copy in the next packet
+	Comfort   uint64        // noise, while the far end sends nothing
+	Late      uint64        // packets that came too late
+	Silent    uint64        // nothing to play, while filling up
+	Shortened uint64        // periods that were left out because too much waited
+	Stretched uint64        // periods that were said twice because too little did
+	Gaps      uint64        // runs of frames that were made up or silent between the far end's own
+	Gap       time.Duration // in gaps, in all
+	Longest   time.Duration // gap
+	Delay     time.Duration // now
+	Target    time.Duration // of the delay, now
 }
 
-func newJitter(dec *codec.OpusDecoder) *jitter {
-	j := &jitter{dec: dec}
-	return j
+// New makes a Buffer. No packet is taken before Start.
+func New() (*Buffer, error) {
+	dec, err := codec.NewOpusDecoder()
+	if err != nil {
+		return nil, fmt.Errorf("make jitter buffer: %w", err)
+	}
+	return &Buffer{dec: dec}, nil
 }
 
-// start lets packets in, from a clean slate.
-func (j *jitter) start(now time.Time) {
+// Close frees the decoder. Neither Push nor Pull may follow.
+func (j *Buffer) Close() error { return j.dec.Close() }
+
+// Start lets packets in, from a clean slate.
+func (j *Buffer) Start(now time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.open, j.epoch = true, now
 	j.reset()
 }
 
-// stop keeps packets out.
-func (j *jitter) stop() {
+// Stop keeps packets out.
+func (j *Buffer) Stop() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.open = false
 }
 
-func (j *jitter) reset() {
+func (j *Buffer) reset() {
 	for i := range j.ring {
 		j.ring[i].full = false
 	}
-	j.started, j.playing, j.peak = false, false, 0
+	j.started, j.playing, j.quiet, j.peak = false, false, false, 0
+	j.concealed, j.gap, j.shrinking, j.growing = 0, 0, false, false
 	j.from, j.to = 0, 0
 	j.dec.Reset()
 }
 
 func after(x, y uint16) bool { return x != y && x-y < 1<<15 }
 
-// push takes a packet that came at now.
-func (j *jitter) push(p peer.AudioPacket, now time.Time) {
+// Push takes a packet that came at now.
+func (j *Buffer) Push(p Packet, now time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if !j.open || len(p.Data) > maxOpus {
@@ -115,7 +160,7 @@ func (j *jitter) push(p peer.AudioPacket, now time.Time) {
 	if err != nil {
 		return
 	}
-	if j.started && p.Seq-j.next >= jitterSlots && j.next-p.Seq >= jitterSlots {
+	if j.started && p.Seq-j.next >= slots && j.next-p.Seq >= slots {
 		j.reset() // the far end began anew, or much was lost
 	}
 	if !j.started {
@@ -123,8 +168,12 @@ func (j *jitter) push(p peer.AudioPacket, now time.Time) {
 		j.least, j.leastBefore, j.windowEnds = 1<<62, 1<<62, now.Add(transitWindow)
 	}
 	j.measure(p.Timestamp, now)
+	if j.playing && p.Seq-j.next < slots { // how long before it is needed, holes included
+		before := j.to - j.from + int(p.Seq-j.next)*j.dur
+		j.shortest = min(j.shortest, duration(before)-now.Sub(j.pulled))
+	}
 	if after(j.next, p.Seq) {
-		if !j.playing && j.highest-p.Seq < jitterSlots {
+		if !j.playing && j.highest-p.Seq < slots {
 			j.next = p.Seq // the first packets came in the wrong order
 		} else {
 			j.stats.Late++
@@ -134,13 +183,13 @@ func (j *jitter) push(p peer.AudioPacket, now time.Time) {
 	if after(p.Seq, j.highest) {
 		j.highest = p.Seq
 	}
-	s := &j.ring[p.Seq%jitterSlots]
+	s := &j.ring[p.Seq%slots]
 	s.full, s.seq, s.dur = true, p.Seq, dur
 	s.n = copy(s.data[:], p.Data)
 }
 
 // measure follows by how much packets come later than the quickest.
-func (j *jitter) measure(ts uint32, now time.Time) {
+func (j *Buffer) measure(ts uint32, now time.Time) {
 	transit := int64(now.Sub(j.epoch).Seconds()*codec.SampleRate) - int64(ts)
 	// The time stamp wraps after a day; a call that long begins anew here.
 	if d := transit - min(j.least, j.leastBefore); j.least < 1<<62 && (d > 1<<31 || d < -(1<<31)) {
@@ -155,13 +204,13 @@ func (j *jitter) measure(ts uint32, now time.Time) {
 }
 
 // target is how much should wait when a frame is taken, samples.
-func (j *jitter) target() int {
+func (j *Buffer) target() int {
 	d := time.Duration(j.peak/codec.SampleRate*float64(time.Second)) + minDelay
 	return int(min(max(d, minDelay), maxDelay).Seconds() * codec.SampleRate)
 }
 
 // level is how much waits, samples, holes included.
-func (j *jitter) level() int {
+func (j *Buffer) level() int {
 	waiting := 0
 	if j.started && !after(j.next, j.highest) {
 		waiting = int(j.highest-j.next+1) * j.dur
@@ -169,36 +218,31 @@ func (j *jitter) level() int {
 	return j.to - j.from + waiting
 }
 
-// pull fills one frame of 480 samples.
-func (j *jitter) pull(out []int16) {
+// Pull fills a frame of FrameSamples, at now.
+func (j *Buffer) Pull(out []int16, now time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.pulled = now
 	level, target := j.level(), j.target()
-	j.stats.Delay = time.Duration(level) * time.Second / codec.SampleRate
+	j.stats.Delay, j.stats.Target = duration(level), duration(target)
 	if !j.playing {
 		if level < target || level == 0 {
 			j.stats.Silent++
+			if j.gap > 0 {
+				j.gap++
+			}
 			clear(out)
 			return
 		}
 		j.playing, j.concealed = true, 0
-		j.low, j.lowEnds, j.shrinking = level, watchFrames, false
+		j.watch(level)
 		// Whatever is before the first packet is not missing.
-		for !j.ring[j.next%jitterSlots].full && after(j.highest, j.next) {
+		for !j.ring[j.next%slots].full && after(j.highest, j.next) {
 			j.next++
 		}
 	}
-	j.low = min(j.low, level)
-	if j.lowEnds--; j.lowEnds <= 0 {
-		j.shrinking = j.low > target+int(tooMuch.Seconds()*codec.SampleRate)
-		j.low, j.lowEnds = level, watchFrames
-	}
-	if j.shrinking && j.lowEnds%squeezeEvery == 0 {
-		if j.shrinking = level > target+frameSamples; j.shrinking {
-			j.squeeze()
-		}
-	}
-	if j.to-j.from < frameSamples {
+	j.adapt(level, target)
+	if j.to-j.from < FrameSamples {
 		j.decode()
 	}
 	n := copy(out, j.pcm[j.from:j.to])
@@ -207,42 +251,116 @@ func (j *jitter) pull(out []int16) {
 	j.stats.Played++
 }
 
+func duration(samples int) time.Duration {
+	return time.Duration(samples) * time.Second / codec.SampleRate
+}
+
+// watch begins to judge anew.
+func (j *Buffer) watch(level int) { j.low, j.shortest, j.lowEnds = level, time.Hour, watchFrames }
+
+// adapt brings the delay closer to the target.
+func (j *Buffer) adapt(level, target int) {
+	j.low = min(j.low, level)
+	if j.lowEnds--; j.lowEnds <= 0 {
+		over := duration(j.low - target)
+		j.shrinking = over > tooMuch
+		j.growing = !j.shrinking && j.shortest < tooShort && duration(level) < maxDelay
+		j.watch(level)
+	}
+	switch {
+	case j.quiet:
+	case j.shrinking && j.lowEnds%shortenEvery == 0:
+		if j.shrinking = level > target+FrameSamples; j.shrinking && j.gather(2*longestPeriod) {
+			if n := shorten(j.pcm[j.from:j.to], duration(level-target) > farTooMuch); n > 0 {
+				j.to -= n
+				j.stats.Shortened++
+			}
+		}
+	case j.growing:
+		if have := j.to - j.from; have >= 2*FrameSamples || j.gather(2*FrameSamples) {
+			if n := stretch(j.pcm[j.from:], j.to-j.from); n > 0 {
+				j.to += n
+				j.stats.Stretched++
+				j.growing = false
+			}
+		}
+	}
+}
+
+// gather decodes packets that are there until so many samples are, and says whether they are.
+func (j *Buffer) gather(samples int) bool {
+	for j.to-j.from < samples {
+		s := &j.ring[j.next%slots]
+		if !s.full || s.seq != j.next {
+			return false
+		}
+		j.to = copy(j.pcm[:], j.pcm[j.from:j.to])
+		j.from = 0
+		j.to += j.take(j.pcm[j.to:])
+	}
+	return true
+}
+
+// take decodes the next packet, which is there.
+func (j *Buffer) take(room []int16) int {
+	s := &j.ring[j.next%slots]
+	s.full = false
+	j.next++
+	j.dur = s.dur
+	// A packet without content says that nothing follows until somebody speaks (RFC 7587 §3.1.3).
+	j.quiet = s.n <= 2
+	n, err := j.dec.Decode(s.data[:s.n], room[:codec.MaxOpusSamples])
+	if err != nil {
+		return j.conceal(room[:s.dur])
+	}
+	j.sounded()
+	return n
+}
+
+// sounded ends a gap, if there was one.
+func (j *Buffer) sounded() {
+	j.concealed = 0
+	if j.gap == 0 {
+		return
+	}
+	d := duration(j.gap * FrameSamples)
+	j.gap = 0
+	j.stats.Gaps++
+	j.stats.Gap += d
+	j.stats.Longest = max(j.stats.Longest, d)
+}
+
 // decode adds at least one frame to pcm.
-func (j *jitter) decode() {
+func (j *Buffer) decode() {
 	j.to = copy(j.pcm[:], j.pcm[j.from:j.to])
 	j.from = 0
-	for j.to < frameSamples {
+	for j.to < FrameSamples {
 		room := j.pcm[j.to:]
-		s := &j.ring[j.next%jitterSlots]
+		s := &j.ring[j.next%slots]
 		switch {
+		case j.quiet && j.level() < j.target():
+			// The far end is silent, or has begun to speak and less waits than should: the pause is where nobody misses time.
+			j.to += j.comfort(room[:FrameSamples])
 		case s.full && s.seq == j.next:
-			s.full = false
-			j.next++
-			n, err := j.dec.Decode(s.data[:s.n], room[:codec.MaxOpusSamples])
-			if err != nil {
-				n = j.conceal(room[:s.dur])
-			} else {
-				j.concealed = 0
-			}
-			j.dur = s.dur
-			j.to += n
+			j.to += j.take(room)
 		case after(j.highest, j.next) && j.level() < j.target() && j.concealed < maxConceal:
 			// One is missing, but less waits than should: it may only be late. Its time is filled, and the reserve grows.
-			j.to += j.conceal(room[:frameSamples])
+			j.to += j.conceal(room[:FrameSamples])
 		case after(j.highest, j.next): // one is missing, later ones are there
-			s := &j.ring[(j.next+1)%jitterSlots]
+			s := &j.ring[(j.next+1)%slots]
 			j.next++
+			j.quiet = false
 			if s.full && s.seq == j.next {
 				if n, err := j.dec.DecodeFEC(s.data[:s.n], room[:j.dur]); err == nil {
-					j.stats.Recovered += uint64(n / frameSamples)
-					j.concealed = 0
+					j.stats.Recovered += uint64(n / FrameSamples)
+					j.sounded()
 					j.to += n
 					continue
 				}
 			}
 			j.to += j.conceal(room[:j.dur])
 		default: // nothing waits: fill the time without moving on
-			j.to += j.conceal(room[:frameSamples])
+			j.to += j.conceal(room[:FrameSamples])
 			if j.concealed >= maxConceal {
 				j.playing = false
 			}
@@ -250,58 +368,39 @@ func (j *jitter) decode() {
 	}
 }
 
-func (j *jitter) conceal(pcm []int16) int {
-	n, err := j.dec.Conceal(pcm)
-	if err != nil {
-		clear(pcm)
-		n = len(pcm)
-	}
-	frames := max(n/frameSamples, 1)
+func (j *Buffer) conceal(pcm []int16) int {
+	n := j.invent(pcm)
+	frames := max(n/FrameSamples, 1)
 	j.concealed += frames
+	j.gap += frames
 	j.stats.Concealed += uint64(frames)
 	return n
 }
 
-// squeeze makes 10 ms out of 20, fading from one to the other.
-func (j *jitter) squeeze() {
-	for j.to-j.from < 2*frameSamples {
-		if !j.playing || j.level() < 3*frameSamples {
-			return
-		}
-		at := j.to - j.from
-		j.decode()
-		if j.to-j.from <= at {
-			// decode stops at one frame; take the next packet too.
-			j.append()
-			if j.to-j.from <= at {
-				return
-			}
-		}
-	}
-	a, b := j.pcm[j.from:j.from+frameSamples], j.pcm[j.from+frameSamples:j.from+2*frameSamples]
-	for i := range a {
-		b[i] = int16((int(a[i])*(frameSamples-i) + int(b[i])*i) / frameSamples)
-	}
-	j.from += frameSamples
-	j.stats.Squeezed++
+func (j *Buffer) comfort(pcm []int16) int {
+	n := j.invent(pcm)
+	j.stats.Comfort += uint64(n / FrameSamples)
+	return n
 }
 
-// append decodes the next packet behind what waits.
-func (j *jitter) append() {
-	s := &j.ring[j.next%jitterSlots]
-	if !s.full || s.seq != j.next {
-		return
+func (j *Buffer) invent(pcm []int16) int {
+	n, err := j.dec.Conceal(pcm)
+	if err != nil {
+		clear(pcm)
+		return len(pcm)
 	}
-	s.full = false
-	j.next++
-	j.to = copy(j.pcm[:], j.pcm[j.from:j.to])
-	j.from = 0
-	if n, err := j.dec.Decode(s.data[:s.n], j.pcm[j.to:][:codec.MaxOpusSamples]); err == nil {
-		j.to += n
-	}
+	return n
 }
 
-func (j *jitter) snapshot() SoundStats {
+// Playing says whether the far end is heard.
+func (j *Buffer) Playing() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.playing
+}
+
+// Stats may be called from any goroutine.
+func (j *Buffer) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.stats

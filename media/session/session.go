@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vindu/media/codec"
+	"vindu/media/jitter"
 	"vindu/media/peer"
 )
 
@@ -48,7 +48,7 @@ type Session struct {
 	sound  device
 	slot   *slot
 	far    *farVideo
-	jitter *jitter
+	jitter *jitter.Buffer
 	volume int
 	keys   atomic.Bool // the far end wants a keyframe
 
@@ -91,7 +91,7 @@ func (d *device) attempted() { d.once.Do(func() { close(d.tried) }) }
 // Prepare answers an offer. It opens no device and sends nothing but what finds addresses. The caller must Close the Session.
 func (f *Factory) Prepare(ctx context.Context, o Offer) (*Session, error) {
 	began := time.Now()
-	dec, err := codec.NewOpusDecoder()
+	late, err := jitter.New()
 	if err != nil {
 		return nil, fmt.Errorf("prepare call: %w", err)
 	}
@@ -105,7 +105,7 @@ func (f *Factory) Prepare(ctx context.Context, o Offer) (*Session, error) {
 		camera:      device{tried: make(chan struct{})},
 		sound:       device{tried: make(chan struct{})},
 		slot:        newSlot(),
-		jitter:      newJitter(dec),
+		jitter:      late,
 		volume:      o.Volume,
 		start:       began,
 	}
@@ -123,7 +123,7 @@ func (f *Factory) Prepare(ctx context.Context, o Offer) (*Session, error) {
 	}
 	if s.peer, err = peer.Accept(ctx, conf, o.SDP, sink{s}); err != nil {
 		s.stop()
-		_ = dec.Close()
+		_ = late.Close()
 		return nil, fmt.Errorf("prepare call: %w", err)
 	}
 	s.times.Answer = time.Now()
@@ -197,7 +197,7 @@ func (s *Session) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.state = over
 	s.mu.Unlock()
-	if err := s.jitter.dec.Close(); err != nil {
+	if err := s.jitter.Close(); err != nil {
 		return fmt.Errorf("run call: %w", err)
 	}
 	if err := <-failed; err != nil {
@@ -327,7 +327,7 @@ func (s *Session) closeUnrun() {
 	defer s.mu.Unlock()
 	if !s.running {
 		s.running = true // so that Run refuses
-		_ = s.jitter.dec.Close()
+		_ = s.jitter.Close()
 		close(s.ended)
 		close(s.devicesDone)
 	}
@@ -352,6 +352,8 @@ func (k sink) Video(f peer.VideoFrame) {
 	}
 }
 
-func (k sink) Audio(a peer.AudioPacket) { k.s.jitter.push(a, time.Now()) }
+func (k sink) Audio(a peer.AudioPacket) {
+	k.s.jitter.Push(jitter.Packet{Data: a.Data, Seq: a.Seq, Timestamp: a.Timestamp}, time.Now())
+}
 
 func (k sink) KeyframeWanted() { k.s.keys.Store(true) }

@@ -3,6 +3,7 @@ package session
 import (
 	"time"
 
+	"vindu/media/jitter"
 	"vindu/media/peer"
 )
 
@@ -41,7 +42,7 @@ type Stats struct {
 	Times         Times
 	Near          NearStats
 	Far           FarStats
-	Sound         SoundStats // the caller's
+	Sound         jitter.Stats // the caller's
 	Connection    peer.Stats
 	CameraOpen    bool // now
 	SoundOpen     bool
@@ -59,7 +60,7 @@ func (s *Session) Stats() Stats {
 			FPS: int(s.near.fps.Load()), SoundFrames: s.near.soundFrames.Load(),
 		},
 		Far:           s.far.snapshot(),
-		Sound:         s.jitter.snapshot(),
+		Sound:         s.jitter.Stats(),
 		Connection:    s.peer.Stats(),
 		CameraOpen:    s.camera.now(),
 		SoundOpen:     s.sound.now(),

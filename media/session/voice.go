@@ -11,6 +11,8 @@ import (
 )
 
 const (
+	frameSamples = sound.FrameSamples
+
 	opusFrame = 2 * frameSamples // 20 ms: half the packets of 10 ms, and room for the copy of the last frame
 	lossEvery = time.Second
 )
@@ -55,8 +57,8 @@ func (s *Session) talk(ctx context.Context, dev Sound) error {
 	unhook := context.AfterFunc(ctx, func() { _ = dev.Close() })
 	defer unhook()
 
-	s.jitter.start(time.Now())
-	defer s.jitter.stop()
+	s.jitter.Start(time.Now())
+	defer s.jitter.Stop()
 	var wg sync.WaitGroup
 	var in, out error
 	wg.Go(func() {
@@ -129,8 +131,8 @@ func (s *Session) play(ctx context.Context, dev Sound) error {
 	volume := sound.NewVolume(s.volume)
 	heard := false
 	for ctx.Err() == nil {
-		s.jitter.pull(pcm[:])
-		if !heard && s.jitter.isPlaying() {
+		s.jitter.Pull(pcm[:], time.Now())
+		if !heard && s.jitter.Playing() {
 			heard = true
 			if s.stage(&s.times.FarSound) {
 				s.emit(Event{Kind: FarSound})
@@ -142,10 +144,4 @@ func (s *Session) play(ctx context.Context, dev Sound) error {
 		}
 	}
 	return ctx.Err()
-}
-
-func (j *jitter) isPlaying() bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.playing
 }

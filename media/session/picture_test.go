@@ -1,0 +1,148 @@
+package session
+
+import (
+	"image"
+	"testing"
+	"time"
+
+	"vindu/media/peer"
+)
+
+func TestGovernor(t *testing.T) {
+	full := image.Pt(640, 480)
+	now := time.Unix(1000, 0)
+	run := func(g *governor, target int, d time.Duration) (q quality) {
+		for end := now.Add(d); now.Before(end); now = now.Add(rateEvery) {
+			q = g.update(target, 32_000, 0.1, now)
+		}
+		return q
+	}
+	g := newGovernor(full, 30, 500_000, 1_400_000, 32_000)
+	if q := run(g, 500_000, time.Second); q.size != full || q.fps != 30 || q.bitrate < 380_000 || q.bitrate > 420_000 {
+		t.Errorf("at the start %+v", q)
+	}
+	if q := run(g, 3_000_000, 20*time.Second); q.bitrate != 1_400_000 {
+		t.Errorf("on a wide line %+v, want its limit", q)
+	}
+	// It falls at once.
+	if q := run(g, 300_000, rateEvery); q.bitrate > 230_000 {
+		t.Errorf("right after a fall %+v", q)
+	}
+	// Then it becomes smaller, then slower, with sound untouched.
+	last := image.Pt(10_000, 10_000)
+	for _, target := range []int{280_000, 220_000, 160_000, 110_000, 80_000} {
+		q := run(g, target, 3*time.Second)
+		if q.size.X > last.X || q.bitrate+32_000 > target {
+			t.Errorf("at %d bit/s %+v", target, q)
+		}
+		last = q.size
+	}
+	if q := run(g, 80_000, time.Second); q.size != image.Pt(320, 240) || q.fps != 7.5 {
+		t.Errorf("at the bottom %+v", q)
+	}
+	// And it does not swing: a line between two rungs stays on one.
+	changes := 0
+	g = newGovernor(full, 30, 330_000, 1_400_000, 32_000)
+	before := run(g, 330_000, time.Second).size
+	for i := range 100 {
+		q := run(g, 310_000+30_000*(i%3-1), 500*time.Millisecond)
+		if q.size != before {
+			changes++
+			before = q.size
+		}
+	}
+	if changes > 2 {
+		t.Errorf("size changed %d times in 50 s", changes)
+	}
+	// In the end it is back.
+	if q := run(g, 2_000_000, 40*time.Second); q.size != full || q.fps != 30 {
+		t.Errorf("on a wide line again %+v", q)
+	}
+	// Other sizes keep their shape and even sides.
+	for _, size := range []image.Point{{1280, 720}, {322, 182}, {176, 144}} {
+		g := newGovernor(size, 15, 60_000, 1_400_000, 32_000)
+		q := run(g, 60_000, 10*time.Second)
+		if q.size.X%2 != 0 || q.size.Y%2 != 0 || q.size.X > size.X || q.fps < 5 {
+			t.Errorf("%v becomes %+v", size, q)
+		}
+	}
+}
+
+// A processor that is too slow for the picture gets a smaller one, though the line is wide.
+func TestGovernorEasesTheProcessor(t *testing.T) {
+	now := time.Unix(1000, 0)
+	g := newGovernor(image.Pt(640, 480), 30, 1_000_000, 1_400_000, 32_000)
+	changes, last := 0, image.Pt(640, 480)
+	var q quality
+	for range 5 * 60 {
+		// Coding the full picture takes 1.2 times the time there is, others in proportion.
+		load := 1.2 * float64(last.X*last.Y) / (640 * 480)
+		q = g.update(2_000_000, 32_000, load, now)
+		now = now.Add(rateEvery)
+		if q.size != last {
+			changes++
+			last = q.size
+		}
+	}
+	if q.size != image.Pt(480, 360) || changes != 1 {
+		t.Errorf("%+v after %d changes, want 480×360 after one", q, changes)
+	}
+	for range 5 * 20 {
+		q = g.update(2_000_000, 32_000, 0.2, now)
+		now = now.Add(rateEvery)
+	}
+	if q.size != image.Pt(640, 480) {
+		t.Errorf("%+v with an idle processor", q)
+	}
+}
+
+func TestSlotKeepsTheNewest(t *testing.T) {
+	s := newSlot()
+	var released []int
+	for i := range 3 {
+		s.put(picture{release: func() { released = append(released, i) }, at: time.Unix(int64(i), 0)})
+	}
+	p, ok := s.take()
+	if !ok || p.at != time.Unix(2, 0) {
+		t.Fatalf("took %v", p.at)
+	}
+	p.release()
+	s.empty()
+	if len(released) != 3 || released[0] != 0 || s.dropped.Load() != 2 {
+		t.Errorf("released %v, dropped %d", released, s.dropped.Load())
+	}
+	if _, ok := s.take(); ok {
+		t.Error("a picture was taken twice")
+	}
+}
+
+func TestFarVideoQueue(t *testing.T) {
+	v := newFarVideo()
+	delta, key := peer.VideoFrame{Data: []byte{1, 2}}, peer.VideoFrame{Data: []byte{0, 9}, Keyframe: true}
+	if v.put(delta) {
+		t.Error("began without a keyframe")
+	}
+	if !v.put(key) || !v.put(delta) {
+		t.Error("a frame was refused")
+	}
+	a, _ := v.take()
+	if a[1] != 9 {
+		t.Errorf("took %v", a)
+	}
+	b, _ := v.take()
+	if b[1] != 2 {
+		t.Errorf("took %v", b)
+	}
+	for range farQueue {
+		v.put(delta)
+	}
+	if v.put(delta) || v.put(delta) {
+		t.Error("went on after frames were dropped")
+	}
+	if _, ok := v.take(); ok {
+		t.Error("old frames are decoded though a keyframe is needed")
+	}
+	if !v.put(key) {
+		t.Error("the keyframe was refused")
+	}
+}
