@@ -420,9 +420,11 @@ func TestCloseThatFailsIsNotClosed(t *testing.T) {
 func TestEchoIsTakenOut(t *testing.T) {
 	for _, wanted := range []string{"on", "off"} {
 		host := soundtest.New(&soundtest.Card{ID: "Headset", Playback: true, Capture: true})
-		m := &media{cfg: agent.Default(), devices: &devices{cfg: agent.Devices{Microphone: "hw:CARD=Headset,DEV=0", Speaker: "hw:CARD=Headset,DEV=0"}}, log: slog.New(slog.DiscardHandler)}
+		with := machine
+		with.openSound = func(ctx context.Context, cfg sound.Config) (sound.Device, error) { return sound.OpenOn(ctx, host, cfg) }
+		cfg := agent.Devices{Microphone: "hw:CARD=Headset,DEV=0", Speaker: "hw:CARD=Headset,DEV=0"}
+		m := &media{cfg: agent.Default(), devices: &devices{cfg: cfg, by: &with}, log: slog.New(slog.DiscardHandler)}
 		m.cfg.Sound.Echo = wanted
-		m.soundCard = func(ctx context.Context, cfg sound.Config) (sound.Device, error) { return sound.OpenOn(ctx, host, cfg) }
 		s := &mediaSession{m: m, offer: call.Offer{Ledger: &ledger{}}}
 		opened, err := s.openSound(t.Context())
 		if err != nil {
