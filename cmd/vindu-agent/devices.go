@@ -99,12 +99,10 @@ func sameFile(a, b string) bool {
 func (d *devices) sound() (microphone, speaker protocol.DeviceState, noMicrophone, noSpeaker bool) {
 	capture, playback := d.drivers().cards()
 	state := func(wanted string, cards []sound.Card) protocol.DeviceState {
-		switch {
-		case wanted == "none":
-		case wanted != "auto": // a name that only ALSA can resolve
+		if card, known, found := sound.Find(cards, wanted); found {
+			return protocol.DeviceState{Kind: "alsa", Name: card.Name}
+		} else if !known && wanted != "none" { // a name that only ALSA can resolve
 			return protocol.DeviceState{Kind: "alsa", Name: wanted}
-		case len(cards) > 0:
-			return protocol.DeviceState{Kind: "alsa", Name: cards[0].Name}
 		}
 		return protocol.DeviceState{Kind: "none"}
 	}

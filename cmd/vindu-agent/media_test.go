@@ -421,6 +421,7 @@ func TestEchoIsTakenOut(t *testing.T) {
 	for _, wanted := range []string{"on", "off"} {
 		host := soundtest.New(&soundtest.Card{ID: "Headset", Playback: true, Capture: true})
 		with := machine
+		with.cards = func() (capture, playback []sound.Card) { return sound.ListOn(host) }
 		with.openSound = func(ctx context.Context, cfg sound.Config) (sound.Device, error) { return sound.OpenOn(ctx, host, cfg) }
 		cfg := agent.Devices{Microphone: "hw:CARD=Headset,DEV=0", Speaker: "hw:CARD=Headset,DEV=0"}
 		m := &media{cfg: agent.Default(), devices: &devices{cfg: cfg, by: &with}, log: slog.New(slog.DiscardHandler)}

@@ -41,6 +41,9 @@ func TestSelection(t *testing.T) {
 	hdmi := func() *soundtest.Card { return &soundtest.Card{ID: "HDMI", Playback: true} }
 	mic := func() *soundtest.Card { return &soundtest.Card{ID: "Mic", Capture: true} }
 	failing := func(c *soundtest.Card, err error) *soundtest.Card { c.OpenError = err; return c }
+	onPort := func(port, id string) *soundtest.Card {
+		return &soundtest.Card{ID: id, USB: port, Playback: true, Capture: true}
+	}
 	const headsetPath, hdmiPath, micPath = "hw:CARD=Headset,DEV=0", "hw:CARD=HDMI,DEV=0", "hw:CARD=Mic,DEV=0"
 	for name, c := range map[string]struct {
 		cards             []*soundtest.Card
@@ -54,6 +57,9 @@ func TestSelection(t *testing.T) {
 		"only a microphone":                  {[]*soundtest.Card{mic()}, sound.Config{}, micPath, "", false, nil},
 		"only a loudspeaker":                 {[]*soundtest.Card{hdmi()}, sound.Config{}, "", hdmiPath, false, nil},
 		"by name":                            {[]*soundtest.Card{headset(), hdmi()}, sound.Config{Playback: hdmiPath}, headsetPath, hdmiPath, false, nil},
+		"by USB port":                        {[]*soundtest.Card{onPort("1-1.1", "Device"), onPort("1-1.2", "Device_1")}, sound.Config{Capture: "usb:1-1.2", Playback: "usb:1-1.1"}, "hw:CARD=Device_1,DEV=0", "hw:CARD=Device,DEV=0", false, nil},
+		"nothing on the USB port":            {[]*soundtest.Card{onPort("1-1.1", "Device")}, sound.Config{Capture: "usb:1-1"}, "", "", false, sound.ErrNotFound},
+		"no microphone on the USB port":      {[]*soundtest.Card{{ID: "Device", USB: "1-1.1", Playback: true}}, sound.Config{Capture: "usb:1-1.1"}, "", "", false, sound.ErrNotFound},
 		"none wanted":                        {[]*soundtest.Card{headset()}, sound.Config{Capture: "none"}, "", headsetPath, false, nil},
 		"busy, so another":                   {[]*soundtest.Card{failing(headset(), unix.EBUSY), hdmi(), mic()}, sound.Config{}, micPath, hdmiPath, false, nil},
 		"no card":                            {nil, sound.Config{}, "", "", false, sound.ErrNotFound},
@@ -232,5 +238,28 @@ func TestNullDevice(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations for each frame, want 0", n)
+	}
+}
+
+func TestFind(t *testing.T) {
+	cards := []sound.Card{{Device: "hw:CARD=PCH,DEV=0"}, {Device: "hw:CARD=Device,DEV=0", USB: "usb:1-1.2"}, {Device: "hw:CARD=PCH,DEV=3"}}
+	for name, want := range map[string]string{
+		"": "hw:CARD=PCH,DEV=0", "auto": "hw:CARD=PCH,DEV=0", "hw:CARD=PCH": "hw:CARD=PCH,DEV=0", "hw:CARD=PCH,DEV=3": "hw:CARD=PCH,DEV=3", "hw:CARD=PCH,DEV=3,SUBDEV=1": "hw:CARD=PCH,DEV=3", "hw:CARD=PCH,DEV=30,SUBDEV=1": "missing", "hw:CARD=PCH,SUBDEV=1": "unknown",
+		"usb:1-1.2": "hw:CARD=Device,DEV=0", "usb:1-1": "missing", "hw:CARD=PC": "missing", "usb:": "missing", "default": "unknown", "hw:0": "unknown", "none": "unknown",
+	} {
+		card, known, found := sound.Find(cards, name)
+		got := card.Device
+		switch {
+		case !known:
+			got = "unknown"
+		case !found:
+			got = "missing"
+		}
+		if got != want {
+			t.Errorf("%q: %s, want %s", name, got, want)
+		}
+	}
+	if _, known, found := sound.Find(nil, "auto"); !known || found {
+		t.Error("found a card where there is none")
 	}
 }

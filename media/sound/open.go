@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +19,9 @@ func List() (capture, playback []Card) { return ListOn(alsa.System{}) }
 func ListOn(h alsa.Host) (capture, playback []Card) {
 	for _, c := range h.Cards() {
 		card := Card{Device: c.Path(), Name: c.Name}
+		if c.USB != "" {
+			card.USB = usbPrefix + c.USB
+		}
 		if c.Capture {
 			capture = append(capture, card)
 		}
@@ -167,6 +171,18 @@ func openOne(h alsa.Host, cards []alsa.Card, name string, d alsa.Direction) (*op
 	if d == alsa.Capture {
 		what = "capture"
 	}
+	asked := name
+	if port, ok := strings.CutPrefix(name, usbPrefix); ok {
+		for _, c := range cards {
+			if c.USB == port && (d == alsa.Capture && c.Capture || d == alsa.Playback && c.Playback) {
+				name = c.Path()
+				break
+			}
+		}
+		if name == asked {
+			return nil, fmt.Errorf("open %s for %s: no such card is on that port: %w", name, what, ErrNotFound)
+		}
+	}
 	p, err := h.Open(name, d)
 	if err != nil {
 		switch {
@@ -177,7 +193,7 @@ func openOne(h alsa.Host, cards []alsa.Card, name string, d alsa.Direction) (*op
 		default:
 			err = classify(err)
 		}
-		return nil, fmt.Errorf("open %s for %s: %w", name, what, err)
+		return nil, fmt.Errorf("open %s for %s: %w", asked, what, err)
 	}
 	o := &opened{p, name, name}
 	for _, c := range cards {

@@ -16,7 +16,10 @@
 //   - A running stream allocates nothing.
 package sound
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // The format of all sound in this package.
 const (
@@ -41,6 +44,8 @@ var (
 type Config struct {
 	// Capture and Playback are ALSA names, best by the card's identity
 	// ("hw:CARD=Loopback,DEV=1"; the plug layer is always put before "hw:"),
+	// "usb:" and the port that the card hangs on, whatever it is called when it
+	// comes back ("usb:1-1.2"),
 	// "auto" (or empty) for the first hardware card that has the direction,
 	// or "none".
 	Capture, Playback string
@@ -62,8 +67,28 @@ type Info struct {
 // Card is one direction of one sound card that List found.
 type Card struct {
 	Device string // for Config: "hw:CARD=Loopback,DEV=1"
+	USB    string // for Config, of a card on USB: "usb:1-1.2"
 	Name   string // for people: "Loopback: Loopback PCM"
 }
+
+// Find returns the card that a name of Config means. known is false for names that only ALSA can resolve.
+func Find(cards []Card, name string) (card Card, known, found bool) {
+	auto := name == "" || name == "auto"
+	if strings.HasPrefix(name, "hw:CARD=") && !strings.Contains(name, ",") {
+		name += ",DEV=0"
+	}
+	if !auto && !strings.HasPrefix(name, usbPrefix) && !(strings.HasPrefix(name, "hw:CARD=") && strings.Contains(name, ",DEV=")) {
+		return Card{}, false, false
+	}
+	for _, c := range cards {
+		if auto || name == c.USB || name == c.Device || strings.HasPrefix(name, c.Device+",SUBDEV=") {
+			return c, true, true
+		}
+	}
+	return Card{}, true, false
+}
+
+const usbPrefix = "usb:"
 
 // Player plays.
 type Player interface {

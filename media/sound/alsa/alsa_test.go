@@ -2,6 +2,7 @@ package alsa
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -17,10 +18,24 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestCards(t *testing.T) {
 	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+	link := func(to string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(to), Mode: fs.ModeSymlink} }
+	sys := fstest.MapFS{
+		"class/sound/card3": link("../../devices/pci0000:00/0000:00:14.0/usb1/1-1/1-1.2/1-1.2:1.0/sound/card3"),
+		"class/sound/card4": link("../../devices/pci0000:00/0000:00:1f.3/sound/card4"),
+		"class/sound/card5": link("../../devices/platform/soc/20980000.usb/usb2/2-3/2-3:1.1/sound/card5"),
+		"class/sound/card6": link("nowhere"),
+	}
 	for name, c := range map[string]struct {
 		tree fstest.MapFS
 		want []Card
 	}{
+		"on USB or not": {fstest.MapFS{
+			"pcm":      file("03-00: USB Audio : USB Audio : capture 1\n04-00: A : A : playback 1\n05-01: USB Audio : USB Audio : playback 1\n06-00: B : B : playback 1\n"),
+			"card3/id": file("Device\n"), "card4/id": file("PCH\n"), "card5/id": file("Device_1\n"), "card6/id": file("B\n"),
+		}, []Card{
+			{ID: "Device", USB: "1-1.2", Name: "Device: USB Audio", Capture: true}, {ID: "PCH", Name: "PCH: A", Playback: true},
+			{ID: "Device_1", USB: "2-3", Device: 1, Name: "Device_1: USB Audio", Playback: true}, {ID: "B", Name: "B: B", Playback: true},
+		}},
 		"no sound": {fstest.MapFS{}, nil},
 		"a laptop": {fstest.MapFS{
 			"pcm":      file("00-03: HDMI 0 : HDMI 0 : playback 1\n01-00: ALC269 : ALC269 Analog : playback 1 : capture 1\n"),
@@ -36,10 +51,24 @@ func TestCards(t *testing.T) {
 		"nonsense": {fstest.MapFS{"pcm": file("\nhello\nxx-yy: a : b : c\n")}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := (System{Proc: c.tree}).Cards(); !slices.Equal(got, c.want) {
+			if got := (System{Proc: c.tree, Sys: sys}).Cards(); !slices.Equal(got, c.want) {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
 		})
+	}
+}
+
+func TestSameCard(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		same bool
+	}{
+		{"hw:CARD=Loopback,DEV=1,SUBDEV=0", "hw:CARD=Loopback,DEV=0", true}, {"hw:CARD=Device", "plughw:Device,0", true}, {"hw:0", "hw:0,1", true},
+		{"hw:CARD=Device,DEV=0", "hw:CARD=Device_1,DEV=0", false}, {"default", "default", false}, {"", "", false}, {"hw:", "hw:", false},
+	} {
+		if SameCard(tt.a, tt.b) != tt.same {
+			t.Errorf("%s and %s: want %t", tt.a, tt.b, tt.same)
+		}
 	}
 }
 

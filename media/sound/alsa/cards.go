@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 // Card is one device of a sound card.
 type Card struct {
 	ID       string // the card's identity, stable as long as its driver is: "Loopback"
+	USB      string // the port that it hangs on, counted from the bus: "1-1.2". Empty: not on USB
 	Device   int
 	Name     string // for people
 	Playback bool
@@ -22,17 +24,24 @@ type Card struct {
 // Path returns the name to open the device by.
 func (c Card) Path() string { return fmt.Sprintf("hw:CARD=%s,DEV=%d", c.ID, c.Device) }
 
-// SameCard says whether two names that Card.Path made are of one card.
+// SameCard says whether two names of hardware are of one card.
 func SameCard(a, b string) bool {
-	a, _, ok := strings.Cut(a, ",")
-	b, _, _ = strings.Cut(b, ",")
-	return ok && a == b && strings.HasPrefix(a, "hw:CARD=")
+	card := func(name string) string {
+		name = strings.TrimPrefix(name, "plug")
+		name, hardware := strings.CutPrefix(name, "hw:")
+		if !hardware {
+			return ""
+		}
+		name, _, _ = strings.Cut(name, ",")
+		return strings.TrimPrefix(name, "CARD=")
+	}
+	return card(a) != "" && card(a) == card(b)
 }
 
 // System is the Host of this machine.
 type System struct {
-	// Proc is the tree below /proc/asound; nil means that of this machine.
-	Proc fs.FS
+	// Proc is the tree below /proc/asound, Sys the one below /sys; nil means those of this machine.
+	Proc, Sys fs.FS
 }
 
 // Cards implements Host.
@@ -63,7 +72,7 @@ func (s System) Cards() []Card {
 		if err != nil || !plain(name) {
 			name = strconv.Itoa(card)
 		}
-		c := Card{ID: name, Device: device, Name: name + ": " + strings.TrimSpace(fields[2])}
+		c := Card{ID: name, USB: s.port(card), Device: device, Name: name + ": " + strings.TrimSpace(fields[2])}
 		for _, f := range fields[3:] {
 			c.Playback = c.Playback || strings.HasPrefix(strings.TrimSpace(f), "playback")
 			c.Capture = c.Capture || strings.HasPrefix(strings.TrimSpace(f), "capture")
@@ -72,6 +81,29 @@ func (s System) Cards() []Card {
 	}
 	return found
 }
+
+// port returns the USB port of a card, from where in the tree of devices it is: …/usb1/1-1/1-1.2/1-1.2:1.0/sound/card1.
+func (s System) port(card int) string {
+	tree := s.Sys
+	if tree == nil {
+		tree = os.DirFS("/sys")
+	}
+	at, err := fs.ReadLink(tree, fmt.Sprintf("class/sound/card%d", card))
+	if err != nil {
+		return ""
+	}
+	above, _, found := strings.Cut(at, "/sound/")
+	if !found {
+		return ""
+	}
+	if match := usbInterface.FindStringSubmatch(above); match != nil {
+		return match[1]
+	}
+	return ""
+}
+
+// usbInterface is how the kernel names an interface of a USB device: bus-port.port:configuration.interface.
+var usbInterface = regexp.MustCompile(`/([0-9]+-[0-9]+(?:\.[0-9]+)*):[0-9]+\.[0-9]+$`)
 
 // resolve turns a device name into what alsa-lib opens: a name, and for hardware a
 // configuration that defines it.

@@ -19,6 +19,7 @@ import (
 // Card is one device of a Host. Set its fields before it is opened.
 type Card struct {
 	ID                string
+	USB               string // its port
 	Device            int
 	Playback, Capture bool
 	// In is where captured sound comes from, Out where played sound goes. nil is silence.
@@ -95,6 +96,14 @@ func (c *Card) Unplug() {
 	}
 }
 
+// Plug adds a card.
+func (h *Host) Plug(c *Card) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c.h = h
+	h.cards = append(h.cards, c)
+}
+
 // Stop makes the card move nothing any more, without an error.
 func (c *Card) Stop() { c.h.mu.Lock(); defer c.h.mu.Unlock(); c.stopped = true }
 
@@ -119,7 +128,7 @@ func (h *Host) Cards() []alsa.Card {
 }
 
 func (c *Card) card() alsa.Card {
-	return alsa.Card{ID: c.ID, Device: c.Device, Name: c.ID + ": fake", Playback: c.Playback, Capture: c.Capture}
+	return alsa.Card{ID: c.ID, USB: c.USB, Device: c.Device, Name: c.ID + ": fake", Playback: c.Playback, Capture: c.Capture}
 }
 
 // Open implements alsa.Host.
@@ -128,7 +137,7 @@ func (h *Host) Open(device string, d alsa.Direction) (alsa.PCM, error) {
 	defer h.mu.Unlock()
 	h.opens[d]++
 	for _, c := range h.cards {
-		if c.card().Path() != device || d == alsa.Capture && !c.Capture || d == alsa.Playback && !c.Playback {
+		if path := c.card().Path(); path != device && path != device+",DEV=0" || d == alsa.Capture && !c.Capture || d == alsa.Playback && !c.Playback {
 			continue
 		}
 		if c.OpenError != nil {
