@@ -37,7 +37,7 @@ func TestEchoIsCancelled(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newCanceller(t, echo.Config{})
-			got, err := echotest.ERLE(c, &tt.room, 8)
+			got, err := echotest.ERLE(c, &tt.room, 7)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -52,7 +52,7 @@ func TestEchoIsCancelled(t *testing.T) {
 			if s.Late < tt.late || s.Late > tt.most {
 				t.Errorf("far is handed over %v later, want %v to %v", s.Late, tt.late, tt.most)
 			}
-			if s.Learning || s.Frames != 800 || s.Failed != 0 {
+			if s.Learning || s.Frames != 700 || s.Failed != 0 {
 				t.Errorf("%+v", s)
 			}
 		})

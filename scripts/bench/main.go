@@ -52,9 +52,17 @@ func main() {
 	defer stop()
 	rounds := flag.Int("rounds", 3, "how many times each side has each call")
 	only := flag.String("only", "", "the only call to measure, such as 640×480@30 (default all)")
+	onlySound := flag.Bool("sound", false, "measure only what is done to sound; writes no bench.json")
 	peer := flag.Bool("peer", true, "measure GStreamer too")
 	duration := flag.Duration("for", 15*time.Second, "how long each call is measured")
 	flag.Parse()
+	if *onlySound {
+		if err := table(soundRows()); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	rows, err := run(ctx, *rounds, *duration, *only, *peer)
 	if err == nil {
 		err = report(rows)
@@ -124,7 +132,7 @@ func run(ctx context.Context, rounds int, d time.Duration, only string, withPeer
 		}
 		rows = append(rows, compare(z, ours, theirs, peerErr)...)
 	}
-	return rows, nil
+	return append(rows, soundRows()...), nil
 }
 
 // repeat measures until the work was done: on a starved machine both sides send less, and less work costs less.
@@ -225,7 +233,19 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
+// report prints the table and writes bench.json.
 func report(rows []row) error {
+	if err := table(rows); err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(rows, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile("bench.json", append(b, '\n'), 0o644)
+}
+
+func table(rows []row) error {
 	fmt.Printf("\n%s, %s\n\n", machine(), time.Now().Format(time.DateOnly))
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "what\tvindu\tunit\tpeer\tratio\tgoal\t")
@@ -244,14 +264,7 @@ func report(rows []row) error {
 		}
 		fmt.Fprintf(w, "%s\t%.3g\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.Value, r.Unit, peer, ratio, r.Goal, verdict)
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	b, err := json.MarshalIndent(rows, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile("bench.json", append(b, '\n'), 0o644)
+	return w.Flush()
 }
 
 // machine names the processor and what else is busy on it.
