@@ -12,7 +12,7 @@
 //   - Coded input is hostile: its size and the size of the picture it announces are limited before the C
 //     library sees it, and a decoder that refused a frame can go on with the next keyframe.
 //
-// An encoder or decoder belongs to one goroutine; only SetBitrate, SetLoss and ForceKeyframe may be called from others.
+// An encoder or decoder belongs to one goroutine; only SetBitrate, SetLoss, SetDTX and ForceKeyframe may be called from others.
 // H.264 will stand behind the same VideoEncoder and VideoDecoder.
 package codec
 

@@ -48,7 +48,7 @@ type OpusConfig struct {
 	Bitrate      int  // bit/s. 32,000
 	Complexity   int  // 1 to 10. 5
 	NoFEC        bool // leave out the copy of the last frame in each packet that a lossy line wants
-	DTX          bool // send next to nothing in silence
+	DTX          bool // send next to nothing while nobody speaks; see SetDTX
 }
 
 // OpusEncoder codes 48 kHz mono speech (RFC 6716).
@@ -58,7 +58,9 @@ type OpusEncoder struct {
 	out [maxOpusPacket]byte
 
 	bitrate, loss         int
+	dtx                   bool
 	wantBitrate, wantLoss atomic.Int64
+	wantDTX               atomic.Bool
 }
 
 // NewOpusEncoder makes an encoder.
@@ -83,6 +85,7 @@ func NewOpusEncoder(cfg OpusConfig) (*OpusEncoder, error) {
 	e := &OpusEncoder{c: c, cfg: cfg}
 	e.SetBitrate(cfg.Bitrate)
 	e.SetLoss(5)
+	e.SetDTX(cfg.DTX)
 	if err := e.follow(); err != nil {
 		C.opus_encoder_destroy(c)
 		return nil, err
@@ -99,16 +102,20 @@ func (e *OpusEncoder) SetBitrate(bitrate int) {
 // for error correction is worth. Any goroutine.
 func (e *OpusEncoder) SetLoss(percent int) { e.wantLoss.Store(int64(min(max(percent, 0), 100))) }
 
+// SetDTX says whether next to nothing is to be sent while nobody speaks, from the next frame on (RFC 7587 §3.1.3). What is speech libopus
+// decides, and takes a steady tone for noise. Any goroutine.
+func (e *OpusEncoder) SetDTX(on bool) { e.wantDTX.Store(on) }
+
 func (e *OpusEncoder) follow() error {
-	bitrate, loss := int(e.wantBitrate.Load()), int(e.wantLoss.Load())
-	if bitrate == e.bitrate && loss == e.loss {
+	bitrate, loss, dtx := int(e.wantBitrate.Load()), int(e.wantLoss.Load()), e.wantDTX.Load()
+	if bitrate == e.bitrate && loss == e.loss && dtx == e.dtx {
 		return nil
 	}
 	if rc := C.vindu_opus_set(e.c, C.int(bitrate), C.int(e.cfg.Complexity), C.int(loss),
-		cBool(!e.cfg.NoFEC), cBool(e.cfg.DTX)); rc != C.OPUS_OK {
+		cBool(!e.cfg.NoFEC), cBool(dtx)); rc != C.OPUS_OK {
 		return fmt.Errorf("set Opus encoder: %w", opusErr(rc))
 	}
-	e.bitrate, e.loss = bitrate, loss
+	e.bitrate, e.loss, e.dtx = bitrate, loss, dtx
 	return nil
 }
 

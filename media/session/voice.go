@@ -90,6 +90,7 @@ func (s *Session) listen(ctx context.Context, dev Sound) error {
 	}
 	defer enc.Close()
 	var pcm [opusFrame]int16
+	var pauses pauses
 	asked := time.Now()
 	for ts := uint32(0); ; ts += opusFrame {
 		for at := 0; at < opusFrame; at += frameSamples {
@@ -106,6 +107,7 @@ func (s *Session) listen(ctx context.Context, dev Sound) error {
 			enc.SetLoss(max(int(loss*100), 3))
 			enc.SetBitrate(soundBitrate(s.cfg.AudioBitrate, s.peer.TargetBitrate()))
 		}
+		enc.SetDTX(inaudible(pcm[:]))
 		packet, err := enc.Encode(pcm[:])
 		if err != nil {
 			return err
@@ -116,10 +118,34 @@ func (s *Session) listen(ctx context.Context, dev Sound) error {
 		default:
 			continue
 		}
+		if !pauses.sends(packet) {
+			continue
+		}
 		if err := s.peer.WriteAudio(packet, ts); err != nil && ctx.Err() == nil {
 			s.log.Debug("sound not sent", "error", err)
 		}
 	}
+}
+
+// pauses decides which packets are sent. Those without content say that nobody speaks, which is said once (RFC 7587 §3.1.3); libopus has a
+// packet with content every 400 ms then.
+type pauses struct{ said bool }
+
+func (p *pauses) sends(packet []byte) bool {
+	said := p.said
+	p.said = len(packet) <= 2
+	return !p.said || !said
+}
+
+// inaudible reports whether a frame is below −50 dBFS. Only then may it be left out: somebody who speaks softly is levelled up above that, and a
+// steady tone, which libopus takes for noise, may be a monitor's alarm.
+func inaudible(frame []int16) bool {
+	const limit = 104 * 104
+	sum := 0
+	for _, v := range frame {
+		sum += int(v) * int(v)
+	}
+	return sum < limit*len(frame)
 }
 
 // soundBitrate is what sound gets of an estimate: all that it wants, until that is more than a third.
