@@ -370,19 +370,20 @@ func (s *mediaSession) openSound(ctx context.Context) (session.Sound, error) {
 	}
 	s.sound.worked()
 	info := device.Info()
-	cancels := false
+	var cancels *echo.Device
 	if duplex, ok := device.(sound.Duplex); ok && info.Capture != "" && s.m.cfg.Sound.Echo == "on" {
 		if canceller, err := echo.New(echo.Config{}); err != nil {
 			s.m.log.Error("no echo canceller: the caller hears himself, and the room's noise", "error", err)
 		} else {
-			device, cancels = echo.Over(duplex, canceller), true
+			cancels = echo.Over(duplex, canceller)
+			device = cancels
 		}
 	}
-	s.m.log.Info("sound open", "call", s.offer.Call, "kind", kind, "capture", info.CaptureName, "playback", info.PlaybackName, "linked", info.Linked, "echo", cancels)
+	s.m.log.Info("sound open", "call", s.offer.Call, "kind", kind, "capture", info.CaptureName, "playback", info.PlaybackName, "linked", info.Linked, "echo", cancels != nil)
 	s.mu.Lock()
 	s.soundKind = kind
 	s.mu.Unlock()
-	opened := &openSound{openDevice: openDevice[sound.Device]{Source: device}, far: s.m.far}
+	opened := &openSound{openDevice: openDevice[sound.Device]{Source: device}, far: s.m.far, echo: cancels, log: s.m.log.With("call", s.offer.Call)}
 	if captures {
 		opened.ledger, opened.device = s.offer.Ledger, call.Microphone
 	}
@@ -440,7 +441,22 @@ func (o *openCamera) Read() (image.Image, func(), error) { return o.Source.Read(
 // openSound lets the preview listen to what is played.
 type openSound struct {
 	openDevice[sound.Device]
-	far *tap
+	far  *tap
+	echo *echo.Device // nil: nothing is cancelled
+	log  *slog.Logger
+	said sync.Once
+}
+
+// Close implements session.Sound.
+func (o *openSound) Close() error {
+	err := o.openDevice.Close()
+	if o.echo != nil {
+		o.said.Do(func() {
+			e := o.echo.Echo()
+			o.log.Info("sound closed", "erle_db", int(e.ERLE), "echo_late_ms", e.Late.Milliseconds(), "learning", e.Learning, "frames", e.Frames, "failed", e.Failed)
+		})
+	}
+	return err
 }
 
 // Read implements session.Sound.
