@@ -40,10 +40,14 @@ func FuzzCallIn(f *testing.F) {
 func FuzzCallOut(f *testing.F) {
 	fuzzMessage[CallOut](f, "call-out answer", "call-out candidate", "call-out end", "call-out refusal")
 }
-func FuzzPresence(f *testing.F)        { fuzzMessage[Presence](f, "presence") }
-func FuzzHealth(f *testing.F)          { fuzzMessage[Health](f, "health") }
-func FuzzAck(f *testing.F)             { fuzzMessage[Ack](f, "ack") }
-func FuzzCommand(f *testing.F)         { fuzzMessage[Command](f, "command", "command decommission") }
+func FuzzPresence(f *testing.F) { fuzzMessage[Presence](f, "presence", "presence that asks") }
+func FuzzHealth(f *testing.F)   { fuzzMessage[Health](f, "health") }
+func FuzzAck(f *testing.F)      { fuzzMessage[Ack](f, "ack") }
+func FuzzCommand(f *testing.F) {
+	fuzzMessage[Command](f, "command", "command decommission", "command heard")
+}
+func FuzzReport(f *testing.F)          { fuzzMessage[Report](f, "report") }
+func FuzzReported(f *testing.F)        { fuzzMessage[Reported](f, "reported") }
 func FuzzTestCall(f *testing.F)        { fuzzMessage[TestCall](f, "test call") }
 func FuzzTestCallRequest(f *testing.F) { fuzzMessage[TestCallRequest](f, "test call request") }
 func FuzzRelayServers(f *testing.F)    { fuzzMessage[RelayServers](f, "relay servers") }

@@ -208,9 +208,16 @@ type Presence struct {
 	Session  Nonce  `cbor:"3,keyasint"` // of this connection, so that a late will cannot clear a newer presence
 	Since    Time   `cbor:"4,keyasint"`
 	Software string `cbor:"5,keyasint"`
+	// Beat numbers what is said in this session, from a number by chance on. The clinic answers each with a CommandHeard, by way of the broker. 0 asks for no answer.
+	Beat uint64 `cbor:"6,keyasint,omitempty"`
+	// Heard is the latest Beat that the clinic has answered, or 0: by it the clinic knows that the way leads both there and back.
+	Heard uint64 `cbor:"7,keyasint,omitempty"`
 }
 
 func (p *Presence) valid() error {
+	if p.Heard > p.Beat {
+		return malformed("presence was heard before it was said")
+	}
 	if err := checkVersion(p.Version); err != nil {
 		return err
 	}
@@ -225,8 +232,31 @@ type DeviceState struct {
 
 // Condition is one entry of the register of conditions that holds now.
 type Condition struct {
-	Code  Code `cbor:"1,keyasint" json:"code"`
-	Since Time `cbor:"2,keyasint" json:"since"`
+	Code   Code   `cbor:"1,keyasint" json:"code"`
+	Since  Time   `cbor:"2,keyasint" json:"since"`
+	Figure string `cbor:"3,keyasint,omitempty" json:"figure,omitempty"` // what was measured: a number with its unit and fixed words
+}
+
+// ConditionChange is the event that a condition began, or is over.
+type ConditionChange struct {
+	Version uint   `cbor:"1,keyasint"`
+	Code    Code   `cbor:"2,keyasint"`
+	Since   Time   `cbor:"3,keyasint"`
+	Until   Time   `cbor:"4,keyasint,omitempty"` // 0: it holds
+	Figure  string `cbor:"5,keyasint,omitempty"`
+}
+
+func (c *ConditionChange) valid() error {
+	if c.Since <= 0 || c.Until < 0 {
+		return malformed("condition lacks its beginning")
+	}
+	if err := c.Code.valid(); err != nil {
+		return err
+	}
+	if err := checkText("figure", c.Figure, false); err != nil {
+		return err
+	}
+	return checkVersion(c.Version)
 }
 
 // Health is retained on OutHealth.
@@ -266,6 +296,9 @@ func (h *Health) valid() error {
 		if err := c.Code.valid(); err != nil {
 			return err
 		}
+		if err := checkText("figure", c.Figure, false); err != nil {
+			return err
+		}
 	}
 	if err := checkText("key grade", h.KeyGrade, false); err != nil {
 		return err
@@ -281,6 +314,8 @@ const (
 	EventNotice   = "notice"         // Notice: something happened that somebody should know
 	EventHandOver = "hand-over"      // HandOverEvent
 	EventReceipt  = "decommissioned" // ReceiptEvent
+	// EventCondition is a ConditionChange. Health tells all that holds anyway, so that it may be dropped where there is no room for others.
+	EventCondition = "condition"
 )
 
 // Event is one entry of a terminal's outbox, on OutEvent. Epoch and Seq identify it: a clinic that has committed (Epoch,
@@ -316,7 +351,7 @@ func (e *Event) valid() error {
 	return err
 }
 
-// Open decodes the event's body: *CallRecord, *EndReceipt, *Opening, *Notice, *HandOverEvent or *ReceiptEvent.
+// Open decodes the event's body: *CallRecord, *EndReceipt, *Opening, *Notice, *HandOverEvent, *ReceiptEvent or *ConditionChange.
 func (e *Event) Open() (any, error) {
 	var m validator
 	switch e.Kind {
@@ -332,6 +367,8 @@ func (e *Event) Open() (any, error) {
 		m = new(HandOverEvent)
 	case EventReceipt:
 		m = new(ReceiptEvent)
+	case EventCondition:
+		m = new(ConditionChange)
 	default:
 		return nil, malformed("unknown kind of event")
 	}
@@ -360,6 +397,7 @@ const (
 	CommandReport       = "report"       // publish health now
 	CommandRenew        = "renew"        // renew the certificate now
 	CommandSettings     = "settings"     // fetch the settings now
+	CommandHeard        = "heard"        // the presence with this Beat has arrived
 	CommandDecommission = "decommission" // destroy keys and state; Order is a signed Decommission
 )
 
@@ -368,11 +406,16 @@ type Command struct {
 	Version uint   `cbor:"1,keyasint"`
 	Kind    string `cbor:"2,keyasint"`
 	Order   []byte `cbor:"3,keyasint,omitempty"`
+	Beat    uint64 `cbor:"4,keyasint,omitempty"` // with CommandHeard
+	Confirm bool   `cbor:"5,keyasint,omitempty"` // with CommandHeard: the terminal is to say at once that it got it
 }
 
 func (c *Command) valid() error {
+	if (c.Kind == CommandHeard) != (c.Beat != 0) || c.Confirm && c.Beat == 0 {
+		return malformed("command and beat do not fit")
+	}
 	switch c.Kind {
-	case CommandReport, CommandRenew, CommandSettings:
+	case CommandReport, CommandRenew, CommandSettings, CommandHeard:
 		if len(c.Order) != 0 {
 			return malformed("command carries an order that it does not need")
 		}

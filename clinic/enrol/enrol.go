@@ -73,7 +73,9 @@ type Config struct {
 	Policy func(ctx context.Context, terminal protocol.KeyHash) ([]byte, error)
 	// Withdrawn returns the mandates that terminals are not to take any more; nil: there are none.
 	Withdrawn func(context.Context) ([]protocol.Nonce, error)
-	Log       *slog.Logger
+	// Report takes what a terminal tells without the broker, and returns what is committed; nil: nobody does.
+	Report func(ctx context.Context, terminal protocol.KeyHash, r *protocol.Report) ([]protocol.Ack, error)
+	Log    *slog.Logger
 }
 
 // Server answers terminals. It is an http.Handler, to be served with the TLS configuration of TLS.
@@ -99,6 +101,9 @@ func New(c Config) *Server {
 	}
 	if c.TestCall != nil {
 		s.handle("POST "+protocol.PathTestCall, s.testCall)
+	}
+	if c.Report != nil {
+		s.handle("POST "+protocol.PathReport, s.report)
 	}
 	s.handle("/", func(http.ResponseWriter, *http.Request) error {
 		return &refusal{http.StatusNotFound, protocol.SignalMalformed, errors.New("no such path or method")}

@@ -10,6 +10,8 @@ import (
 
 // board holds what is known of every terminal. It is safe for concurrent use; it starts nothing and asks nobody for the time.
 //
+// Online wants more than that something is heard, of a terminal that takes part in it: that a message made the round trip (trips).
+//
 //	unseen ──presence online, or anything heard──► online ──will of its session, or said so──► offline
 //	  │                                              │ ▲                                        │ ▲
 //	  └──────────retained presence──► offline        │ └──────── anything heard ────────────────┘ │
@@ -28,6 +30,7 @@ type entry struct {
 	saved   time.Time      // Heard when it was last taken to be stored
 	audited time.Time      // when a refused message was last written to the audit log
 	twins   twins
+	trips   trips
 }
 
 func newBoard() *board {
@@ -63,7 +66,9 @@ func (b *board) heard(key protocol.KeyHash, now time.Time) {
 
 func (b *board) hear(e *entry, now time.Time) {
 	e.Heard = now
-	b.set(e, true, now)
+	if e.due().After(now) {
+		b.set(e, true, now)
+	}
 }
 
 // presence takes a presence message. ask is true if the terminal seems to be there but was not heard: it should be asked to report.
@@ -83,7 +88,13 @@ func (b *board) presence(key protocol.KeyHash, p *protocol.Presence, retained bo
 				b.twice(key, pushed)
 			}
 		}
+		if e.session != p.Session || p.Beat < e.trips.answered {
+			e.trips, e.RoundTrip = trips{}, time.Time{}
+		}
 		e.session = p.Session
+		if e.trips.said(p) {
+			e.RoundTrip = now
+		}
 		b.hear(e, now)
 	case p.Online: // retained: so it was when the broker last heard of it
 		if !e.Online {
@@ -97,6 +108,41 @@ func (b *board) presence(key protocol.KeyHash, p *protocol.Presence, retained bo
 		b.set(e, false, now)
 	}
 	return false
+}
+
+// answer returns how a presence is to be answered; nil if it asks for no answer.
+func (b *board) answer(key protocol.KeyHash, p *protocol.Presence) *protocol.Command {
+	if p.Beat == 0 || !p.Online {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.entry(key)
+	if e.session != p.Session {
+		return nil
+	}
+	if e.trips.first == 0 {
+		e.trips.first = p.Beat
+	}
+	e.trips.answered = max(e.trips.answered, p.Beat)
+	return &protocol.Command{Version: protocol.Version, Kind: protocol.CommandHeard, Beat: p.Beat, Confirm: e.RoundTrip.IsZero()}
+}
+
+// reported notes what came from a terminal by another way than the broker: it is alive, but cannot be called.
+func (b *board) reported(key protocol.KeyHash, h *protocol.Health, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.entry(key)
+	e.Heard = now
+	if h == nil || e.Health != nil && h.At <= e.Health.At {
+		return
+	}
+	changed := e.Health == nil || !sameToPeople(e.Health, h)
+	e.Health, e.Software = h, h.Software
+	if changed {
+		e.dirty = true
+		b.notify(key)
+	}
 }
 
 // pushed is why two devices are taken to have one identity.
@@ -160,8 +206,8 @@ func (b *board) silence(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range b.terminals {
-		if e.Online && now.Sub(e.Heard) >= Silence {
-			b.set(e, false, e.Heard.Add(Silence))
+		if due := e.due(); e.Online && !due.After(now) {
+			b.set(e, false, due)
 		}
 	}
 }
@@ -179,8 +225,8 @@ func (b *board) state(key protocol.KeyHash, now time.Time) State {
 
 func (e *entry) at(now time.Time) State {
 	s := e.State
-	if s.Online && now.Sub(s.Heard) >= Silence {
-		s.Online, s.Since = false, s.Heard.Add(Silence)
+	if due := e.due(); s.Online && !due.After(now) {
+		s.Online, s.Since = false, due
 	}
 	return s
 }
@@ -223,7 +269,7 @@ func (b *board) load(states []State) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range states {
-		s.Online, s.Since = false, s.Heard
+		s.Online, s.Since, s.RoundTrip = false, s.Heard, time.Time{}
 		b.terminals[s.Terminal] = &entry{State: s, saved: s.Heard}
 	}
 }

@@ -4,8 +4,9 @@
 // # Presence
 //
 // A terminal publishes presence when it connects and leaves a will that clears it. Every message that comes from it
-// while it is connected counts as heard; what the broker retained does not. A terminal is Online when its presence says so and it was
-// heard within the last 60 s. A late will of an older session changes nothing.
+// while it is connected counts as heard; what the broker retained does not. Each presence is answered, and the next one says that the answer came
+// (trips.go). A terminal is Online when its presence says so, and it was heard and a message made that round trip within the last 60 s. A late will
+// of an older session changes nothing.
 //
 // Two devices that are connected in turn with one identity are noticed (twins.go says how): one of them is a copy.
 //

@@ -30,6 +30,11 @@ var steps = []string{
 	`CREATE TABLE fleet_cursors (
 		terminal BLOB NOT NULL, epoch BLOB NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (terminal, epoch)
 	) STRICT, WITHOUT ROWID`,
+	// until: 0 while it holds.
+	`CREATE TABLE fleet_conditions (
+		terminal BLOB NOT NULL, code TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER NOT NULL, figure TEXT NOT NULL,
+		PRIMARY KEY (terminal, code, since)
+	) STRICT, WITHOUT ROWID`,
 }
 
 // events stores what terminals report.
@@ -137,6 +142,11 @@ func (s *events) insert(ctx context.Context, tx *sql.Tx, w work) (body any, isNe
 	body, err = e.Open()
 	if err != nil {
 		return nil, false, err
+	}
+	if c, ok := body.(*protocol.ConditionChange); ok {
+		if err := s.change(ctx, tx, w.terminal, c); err != nil {
+			return nil, false, err
+		}
 	}
 	for _, sink := range s.sinks {
 		if err := sink.Store(ctx, tx, w.terminal, e, body); err != nil {

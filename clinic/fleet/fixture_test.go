@@ -61,7 +61,9 @@ func (s *tally) Store(ctx context.Context, tx *sql.Tx, k protocol.KeyHash, e *pr
 			return err
 		}
 	}
-	if _, ok := body.(*protocol.Notice); !ok {
+	switch body.(type) {
+	case *protocol.Notice, *protocol.ConditionChange:
+	default:
 		return fmt.Errorf("body %T", body)
 	}
 	s.stored[name(k, e)]++

@@ -83,6 +83,7 @@ type Fleet struct {
 	work     chan work
 	messages chan CallMessage
 	reports  chan protocol.KeyHash
+	replies  chan reply
 
 	shares *shares
 
@@ -111,6 +112,7 @@ func New(ctx context.Context, config Config, log *slog.Logger) (*Fleet, error) {
 		work:     make(chan work, workQueue),
 		messages: make(chan CallMessage, messageQueue),
 		reports:  make(chan protocol.KeyHash, reportQueue),
+		replies:  make(chan reply, replyQueue),
 		shares:   newShares(),
 	}
 	if config.Twice != nil {
@@ -133,6 +135,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	group.Go(func() { f.connect(ctx) })
 	group.Go(func() { f.storeWork(ctx) })
 	group.Go(func() { f.askForReports(ctx) })
+	group.Go(func() { f.sendReplies(ctx) })
 	group.Go(func() { f.keepTime(ctx) })
 	group.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
@@ -247,10 +250,15 @@ func (f *Fleet) receive(topic string, payload []byte, retained bool) {
 	switch channel {
 	case protocol.OutPresence:
 		p := new(protocol.Presence)
-		if err = protocol.Decode(payload, p); err == nil && f.board.presence(key, p, retained, now) {
-			select {
-			case f.reports <- key:
-			default:
+		if err = protocol.Decode(payload, p); err == nil {
+			if f.board.presence(key, p, retained, now) {
+				select {
+				case f.reports <- key:
+				default:
+				}
+			}
+			if !retained {
+				f.reply(key, p)
 			}
 		}
 	case protocol.OutHealth:

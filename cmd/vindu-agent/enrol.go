@@ -111,3 +111,8 @@ func (c clinic) Time(ctx context.Context, g *identity.Grant) (time.Time, time.Du
 func (c clinic) Settings(ctx context.Context, g *identity.Grant) (*protocol.Settings, time.Duration, error) {
 	return c.Client.Settings(ctx, (*provisioning.Grant)(g))
 }
+
+// Report tells the clinic what cannot be told over MQTT.
+func (c clinic) Report(ctx context.Context, g *identity.Grant, r *protocol.Report) ([]protocol.Ack, error) {
+	return c.Client.Report(ctx, (*provisioning.Grant)(g), r)
+}

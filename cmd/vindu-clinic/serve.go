@@ -152,7 +152,7 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	s.enrol = enrol.New(enrol.Config{
 		Organisation: c.config.Organisation, Authority: c.authority, Register: c.register, Relay: s.relay.TerminalServers, TestCall: s.robot.Call,
 		KeyLife: c.config.Terminals.KeyLife(), KeyStays: c.setup.Leaving, Withdrawn: c.setup.Withdrawn, Policy: c.grants.Policy,
-		Log: part("enrol"),
+		Report: s.fleet.Report, Log: part("enrol"),
 	})
 	if err := s.newPasskeys(ctx); err != nil {
 		return s, err

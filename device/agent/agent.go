@@ -14,6 +14,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -69,10 +70,12 @@ type Parts struct {
 	Forget func() error
 	// CallRest is how long after a call, or its start, the terminal may replace its key; 0: ten minutes.
 	CallRest time.Duration
-	// Clinic renews certificates and replaces keys.
+	// Clinic renews certificates and replaces keys. One with a method Report also takes what the terminal tells while the broker is out of its reach.
 	Clinic func(signer crypto.Signer, now func() time.Time) identity.Clinic
 	// Checks has the devices, the network and the clinic of acceptance checks; the agent fills in the rest. nil: the terminal cannot be checked.
 	Checks func(id *identity.Identity, now func() time.Time) acceptance.Config
+	// System is the system's file system from its root, where probes look. nil: the system's own.
+	System fs.FS
 	// Services run beside the agent as long as it does. If one returns before its context ends, the agent ends.
 	Services []func(ctx context.Context) error
 	// Shown is told every scene; it must not block. nil: nobody.
@@ -443,7 +446,7 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 	}()
 
 	clinic := a.parts.Clinic(h.id.Signer(), h.clock.Now)
-	t := &terminal{a: a, id: h.id, clock: h.clock, outbox: events, dir: h.dir, called: time.Now(), stuck: make(chan error, 1), orders: make(chan []byte, 1), told: map[protocol.Code]time.Time{}}
+	t := &terminal{a: a, id: h.id, clock: h.clock, outbox: events, dir: h.dir, called: time.Now(), stuck: make(chan error, 1), orders: make(chan []byte, 1), told: map[protocol.Code]time.Time{}, changes: make(chan protocol.ConditionChange, changesQueue)}
 	t.time = newTimekeeper(h.clock, clinic, h.id.Grant, log)
 	t.policy = t.ownPolicy()
 	t.renewer = identity.NewRenewer(h.id, clinic, log)
@@ -455,8 +458,12 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 	}, link.Handlers{Call: t.callMessage, Command: t.command, State: t.linkState}, log)
 	t.health = health.New(health.Config{
 		Software: a.parts.Software, KeyGrade: h.id.Grade(), Devices: a.parts.Devices, Counters: t.counters, Checks: t.checks,
-		Publish: t.link.SetHealth, Now: h.clock.Now, Log: log,
+		Publish: t.link.SetHealth, Changed: t.conditionChanged, Now: h.clock.Now, Log: log,
 	})
+	t.prober = t.newProber(grant.Address)
+	if to, ok := clinic.(reporter); ok {
+		t.courier = &courier{up: t.link.Up, grant: h.id.Grant, health: t.health.Health, outbox: events, to: to, said: log.Info}
+	}
 	if t.checker, err = t.newChecks(fileStore{h.dir, checksFile}); err != nil {
 		return err
 	}

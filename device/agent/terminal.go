@@ -38,6 +38,10 @@ type terminal struct {
 	stuck   chan error                  // bounded by one: a device that a check opened does not close
 	renewer *identity.Renewer
 	health  *health.Monitor
+	prober  *health.Prober
+	power   *health.Power
+	courier *courier                      // nil if the clinic takes nothing by https
+	changes chan protocol.ConditionChange // that wait to be written; bounded
 	policy  policy.Policy
 	ready   sync.Once
 
@@ -89,6 +93,11 @@ func (t *terminal) run(ctx context.Context) error {
 	group, rest := errgroup.WithContext(rest)
 	group.Go(func() error { return t.link.Run(rest) })
 	group.Go(func() error { return t.health.Run(rest) })
+	group.Go(func() error { return t.probe(rest) })
+	group.Go(func() error { return t.reportChanges(rest) })
+	if t.courier != nil {
+		group.Go(func() error { return t.courier.run(rest) })
+	}
 	group.Go(func() error { return t.renewer.Run(rest) })
 	servers := clock.NTP{Clock: t.clock, Servers: t.a.cfg.Time.NTP, Log: t.a.log}
 	group.Go(func() error { return servers.Run(rest) })
@@ -157,6 +166,7 @@ func (t *terminal) Show(s call.Status) {
 	}
 	t.a.change(func(x *situation) { x.call = s })
 	t.health.SetInCall(inCall)
+	t.prober.SetInCall(inCall)
 	if s.Scene == call.SceneInCall {
 		t.health.Set("call", s.Conditions...)
 	} else {
@@ -203,8 +213,10 @@ func (t *terminal) linkState(s link.State) {
 	switch {
 	case s.Up:
 		t.health.Set("link")
+		t.prober.Hurry(whenLinkTurns...)
 	case s.Cause != "":
 		t.health.Set("link", s.Cause)
+		t.prober.Hurry(whenLinkTurns...)
 	default:
 		return
 	}

@@ -171,6 +171,16 @@ func (c *Clock) Proven() bool {
 	return c.proven()
 }
 
+// Age returns how long ago the clinic's time was proven, if it was since New.
+func (c *Clock) Age() (time.Duration, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.proven() {
+		return 0, false
+	}
+	return time.Since(c.heard), true
+}
+
 // Prove takes note of the time that the clinic signed for this terminal's question, to which the answer took roundTrip. It returns an error wrapping
 // ErrImplausible, or one about storing the floor, which holds until the next start nevertheless.
 func (c *Clock) Prove(clinic time.Time, roundTrip time.Duration) error {

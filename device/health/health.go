@@ -3,7 +3,11 @@
 //
 // A Monitor takes conditions from whoever finds them and devices from an inventory that it asks every InventoryEvery. It
 // publishes when something changed, a moment later so that what changes together goes together, and every PublishEvery so that
-// numbers stay fresh.
+// numbers stay fresh. A condition is told only after it has held for the time that the register gives it. What is told is published, also what is hidden
+// under something that it depends on; the screen shows the rest.
+//
+// Probes look for what nobody else notices (board.go, storage.go, net.go); a Prober runs them. They read files of the kernel's, or ask the clinic's own
+// servers and nobody else.
 package health
 
 import (
@@ -12,7 +16,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -37,7 +40,7 @@ type Counters struct {
 	Pending, Dropped, Malformed uint64
 }
 
-// Config is what a Monitor works with. Every field is required.
+// Config is what a Monitor works with. Every field but Changed is required.
 type Config struct {
 	Software string
 	KeyGrade string
@@ -46,6 +49,8 @@ type Config struct {
 	// Checks returns the conditions that can be found by looking, such as those of clock and identity.
 	Checks  func() []protocol.Code
 	Publish func(*protocol.Health) error
+	// Changed is told of every condition that begins to be told, and of its end. It must not block, nor call the Monitor. nil: nobody.
+	Changed func(protocol.ConditionChange)
 	Now     func() time.Time
 	Log     *slog.Logger
 }
@@ -55,19 +60,28 @@ type Monitor struct {
 	c       Config
 	started time.Time
 	changed chan struct{}
+	rearm   chan struct{} // something will have held for long enough
 
 	mu      sync.Mutex
 	devices Devices
-	since   map[protocol.Code]time.Time // of every condition that holds
-	from    map[string][]protocol.Code  // by who found it
+	holds   map[protocol.Code]*held
+	from    map[string][]Finding // by who found it
 	inCall  bool
 	watch   func([]protocol.Code)
+}
+
+// held is a condition that holds.
+type held struct {
+	since  time.Time
+	began  time.Time // by the monotonic clock, which nobody sets
+	told   bool      // it has held for long enough
+	figure string
 }
 
 // New makes a Monitor. Nothing is looked at before Run.
 func New(c Config) *Monitor {
 	return &Monitor{
-		c: c, changed: make(chan struct{}, 1), since: map[protocol.Code]time.Time{}, from: map[string][]protocol.Code{}, started: c.Now(),
+		c: c, changed: make(chan struct{}, 1), rearm: make(chan struct{}, 1), holds: map[protocol.Code]*held{}, from: map[string][]Finding{}, started: c.Now(),
 	}
 }
 
@@ -76,18 +90,29 @@ func (m *Monitor) Watch(f func([]protocol.Code)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.watch = f
-	f(m.conditions())
+	f(m.shown())
 }
 
 // Set says which conditions hold as far as finder knows; earlier ones of the same finder are forgotten.
-func (m *Monitor) Set(finder string, codes ...protocol.Code) {
+func (m *Monitor) Set(finder string, codes ...protocol.Code) { m.Find(finder, findings(codes)...) }
+
+// Find is Set with figures. That only a figure has changed is no news; it goes with the next message.
+func (m *Monitor) Find(finder string, found ...Finding) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if slices.Equal(m.from[finder], codes) {
+	if slices.Equal(m.from[finder], found) {
 		return
 	}
-	m.from[finder] = slices.Clone(codes)
+	m.from[finder] = slices.Clone(found)
 	m.settleLocked()
+}
+
+func findings(codes []protocol.Code) []Finding {
+	found := make([]Finding, len(codes))
+	for i, c := range codes {
+		found[i].Code = c
+	}
+	return found
 }
 
 // SetInCall says whether a call runs.
@@ -103,64 +128,106 @@ func (m *Monitor) SetInCall(yes bool) {
 // Report publishes now.
 func (m *Monitor) Report() { m.poke() }
 
-// settleLocked works out which conditions hold now.
+// settleLocked works out which conditions hold now, and which are to be told.
 func (m *Monitor) settleLocked() {
-	now := m.c.Now()
-	holds := map[protocol.Code]bool{}
-	for _, codes := range m.from {
-		for _, c := range codes {
-			holds[c] = true
+	now := time.Now()
+	found := map[protocol.Code]string{}
+	for _, list := range m.from {
+		for _, f := range list {
+			found[f.Code] = cmp.Or(f.Figure, found[f.Code])
 		}
 	}
-	changed := false
-	for c := range m.since {
-		if !holds[c] {
-			delete(m.since, c)
+	changed, waits := false, false
+	for c, h := range m.holds {
+		if _, still := found[c]; still {
+			continue
+		}
+		delete(m.holds, c)
+		if h.told {
 			changed = true
 			m.c.Log.Info("condition cleared", "code", c)
+			m.tell(c, h, protocol.At(m.c.Now()))
 		}
 	}
-	for c := range holds {
-		if m.since[c].IsZero() {
-			m.since[c] = now
-			changed = true
-			entry := protocol.Explain(c)
-			level := slog.LevelWarn
-			if entry.Who == protocol.Nobody {
-				level = slog.LevelInfo
-			}
-			m.c.Log.Log(context.Background(), level, "condition", "code", c, "what", entry.Sentence, "next", entry.Next)
+	for c, figure := range found {
+		h := m.holds[c]
+		if h == nil {
+			h = &held{since: m.c.Now(), began: now}
+			m.holds[c] = h
 		}
+		h.figure = figure
+		if h.told {
+			continue
+		}
+		entry := protocol.Explain(c)
+		if now.Sub(h.began) < entry.Visible {
+			waits = true
+			continue
+		}
+		h.told, changed = true, true
+		level := slog.LevelWarn
+		if entry.Who == protocol.Nobody {
+			level = slog.LevelInfo
+		}
+		m.c.Log.Log(context.Background(), level, "condition", "code", c, "what", entry.Sentence, "next", entry.Next, "figure", figure)
+		m.tell(c, h, 0)
 	}
 	if changed {
 		if m.watch != nil {
-			m.watch(m.conditions())
+			m.watch(m.shown())
 		}
 		m.poke()
 	}
+	if waits {
+		signal(m.rearm)
+	}
 }
 
-// conditions returns what holds, in the order of the stages: causes before what depends on them.
+// tell passes on that a condition is told now, or is over.
+func (m *Monitor) tell(c protocol.Code, h *held, until protocol.Time) {
+	if m.c.Changed != nil {
+		m.c.Changed(protocol.ConditionChange{Version: protocol.Version, Code: c, Since: protocol.At(h.since), Until: until, Figure: h.figure})
+	}
+}
+
+// ripens returns when the next condition will have held for long enough, or an hour from now.
+func (m *Monitor) ripens() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := time.Hour
+	for c, h := range m.holds {
+		if !h.told {
+			next = min(next, max(protocol.Explain(c).Visible-time.Since(h.began), 0))
+		}
+	}
+	return next
+}
+
+// settleNow looks at what may have held for long enough.
+func (m *Monitor) settleNow() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.settleLocked()
+}
+
+// conditions returns what is told, in the order of the stages: causes before what depends on them.
 func (m *Monitor) conditions() []protocol.Code {
-	codes := slices.Collect(maps.Keys(m.since))
-	slices.SortFunc(codes, func(a, b protocol.Code) int { return cmp.Or(stage(a)-stage(b), cmp.Compare(a, b)) })
+	var codes []protocol.Code
+	for c, h := range m.holds {
+		if h.told {
+			codes = append(codes, c)
+		}
+	}
+	slices.SortFunc(codes, protocol.CompareCodes)
 	return codes
 }
 
-func stage(c protocol.Code) int {
-	name, _, _ := strings.Cut(string(c), ".")
-	if i := slices.Index(protocol.Stages, name); i >= 0 {
-		return i
-	}
-	return len(protocol.Stages)
+// shown is what the screen shows of it. What is not told yet hides what depends on it all the same.
+func (m *Monitor) shown() []protocol.Code {
+	return slices.DeleteFunc(protocol.Showing(slices.Collect(maps.Keys(m.holds))), func(c protocol.Code) bool { return !m.holds[c].told })
 }
 
-func (m *Monitor) poke() {
-	select {
-	case m.changed <- struct{}{}:
-	default:
-	}
-}
+func (m *Monitor) poke() { signal(m.changed) }
 
 // Look asks the inventory and the checks. Run does it; a start that should be quick does it before.
 func (m *Monitor) Look() {
@@ -171,7 +238,7 @@ func (m *Monitor) Look() {
 		m.poke()
 	}
 	m.devices = devices
-	m.from["devices"], m.from["checks"] = devices.Conditions, checks
+	m.from["devices"], m.from["checks"] = findings(devices.Conditions), findings(checks)
 	m.settleLocked()
 }
 
@@ -195,7 +262,7 @@ func (m *Monitor) Health() *protocol.Health {
 	}
 	for _, c := range m.conditions() {
 		if len(h.Conditions) < 64 {
-			h.Conditions = append(h.Conditions, protocol.Condition{Code: c, Since: protocol.At(m.since[c])})
+			h.Conditions = append(h.Conditions, protocol.Condition{Code: c, Since: protocol.At(m.holds[c].since), Figure: m.holds[c].figure})
 		}
 	}
 	return h
@@ -207,7 +274,10 @@ func (m *Monitor) Run(ctx context.Context) error {
 	defer look.Stop()
 	publish := time.NewTicker(PublishEvery)
 	defer publish.Stop()
+	ripe := time.NewTimer(time.Hour)
+	defer ripe.Stop()
 	m.Look()
+	ripe.Reset(m.ripens())
 	for {
 		if err := m.c.Publish(m.Health()); err != nil {
 			m.c.Log.Info("health not published", "error", err)
@@ -219,6 +289,11 @@ func (m *Monitor) Run(ctx context.Context) error {
 				return nil
 			case <-look.C:
 				m.Look()
+			case <-m.rearm:
+				ripe.Reset(m.ripens())
+			case <-ripe.C:
+				m.settleNow()
+				ripe.Reset(m.ripens())
 			case <-publish.C:
 				break wait
 			case <-m.changed:

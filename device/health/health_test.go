@@ -82,8 +82,14 @@ func TestPublishes(t *testing.T) {
 			t.Fatalf("published %d times for three changes at once", len(all)-before)
 		}
 		last := all[len(all)-1]
-		if got := codes(last); got != "link.clinic_unreachable capture.camera_gone" || !last.InCall || last.Pending != 3 {
+		if got := codes(last); got != "capture.camera_gone" || !last.InCall || last.Pending != 3 {
 			t.Errorf("published %q, %+v", got, last)
+		}
+		// A lost link is told when it has not come back after a while.
+		<-time.After(protocol.Explain(protocol.LinkUnreachable).Visible)
+		all = f.all()
+		if got := codes(all[len(all)-1]); got != "link.clinic_unreachable capture.camera_gone" || len(all) != before+2 {
+			t.Errorf("published %q after %d times", got, len(all)-before)
 		}
 
 		// Two finders of one condition: it holds until both have let go, and keeps its beginning.

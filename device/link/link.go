@@ -7,6 +7,9 @@
 // clean and everything goes at QoS 0, because delivery leans on our own acknowledgements: events from the outbox are
 // sent one at a time, in order, and again until the clinic acknowledges.
 //
+// Presence is said again every Config.Repeat, with a number that the clinic answers; what it says of the answer before tells the clinic, and Trip the terminal, that
+// messages go through both ways.
+//
 // A connection over which nothing comes for Config.Silence (30 s) is dead and given up; the client's pings make a
 // living clinic speak every 10 s. All writes have deadlines.
 //
@@ -129,7 +132,8 @@ type Link struct {
 	mu        sync.Mutex
 	state     State
 	current   *session // nil while down
-	health    []byte   // newest, encoded; nil until SetHealth
+	trip      Trip
+	health    []byte // newest, encoded; nil until SetHealth
 	newHealth chan struct{}
 	newState  chan struct{}
 	hurry     chan struct{}

@@ -64,11 +64,7 @@ func (l *Link) connection(ctx context.Context, calls chan<- *protocol.CallIn, co
 	if err != nil {
 		return fmt.Errorf("encode presence: %w", err)
 	}
-	presence.Online = true
-	here, err := protocol.Encode(&presence)
-	if err != nil {
-		return fmt.Errorf("encode presence: %w", err)
-	}
+	presence.Online, presence.Beat = true, firstBeat()
 
 	in := make(chan incoming)
 	ended := make(chan struct{})
@@ -103,7 +99,7 @@ func (l *Link) connection(ctx context.Context, calls chan<- *protocol.CallIn, co
 	}
 	defer client.Disconnect(0)
 	s := &session{calls: make(chan outgoing, queueOut), over: make(chan struct{})}
-	run := running{Link: l, session: s, client: client, conn: conn, here: here, gone: gone}
+	run := running{Link: l, session: s, client: client, conn: conn, saying: saying{presence: presence}, gone: gone}
 	if err := run.begin(dialCtx); err != nil {
 		return err
 	}
@@ -183,10 +179,11 @@ func causeOf(err error) protocol.Code {
 // running is a session with what its goroutine needs.
 type running struct {
 	*Link
-	session    *session
-	client     mqtt.Client
-	conn       *boundedConn
-	here, gone []byte
+	session *session
+	client  mqtt.Client
+	conn    *boundedConn
+	saying  saying
+	gone    []byte
 
 	sentSeq uint64 // of the event that waits for its acknowledgement; 0 if none
 	acked   uint64
@@ -201,7 +198,7 @@ func (r *running) begin(ctx context.Context) error {
 	if granted := token.(*mqtt.SubscribeToken).Result()[protocol.InFilter(r.cfg.Terminal)]; granted != 0 {
 		return fmt.Errorf("subscribe at the clinic's broker: code %#x: %w", granted, errRefused)
 	}
-	return r.publish(protocol.OutPresence, true, r.here)
+	return r.say(true)
 }
 
 // publish hands a message to the operating system.
@@ -231,6 +228,7 @@ func (r *running) run(ctx context.Context, in <-chan incoming, lost <-chan error
 	defer over()
 	r.mu.Lock()
 	r.current = r.session
+	r.trip = Trip{From: time.Now()}
 	r.mu.Unlock()
 	r.connections.Add(1)
 	r.setState(State{Up: true})
@@ -246,7 +244,9 @@ func (r *running) run(ctx context.Context, in <-chan incoming, lost <-chan error
 		select {
 		case m := <-in:
 			r.take(m, calls, commands)
-			err = r.drive(resend, false)
+			if err = r.drive(resend, false); err == nil && r.saying.news {
+				err = r.say(false)
+			}
 		case p := <-r.session.calls:
 			err = r.publish(protocol.OutCall, false, p.message)
 			p.done <- err
@@ -260,7 +260,7 @@ func (r *running) run(ctx context.Context, in <-chan incoming, lost <-chan error
 			err = r.drive(resend, true)
 		case <-repeat.C:
 			// Not retained: the broker has it, and need not write it to its disk again for each of thousands.
-			err = r.publish(protocol.OutPresence, false, r.here)
+			err = r.say(false)
 			repeat.Reset(r.repeatIn())
 		case cause := <-r.conn.lost:
 			err = because(errGone, cause)

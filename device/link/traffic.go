@@ -50,7 +50,10 @@ func (r *running) take(message incoming, calls chan<- *protocol.CallIn, commands
 			}
 		case protocol.InCommand:
 			m := new(protocol.Command)
-			if err = protocol.Decode(message.payload, m); err == nil {
+			if err = protocol.Decode(message.payload, m); err == nil && m.Kind == protocol.CommandHeard {
+				r.heard(m)
+			} else if err == nil {
+				r.saying.news = r.saying.news || m.Kind == protocol.CommandReport // a clinic that began anew
 				offer(r.Link, commands, m)
 			}
 		default:

@@ -225,6 +225,20 @@ func (n *Network) State(ctx context.Context) ([]Interface, error) {
 	return result, nil
 }
 
+// Access returns the address of the access point that is used, "" if there is none. It is for comparing: it says where somebody lives, and must not leave the
+// terminal.
+func (n *Network) Access(ctx context.Context) string {
+	name := n.wifi()
+	if name == "" {
+		return ""
+	}
+	status, err := n.ask(ctx, name, "STATUS")
+	if err != nil || value(status, "wpa_state") != "COMPLETED" {
+		return ""
+	}
+	return value(status, "bssid")
+}
+
 // look asks how the Wi-Fi stands.
 func (n *Network) look(ctx context.Context, i *Interface) {
 	i.SSID, i.Security = n.stored()

@@ -116,7 +116,7 @@ func (o *Outbox) flush() error {
 			if err := b.events.Put(seqKey(next), message); err != nil {
 				return err
 			}
-			if e.Kind == protocol.EventNotice {
+			if repeatable(e.Kind) {
 				if err := b.notices.Put(seqKey(next), []byte{}); err != nil {
 					return err
 				}
@@ -137,6 +137,11 @@ func (o *Outbox) flush() error {
 	o.spill = nil
 	o.notify()
 	return nil
+}
+
+// repeatable tells whether the clinic gets to know by other ways what an event of a kind says: by health, or because it happens again.
+func repeatable(kind string) bool {
+	return kind == protocol.EventNotice || kind == protocol.EventCondition
 }
 
 // link is the place in the ledger of the next opening.
@@ -161,7 +166,7 @@ func (b buckets) enter(n uint64, message []byte) error {
 
 func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
-// oldest returns the key of the oldest notice, or of the oldest event if there is no notice.
+// oldest returns the key of the oldest event that is repeatable, or of the oldest event if there is none.
 func (b buckets) oldest() []byte {
 	if k, _ := b.notices.Cursor().First(); k != nil {
 		return k

@@ -7,14 +7,14 @@
 //	outbox.db (bbolt)
 //	  meta    "epoch" 16 bytes · "next" uint64 · "dropped" uint64
 //	  events  key: sequence number, uint64 big-endian; value: protocol.Event in CBOR
-//	  notices key: sequence number of an event that is a notice; value: empty
+//	  notices key: sequence number of an event that is a notice or a change of a condition; value: empty
 //	  ledger  key: number of an opening, uint64 big-endian; value: protocol.Event in CBOR; the last 2048, also those that the clinic has
 //
 // Events with openings of cameras and microphones are chained (protocol.Link): each names the one before by its hash, so that the clinic finds
 // out if one is missing or was changed.
 //
-// Bounds: the events together have at most the limit given to Open. When a new one does not fit, the oldest notice
-// is dropped, and only when there are none, the oldest event; both are counted and told to the clinic in health. The space is
+// Bounds: the events together have at most the limit given to Open. When a new one does not fit, the oldest notice or change of a condition
+// is dropped, and only when there are none, the oldest event; all are counted and told to the clinic in health. The space is
 // reserved when the database is made, so that a full disk cannot cost an event; where that fails, up to 256 events
 // wait in memory until they can be written, notices the first to be dropped there too.
 package outbox
@@ -236,9 +236,9 @@ func (o *Outbox) Append(kind string, body []byte) error {
 	return nil
 }
 
-// spillDrop drops the oldest notice that waits in memory, if there is one.
+// spillDrop drops the oldest repeatable event that waits in memory, if there is one.
 func (o *Outbox) spillDrop() bool {
-	i := slices.IndexFunc(o.spill, func(e protocol.Event) bool { return e.Kind == protocol.EventNotice })
+	i := slices.IndexFunc(o.spill, func(e protocol.Event) bool { return repeatable(e.Kind) })
 	if i < 0 {
 		return false
 	}

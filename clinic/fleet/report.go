@@ -1,0 +1,22 @@
+package fleet
+
+import (
+	"context"
+	"time"
+
+	"vindu/protocol"
+)
+
+// Report takes what a terminal sends by HTTPS while it cannot reach the broker, and returns what may be acknowledged. It shows that the terminal is alive, not
+// that it can be called.
+func (f *Fleet) Report(ctx context.Context, key protocol.KeyHash, r *protocol.Report) ([]protocol.Ack, error) {
+	f.board.reported(key, r.Health, time.Now())
+	if len(r.Events) == 0 {
+		return nil, nil
+	}
+	list := make([]*protocol.Event, len(r.Events))
+	for i := range r.Events {
+		list[i] = &r.Events[i]
+	}
+	return f.Commit(ctx, key, list...)
+}

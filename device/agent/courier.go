@@ -1,0 +1,116 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"vindu/device/identity"
+	"vindu/protocol"
+)
+
+const (
+	courierAfter = 5 * time.Minute // without the broker
+	courierLook  = time.Minute
+	courierEvery = 5 * time.Minute // how things are is told so often, even if nothing happened
+	courierMost  = 30 * time.Minute
+	courierTime  = 30 * time.Second // for one report
+)
+
+// reporter is a clinic that takes reports by HTTPS.
+type reporter interface {
+	Report(ctx context.Context, g *identity.Grant, r *protocol.Report) ([]protocol.Ack, error)
+}
+
+// courier takes health and events to the clinic by HTTPS, on the same port, once the broker has been out of reach for courierAfter. The outbox keeps what is not
+// acknowledged, and the clinic recognises what it gets twice; so nothing depends on which way it goes.
+type courier struct {
+	up     func() bool
+	grant  func() *identity.Grant
+	health func() *protocol.Health
+	outbox interface {
+		Next(after uint64) (uint64, []byte, error)
+		Ack(protocol.Ack) (uint64, error)
+	}
+	to   reporter
+	said func(message string, attributes ...any)
+}
+
+// run works until ctx ends.
+func (c *courier) run(ctx context.Context) error {
+	reached := time.Now()
+	wait, due := courierEvery, time.Time{}
+	for {
+		timer := time.NewTimer(courierLook*3/4 + rand.N(courierLook/4))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+		now := time.Now()
+		if c.up() {
+			reached, wait, due = now, courierEvery, time.Time{}
+			continue
+		}
+		if now.Sub(reached) < courierAfter || now.Before(due) {
+			continue
+		}
+		err := c.deliver(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			wait = min(2*wait, courierMost)
+			c.said("what waits was not told by https either", "error", err, "code", protocol.CodeOf(err))
+		} else {
+			wait = courierEvery
+		}
+		due = now.Add(wait*3/4 + rand.N(wait/4))
+	}
+}
+
+// deliver tells how things are and all that waits, as long as the clinic takes something of it.
+func (c *courier) deliver(ctx context.Context) error {
+	health := c.health()
+	for {
+		r := &protocol.Report{Version: protocol.Version, Health: health, Events: []protocol.Event{}}
+		health = nil // once is enough
+		size := 0
+		for after := uint64(0); len(r.Events) < protocol.MaxReportEvents; {
+			seq, message, err := c.outbox.Next(after)
+			if err != nil {
+				return err
+			}
+			if message == nil || len(r.Events) > 0 && size+len(message) > protocol.MaxReportBytes {
+				break
+			}
+			var e protocol.Event
+			if err := protocol.Decode(message, &e); err != nil {
+				return fmt.Errorf("event %d of the outbox: %w", seq, err)
+			}
+			r.Events, after, size = append(r.Events, e), seq, size+len(message)
+		}
+		if r.Health == nil && len(r.Events) == 0 || c.up() {
+			return nil
+		}
+		inner, cancel := context.WithTimeout(ctx, courierTime)
+		acks, err := c.to.Report(inner, c.grant(), r)
+		cancel()
+		if err != nil {
+			return err
+		}
+		removed := uint64(0)
+		for _, a := range acks {
+			n, err := c.outbox.Ack(a)
+			if err != nil {
+				return err
+			}
+			removed += n
+		}
+		if removed == 0 {
+			return nil // the clinic waits for something; it is told again
+		}
+	}
+}

@@ -1,0 +1,128 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+
+	"vindu/device/health"
+	"vindu/device/network"
+	"vindu/protocol"
+)
+
+const (
+	bootsFile    = "boots"
+	diskFile     = "disk-probe"
+	changesQueue = 256 // beginnings and ends of conditions
+)
+
+// whenLinkTurns are the probes that say why, when the clinic is lost or found again.
+var whenLinkTurns = []string{"network", "names", "portal", "tls", "link"}
+
+// newProber makes the probes of this terminal. address is the clinic's, host:port.
+func (t *terminal) newProber(address string) *health.Prober {
+	files := t.a.parts.System
+	if files == nil {
+		files = os.DirFS("/")
+	}
+	ways := network.New(network.Config{WiFi: t.a.cfg.Network.WiFi, File: t.a.cfg.Network.WPAFile, Control: t.a.cfg.Network.WPAControl})
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address
+	}
+	t.power = &health.Power{Files: files, Store: fileStore{t.dir, bootsFile}}
+	probes := []health.Probe{
+		t.power.Probe(),
+		health.Heat(files),
+		health.Memory(files),
+		health.Space(files, t.freeSpace),
+		health.Disk(func(b []byte) error { return t.dir.Write(diskFile, b) }),
+		health.Outbox(func() uint64 { return t.outbox.Status().Dropped }),
+		health.Time(t.clock.Age),
+		health.Network(files, ways.State),
+		health.WiFi(ways.State, ways.Access),
+		health.Names(host, t.link.Up, net.DefaultResolver.LookupHost),
+		health.Portal(net.JoinHostPort(host, "80"), t.link.Up, new(net.Dialer).DialContext),
+		health.TLS(t.clock.Now, t.id.Certificate, t.shake),
+		health.Link(func() health.Trip { return health.Trip(t.link.Trip()) }),
+	}
+	if t.a.parts.Checks != nil {
+		c := t.a.parts.Checks(t.id, t.clock.Now)
+		probes = append(probes, health.Egress(t.link.Up, health.Relay{
+			Servers:  c.Clinic.Relay,
+			Echo:     func(ctx context.Context, url string) error { _, err := c.Network.Echo(ctx, url); return err },
+			Allocate: c.Network.Allocate,
+		}))
+	}
+	return health.NewProber(probes, t.health.Find, t.a.log)
+}
+
+// freeSpace looks where the state is kept.
+func (t *terminal) freeSpace() (free, total uint64, err error) {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(t.dir.Path(), &s); err != nil {
+		return 0, 0, fmt.Errorf("look at %s: %w", t.dir.Path(), err)
+	}
+	return s.Bavail * uint64(s.Bsize), s.Blocks * uint64(s.Bsize), nil
+}
+
+// shake makes a connection to the clinic as set-up and renewal do, and returns the certificate that it showed.
+func (t *terminal) shake(ctx context.Context) (*x509.Certificate, error) {
+	grant, config := t.id.Grant(), t.id.TLS("http/1.1")
+	if grant == nil || config == nil {
+		return nil, errors.New("the terminal is not enrolled")
+	}
+	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", grant.Address)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the clinic: %w", err)
+	}
+	defer conn.Close()
+	c, ok := conn.(*tls.Conn)
+	if !ok || len(c.ConnectionState().PeerCertificates) == 0 {
+		return nil, errors.New("connect to the clinic: it showed no certificate")
+	}
+	return c.ConnectionState().PeerCertificates[0], nil
+}
+
+// probe runs the probes, and remembers that the program was told to stop.
+func (t *terminal) probe(ctx context.Context) error {
+	err := t.prober.Run(ctx)
+	if t.left() == nil {
+		if stopErr := t.power.Stopped(); stopErr != nil {
+			t.a.log.Warn("the next start will take this stop for a power cut", "error", stopErr)
+		}
+	}
+	return err
+}
+
+// conditionChanged does not block. What does not fit is in the health message all the same.
+func (t *terminal) conditionChanged(c protocol.ConditionChange) {
+	select {
+	case t.changes <- c:
+	default:
+		t.a.log.Warn("a condition's change is not kept: too many wait", "code", c.Code)
+	}
+}
+
+// reportChanges writes changes of conditions to the outbox.
+func (t *terminal) reportChanges(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case c := <-t.changes:
+			body, err := protocol.Encode(&c)
+			if err == nil {
+				err = t.outbox.Append(protocol.EventCondition, body)
+			}
+			if err != nil {
+				t.a.log.Warn("a condition's change is not kept", "code", c.Code, "error", err)
+			}
+		}
+	}
+}

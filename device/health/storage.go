@@ -1,0 +1,94 @@
+package health
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"time"
+
+	"vindu/protocol"
+)
+
+const (
+	slowDisk = 2 * time.Second
+	leastMiB = 64
+	wornOut  = 0x0a // 90 to 100 % of the life is used
+	tellLoss = 24 * time.Hour
+)
+
+// Space returns the probe "space". free tells how many bytes of how many are free where the state is kept.
+func Space(files fs.FS, free func() (free, total uint64, err error)) Probe {
+	var low bool
+	return Probe{Name: "space", Every: 5 * time.Minute, Run: func(context.Context) ([]Finding, error) {
+		var found []Finding
+		for _, name := range all(files, "sys/block/mmcblk*/device/life_time") {
+			for _, field := range strings.Fields(text(files, name)) {
+				if n, err := strconv.ParseInt(field, 0, 16); err == nil && n >= wornOut {
+					found = []Finding{{Code: protocol.StorageWorn}}
+				}
+			}
+		}
+		bytes, total, err := free()
+		if err != nil || total == 0 {
+			return found, fmt.Errorf("free space: %w", err)
+		}
+		percent, least, leastShare := float64(bytes)/float64(total)*100, uint64(leastMiB), 10.0
+		if low {
+			least, leastShare = leastMiB*3/2, 15
+		}
+		if low = percent < leastShare || bytes < least<<20; low {
+			found = append(found, Finding{protocol.StorageLow, fmt.Sprintf("%d MiB free", bytes>>20)})
+		}
+		return found, nil
+	}}
+}
+
+// Disk returns the probe "disk". write writes a small file through to the disk. It writes once an hour.
+func Disk(write func(b []byte) error) Probe {
+	return Probe{Name: "disk", Every: time.Hour, Timeout: 30 * time.Second, Run: func(ctx context.Context) ([]Finding, error) {
+		var took time.Duration
+		for range 2 { // one may stand behind somebody else's
+			began := time.Now()
+			if err := write([]byte("probe\n")); err != nil {
+				if protocol.CodeOf(err) == protocol.StorageFull {
+					return []Finding{{Code: protocol.StorageFull}}, nil
+				}
+				return []Finding{{Code: protocol.StorageReadOnly}}, nil
+			}
+			if took = time.Since(began); took <= slowDisk || ctx.Err() != nil {
+				return nil, nil
+			}
+		}
+		return []Finding{{protocol.StorageSlow, fmt.Sprintf("%.1f s", took.Seconds())}}, nil
+	}}
+}
+
+// Outbox returns the probe "outbox". dropped counts what the outbox had to drop, ever.
+func Outbox(dropped func() uint64) Probe {
+	var known bool
+	var before uint64
+	var at time.Time
+	return Probe{Name: "outbox", Every: 5 * time.Minute, Run: func(context.Context) ([]Finding, error) {
+		n := dropped()
+		if known && n > before {
+			at = time.Now()
+		}
+		known, before = true, n
+		if at.IsZero() || time.Since(at) >= tellLoss {
+			return nil, nil
+		}
+		return []Finding{{protocol.StorageDropped, fmt.Sprintf("%d dropped", n)}}, nil
+	}}
+}
+
+// Time returns the probe "time". age is how long ago the clinic's time was learnt; known whether it ever was.
+func Time(age func() (age time.Duration, known bool)) Probe {
+	return Probe{Name: "time", Every: 10 * time.Minute, Run: func(context.Context) ([]Finding, error) {
+		if a, known := age(); known && a > 24*time.Hour {
+			return []Finding{{protocol.TimeStale, fmt.Sprintf("%.0f h", a.Hours())}}, nil
+		}
+		return nil, nil
+	}}
+}
