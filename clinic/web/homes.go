@@ -61,9 +61,13 @@ func (w words) home(h register.Home, s fleet.State, now time.Time) homeView {
 		return v
 	}
 	v.Notes = append(v.Notes, w.devices(s.Health)...)
+	var raised []protocol.Code
 	for _, c := range s.Health.Conditions {
-		f := protocol.Explain(c.Code)
-		if f.Who == protocol.Nobody || saidByDevices(c.Code) {
+		raised = append(raised, c.Code)
+	}
+	for _, c := range protocol.Showing(raised) {
+		f := protocol.Explain(c)
+		if f.Who == protocol.Nobody || saidByDevices(c) {
 			continue
 		}
 		v.Notes = append(v.Notes, noteView{"warn", f.Sentence, f.Next})

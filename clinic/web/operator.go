@@ -294,6 +294,8 @@ type homeHistoryView struct {
 	Waiting  bool // an order waits, or is done: no other can be given
 	Stays    []stayView
 	Vouchers []issuedView
+
+	Conditions *conditionsView // nil if there is no terminal
 }
 
 func (s *Server) homeHistory(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -317,6 +319,10 @@ func (s *Server) homeHistory(w http.ResponseWriter, r *http.Request, v visitor) 
 	post := s.post(home, latest, now)
 	view := homeHistoryView{frame: s.frame(home.Label, &v), Post: post, Waiting: post.Order != ""}
 	view.Script = "live.js"
+	if view.Conditions, err = s.conditionsOf(r, home.Terminal, now); err != nil {
+		s.broken(w, r, err)
+		return
+	}
 	for _, stay := range stays {
 		sv, err := s.stay(r, stay, who)
 		if err != nil {

@@ -78,6 +78,8 @@ type Options struct {
 	Custody Custody
 	Setup   Setup
 	Ledger  Ledger
+	// Conditions is the history of what was wrong with terminals; nil: there is none.
+	Conditions Conditions
 	// Passkeys and Staff stand behind sign-in by passkey and the administrators' pages, which are not there without.
 	Passkeys Passkeys
 	Staff    Staff

@@ -530,7 +530,7 @@ func TestWords(t *testing.T) {
 		t.Fatal("no languages")
 	}
 	asked := map[string]bool{}
-	prefixes := []string{"setup.state.", "operator.order.", "operator.grade.", "operator.check.", "check.", "record.stage.", "record.who.", "record.kind.", "call.status.", "call.picture.", "own.", "outcome.", "duty.word.", "duty.does.", "admin.passkeys.", "admin.sessions.",
+	prefixes := []string{"setup.state.", "operator.order.", "operator.grade.", "operator.check.", "check.", "record.stage.", "record.who.", "record.kind.", "call.status.", "call.picture.", "own.", "outcome.", "duty.word.", "duty.does.", "admin.passkeys.", "admin.sessions.", "condition.severity.", "condition.who.",
 		"field.", "day.", "rights.bad.", "groups.bad.", "groups.homes.", "groups.persons.", "signing.count.", "signing.taken.", "signing.stale.", "signing.unsigned.", "rules.bad.", "rules.mode.", "identity."}
 	for _, pattern := range []string{"*.go", "templates/*.html", "ts/*.ts"} {
 		sources, err := filepath.Glob(pattern)
@@ -545,7 +545,7 @@ func TestWords(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, m := range regexp.MustCompile(`"((?:time|site|homes?|call|own|page|recent|record|setup|operator|duty|enter|left|error|lang|passkeys?|invited|touch|admin|form|rights|groups|signing|rules|identity)(?:\.[a-z_0-9]+)*)"`).FindAllStringSubmatch(string(b), -1) {
+			for _, m := range regexp.MustCompile(`"((?:time|site|homes?|condition|call|own|page|recent|record|setup|operator|duty|enter|left|error|lang|passkeys?|invited|touch|admin|form|rights|groups|signing|rules|identity)(?:\.[a-z_0-9]+)*)"`).FindAllStringSubmatch(string(b), -1) {
 				asked[m[1]] = true
 			}
 		}

@@ -158,7 +158,7 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 		return s, err
 	}
 	pages := web.Options{
-		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup, Ledger: s.ledger,
+		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup, Ledger: s.ledger, Conditions: s.fleet,
 		Passkeys: s.passkeys, Staff: c.register, Rights: c.grants, Authorisations: callers{c.grants}, RelyingParty: site, Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
 	}
 	if err := s.newIdentityProvider(ctx, &pages); err != nil {

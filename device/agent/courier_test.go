@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,19 +21,30 @@ import (
 
 // desk is a clinic's end of reports by HTTPS.
 type desk struct {
-	fails   bool
-	loses   bool // it commits, and its answer is lost
-	reports []time.Time
+	fails, loses atomic.Bool // loses: it commits, and its answer is lost
+
+	mu      sync.Mutex
+	reports int
 	health  int
 	got     map[uint64]int
+}
+
+// counts returns how many reports and messages of health came, and how often each event.
+func (d *desk) counts() (reports, health int, got map[uint64]int) {
+	synctest.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.reports, d.health, maps.Clone(d.got)
 }
 
 func (d *desk) Report(_ context.Context, _ *identity.Grant, r *protocol.Report) ([]protocol.Ack, error) {
 	if _, err := protocol.Encode(r); err != nil {
 		return nil, err
 	}
-	d.reports = append(d.reports, time.Now())
-	if d.fails {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reports++
+	if d.fails.Load() {
 		return nil, errors.New("no way")
 	}
 	if r.Health != nil {
@@ -41,7 +55,7 @@ func (d *desk) Report(_ context.Context, _ *identity.Grant, r *protocol.Report) 
 		d.got[e.Seq]++
 		ack.Epoch, ack.Seq = e.Epoch, e.Seq
 	}
-	if d.loses {
+	if d.loses.Load() {
 		return nil, errors.New("the answer is lost")
 	}
 	if ack.Seq == 0 {
@@ -75,8 +89,9 @@ func TestCourier(t *testing.T) {
 			}
 		}
 		d := &desk{got: map[uint64]int{}}
-		up := true
-		c := &courier{up: func() bool { return up }, grant: func() *identity.Grant { return nil }, outbox: box, to: d, said: func(string, ...any) {},
+		var up atomic.Bool
+		up.Store(true)
+		c := &courier{up: up.Load, grant: func() *identity.Grant { return nil }, outbox: box, to: d, said: func(string, ...any) {},
 			health: func() *protocol.Health {
 				none := protocol.DeviceState{Kind: "none"}
 				return &protocol.Health{Version: 1, At: protocol.At(time.Now()), Software: "x", Camera: none, Microphone: none, Speaker: none, Screen: none, Conditions: []protocol.Condition{}}
@@ -86,52 +101,47 @@ func TestCourier(t *testing.T) {
 		go func() { done <- c.run(ctx) }()
 		<-time.After(time.Hour)
 		add(200)
-		synctest.Wait()
-		if len(d.reports) != 0 {
+		if n, _, _ := d.counts(); n != 0 {
 			t.Error("told by https while the broker was there")
 		}
-		up = false
+		up.Store(false)
 		down := time.Now()
 		<-time.After(courierAfter - courierLook)
-		synctest.Wait()
-		if len(d.reports) != 0 {
+		if n, _, _ := d.counts(); n != 0 {
 			t.Errorf("told after %v", time.Since(down))
 		}
 		<-time.After(3 * courierLook)
-		synctest.Wait()
-		if len(d.got) != 200 || d.health != 1 || box.Status().Pending != 0 {
-			t.Errorf("%d events, %d times health, %d left", len(d.got), d.health, box.Status().Pending)
+		_, health, got := d.counts()
+		if len(got) != 200 || health != 1 || box.Status().Pending != 0 {
+			t.Errorf("%d events, %d times health, %d left", len(got), health, box.Status().Pending)
 		}
-		for seq, n := range d.got {
+		for seq, n := range got {
 			if n != 1 {
 				t.Errorf("event %d came %d times", seq, n)
 			}
 		}
 		// An answer that is lost: the same comes again, by the same numbers, and no other.
 		add(3)
-		d.loses = true
+		d.loses.Store(true)
 		<-time.After(10 * time.Minute)
-		d.loses = false
+		d.loses.Store(false)
 		<-time.After(time.Hour)
-		synctest.Wait()
-		if len(d.got) != 203 || d.got[201] < 2 || box.Status().Pending != 0 {
-			t.Errorf("%d events, the lost one %d times, %d left", len(d.got), d.got[201], box.Status().Pending)
+		before, _, got := d.counts()
+		if len(got) != 203 || got[201] < 2 || box.Status().Pending != 0 {
+			t.Errorf("%d events, the lost one %d times, %d left", len(got), got[201], box.Status().Pending)
 		}
 		// A clinic that is away altogether is not asked more often than it can bear.
-		d.fails = true
-		before := len(d.reports)
+		d.fails.Store(true)
 		<-time.After(10 * time.Hour)
-		synctest.Wait()
-		if n := len(d.reports) - before; n < 15 || n > 60 {
-			t.Errorf("asked %d times in ten hours", n)
+		if n, _, _ := d.counts(); n-before < 15 || n-before > 60 {
+			t.Errorf("asked %d times in ten hours", n-before)
 		}
-		d.fails, up = false, true
+		d.fails.Store(false)
+		up.Store(true)
 		<-time.After(5 * time.Minute)
-		synctest.Wait()
-		before = len(d.reports)
+		before, _, _ = d.counts()
 		<-time.After(time.Hour)
-		synctest.Wait()
-		if len(d.reports) != before {
+		if n, _, _ := d.counts(); n != before {
 			t.Error("told by https although the broker is back")
 		}
 		cancel()

@@ -172,7 +172,7 @@ func (p *Prober) start(ctx context.Context, done chan<- result) int {
 				p.tell("probe."+s.Name, append(slices.Clone(s.found), Finding{Code: protocol.CheckHangs, Figure: s.Name})...)
 			}
 		case s.Costly && inCall:
-		case !s.due.After(now.Add(s.Every / 4)):
+		case !s.due.After(now.Add(s.tolerance())):
 			begun++
 			s.began, s.last, s.deferred = now, now, false
 			var inner context.Context
@@ -184,6 +184,14 @@ func (p *Prober) start(ctx context.Context, done chan<- result) int {
 		}
 	}
 	return begun
+}
+
+// tolerance is how much earlier than due a probe may run, to go with others.
+func (s *scheduled) tolerance() time.Duration {
+	if s.Costly {
+		return 0
+	}
+	return s.Every / 4
 }
 
 // run lets no probe end the terminal's program.

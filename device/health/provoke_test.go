@@ -17,6 +17,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/fstest"
@@ -199,9 +200,9 @@ func faults(t *testing.T) map[protocol.Code]*fault {
 
 	// the way to the clinic
 	names := newNames(t)
-	add(protocol.IPDNS, fault{loopback: true, probe: Names("clinic.example", never, names.resolver().LookupHost), provoke: func() { names.answer = false }, relieve: func() { names.answer = true }})
+	add(protocol.IPDNS, fault{loopback: true, probe: Names("clinic.example", never, names.resolver().LookupHost), provoke: func() { names.answer.Store(false) }, relieve: func() { names.answer.Store(true) }})
 	portal := newPortal(t)
-	add(protocol.IPPortal, fault{loopback: true, probe: Portal(portal.Listener.Addr().String(), never, new(net.Dialer).DialContext), provoke: func() { portal.on = true }, relieve: func() { portal.on = false }})
+	add(protocol.IPPortal, fault{loopback: true, probe: Portal(portal.Listener.Addr().String(), never, new(net.Dialer).DialContext), provoke: func() { portal.on.Store(true) }, relieve: func() { portal.on.Store(false) }})
 	relays(t, add)
 	certificates(t, add)
 	trip := Trip{Up: true, From: time.Now().Add(time.Hour * 24 * 365 * 100), Took: 40 * time.Millisecond} // ahead of every test
@@ -282,7 +283,7 @@ func TestEveryProbedCondition(t *testing.T) {
 // names is a server of names on loopback.
 type names struct {
 	conn   net.PacketConn
-	answer bool
+	answer atomic.Bool
 }
 
 func newNames(t *testing.T) *names {
@@ -290,7 +291,8 @@ func newNames(t *testing.T) *names {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &names{conn: conn, answer: true}
+	n := &names{conn: conn}
+	n.answer.Store(true)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -306,7 +308,7 @@ func newNames(t *testing.T) *names {
 			}
 			m.Response, m.Additionals = true, nil
 			m.RCode = dnsmessage.RCodeServerFailure
-			if n.answer {
+			if n.answer.Load() {
 				m.RCode = dnsmessage.RCodeSuccess
 				if q := m.Questions[0]; q.Type == dnsmessage.TypeA {
 					m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1}, Body: &dnsmessage.AResource{A: [4]byte{192, 0, 2, 1}}}}
@@ -329,13 +331,13 @@ func (n *names) resolver() *net.Resolver {
 
 type portal struct {
 	*httptest.Server
-	on bool
+	on atomic.Bool
 }
 
 func newPortal(t *testing.T) *portal {
 	p := &portal{}
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p.on {
+		if p.on.Load() {
 			http.Redirect(w, r, "http://login.hotel.example/welcome", http.StatusFound)
 			return
 		}
