@@ -334,12 +334,17 @@ type update struct {
 // signIn is somebody who may call a home, at its page.
 func signIn(t *testing.T, s *serving, clinic *clinic, home string) *caller {
 	t.Helper()
+	return signInAs(t, s, clinic, home, "Anne Berg")
+}
+
+func signInAs(t *testing.T, s *serving, clinic *clinic, home, name string) *caller {
+	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &caller{Client: &http.Client{Jar: jar}, t: t, pages: s.ready["pages"].(string), page: strings.Repeat("0a", 16), updates: make(chan update, 100)}
-	person, err := clinic.register.EnsurePerson(t.Context(), "test", protocol.Party{Name: "Anne Berg", Role: "nurse", Organisation: "Fjordbyen kommune"}, register.Clinician)
+	person, err := clinic.register.EnsurePerson(t.Context(), "test", protocol.Party{Name: name, Role: "nurse", Organisation: "Fjordbyen kommune"}, register.Clinician)
 	if err != nil {
 		t.Fatal(err)
 	}
