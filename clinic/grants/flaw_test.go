@@ -101,6 +101,43 @@ func TestVersions(t *testing.T) {
 	}
 }
 
+// Who has seen another grant than the one that a person has replaces and renews nothing.
+func TestReplace(t *testing.T) {
+	c := open(t)
+	replace := func(was string) (Grant, error) { return c.Replace(t.Context(), "kari", was, c.grant()) }
+	if _, err := replace("1"); !errors.Is(err, ErrChanged) {
+		t.Errorf("in place of one that is not there: %v", err)
+	}
+	first, err := replace("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := replace(""); !errors.Is(err, ErrChanged) {
+		t.Errorf("as if there were none: %v", err)
+	}
+	second, err := replace(first.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := second.To.AddDate(1, 0, 0)
+	if _, err := c.RenewThis(t.Context(), "kari", c.anne.ID, first.ID, to, "looked at"); !errors.Is(err, ErrChanged) {
+		t.Errorf("renewed the one before: %v", err)
+	}
+	third, err := c.RenewThis(t.Context(), "kari", c.anne.ID, second.ID, to, "looked at")
+	if err != nil || third.Renews != second.ID {
+		t.Fatalf("%+v, %v", third, err)
+	}
+	if list, err := c.History(t.Context(), c.anne.ID); err != nil || len(list) != 3 || !list[1].Followed() || list[0].Followed() {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if _, err := c.Withdraw(t.Context(), "kari", c.anne.ID, "has left"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := replace(third.ID); !errors.Is(err, ErrChanged) {
+		t.Errorf("in place of one that was withdrawn: %v", err)
+	}
+}
+
 // A group is made of the homes that it is said to have, by who has seen those that it had; who could call a home that has left may do less.
 func TestGroupHomes(t *testing.T) {
 	c := open(t)

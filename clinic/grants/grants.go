@@ -281,14 +281,23 @@ func (s *Service) checkScope(ctx context.Context, scope protocol.Scope) error {
 
 // Give gives a person a grant, in place of the one that the person has. By, Given and ID are set here. The error wraps ErrBounds or register.ErrNotFound.
 func (s *Service) Give(ctx context.Context, who string, g Grant) (Grant, error) {
-	given, err := s.give(ctx, who, g, audit.GrantGiven)
+	given, err := s.give(ctx, who, g, audit.GrantGiven, nil)
 	if err != nil {
 		return Grant{}, fmt.Errorf("give grant: %w", err)
 	}
 	return given, nil
 }
 
-func (s *Service) give(ctx context.Context, who string, g Grant, what string) (Grant, error) {
+// Replace is Give for who has seen which grant the person has, or, if was is empty, that there is none. If it is another by now, the error wraps ErrChanged.
+func (s *Service) Replace(ctx context.Context, who, was string, g Grant) (Grant, error) {
+	given, err := s.give(ctx, who, g, audit.GrantGiven, &was)
+	if err != nil {
+		return Grant{}, fmt.Errorf("give grant: %w", err)
+	}
+	return given, nil
+}
+
+func (s *Service) give(ctx context.Context, who string, g Grant, what string, was *string) (Grant, error) {
 	g.From, g.To = g.From.Truncate(time.Millisecond), g.To.Truncate(time.Millisecond)
 	if err := s.check(ctx, &g); err != nil {
 		return Grant{}, err
@@ -313,6 +322,9 @@ func (s *Service) give(ctx context.Context, who string, g Grant, what string) (G
 		}
 		if what == audit.GrantRenewed && (err != nil || old.ID != g.Renews) {
 			return fmt.Errorf("it was changed meanwhile: %w", ErrNoGrant)
+		}
+		if was != nil && *was != old.ID { // of none, it is empty
+			return ErrChanged
 		}
 		if err == nil {
 			if err := s.end(ctx, tx, old, who, followedBy+id); err != nil {
@@ -370,13 +382,25 @@ func (g *Grant) Followed() bool {
 
 // Renew has a person's grant hold until a later time: somebody has looked at it (R28). The error wraps ErrNoGrant or ErrBounds.
 func (s *Service) Renew(ctx context.Context, who, person string, to time.Time, reason string) (Grant, error) {
+	return s.renew(ctx, who, person, nil, to, reason)
+}
+
+// RenewThis is Renew for who has looked at a grant. If the person has another by now, the error wraps ErrChanged.
+func (s *Service) RenewThis(ctx context.Context, who, person, id string, to time.Time, reason string) (Grant, error) {
+	return s.renew(ctx, who, person, &id, to, reason)
+}
+
+func (s *Service) renew(ctx context.Context, who, person string, id *string, to time.Time, reason string) (Grant, error) {
 	g, err := current(ctx, s.Store.Read(), person)
+	if err == nil && id != nil && *id != g.ID {
+		err = ErrChanged
+	}
 	if err == nil {
 		g.Renews, g.To, g.Reason = g.ID, to, reason
 		if now := s.now(); g.From.Before(now) {
 			g.From = now
 		}
-		g, err = s.give(ctx, who, g, audit.GrantRenewed)
+		g, err = s.give(ctx, who, g, audit.GrantRenewed, nil)
 	}
 	if err != nil {
 		return Grant{}, fmt.Errorf("renew grant: %w", err)

@@ -20,8 +20,8 @@ type Rights interface {
 	Current(ctx context.Context, person string) (signed []byte, a *protocol.Authorisation, err error)
 	Waits(ctx context.Context, person string) (bool, error)
 	KeyHere() bool
-	Give(ctx context.Context, who string, g grants.Grant) (grants.Grant, error)
-	Renew(ctx context.Context, who, person string, to time.Time, reason string) (grants.Grant, error)
+	Replace(ctx context.Context, who, was string, g grants.Grant) (grants.Grant, error)
+	RenewThis(ctx context.Context, who, person, id string, to time.Time, reason string) (grants.Grant, error)
 	Withdraw(ctx context.Context, who, person, reason string) (grants.Grant, error)
 	Grants(ctx context.Context) ([]grants.Grant, error)
 	History(ctx context.Context, person string) ([]grants.Grant, error)
@@ -341,7 +341,7 @@ type rightForm struct {
 	Employment string
 	From, To   string
 	Reason     string
-	Replaces   bool
+	Was        string // the grant that the person had when the form was made
 	Elsewhere  bool
 }
 
@@ -360,6 +360,9 @@ func (s *Server) rightPage(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	if len(history) > 0 { // who changes one begins with what there is
 		g := history[0]
+		if g.Ended.IsZero() {
+			form.Was = g.ID
+		}
 		form.Caller, form.Employment, scope = g.Callers, g.Employment, g.Scope
 		if g.Ended.IsZero() && now.Before(g.To) {
 			form.To = g.To.Add(-time.Second).Format(time.DateOnly)
@@ -372,15 +375,13 @@ func (s *Server) rightForm(w http.ResponseWriter, r *http.Request, v visitor, st
 	_, homes, err := s.labels(r.Context())
 	groups, groupsErr := s.o.Rights.Groups(r.Context())
 	rules, rulesErr := s.allRules(r.Context())
-	history, historyErr := s.o.Rights.History(r.Context(), p.ID)
-	if err := errors.Join(err, groupsErr, rulesErr, historyErr); err != nil {
+	if err := errors.Join(err, groupsErr, rulesErr); err != nil {
 		s.broken(w, r, err)
 		return
 	}
 	form.frame = s.frame(s.words.say("rights.give.title", names{"name": p.Party.Name}), &v)
 	s.refused(&form.frame, form.formView)
 	form.ID, form.Party, form.Elsewhere = p.ID, p.Party, !s.o.Rights.KeyHere()
-	form.Replaces = len(history) > 0 && history[0].Ended.IsZero()
 	for _, h := range homes {
 		form.Homes = append(form.Homes, choiceView{"home-" + h.ID, h.ID, h.Label, slices.Contains(scope.Homes, h.ID)})
 	}
@@ -403,7 +404,7 @@ func (s *Server) giveRight(w http.ResponseWriter, r *http.Request, v visitor) {
 		return
 	}
 	field := func(name string) string { return strings.TrimSpace(r.PostForm.Get(name)) }
-	form := rightForm{Caller: field("callers"), Employment: field("employment"), From: field("from"), To: field("to"), Reason: field("reason")}
+	form := rightForm{Was: field("was"), Caller: field("callers"), Employment: field("employment"), From: field("from"), To: field("to"), Reason: field("reason")}
 	g := grants.Grant{
 		Person: p.ID, Employment: form.Employment, Callers: form.Caller, Reason: form.Reason, Scope: protocol.Scope{Homes: r.PostForm["homes"], Groups: r.PostForm["groups"]},
 	}
@@ -419,9 +420,13 @@ func (s *Server) giveRight(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	var err error
 	if len(form.Bad) == 0 {
-		_, err = s.o.Rights.Give(r.Context(), v.person.Who(), g)
-		if err == nil {
+		_, err = s.o.Rights.Replace(r.Context(), v.person.Who(), form.Was, g)
+		switch {
+		case err == nil:
 			http.Redirect(w, r, personPath(p.ID)+"#rights-title", http.StatusSeeOther)
+			return
+		case errors.Is(err, grants.ErrChanged):
+			s.rightChanged(w, r, v, p, g.Scope, form)
 			return
 		}
 	} else {
@@ -433,6 +438,21 @@ func (s *Server) giveRight(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	form.Bad.order("scope", "callers", "employment", "from", "to", "reason")
 	s.rightForm(w, r, v, http.StatusUnprocessableEntity, p, g.Scope, form)
+}
+
+// rightChanged says that the person's right is another than the one that was to be replaced. What was filled in is kept; who sends it again has been told.
+func (s *Server) rightChanged(w http.ResponseWriter, r *http.Request, v visitor, p register.Person, scope protocol.Scope, form rightForm) {
+	history, err := s.o.Rights.History(r.Context(), p.ID)
+	if err != nil {
+		s.broken(w, r, err)
+		return
+	}
+	form.Was = ""
+	if len(history) > 0 && history[0].Ended.IsZero() {
+		form.Was = history[0].ID
+	}
+	form.Problem, form.Fix = s.words["rights.bad.changed"], s.words["rights.bad.changed.next"]
+	s.rightForm(w, r, v, http.StatusConflict, p, scope, form)
 }
 
 // alsoBad says of the fields that can be judged by themselves what is wrong with them.
@@ -493,7 +513,7 @@ func (s *Server) renewRight(w http.ResponseWriter, r *http.Request, v visitor) {
 	to, ok := parseDay(r.PostForm.Get("until"), true)
 	if !ok {
 		f.Problem, f.Fix = s.words["rights.bad.day"], s.words["rights.renew.again"]
-	} else if _, err := s.o.Rights.Renew(r.Context(), v.person.Who(), p.ID, to, reason); err == nil {
+	} else if _, err := s.o.Rights.RenewThis(r.Context(), v.person.Who(), p.ID, r.PostForm.Get("right"), to, reason); err == nil {
 		http.Redirect(w, r, personPath(p.ID)+"#rights-title", http.StatusSeeOther)
 		return
 	} else if !s.rightRefused(w, r, &f, err) {
@@ -506,7 +526,7 @@ func (s *Server) renewRight(w http.ResponseWriter, r *http.Request, v visitor) {
 func (s *Server) rightRefused(w http.ResponseWriter, r *http.Request, f *formView, err error) bool {
 	var inner formView
 	switch {
-	case errors.Is(err, grants.ErrNoGrant):
+	case errors.Is(err, grants.ErrNoGrant), errors.Is(err, grants.ErrChanged):
 		f.Problem, f.Fix = s.words["rights.bad.gone"], s.words["rights.bad.gone.next"]
 	case s.flawed(&inner, "rights.bad.", err):
 		if f.Problem, f.Fix = inner.Problem, inner.Fix; f.Problem == "" {

@@ -155,15 +155,26 @@ func TestRightPages(t *testing.T) {
 	b.look("person-right")
 	navigate(b, d.server.URL+path+"/right")
 	b.look("right")
-	if status, page = d.post(c, path+"/right/renew", url.Values{"until": {day(400)}, "reason": {"looked at"}}); status != http.StatusOK || !strings.Contains(page, "looked at") || !strings.Contains(page, "Replaced") {
+	current := func() string { return must(d.rights.History(t.Context(), anne.ID))[0].ID }
+	for name, was := range map[string]string{"as if there were none": "", "in place of another": "1"} {
+		good.Set("was", was)
+		if status, page := d.post(c, path+"/right", good); status != http.StatusConflict || !strings.Contains(page, "Somebody else has changed this person&#39;s right") || !strings.Contains(page, `value="works in the north"`) {
+			t.Errorf("given %s: %d", name, status)
+		}
+	}
+	if status, page = d.post(c, path+"/right/renew", url.Values{"right": {"1"}, "until": {day(400)}, "reason": {"looked at"}}); status != http.StatusUnprocessableEntity || !strings.Contains(page, "withdrawn or changed meanwhile") {
+		t.Errorf("renewed another: %d", status)
+	}
+	if status, page = d.post(c, path+"/right/renew", url.Values{"right": {current()}, "until": {day(400)}, "reason": {"looked at"}}); status != http.StatusOK || !strings.Contains(page, "looked at") || !strings.Contains(page, "Replaced") {
 		t.Errorf("renewed: %d", status)
 	}
 	for name, form := range map[string]url.Values{"no day": {"until": {"soon"}, "reason": {"x"}}, "no reason": {"until": {day(9)}}, "yesterday": {"until": {day(-1)}, "reason": {"x"}}} {
+		form.Set("right", current())
 		if status, page := d.post(c, path+"/right/renew", form); status != http.StatusUnprocessableEntity || !strings.Contains(page, "Nothing was changed") {
 			t.Errorf("renewed, %s: %d", name, status)
 		}
 	}
-	if status, _ = d.post(c, path+"/right", url.Values{"homes": {home.ID}, "callers": {"staff"}, "employment": {"employed"}, "from": {day(0)}, "to": {day(9)}, "reason": {"fewer"}}); status != http.StatusOK {
+	if status, _ = d.post(c, path+"/right", url.Values{"was": {current()}, "homes": {home.ID}, "callers": {"staff"}, "employment": {"employed"}, "from": {day(0)}, "to": {day(9)}, "reason": {"fewer"}}); status != http.StatusOK {
 		t.Errorf("changed: %d", status)
 	}
 	if _, page = d.get(c, path); !strings.Contains(page, "Ending soon") {
