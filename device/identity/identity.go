@@ -220,15 +220,28 @@ func (i *Identity) KeepSettings(s *protocol.Settings) (refused []error, err erro
 	if g.Trust == nil && !slices.EqualFunc(s.Authorities, old.Settings.Authorities, bytes.Equal) {
 		return refused, foreign("keep settings: the authorisation keys are not the pinned ones")
 	}
+	settings.Withdrawn = stillWithdrawn(s.Withdrawn, old.Settings.Withdrawn)
 	if err := i.follow(&g, s.Roots); err != nil {
 		return refused, fmt.Errorf("keep settings: %w", err)
 	}
-	if s.Organisation == old.Settings.Organisation && s.Home == old.Settings.Home && slices.Equal(s.Withdrawn, old.Settings.Withdrawn) && g.Root == old.Root &&
+	if s.Organisation == old.Settings.Organisation && s.Home == old.Settings.Home && slices.Equal(settings.Withdrawn, old.Settings.Withdrawn) && g.Root == old.Root &&
 		g.Trust == old.Trust && g.Policy == old.Policy {
 		return refused, nil // only the time moved: not worth a write
 	}
 	g.Settings = &settings
 	return refused, i.keep(&g)
+}
+
+// stillWithdrawn is what new settings and those before name as withdrawn, the new first, as many as there may be: settings are not signed, and a server that was restored, or
+// is another's, is not to give a mandate back by leaving it out.
+func stillWithdrawn(now, before []protocol.Nonce) []protocol.Nonce {
+	all := slices.Clone(now)
+	for _, id := range before {
+		if len(all) < protocol.MaxWithdrawn && !slices.Contains(all, id) {
+			all = append(all, id)
+		}
+	}
+	return all
 }
 
 // follow has g pin a new root: roots are the new one, it certified by the pinned one, and the pinned one certified by it, as protocol.Settings has them. If
