@@ -65,6 +65,8 @@ type Config struct {
 	Relay func(terminal protocol.KeyHash) []protocol.ICEServer
 	// KeyLife is how old a terminal's key becomes; 0: as old as it likes, unless the clinic orders new ones.
 	KeyLife time.Duration
+	// OrderElsewhere asks for an order for a new key where the authorisation key is not on this server, and returns it once it is signed; nil: there is none then.
+	OrderElsewhere func(ctx context.Context, ask *protocol.KeyOrder) ([]byte, error)
 	// KeyStays tells that a terminal's key is not replaced now, because it is about to be destroyed; nil: of none.
 	KeyStays func(ctx context.Context, key protocol.KeyHash) (bool, error)
 	// TestCall has the robot call, or tells how that call goes; nil: there is no robot.

@@ -26,12 +26,16 @@ func (s *Server) keyOrder(ctx context.Context, t register.Terminal) ([]byte, err
 	if err != nil || !due {
 		return nil, err
 	}
-	order, err := s.Authority.SignKeyOrder(&protocol.KeyOrder{Version: protocol.Version, Terminal: t.Key, At: protocol.At(s.now())})
-	if errors.Is(err, authority.ErrKeyElsewhere) { // the key stays for longer; all else that the settings tell must not wait for it
-		s.Log.Warn("a terminal's key is due to be replaced, which the authorisation key would have to order; it is elsewhere", "terminal", t.Key)
-		return nil, nil
+	ask := &protocol.KeyOrder{Version: protocol.Version, Terminal: t.Key, At: protocol.At(s.now())}
+	order, err := s.Authority.SignKeyOrder(ask)
+	if !errors.Is(err, authority.ErrKeyElsewhere) {
+		return order, err
 	}
-	return order, err
+	if s.OrderElsewhere != nil { // the key stays for longer; all else that the settings tell must not wait for it
+		return s.OrderElsewhere(ctx, ask)
+	}
+	s.Log.Warn("a terminal's key is due to be replaced, which the authorisation key would have to order; it is elsewhere", "terminal", t.Key)
+	return nil, nil
 }
 
 // maySucceed asks whether a terminal may have a certificate for another key than the one that it has proven in TLS. By its subject, which RFC 7030 §4.2.2 wants to be that

@@ -32,6 +32,7 @@ import (
 	"vindu/clinic/audit"
 	"vindu/clinic/authority"
 	"vindu/clinic/register"
+	"vindu/clinic/signing"
 	"vindu/clinic/store"
 	"vindu/protocol"
 )
@@ -153,6 +154,7 @@ type Config struct {
 	Register  *register.Register
 	Authority *authority.Authority
 	Passkeys  Passkeys
+	Requests  *signing.Requests // what else waits for the key; nil: nothing
 	// Life is for how long one authorisation is made; 0: a week.
 	Life time.Duration
 	Log  *slog.Logger

@@ -14,6 +14,7 @@ import (
 
 	"vindu/clinic/audit"
 	"vindu/clinic/authority"
+	"vindu/clinic/signing"
 	"vindu/protocol"
 )
 
@@ -35,6 +36,9 @@ const (
 	KindAuthorisation = "authorisation"
 	KindPolicy        = "policy"
 	KindTrust         = "trust"
+	KindMandate       = signing.Mandate
+	KindDecommission  = signing.Decommission
+	KindKeyOrder      = signing.KeyOrder
 )
 
 var (
@@ -114,7 +118,36 @@ func (s *Service) Waiting(ctx context.Context, organisation string) (*File, erro
 			return nil, fmt.Errorf("look for what waits: %w", err)
 		}
 	}
+	if s.Requests == nil || s.Authority.KeyHere() {
+		return f, nil
+	}
+	key := s.Authority.Authorities()[0]
+	requests, err := s.Requests.Waiting(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range requests {
+		i := Item{Kind: r.Kind, Key: protocol.HashSPKI(key).Name(), Body: r.Body}
+		if !i.over(s.now()) {
+			f.Items = append(f.Items, i)
+		}
+	}
 	return f, nil
+}
+
+// over tells whether what is to be signed would be worth nothing any more.
+func (i *Item) over(now time.Time) bool {
+	m, err := i.statement()
+	if err != nil {
+		return true
+	}
+	switch m := m.(type) {
+	case *protocol.Mandate:
+		return !now.Before(m.To.Time())
+	case *protocol.Decommission:
+		return !now.Before(m.Expires.Time())
+	}
+	return false
 }
 
 // Write writes a file.
@@ -150,7 +183,7 @@ func ParseFile(r io.Reader) (*File, error) {
 	return f, nil
 }
 
-// statement decodes what is to be signed: a *protocol.Authorisation, *protocol.Policy or *protocol.Trust.
+// statement decodes what is to be signed: a pointer to a statement of package protocol.
 func (i *Item) statement() (any, error) {
 	switch i.Kind {
 	case KindAuthorisation:
@@ -161,6 +194,15 @@ func (i *Item) statement() (any, error) {
 		return m, protocol.Decode(i.Body, m)
 	case KindTrust:
 		m := new(protocol.Trust)
+		return m, protocol.Decode(i.Body, m)
+	case KindMandate:
+		m := new(protocol.Mandate)
+		return m, protocol.Decode(i.Body, m)
+	case KindDecommission:
+		m := new(protocol.Decommission)
+		return m, protocol.Decode(i.Body, m)
+	case KindKeyOrder:
+		m := new(protocol.KeyOrder)
 		return m, protocol.Decode(i.Body, m)
 	}
 	return nil, errors.New("of an unknown kind")
@@ -217,6 +259,12 @@ func (i *Item) Words() string {
 		}
 		return fmt.Sprintf("ALL TERMINALS are to believe the authorisation keys %s and the server's keys %s, and passkeys of the site %s at %s, and to use the relays %s",
 			strings.Join(keys, " and "), strings.Join(service, " and "), m.RelyingParty.ID, strings.Join(m.RelyingParty.Origins, ", "), strings.Join(m.Relays, ", "))
+	case *protocol.Mandate:
+		return fmt.Sprintf("%s, %s, %s, may work at ALL TERMINALS from the laptop with the key %s until %s", m.Person.Name, m.Person.Role, m.Person.Organisation, protocol.HashSPKI(m.Key).Code(), day(m.To))
+	case *protocol.Decommission:
+		return fmt.Sprintf("Terminal %s is to DESTROY its keys and state; ordered %s, good until %s", m.Terminal.Code(), day(m.Issued), day(m.Expires))
+	case *protocol.KeyOrder:
+		return fmt.Sprintf("Terminal %s is to replace its key", m.Terminal.Code())
 	}
 	return "unreadable"
 }
@@ -252,6 +300,12 @@ func (i *Item) Sign(key *ecdsa.PrivateKey) error {
 		i.Signed, err = protocol.Sign(m, key)
 	case *protocol.Trust:
 		i.Signed, err = protocol.Sign(m, key)
+	case *protocol.Mandate:
+		i.Signed, err = protocol.Sign(m, key)
+	case *protocol.Decommission:
+		i.Signed, err = protocol.Sign(m, key)
+	case *protocol.KeyOrder:
+		i.Signed, err = protocol.Sign(m, key)
 	}
 	if err != nil {
 		return fmt.Errorf("sign: %w", err)
@@ -274,6 +328,21 @@ func (i *Item) verify(spki []byte) error {
 		}
 	case KindPolicy:
 		m := new(protocol.Policy)
+		if err = protocol.Verify(i.Signed, key, m); err == nil {
+			body, err = protocol.Encode(m)
+		}
+	case KindMandate:
+		m := new(protocol.Mandate)
+		if err = protocol.Verify(i.Signed, key, m); err == nil {
+			body, err = protocol.Encode(m)
+		}
+	case KindDecommission:
+		m := new(protocol.Decommission)
+		if err = protocol.Verify(i.Signed, key, m); err == nil {
+			body, err = protocol.Encode(m)
+		}
+	case KindKeyOrder:
+		m := new(protocol.KeyOrder)
 		if err = protocol.Verify(i.Signed, key, m); err == nil {
 			body, err = protocol.Encode(m)
 		}
@@ -324,6 +393,7 @@ func (s *Service) Accept(ctx context.Context, who string, f *File) (a Accepted, 
 			var row int64
 			var waits bool
 			var query, update string
+			var err error
 			switch i.Kind {
 			case KindAuthorisation:
 				query = "SELECT n, key, signed IS NULL AND ended IS NULL FROM grant_authorisations WHERE body = ? ORDER BY n DESC LIMIT 1"
@@ -333,9 +403,14 @@ func (s *Service) Accept(ctx context.Context, who string, f *File) (a Accepted, 
 					FROM grant_policies AS p WHERE body = ? ORDER BY serial DESC LIMIT 1`
 				update = "UPDATE grant_policies SET signed = ?, accepted = ? WHERE serial = ?"
 			default:
-				return fmt.Errorf("item %d: %w", n+1, ErrFile)
+				if s.Requests == nil {
+					return fmt.Errorf("item %d: %w", n+1, ErrFile)
+				}
+				row, key, waits, err = s.Requests.Asked(ctx, tx, i.Kind, i.Body)
 			}
-			err := tx.QueryRowContext(ctx, query, i.Body).Scan(&row, &key, &waits)
+			if query != "" {
+				err = tx.QueryRowContext(ctx, query, i.Body).Scan(&row, &key, &waits)
+			}
 			if errors.Is(err, sql.ErrNoRows) {
 				return fmt.Errorf("item %d, %s: %w: this clinic has not asked for it", n+1, i.Kind, ErrForeign)
 			}
@@ -349,7 +424,12 @@ func (s *Service) Accept(ctx context.Context, who string, f *File) (a Accepted, 
 				a.Stale++
 				continue
 			}
-			if _, err := tx.ExecContext(ctx, update, i.Signed, now.UnixMilli(), row); err != nil {
+			if query != "" {
+				_, err = tx.ExecContext(ctx, update, i.Signed, now.UnixMilli(), row)
+			} else {
+				err = s.Requests.Accept(ctx, tx, row, i.Signed)
+			}
+			if err != nil {
 				return err
 			}
 			if i.Kind == KindAuthorisation {
@@ -367,7 +447,8 @@ func (s *Service) Accept(ctx context.Context, who string, f *File) (a Accepted, 
 			return err
 		}
 		return s.Audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.SignedAccepted, Subject: "authorisation key", Detail: map[string]string{
-			"authorisations": fmt.Sprint(taken[KindAuthorisation]), "policies": fmt.Sprint(taken[KindPolicy]), "file_of": f.Made.Time().UTC().Format(time.RFC3339)}})
+			"authorisations": fmt.Sprint(taken[KindAuthorisation]), "policies": fmt.Sprint(taken[KindPolicy]),
+			"mandates": fmt.Sprint(taken[KindMandate]), "orders": fmt.Sprint(taken[KindDecommission] + taken[KindKeyOrder]), "file_of": f.Made.Time().UTC().Format(time.RFC3339)}})
 	})
 	if err != nil {
 		return Accepted{}, fmt.Errorf("accept: %w", err)

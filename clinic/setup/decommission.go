@@ -3,12 +3,15 @@ package setup
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
 
 	"vindu/clinic/audit"
+	"vindu/clinic/authority"
 	"vindu/clinic/fleet"
+	"vindu/clinic/signing"
 	"vindu/protocol"
 )
 
@@ -50,7 +53,7 @@ const (
 // Order is an order to take a terminal out of use.
 type Order struct {
 	Terminal  protocol.KeyHash
-	Signed    []byte // protocol.Decommission
+	Signed    []byte // protocol.Decommission; empty while it waits for the authorisation key
 	By        string // as audit entries name who gave it
 	Reason    string
 	Issued    time.Time
@@ -63,10 +66,11 @@ type Order struct {
 	Withdrawn time.Time // zero if it was not
 	Withdrew  string    // as audit entries name who withdrew it
 	State     string    // OrderWaiting …
+	hash      []byte
 }
 
-// Decommission orders a terminal to destroy its keys and its state. If an order waits for it already, that one is returned. The error wraps
-// register.ErrNotFound, ErrRevoked or ErrReason.
+// Decommission orders a terminal to destroy its keys and its state. If an order waits for it already, that one is returned. If the authorisation key is elsewhere the
+// order waits for it first (Order.Signed is empty). The error wraps register.ErrNotFound, ErrRevoked or ErrReason.
 func (s *Service) Decommission(ctx context.Context, who string, terminal protocol.KeyHash, reason string) (Order, error) {
 	if reason == "" || len(reason) > protocol.MaxText || protocol.Printable(reason) != reason {
 		return Order{}, fmt.Errorf("take terminal %s out of use: %w: it has to be a line of at most %d bytes", terminal.Code(), ErrReason, protocol.MaxText)
@@ -83,10 +87,18 @@ func (s *Service) Decommission(ctx context.Context, who string, terminal protoco
 		Version: protocol.Version, Terminal: terminal, Nonce: protocol.NewNonce(), Issued: protocol.At(now), Expires: protocol.At(now.Add(orderLife)),
 	}
 	signed, err := s.Authority.SignDecommission(&d)
+	waits := errors.Is(err, authority.ErrKeyElsewhere) && s.Requests != nil
+	if err != nil && !waits {
+		return Order{}, fmt.Errorf("take terminal %s out of use: %w", terminal.Code(), err)
+	}
+	body, err := protocol.Encode(&d)
 	if err != nil {
 		return Order{}, fmt.Errorf("take terminal %s out of use: %w", terminal.Code(), err)
 	}
 	hash := protocol.HashOf(signed)
+	if waits { // until it is signed it is called by what it says
+		signed, hash = []byte{}, protocol.HashOf(body)
+	}
 	err = s.Config.Store.Write(ctx, func(tx *sql.Tx) error {
 		var waiting int
 		err := tx.QueryRowContext(ctx, "SELECT count(*) FROM setup_orders WHERE terminal = ? AND (receipt IS NOT NULL OR (expires > ? AND withdrawn IS NULL))", terminal[:], now.UnixMilli()).Scan(&waiting)
@@ -96,6 +108,11 @@ func (s *Service) Decommission(ctx context.Context, who string, terminal protoco
 		if _, err := tx.ExecContext(ctx, `INSERT INTO setup_orders (terminal, signed, hash, ordered_by, reason, issued, expires) VALUES (?, ?, ?, ?, ?, ?, ?)`,
 			terminal[:], signed, hash[:], who, reason, int64(d.Issued), int64(d.Expires)); err != nil {
 			return err
+		}
+		if waits {
+			if err := s.Requests.Want(ctx, tx, signing.Decommission, hex.EncodeToString(hash[:]), body, s.Authority.Authorities()[0]); err != nil {
+				return err
+			}
 		}
 		return s.Audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.DecommissionOrder, Subject: terminal.Name(), Detail: map[string]string{"reason": reason}})
 	})
@@ -114,6 +131,9 @@ func (s *Service) Decommission(ctx context.Context, who string, terminal protoco
 func (s *Service) WithdrawOrder(ctx context.Context, who string, terminal protocol.KeyHash) (Order, error) {
 	now := s.now().UnixMilli()
 	err := s.Config.Store.Write(ctx, func(tx *sql.Tx) error {
+		if err := s.dropUnsigned(ctx, tx, terminal); err != nil {
+			return err
+		}
 		var sent bool
 		err := tx.QueryRowContext(ctx, `UPDATE setup_orders SET withdrawn = ?1, withdrawn_by = ?2
 			WHERE terminal = ?3 AND receipt IS NULL AND withdrawn IS NULL AND expires > ?1 RETURNING sent IS NOT NULL`, now, who, terminal[:]).Scan(&sent)
@@ -135,8 +155,52 @@ func (s *Service) WithdrawOrder(ctx context.Context, who string, terminal protoc
 	return orders[0], nil
 }
 
+// dropUnsigned takes back the request for a signature of a terminal's order.
+func (s *Service) dropUnsigned(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash) error {
+	if s.Requests == nil {
+		return nil
+	}
+	var hash []byte
+	err := tx.QueryRowContext(ctx, "SELECT hash FROM setup_orders WHERE terminal = ? AND signed = x'' AND withdrawn IS NULL ORDER BY n DESC LIMIT 1", terminal[:]).Scan(&hash)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.Requests.Drop(ctx, tx, signing.Decommission, hex.EncodeToString(hash))
+}
+
+// takeSigned takes over the signatures that orders waited for.
+func (s *Service) takeSigned(ctx context.Context) error {
+	if s.Requests == nil {
+		return nil
+	}
+	waiting, err := s.orders(ctx, "o.signed = x'' AND o.withdrawn IS NULL AND o.expires > ?", s.now().UnixMilli())
+	if err != nil {
+		return err
+	}
+	for _, o := range waiting {
+		signed, err := s.Requests.Signed(ctx, signing.Decommission, hex.EncodeToString(o.hash), s.Authority.Authorities()[0])
+		if err != nil {
+			return err
+		}
+		if signed == nil {
+			continue
+		}
+		hash := protocol.HashOf(signed)
+		if err := s.Config.Store.Write(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, "UPDATE setup_orders SET signed = ?, hash = ? WHERE hash = ? AND signed = x'' AND withdrawn IS NULL", signed, hash[:], o.hash)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 const selectOrder = `SELECT o.terminal, o.signed, o.ordered_by, o.reason, o.issued, o.expires, coalesce(o.sent, 0), coalesce(o.received, 0),
-	o.receipt, coalesce(o.grade, ''), coalesce(o.destroyed, 0), coalesce(o.withdrawn, 0), coalesce(o.withdrawn_by, ''), terminals.revoked IS NOT NULL
+	o.receipt, coalesce(o.grade, ''), coalesce(o.destroyed, 0), coalesce(o.withdrawn, 0), coalesce(o.withdrawn_by, ''), terminals.revoked IS NOT NULL, o.hash
 	FROM setup_orders AS o JOIN terminals ON terminals.key = o.terminal`
 
 func (s *Service) orders(ctx context.Context, where string, args ...any) ([]Order, error) {
@@ -157,7 +221,7 @@ func (s *Service) orders(ctx context.Context, where string, args ...any) ([]Orde
 		var key []byte
 		var issued, expires, sent, received, destroyed, withdrawn int64
 		var revoked bool
-		if err := rows.Scan(&key, &o.Signed, &o.By, &o.Reason, &issued, &expires, &sent, &received, &o.Receipt, &o.Grade, &destroyed, &withdrawn, &o.Withdrew, &revoked); err != nil {
+		if err := rows.Scan(&key, &o.Signed, &o.By, &o.Reason, &issued, &expires, &sent, &received, &o.Receipt, &o.Grade, &destroyed, &withdrawn, &o.Withdrew, &revoked, &o.hash); err != nil {
 			return nil, fmt.Errorf("read orders: %w", err)
 		}
 		copy(o.Terminal[:], key)
@@ -322,8 +386,11 @@ func (s *Service) deliver(ctx context.Context, f Fleet) error {
 	if err := s.followSuccessor(ctx); err != nil {
 		return err
 	}
+	if err := s.takeSigned(ctx); err != nil {
+		return err
+	}
 	now := s.now()
-	waiting, err := s.orders(ctx, "o.receipt IS NULL AND o.withdrawn IS NULL AND o.expires > ? AND terminals.revoked IS NULL", now.UnixMilli())
+	waiting, err := s.orders(ctx, "o.signed <> x'' AND o.receipt IS NULL AND o.withdrawn IS NULL AND o.expires > ? AND terminals.revoked IS NULL", now.UnixMilli())
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,7 @@ import (
 	"vindu/clinic/audit"
 	"vindu/clinic/authority"
 	"vindu/clinic/register"
+	"vindu/clinic/signing"
 	"vindu/clinic/store"
 	"vindu/protocol"
 )
@@ -72,6 +74,7 @@ type Config struct {
 	Audit     *audit.Log
 	Register  *register.Register
 	Authority *authority.Authority
+	Requests  *signing.Requests // where to ask for signatures of a key that is elsewhere; nil: nowhere, and they are errors
 	// Address and ServerName are how terminals reach and know the clinic; Organisation is its name.
 	Address, ServerName, Organisation string
 	Log                               *slog.Logger
@@ -159,7 +162,8 @@ const maxMandates = 32
 const mandateBackdate = 5 * time.Minute
 
 // IssueMandate authorises the laptop with this key, as protocol.ParseLaptop returns it, for person, from now on for life. It returns the text
-// form. The error wraps ErrLife if life is out of bounds, or ErrManyMandates.
+// form. The error wraps ErrLife if life is out of bounds, or ErrManyMandates. If the authorisation key is elsewhere the mandate waits for it, and the error wraps
+// signing.ErrWaits; asked again, for the same person and laptop, it is the same one that waits, or is returned when it is signed.
 func (s *Service) IssueMandate(ctx context.Context, who string, person protocol.Party, laptop []byte, life time.Duration) (string, Mandate, error) {
 	if life <= 0 || life > protocol.MaxMandateLife-mandateBackdate {
 		return "", Mandate{}, fmt.Errorf("issue authorisation: %w: for %v, has to be more than nothing and at most %v", ErrLife, life, (protocol.MaxMandateLife - mandateBackdate).Truncate(time.Hour))
@@ -170,6 +174,15 @@ func (s *Service) IssueMandate(ctx context.Context, who string, person protocol.
 		From: protocol.At(now.Add(-mandateBackdate)), To: protocol.At(now.Add(life)),
 	}
 	signed, err := s.Authority.SignMandate(&m)
+	waits := errors.Is(err, authority.ErrKeyElsewhere) && s.Requests != nil
+	if waits {
+		if text, asked, err := s.askedMandate(ctx, person.Name, laptop); err != nil || text != "" {
+			return text, asked, err
+		}
+	} else if err != nil {
+		return "", Mandate{}, fmt.Errorf("issue authorisation: %w", err)
+	}
+	body, err := protocol.Encode(&m)
 	if err != nil {
 		return "", Mandate{}, fmt.Errorf("issue authorisation: %w", err)
 	}
@@ -182,6 +195,11 @@ func (s *Service) IssueMandate(ctx context.Context, who string, person protocol.
 		if register.IsPerson(who) && issued >= maxMandates { // who issues them at the server itself is bound by nothing else either
 			return ErrManyMandates
 		}
+		if waits {
+			if err := s.Requests.Want(ctx, tx, signing.Mandate, nameOf(m.ID), body, s.Authority.Authorities()[0]); err != nil {
+				return err
+			}
+		}
 		if _, err := tx.ExecContext(ctx, "INSERT INTO setup_mandates (id, name, key, issued_by, created, valid_from, valid_to) VALUES (?, ?, ?, ?, ?, ?, ?)",
 			m.ID[:], person.Name, key[:], who, now.UnixMilli(), int64(m.From), int64(m.To)); err != nil {
 			return err
@@ -192,7 +210,34 @@ func (s *Service) IssueMandate(ctx context.Context, who string, person protocol.
 	if err != nil {
 		return "", Mandate{}, fmt.Errorf("issue authorisation: %w", err)
 	}
-	return protocol.MandateText(signed), Mandate{ID: m.ID, Name: person.Name, Laptop: key, By: who, From: m.From.Time(), To: m.To.Time()}, nil
+	issued := Mandate{ID: m.ID, Name: person.Name, Laptop: key, By: who, From: m.From.Time(), To: m.To.Time()}
+	if waits {
+		return "", issued, fmt.Errorf("issue authorisation: %w; then ask for it again: %w", signing.ErrWaits, authority.ErrKeyElsewhere)
+	}
+	return protocol.MandateText(signed), issued, nil
+}
+
+// nameOf is how requests for signatures call a mandate or an order.
+func nameOf(id protocol.Nonce) string { return hex.EncodeToString(id[:]) }
+
+// askedMandate returns the latest mandate that was asked for a person and laptop and is neither over nor withdrawn; no text and no error if there is none. If it waits the error wraps
+// signing.ErrWaits.
+func (s *Service) askedMandate(ctx context.Context, name string, laptop []byte) (string, Mandate, error) {
+	key := protocol.HashSPKI(laptop)
+	list, err := s.mandates(ctx, `SELECT id, name, key, issued_by, valid_from, valid_to, 0, '' FROM setup_mandates AS m WHERE name = ? AND key = ? AND valid_to > ? AND withdrawn IS NULL AND EXISTS (
+		SELECT 1 FROM signing_requests WHERE kind = 'mandate' AND subject = lower(hex(m.id)) AND signing_requests.key = ?) ORDER BY created DESC, rowid DESC LIMIT 1`,
+		name, key[:], s.now().UnixMilli(), s.Authority.Authorities()[0])
+	if err != nil || len(list) == 0 {
+		return "", Mandate{}, err
+	}
+	signed, err := s.Requests.Signed(ctx, signing.Mandate, nameOf(list[0].ID), s.Authority.Authorities()[0])
+	if err != nil {
+		return "", Mandate{}, fmt.Errorf("issue authorisation: %w", err)
+	}
+	if signed == nil {
+		return "", list[0], fmt.Errorf("issue authorisation: %w; then ask for it again: %w", signing.ErrWaits, authority.ErrKeyElsewhere)
+	}
+	return protocol.MandateText(signed), list[0], nil
 }
 
 // Mandates returns the authorisations that were issued: all that are valid, the latest first, then of the others the latest, at most limit.
@@ -240,6 +285,11 @@ func (s *Service) withdrawMandates(ctx context.Context, who, which string, argum
 			return ErrManyWithdrawn
 		}
 		for _, m := range list {
+			if s.Requests != nil {
+				if err := s.Requests.Drop(ctx, tx, signing.Mandate, nameOf(m.ID)); err != nil {
+					return err
+				}
+			}
 			if err := s.Audit.AppendTx(ctx, tx, audit.Entry{Who: who, What: audit.MandateWithdrawn, Subject: "laptop " + m.Laptop.Code(),
 				Detail: map[string]string{"person": m.Name, "until": m.To.UTC().Format(time.RFC3339)}}); err != nil {
 				return err

@@ -12,6 +12,7 @@ import (
 
 	"vindu/clinic/register"
 	"vindu/clinic/setup"
+	"vindu/clinic/signing"
 	"vindu/protocol"
 )
 
@@ -357,6 +358,10 @@ func (s *Server) issueMandate(w http.ResponseWriter, r *http.Request, v visitor)
 	text, m, err := s.o.Setup.IssueMandate(r.Context(), v.person.Who(), v.person.Party, laptop, hold)
 	if errors.Is(err, setup.ErrManyMandates) {
 		s.fail(w, r, http.StatusConflict, "error.mandates")
+		return
+	}
+	if errors.Is(err, signing.ErrWaits) {
+		s.fail(w, r, http.StatusConflict, "error.mandate_waits")
 		return
 	}
 	if err != nil {

@@ -14,8 +14,10 @@ import (
 	"vindu/clinic/passkey"
 	"vindu/clinic/register"
 	"vindu/clinic/setup"
+	"vindu/clinic/signing"
 	"vindu/clinic/store"
 	"vindu/clinic/web"
+	"vindu/protocol"
 )
 
 // What is in the clinic's state folder.
@@ -34,6 +36,7 @@ type clinic struct {
 	audit     *audit.Log
 	register  *register.Register
 	setup     *setup.Service
+	requests  *signing.Requests
 	sessions  *web.Sessions
 	passkeys  *passkey.Service // without a site: for invitations and lists; a server has its own
 	grants    *grants.Service
@@ -66,8 +69,11 @@ func openState(ctx context.Context, conf config.Config, log *slog.Logger) (_ *cl
 	if c.register, err = register.New(ctx, c.store, c.audit); err != nil {
 		return nil, err
 	}
+	if c.requests, err = signing.New(ctx, c.store); err != nil {
+		return nil, fmt.Errorf("open clinic: %w", err)
+	}
 	if c.setup, err = setup.New(ctx, setup.Config{
-		Store: c.store, Audit: c.audit, Register: c.register, Authority: c.authority,
+		Store: c.store, Audit: c.audit, Register: c.register, Authority: c.authority, Requests: c.requests,
 		Address: conf.Terminals.Address, ServerName: conf.Terminals.Name, Organisation: conf.Organisation, Log: log.With("part", "setup"),
 	}); err != nil {
 		return nil, err
@@ -79,7 +85,7 @@ func openState(ctx context.Context, conf config.Config, log *slog.Logger) (_ *cl
 		return nil, fmt.Errorf("open clinic: %w", err)
 	}
 	if c.grants, err = grants.New(ctx, grants.Config{
-		Store: c.store, Audit: c.audit, Register: c.register, Authority: c.authority, Passkeys: c.passkeys, Life: conf.Authorisations.Life(), Log: log.With("part", "grants"),
+		Store: c.store, Audit: c.audit, Register: c.register, Authority: c.authority, Passkeys: c.passkeys, Requests: c.requests, Life: conf.Authorisations.Life(), Log: log.With("part", "grants"),
 	}); err != nil {
 		return nil, fmt.Errorf("open clinic: %w", err)
 	}
@@ -90,6 +96,15 @@ func (c *clinic) passkeyConfig(log *slog.Logger) passkey.Config {
 	return passkey.Config{
 		Store: c.store, Audit: c.audit, Persons: c.register, Alarms: c.register, Organisation: c.config.Organisation, Log: log.With("part", "passkey"),
 	}
+}
+
+// orderElsewhere implements enrol.Config.OrderElsewhere.
+func (c *clinic) orderElsewhere(ctx context.Context, ask *protocol.KeyOrder) ([]byte, error) {
+	body, err := protocol.Encode(ask)
+	if err != nil {
+		return nil, err
+	}
+	return c.requests.Ask(ctx, signing.KeyOrder, ask.Terminal.Name(), body, c.authority.Authorities()[0])
 }
 
 func (c *clinic) close() error { return c.store.Close() }

@@ -30,6 +30,9 @@ func replaceKeys(ctx context.Context, c *call) (err error) {
 	if err != nil {
 		return err
 	}
+	if !clinic.authority.KeyHere() {
+		fmt.Fprintln(c.stderr, "The authorisation key is elsewhere: each order waits to be signed from the time at which its terminal asks for it (vindu-clinic waiting, authorise, accept).")
+	}
 	fmt.Fprintf(c.stderr, "%d terminals are to replace their keys. Each is told within a day, one after the other, if it is there, and does it when no call runs; the code that it shows changes with its key.\n", n)
 	return nil
 }

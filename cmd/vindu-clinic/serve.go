@@ -151,7 +151,7 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	}
 	s.enrol = enrol.New(enrol.Config{
 		Organisation: c.config.Organisation, Authority: c.authority, Register: c.register, Relay: s.relay.TerminalServers, TestCall: s.robot.Call,
-		KeyLife: c.config.Terminals.KeyLife(), KeyStays: c.setup.Leaving, Withdrawn: c.setup.Withdrawn, Policy: c.grants.Policy,
+		KeyLife: c.config.Terminals.KeyLife(), KeyStays: c.setup.Leaving, OrderElsewhere: c.orderElsewhere, Withdrawn: c.setup.Withdrawn, Policy: c.grants.Policy,
 		Report: s.fleet.Report, Log: part("enrol"),
 	})
 	if err := s.newPasskeys(ctx); err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vindu/clinic/register"
+	"vindu/clinic/signing"
 	"vindu/protocol"
 )
 
@@ -49,6 +50,9 @@ func mandate(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	text, m, err := clinic.setup.IssueMandate(ctx, *by, party, key, *life)
+	if errors.Is(err, signing.ErrWaits) {
+		return fmt.Errorf("%w; until %s the same command prints it when it is signed", err, m.To.Format(time.DateTime))
+	}
 	if err != nil {
 		return err
 	}
@@ -100,6 +104,9 @@ func decommission(ctx context.Context, c *call) (err error) {
 	o, err := clinic.setup.Decommission(ctx, *by, h.Terminal, *reason)
 	if err != nil {
 		return err
+	}
+	if len(o.Signed) == 0 {
+		fmt.Fprintln(c.stderr, "The order waits to be signed, because the authorisation key is elsewhere: vindu-clinic waiting, authorise, accept. Until then it is not sent.")
 	}
 	fmt.Fprintf(c.stderr, "Terminal %s of %q is ordered to destroy its keys and state. A running server tells it as soon as it is connected, until %s, and revokes it when its signed receipt is here.\n",
 		h.Terminal.Code(), h.Label, o.Expires.Format(time.DateOnly))
