@@ -181,7 +181,7 @@ func (s *Service) takeSigned(ctx context.Context) error {
 		return err
 	}
 	for _, o := range waiting {
-		signed, err := s.Requests.Signed(ctx, signing.Decommission, hex.EncodeToString(o.hash), s.Authority.Authorities()[0])
+		signed, err := s.signedOrder(ctx, hex.EncodeToString(o.hash))
 		if err != nil {
 			return err
 		}
@@ -197,6 +197,23 @@ func (s *Service) takeSigned(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// signedOrder returns the signed order with this name; nil while it waits. It is signed here if the key is here again, and asked of the key that signs now if another has followed.
+func (s *Service) signedOrder(ctx context.Context, name string) ([]byte, error) {
+	body, err := s.Requests.Body(ctx, signing.Decommission, name)
+	if err != nil || body == nil {
+		return nil, err
+	}
+	d := new(protocol.Decommission)
+	if err := protocol.Decode(body, d); err != nil {
+		return nil, fmt.Errorf("order that waits to be signed: %w", err)
+	}
+	signed, err := s.Authority.SignDecommission(d)
+	if !errors.Is(err, authority.ErrKeyElsewhere) {
+		return signed, err
+	}
+	return s.Requests.Ask(ctx, signing.Decommission, name, body, s.Authority.Authorities()[0])
 }
 
 const selectOrder = `SELECT o.terminal, o.signed, o.ordered_by, o.reason, o.issued, o.expires, coalesce(o.sent, 0), coalesce(o.received, 0),

@@ -79,6 +79,18 @@ func (r *Requests) Ask(ctx context.Context, kind, subject string, body, key []by
 	return nil, r.store.Write(ctx, func(tx *sql.Tx) error { return r.Want(ctx, tx, kind, subject, body, key) })
 }
 
+// Body returns what was asked for last under this name; nil if nothing was, or it was taken back.
+func (r *Requests) Body(ctx context.Context, kind, subject string) (body []byte, err error) {
+	err = r.store.Read().QueryRowContext(ctx, "SELECT body FROM signing_requests WHERE kind = ? AND subject = ? AND dropped IS NULL ORDER BY n DESC LIMIT 1", kind, subject).Scan(&body)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for a request for a signature: %w", err)
+	}
+	return body, nil
+}
+
 // Drop takes a request back. One that has gone to the key is not accepted any more.
 func (r *Requests) Drop(ctx context.Context, tx *sql.Tx, kind, subject string) error {
 	if _, err := tx.ExecContext(ctx, "UPDATE signing_requests SET dropped = ? WHERE kind = ? AND subject = ? AND dropped IS NULL", r.now().UnixMilli(), kind, subject); err != nil {

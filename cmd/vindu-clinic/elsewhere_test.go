@@ -19,7 +19,7 @@ import (
 // when it is back, and not before; what was withdrawn meanwhile is not.
 func TestOrdersElsewhere(t *testing.T) {
 	s := start(t, newClinic(t))
-	stays, goes, kept := s.enrolled(t, "Home 17"), s.enrolled(t, "Home 18"), s.enrolled(t, "Home 19")
+	stays, goes, kept, last := s.enrolled(t, "Home 17"), s.enrolled(t, "Home 18"), s.enrolled(t, "Home 19"), s.enrolled(t, "Home 20")
 	keyFile := filepath.Join(t.TempDir(), "authorisation.key")
 	if err := os.Rename(filepath.Join(s.dir, folderAuthority, "authorisation.key"), keyFile); err != nil {
 		t.Fatal(err)
@@ -113,4 +113,12 @@ func TestOrdersElsewhere(t *testing.T) {
 	if k.Terminal != stays.Key() {
 		t.Error("the order is for another terminal")
 	}
+
+	// What waits when the key comes back to the server is signed there.
+	must(t, "decommission", "-dir", s.dir, "-home", "Home 20", "-reason", "the loan is over")
+	if err := os.Rename(keyFile, filepath.Join(s.dir, folderAuthority, "authorisation.key")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the last order is signed", func() bool { return len(c.order(t, last.Key()).Signed) > 0 })
+	verify("the last order", protocol.Verify(c.order(t, last.Key()).Signed, &key.PublicKey, new(protocol.Decommission)))
 }
