@@ -67,7 +67,8 @@ func TestPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.NewReplacer(`names = []`, `names = ["`+pagesName+`"]`, `certificate = ""`, `certificate = "pages.pem"`, `key = ""`, `key = "pages.key"`).Replace(string(b))
+	text := strings.NewReplacer(`names = []`, `names = ["`+pagesName+`"]`, `certificate = ""`, `certificate = "pages.pem"`).Replace(string(b))
+	text = strings.Replace(text, `key = ""`, `key = "pages.key"`, 1) // of the pages; the next is of the identity provider
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
