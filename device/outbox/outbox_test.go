@@ -40,6 +40,8 @@ func encode(t testing.TB, kind string, n int) []byte {
 	switch kind {
 	case protocol.EventNotice:
 		b, err = protocol.Encode(&protocol.Notice{Version: 1, Code: protocol.AuthReplayed, Call: call, Detail: strings.Repeat("x", 100), At: 1})
+	case protocol.EventCondition:
+		b, err = protocol.Encode(&protocol.ConditionChange{Version: 1, Code: protocol.HeatHot, Since: protocol.Time(n + 1), Figure: strings.Repeat("x", 100)})
 	case protocol.EventOpening:
 		b, err = protocol.Encode(&protocol.Opening{Version: 1, Device: "camera", Open: n%2 == 0, Call: call, At: 1})
 	case protocol.EventEnd:
@@ -259,23 +261,27 @@ func TestBound(t *testing.T) {
 	}
 }
 
-// TestNoticesGoFirst: a flood of refused calls does not cost the ledger an entry.
-func TestNoticesGoFirst(t *testing.T) {
-	b := newBox(t, true)
-	for i := range 20 {
-		b.append(protocol.EventOpening, i)
-	}
-	for i := range 1000 {
-		b.append(protocol.EventNotice, i)
-	}
-	var openings int
-	for e := b.next(0); e != nil; e = b.next(e.Seq) {
-		if e.Kind == protocol.EventOpening {
-			openings++
-		}
-	}
-	if openings != 20 || b.Status().Dropped == 0 {
-		t.Errorf("%d openings are left, status %+v", openings, b.Status())
+// TestRepeatableGoFirst: a flood of refused calls, or of conditions that come and go, does not cost the ledger an entry.
+func TestRepeatableGoFirst(t *testing.T) {
+	for _, kind := range []string{protocol.EventNotice, protocol.EventCondition} {
+		t.Run(kind, func(t *testing.T) {
+			b := newBox(t, true)
+			for i := range 20 {
+				b.append(protocol.EventOpening, i)
+			}
+			for i := range 1000 {
+				b.append(kind, i)
+			}
+			var openings int
+			for e := b.next(0); e != nil; e = b.next(e.Seq) {
+				if e.Kind == protocol.EventOpening {
+					openings++
+				}
+			}
+			if openings != 20 || b.Status().Dropped == 0 {
+				t.Errorf("%d openings are left, status %+v", openings, b.Status())
+			}
+		})
 	}
 }
 
