@@ -434,7 +434,13 @@ func TestLookOfDuties(t *testing.T) {
 	if _, terminal, err = d.enrol(issue("Home 17, Storgata")); err != nil {
 		t.Fatal(err)
 	}
-	d.fleet.Set(online(terminal))
+	state := online(terminal)
+	state.RoundTrip = time.Now()
+	state.Health.Conditions = []protocol.Condition{
+		{Code: protocol.HeatHot, Since: protocol.At(time.Now()), Figure: "88 °C"}, {Code: protocol.HeatThrottled, Since: protocol.At(time.Now())},
+		{Code: protocol.EgressUDP, Since: protocol.At(time.Now())}, {Code: protocol.IPv6Only, Since: protocol.At(time.Now())},
+	}
+	d.fleet.Set(state)
 	if err := d.register.Raise(ctx, protocol.IdentityTwice, terminal, "two that started at different times are connected in turn"); err != nil {
 		t.Fatal(err)
 	}
