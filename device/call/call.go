@@ -111,6 +111,19 @@ type MediaError struct {
 func (e *MediaError) Error() string { return string(e.Code) + ": " + e.Err.Error() }
 func (e *MediaError) Unwrap() error { return e.Err }
 
+// Conference is a Session in which more than one far end can take part. In a session that is none, nobody joins a call.
+type Conference interface {
+	Session
+	// Join lets one more take part. It returns when they do, or with an error when they do not, and gives up when ctx ends. Nothing goes to them before
+	// it is called.
+	Join(ctx context.Context, offer Offer) error
+	// Leave ends that the one with this certificate takes part. It may be called while Join runs, which then gives up. When it returns nil,
+	// nothing goes to them any more.
+	Leave(ctx context.Context, remote protocol.Fingerprint) error
+	// Chime plays, among what the loudspeaker plays of the call, that somebody has come or gone. It does not block.
+	Chime()
+}
+
 // Report is a session's share of the call's record.
 type Report struct {
 	Crypto                protocol.Crypto

@@ -32,6 +32,8 @@ type current struct {
 	prepareEnd chan struct{}        // nil if nothing was prepared
 	openEnd    chan struct{}        // nil if nothing was opened
 	ledger     *ledger              // nil if nothing was prepared
+
+	guests [protocol.MaxParties]*guest // who joined, by their place; the first is nobody's
 }
 
 // during returns a context that ends with the call.
@@ -107,6 +109,14 @@ func (r *Runner) do(e Effect) {
 		}
 	case Open:
 		r.open()
+	case Admit:
+		r.admit(e.Place)
+	case Dismiss:
+		r.dismiss(e.Place)
+	case Chime:
+		if c, ok := r.cur.session.(Conference); ok {
+			c.Chime()
+		}
 	case Close:
 		r.cur.ended = now
 		r.close()
@@ -122,7 +132,7 @@ func (r *Runner) do(e Effect) {
 	case Show:
 		s := Status{Scene: e.Scene, Reason: e.Reason}
 		if e.Scene != SceneReady {
-			s.Call, s.Parties, s.Errand, s.Urgent = r.cur.call, r.cur.inv.Parties, r.cur.inv.Errand, r.cur.policy.Urgent
+			s.Call, s.Parties, s.Errand, s.Urgent = r.cur.call, r.cur.roster(r.state.Joined), r.cur.inv.Errand, r.cur.policy.Urgent
 			if e.Scene != SceneEnded {
 				s.Code = r.cur.code()
 			}

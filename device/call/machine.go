@@ -18,6 +18,9 @@ import (
 // Where policy asks, the ring's end ends the call, and only somebody at the terminal who takes it makes it go on. An authorisation that is over ends
 // the call that was made by it, in every phase.
 //
+// While a call runs, others may join it and leave again (R14): each by an invitation of their own to this call, proven like the first. The call is the
+// caller's, and ends with the caller's end.
+//
 // ICE and DTLS run during ringing. Connecting waits for what is still missing after the ring: the path, and for a
 // moment the caller's picture (see first, be seen second). Then the answer goes out, and only then devices open.
 type Phase uint8
@@ -60,7 +63,18 @@ type State struct {
 	LinkDown  bool            // the clinic cannot be reached, now
 	Reason    protocol.Code   // why it ends; set while Ending, and while Verifying if it ends before it began
 	No        bool            // the person at the terminal ended it before it was answered
+	Joined    Places          // who takes part besides the caller
+	Leaving   Places          // of Joined: to whom something may still go
 }
+
+// Places are a set of places on the roster. Place 0 is the caller's, and in no set.
+type Places uint8
+
+// Has tells whether a place is in the set.
+func (p Places) Has(place uint8) bool { return p&(1<<place) != 0 }
+
+func (p Places) with(place uint8) Places    { return p | 1<<place }
+func (p Places) without(place uint8) Places { return p &^ (1 << place) }
 
 // Timer names a time limit.
 type Timer uint8
@@ -118,6 +132,21 @@ type (
 	Seen struct{ Call protocol.CallID }
 	// Opened: the session sends.
 	Opened struct{ Call protocol.CallID }
+	// Joins: the invitation of another to this call is proven, and they have this place on the roster.
+	Joins struct {
+		Call  protocol.CallID
+		Place uint8
+	}
+	// Leaves: one who joined has proven to leave, or may not take part any more.
+	Leaves struct {
+		Call  protocol.CallID
+		Place uint8
+	}
+	// Left: nothing goes to them any more, or never did.
+	Left struct {
+		Call  protocol.CallID
+		Place uint8
+	}
 	// Failed: the session could not be prepared or opened, or is over.
 	Failed struct {
 		Call protocol.CallID
@@ -146,6 +175,9 @@ func (Connected) event()     {}
 func (Disconnected) event()  {}
 func (Seen) event()          {}
 func (Opened) event()        {}
+func (Joins) event()         {}
+func (Leaves) event()        {}
+func (Left) event()          {}
 func (Failed) event()        {}
 func (HungUp) event()        {}
 func (Link) event()          {}
@@ -172,6 +204,12 @@ type (
 	SendAnswered struct{}
 	// Open camera and microphone; leads to Opened or Failed.
 	Open struct{}
+	// Admit one who joins to the session, to see and hear and be seen and heard. They are on the screen before. Leads to Left if it fails.
+	Admit struct{ Place uint8 }
+	// Dismiss one who leaves from the session; leads to Left. They are on the screen until then.
+	Dismiss struct{ Place uint8 }
+	// Chime tells by a sound that somebody has come or gone.
+	Chime struct{}
 	// Close the session, if there is one, and whatever it has open; leads to SessionClosed.
 	Close struct{}
 	// Finish writes the record, and the signed end if the invitation was accepted.
@@ -207,6 +245,9 @@ func (Prepare) effect()      {}
 func (SendRinging) effect()  {}
 func (SendAnswered) effect() {}
 func (Open) effect()         {}
+func (Admit) effect()        {}
+func (Dismiss) effect()      {}
+func (Chime) effect()        {}
 func (Close) effect()        {}
 func (Finish) effect()       {}
 func (Ring) effect()         {}
@@ -281,6 +322,12 @@ func callOf(e Event) (protocol.CallID, bool) {
 	case Seen:
 		return e.Call, true
 	case Opened:
+		return e.Call, true
+	case Joins:
+		return e.Call, true
+	case Leaves:
+		return e.Call, true
+	case Left:
 		return e.Call, true
 	case Failed:
 		return e.Call, true
@@ -387,6 +434,8 @@ func running(s State, e Event) (State, []Effect) {
 			return s, []Effect{Start{TimerLink, LinkLimit}}
 		}
 		return advance(s, Stop{TimerLink})
+	case Joins, Leaves, Left:
+		return roster(s, e)
 	case Failed:
 		return end(s, e.Code)
 	case HungUp:
@@ -397,6 +446,31 @@ func running(s State, e Event) (State, []Effect) {
 		return end(s, e.Reason)
 	case Elapsed:
 		return elapsed(s, e.Timer)
+	}
+	return s, nil
+}
+
+// roster changes who takes part besides the caller. Whoever joins is shown before anything goes to them, and whoever leaves until nothing does any more.
+func roster(s State, e Event) (State, []Effect) {
+	switch e := e.(type) {
+	case Joins:
+		if s.Phase != Talking || e.Place == 0 || e.Place >= protocol.MaxParties || s.Joined.Has(e.Place) {
+			return s, nil
+		}
+		s.Joined = s.Joined.with(e.Place)
+		return s, []Effect{Show{Scene: SceneInCall}, Chime{}, Admit{e.Place}}
+	case Leaves:
+		if !s.Joined.Has(e.Place) || s.Leaving.Has(e.Place) {
+			return s, nil
+		}
+		s.Leaving = s.Leaving.with(e.Place)
+		return s, []Effect{Dismiss{e.Place}}
+	case Left:
+		if !s.Joined.Has(e.Place) {
+			return s, nil
+		}
+		s.Joined, s.Leaving = s.Joined.without(e.Place), s.Leaving.without(e.Place)
+		return s, []Effect{Show{Scene: SceneInCall}, Chime{}}
 	}
 	return s, nil
 }
@@ -451,6 +525,7 @@ func advance(s State, effects ...Effect) (State, []Effect) {
 
 func end(s State, reason protocol.Code) (State, []Effect) {
 	effects := []Effect{Close{}, Ring{false}, StopAll{}}
+	s.Joined, s.Leaving = 0, 0 // Close is for all
 	if s.No {
 		effects = append(effects, Decline{protocol.Declined})
 	}

@@ -59,6 +59,8 @@ func states() []named[call.State] {
 		{"connecting, seeing", with(with(connected, over), func(s *call.State) { s.Seeing = true })},
 		{"connecting, opening", answered},
 		{"talking", talking},
+		{"talking, one joined", with(talking, func(s *call.State) { s.Joined = 1 << 1 })},
+		{"talking, one leaves", with(talking, func(s *call.State) { s.Joined, s.Leaving = 1<<1|1<<2, 1<<1 })},
 		{"talking, path lost", with(talking, func(s *call.State) { s.Connected = false })},
 		{"talking, link down", with(talking, func(s *call.State) { s.LinkDown = true })},
 		{"ending", call.State{Phase: call.Ending, Call: one, Answered: true, Reason: protocol.EndCallerHungUp}},
@@ -88,6 +90,13 @@ func events() []named[call.Event] {
 		{"disconnected", call.Disconnected{Call: one}},
 		{"seen", call.Seen{Call: one}},
 		{"opened", call.Opened{Call: one}},
+		{"joins", call.Joins{Call: one, Place: 1}},
+		{"joins in no place", call.Joins{Call: one, Place: protocol.MaxParties}},
+		{"joins in the caller's place", call.Joins{Call: one}},
+		{"joins another", call.Joins{Call: other, Place: 1}},
+		{"leaves", call.Leaves{Call: one, Place: 1}},
+		{"the caller leaves", call.Leaves{Call: one}},
+		{"left", call.Left{Call: one, Place: 1}},
 		{"failed", call.Failed{Call: one, Code: protocol.DTLSFailed}},
 		{"patient hangs up", call.HungUp{Call: one, By: call.ByPatient, Reason: protocol.EndPatientHungUp}},
 		{"caller hangs up", call.HungUp{Call: one, By: call.ByCaller, Reason: protocol.EndCallerHungUp}},
@@ -151,6 +160,9 @@ func TestEveryStateAndEvent(t *testing.T) {
 
 func describe(s call.State) string {
 	parts := []string{s.Phase.String()}
+	if s.Joined != 0 || s.Leaving != 0 {
+		parts = append(parts, fmt.Sprintf("joined=%b leaving=%b", s.Joined, s.Leaving))
+	}
 	v := reflect.ValueOf(s)
 	for i := range v.NumField() {
 		if f := v.Field(i); f.Kind() == reflect.Bool && f.Bool() {
@@ -227,6 +239,7 @@ func sequence(t *rapid.T, next next, at func(call.State)) string {
 		var effects []call.Effect
 		before := s
 		s, effects = next(s, e)
+		o.joined, o.chimed, o.showed, o.changed = s.Joined, false, false, s.Joined != before.Joined
 		for _, effect := range effects {
 			if broken := o.effect(effect); broken != "" {
 				return fmt.Sprintf("%s, in %+v on %T%+v with %+v", broken, before, e, e, effects)
@@ -296,6 +309,14 @@ func TestInvariantsCanFail(t *testing.T) {
 			}
 			return call.Next(s, e)
 		}},
+		{"shows nobody who joins", "shown and heard to come", without(is(call.Show{}))},
+		{"tells nobody who joins", "shown and heard to come", without(is(call.Chime{}))},
+		{"lets nobody in", "to whom nothing goes", without(is(call.Admit{}))},
+		{"takes who leaves off the screen at once", "not on the roster", func(s call.State, e call.Event) (call.State, []call.Effect) {
+			to, effects := call.Next(s, e)
+			to.Joined &^= to.Leaving
+			return to, effects
+		}},
 		{"forgets its timers", "runs while ending", without(is(call.StopAll{}))},
 	} {
 		t.Run(mutant.name, func(t *testing.T) {
@@ -337,7 +358,10 @@ type observer struct {
 	asks, taken, lapsed             bool
 	prepared, open, closing, closed bool
 	linkDown                        bool
-	said                            bool // the person at the terminal said no
+	said                            bool           // the person at the terminal said no
+	chimed, showed, changed         bool           // somebody was heard to come or go; the roster has changed
+	invited, receive                map[uint8]bool // places on the roster: proven, on the screen, to whom picture and sound may go
+	joined                          call.Places
 	bell                            bool
 	timers                          map[call.Timer]bool
 }
@@ -358,6 +382,14 @@ func (o *observer) event(e call.Event) {
 	case call.Elapsed:
 		if e.Timer == call.TimerAuthorisation && o.prepared {
 			o.lapsed = true
+		}
+	case call.Joins:
+		if e.Call == one && o.invited != nil {
+			o.invited[e.Place] = true
+		}
+	case call.Left:
+		if e.Call == one {
+			delete(o.receive, e.Place)
 		}
 	case call.Connected:
 		if e.Call == one {
@@ -382,7 +414,17 @@ func (o *observer) effect(e call.Effect) string {
 	}
 	switch e := e.(type) {
 	case call.Verify:
-		*o = observer{timers: o.timers, linkDown: o.linkDown}
+		*o = observer{timers: o.timers, linkDown: o.linkDown, invited: map[uint8]bool{}, receive: map[uint8]bool{}}
+	case call.Admit:
+		switch {
+		case !o.invited[e.Place]:
+			return "somebody was let in who has proven nothing"
+		case !o.open, o.closing:
+			return "somebody was let into what is not open"
+		case !o.joined.Has(e.Place) || !o.chimed || !o.showed:
+			return "somebody was let in who was not shown and heard to come"
+		}
+		o.receive[e.Place] = true
 	case call.Prepare:
 		if !o.proven {
 			return "a session without a proven invitation"
@@ -411,13 +453,17 @@ func (o *observer) effect(e call.Effect) string {
 		o.open = true
 	case call.Ring:
 		o.bell = e.On
+	case call.Chime:
+		o.chimed = true
 	case call.Close:
+		clear(o.receive)
 		if o.closing {
 			return "closed twice"
 		}
 		o.closing = true
 	case call.Show:
-		if e.Scene == call.SceneInCall && (o.open || o.bell) {
+		o.showed = true
+		if e.Scene == call.SceneInCall && (o.open && !o.changed || o.bell) {
 			return "in-call was shown after opening, or while the bell rings"
 		}
 		if e.Scene == call.SceneEnded && (o.open || !o.closed) {
@@ -441,6 +487,16 @@ func (o *observer) effect(e call.Effect) string {
 }
 
 func (o *observer) state(s call.State) string {
+	for place := range o.receive {
+		if !s.Joined.Has(place) {
+			return "picture and sound go to somebody who is not on the roster"
+		}
+	}
+	for place := range uint8(8) {
+		if s.Joined.Has(place) && !o.receive[place] && s.Phase != call.Idle {
+			return "somebody is on the roster to whom nothing goes"
+		}
+	}
 	switch {
 	case s.Phase == call.Idle && o.open:
 		return "idle with something open"

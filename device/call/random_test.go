@@ -1,6 +1,7 @@
 package call_test
 
 import (
+	"crypto/ecdsa"
 	"fmt"
 	"slices"
 	"testing"
@@ -21,6 +22,49 @@ type world struct {
 	proven  map[protocol.CallID]promise
 	latest  *protocol.CallIn
 	talked  bool
+	guests  []*calltest.Guest
+	joins   map[protocol.CallID][]join // that were asked for honestly
+	joined  bool                       // somebody has joined
+}
+
+// join is an honest invitation to a call that runs.
+type join struct {
+	guest *calltest.Guest
+	sent  *protocol.CallIn
+	until time.Time
+}
+
+// asks has a guest ask to join the latest call.
+func (w *world) asks(n int, life time.Duration, spoil func(*calltest.Draft)) {
+	if !w.runs() {
+		return // to a call that does not run nobody joins: it would be another's call of that name
+	}
+	now, g := time.Now(), w.guests[n]
+	d := w.clinic.Join(w.t, now, w.latest.Call, g)
+	d.Authorisation.To = protocol.At(now.Add(life))
+	if spoil != nil {
+		spoil(d)
+	}
+	m := d.Message(w.t)
+	if spoil == nil {
+		w.joins[m.Call] = append(w.joins[m.Call], join{g, m, d.Authorisation.To.Time()})
+	}
+	w.deliver(m)
+}
+
+// runs tells whether the latest call does.
+func (w *world) runs() bool {
+	last := w.view.Last()
+	return w.latest != nil && last.Call == w.latest.Call && (last.Scene == call.SceneRinging || last.Scene == call.SceneInCall)
+}
+
+// goes has the one who asked to join last prove to leave.
+func (w *world) goes(by func(join) *protocol.CallIn) {
+	if !w.runs() || len(w.joins[w.latest.Call]) == 0 {
+		return
+	}
+	all := w.joins[w.latest.Call]
+	w.deliver(by(all[len(all)-1]))
 }
 
 // promise is what is known of an honest invite.
@@ -69,6 +113,26 @@ var steps = []struct {
 			w.deliver(w.latest)
 		}
 	}},
+	{"one joins", func(w *world) { w.asks(0, 24*time.Hour, nil) }},
+	{"another joins", func(w *world) { w.asks(1, 24*time.Hour, nil) }},
+	{"another joins, authorised for a while", func(w *world) { w.asks(2, 8*time.Second, nil) }},
+	{"somebody joins who may not", func(w *world) {
+		w.asks(0, time.Hour, func(d *calltest.Draft) { d.Authorisation.Scope = protocol.Scope{Homes: []string{"home-18"}} })
+	}},
+	{"somebody joins whom the clinic does not know", func(w *world) { w.asks(1, time.Hour, func(d *calltest.Draft) { d.Authority = w.clinic.Service }) }},
+	{"somebody joins by the caller's certificate", func(w *world) {
+		w.asks(2, time.Hour, func(d *calltest.Draft) {
+			d.Offer = calltest.Offer(calltest.Caller)
+			d.Invitation.Caller, d.Invitation.Offer = calltest.Caller, protocol.HashOf(d.Offer)
+		})
+	}},
+	{"who joined joins again", func(w *world) { w.goes(func(j join) *protocol.CallIn { return j.sent }) }},
+	{"who joined leaves", func(w *world) {
+		w.goes(func(j join) *protocol.CallIn { return w.leave(j, j.guest.Key) })
+	}},
+	{"somebody has another leave", func(w *world) {
+		w.goes(func(j join) *protocol.CallIn { return w.leave(j, w.clinic.Caller) })
+	}},
 	{"connected", func(w *world) { w.media1(call.MediaConnected) }},
 	{"connected and seen", func(w *world) { w.media1(call.MediaConnected); w.media1(call.MediaSeen) }},
 	{"disconnected", func(w *world) { w.media1(call.MediaDisconnected) }},
@@ -100,6 +164,14 @@ var steps = []struct {
 	{"another policy", func(w *world) {
 		w.policy = policies[(slices.Index(policies, w.policy)+1)%len(policies)]
 	}},
+}
+
+// leave is the end of one who joined, signed by whatever key.
+func (w *world) leave(j join, key *ecdsa.PrivateKey) *protocol.CallIn {
+	return w.clinic.HangUpBy(w.t, j.sent, &protocol.End{
+		Version: protocol.Version, Call: j.sent.Call, Terminal: w.clinic.Self, Invitation: protocol.HashOf(j.sent.Invite.Invitation), By: protocol.SideCaller,
+		Reason: protocol.EndCallerHungUp, At: 1,
+	}, key)
 }
 
 func (w *world) honest(life time.Duration) {
@@ -136,7 +208,14 @@ func (w *world) broken() string {
 		if !s.IsOpen(call.Camera) && !s.IsOpen(call.Microphone) {
 			continue
 		}
-		receiving = append(receiving, s.Offer.Parties...)
+		receiving = append(receiving, s.Receiving()...)
+		for _, party := range s.Receiving()[len(p.parties):] {
+			asked := slices.ContainsFunc(w.joins[s.Offer.Call], func(j join) bool { return j.guest.Party == party && time.Now().Before(j.until) })
+			if !asked {
+				return fmt.Sprintf("%s receives, who has not proven to join, or may not any more", party.Name)
+			}
+			w.joined = true
+		}
 		switch {
 		case p.policy.Decision != protocol.Ringing:
 			return "open although policy refused"
@@ -155,11 +234,24 @@ func (w *world) broken() string {
 	switch {
 	case len(receiving) > 0 && status.Scene != call.SceneInCall:
 		return fmt.Sprintf("something is open while %v is shown", status.Scene)
-	case len(receiving) > 0 && !slices.Equal(receiving, status.Parties):
+	case len(receiving) > 0 && !sameParties(receiving, status.Parties):
 		return fmt.Sprintf("shown are %v, picture and sound go to %v", status.Parties, receiving)
 	}
 	w.talked = w.talked || len(receiving) > 0
 	return ""
+}
+
+// sameParties compares two rosters, in which the caller is the first and the others are in any order.
+func sameParties(a, b []protocol.Party) bool {
+	if len(a) != len(b) || a[0] != b[0] {
+		return false
+	}
+	for _, p := range a {
+		if !slices.Contains(b, p) {
+			return false
+		}
+	}
+	return true
 }
 
 // answered are the calls for which a signed "answered" was sent.
@@ -181,13 +273,15 @@ func (w *world) answered() []protocol.CallID {
 // answer and an open policy; after the end nothing is open; and those who are shown are those who receive.
 func TestRandomCalls(t *testing.T) {
 	clinic := calltest.NewClinic(t)
-	talked := 0
+	guests := []*calltest.Guest{calltest.NewGuest(t, "Bo Dahl"), calltest.NewGuest(t, "Kari Nord"), calltest.NewGuest(t, "Ola Vik")}
+	talked, joined := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		which := rapid.SliceOfN(rapid.IntRange(0, len(steps)-1), 5, 25).Draw(rt, "steps")
-		begin := rapid.IntRange(0, 4).Draw(rt, "begin")
+		begin := rapid.IntRange(0, 6).Draw(rt, "begin")
 		broken := ""
 		synctest.Test(t, func(t *testing.T) {
-			w := &world{terminal: newTerminal(t), hostile: hostiles(), proven: map[protocol.CallID]promise{}}
+			w := &world{terminal: newTerminal(t), hostile: hostiles(), proven: map[protocol.CallID]promise{}, guests: guests, joins: map[protocol.CallID][]join{}}
+			w.media.Conference = true
 			w.clinic = clinic
 			w.decide = w
 			w.start()
@@ -196,6 +290,10 @@ func TestRandomCalls(t *testing.T) {
 				w.honest(time.Minute)
 				w.media1(call.MediaConnected)
 				w.media1(call.MediaSeen)
+				if begin > 2 && begin%2 == 0 { // and some of them with somebody who joins
+					w.wait(8 * time.Second)
+					w.asks(begin%3, 24*time.Hour, nil)
+				}
 			}
 			for _, i := range which {
 				steps[i].do(w)
@@ -206,6 +304,9 @@ func TestRandomCalls(t *testing.T) {
 			}
 			if w.talked {
 				talked++
+			}
+			if w.joined {
+				joined++
 			}
 			_ = w.end()
 			for _, s := range w.media.Sessions() {
@@ -218,7 +319,7 @@ func TestRandomCalls(t *testing.T) {
 			rt.Fatal(broken)
 		}
 	})
-	if talked < 10 {
-		t.Errorf("%d sequences came to a call: the test is too weak", talked)
+	if talked < 10 || joined < 3 {
+		t.Errorf("%d sequences came to a call, %d to somebody who joined: the test is too weak", talked, joined)
 	}
 }

@@ -88,6 +88,18 @@ type (
 		cur *current
 		err error
 	}
+	joinDone struct {
+		cur   *current
+		place uint8
+		guest *guest
+		err   error
+	}
+	leaveDone struct {
+		cur   *current
+		place uint8
+		guest *guest
+		err   error
+	}
 	mediaHappened struct {
 		cur *current
 		ev  MediaEvent
@@ -279,7 +291,11 @@ func (r *Runner) message(m *protocol.CallIn) {
 			return
 		}
 		if m.Call == r.state.Call {
-			r.second(m)
+			if r.joinable() {
+				r.join(m.Invite)
+			} else {
+				r.second(m)
+			}
 			return
 		}
 		r.cur.other = m.Invite
@@ -292,6 +308,10 @@ func (r *Runner) message(m *protocol.CallIn) {
 		r.addCandidate(*m.Candidate)
 	case protocol.KindHangUp:
 		if r.cur == nil || m.Call != r.state.Call || r.cur.inv == nil {
+			return
+		}
+		if place := r.leaver(m.HangUp.End); place != 0 {
+			r.apply(Leaves{m.Call, place})
 			return
 		}
 		end, err := r.c.Prover.End(m.HangUp.End, r.cur.proof)
@@ -342,6 +362,7 @@ func (r *Runner) posted(m any) {
 		if t := r.timers[m.timer]; t != nil && t.gen == m.gen {
 			delete(r.timers, m.timer)
 			if m.timer == TimerAuthorisation {
+				r.lapseGuests()
 				if left := r.lapsesIn(); left > 0 {
 					r.start(m.timer, min(left, lapseLook))
 					return
@@ -360,6 +381,10 @@ func (r *Runner) posted(m any) {
 			return
 		}
 		r.apply(Opened{m.cur.call})
+	case joinDone:
+		r.joined(m)
+	case leaveDone:
+		r.left(m)
 	case closeDone:
 		if m.cur != r.cur {
 			return

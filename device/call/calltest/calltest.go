@@ -20,6 +20,7 @@ type Media struct {
 
 	// NewSession, if not nil, changes each session before it is used.
 	NewSession func(*Session)
+	Conference bool // sessions are Conferences
 
 	mu       sync.Mutex
 	sessions []*Session
@@ -52,7 +53,60 @@ func (m *Media) Prepare(ctx context.Context, offer call.Offer) (call.Session, er
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sessions = append(m.sessions, s)
+	if m.Conference {
+		return &Conference{s}, nil
+	}
 	return s, nil
+}
+
+// Conference is a Session that others may join.
+type Conference struct{ *Session }
+
+// Join implements call.Conference.
+func (c *Conference) Join(_ context.Context, offer call.Offer) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.JoinErr != nil {
+		return c.JoinErr
+	}
+	c.others = append(c.others, offer)
+	return nil
+}
+
+// Leave implements call.Conference.
+func (c *Conference) Leave(_ context.Context, remote protocol.Fingerprint) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.others = slices.DeleteFunc(c.others, func(o call.Offer) bool { return o.Remote == remote })
+	return c.LeaveErr
+}
+
+// Chime implements call.Conference.
+func (c *Conference) Chime() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.chimes++
+}
+
+// Receiving returns to whom the session's picture and sound go, the caller first, while something is open.
+func (s *Session) Receiving() []protocol.Party {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.open) == 0 {
+		return nil
+	}
+	parties := slices.Clone(s.Offer.Parties)
+	for _, o := range s.others {
+		parties = append(parties, o.Parties...)
+	}
+	return parties
+}
+
+// Chimes returns how often somebody was told by a sound.
+func (s *Session) Chimes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.chimes
 }
 
 // Sessions returns those made so far.
@@ -70,6 +124,8 @@ type Session struct {
 	HoldClose chan struct{} // if not nil, Close waits until it is closed, whatever its context says
 	Deaf      bool          // Open does not look at its context
 	Forget    bool          // Close forgets to close the camera
+	JoinErr   error         // of a Conference
+	LeaveErr  error         // so, too
 
 	// Opened, if not nil, is told what the ledger said to an opening.
 	Opened func(call.Device, error)
@@ -81,6 +137,8 @@ type Session struct {
 	open       map[call.Device]bool
 	candidates []protocol.Candidate
 	closed     bool
+	others     []call.Offer // who joined
+	chimes     int
 }
 
 // Key is what every Session shows as its certificate.
@@ -193,6 +251,7 @@ func (s *Session) Close(context.Context) error {
 	s.CloseDevice(call.Microphone)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.others = nil
 	if !s.closed {
 		s.closed = true
 		close(s.events)

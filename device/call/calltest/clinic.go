@@ -138,6 +138,33 @@ func (c *Clinic) Draft(t testing.TB, now time.Time) *Draft {
 	}
 }
 
+// Guest is another clinician, who joins calls by a passkey of the own.
+type Guest struct {
+	Party       protocol.Party
+	Passkey     *passkeytest.Authenticator
+	Key         *ecdsa.PrivateKey
+	Certificate protocol.Fingerprint
+}
+
+// NewGuest makes one.
+func NewGuest(t testing.TB, name string) *Guest {
+	t.Helper()
+	party := Clinician
+	party.Name = name
+	return &Guest{Party: party, Passkey: passkeytest.New(t, passkeytest.ES256), Key: NewKey(t), Certificate: protocol.Fingerprint(protocol.HashOf(name))}
+}
+
+// Join returns what an honest guest would send now to join a call.
+func (c *Clinic) Join(t testing.TB, now time.Time, id protocol.CallID, g *Guest) *Draft {
+	t.Helper()
+	d := c.Draft(t, now)
+	d.Authorisation.Party, d.Authorisation.Credentials, d.Passkey = g.Party, []protocol.Credential{g.Passkey.Credential(t)}, g.Passkey
+	d.Offer = Offer(g.Certificate)
+	inv := d.Invitation
+	inv.Call, inv.Parties, inv.Caller, inv.Offer, inv.Key = id, []protocol.Party{g.Party}, g.Certificate, protocol.HashOf(d.Offer), SPKI(t, g.Key)
+	return d
+}
+
 // Message signs a draft.
 func (d *Draft) Message(t testing.TB) *protocol.CallIn {
 	t.Helper()
