@@ -1,7 +1,8 @@
 // Package broker passes messages between the terminals and the clinic: MQTT 3.1.1 over mutual TLS 1.3.
 //
 // The embedded broker is a NATS server in this process with JetStream under a folder of its own, which holds retained
-// messages and may be lost without losing anything: what matters is in the store, and terminals publish anew when they connect.
+// messages and may be lost without losing anything: what matters is in the store, and terminals publish anew when they connect. It reads them
+// while it serves: who subscribes in the first moments after a start may not be told what is retained.
 //
 // # Who may do what
 //

@@ -41,15 +41,6 @@ func (i *inbox) handle(_ mqtt.Client, m mqtt.Message) {
 	}
 }
 
-func (i *inbox) within(d time.Duration) bool {
-	select {
-	case <-i.messages:
-		return true
-	case <-time.After(d):
-		return false
-	}
-}
-
 func (i *inbox) next(t *testing.T) mqtt.Message {
 	t.Helper()
 	select {
@@ -395,24 +386,12 @@ func TestRestartAndDamage(t *testing.T) {
 	clinic := brokertest.MustConnect(t, first.Options(clinicID))
 	subscribe(t, clinic, protocol.AllOut, heard.handle)
 	brokertest.Wait(t, c.Publish(protocol.OutTopic(id.Hash, protocol.OutHealth), 0, true, "kept"))
-	// The broker stores what it retains after it has passed it on: it is stored once it comes to one who subscribes later.
-	for heard.next(t); ; {
-		brokertest.Wait(t, clinic.Unsubscribe(protocol.AllOut))
-		later := newInbox()
-		subscribe(t, clinic, protocol.AllOut, later.handle)
-		if later.within(time.Second) {
-			break
-		}
-	}
+	heard.next(t)
+	retained(t, clinic, "kept") // the broker stores what it retains after it has passed it on
 	first.Stop()
 
 	second := brokertest.StartIn(t, dir, a, clinicID, quiet)
-	heard = newInbox()
-	clinic = brokertest.MustConnect(t, second.Options(clinicID))
-	subscribe(t, clinic, protocol.AllOut, heard.handle)
-	if m := heard.next(t); string(m.Payload()) != "kept" || !m.Retained() {
-		t.Errorf("heard %q", m.Payload())
-	}
+	retained(t, brokertest.MustConnect(t, second.Options(clinicID)), "kept")
 	second.Stop()
 
 	if err := os.RemoveAll(filepath.Join(dir, "jetstream")); err != nil {
@@ -426,6 +405,29 @@ func TestRestartAndDamage(t *testing.T) {
 	aside, err := filepath.Glob(dir + ".damaged-*")
 	if err != nil || len(aside) != 1 {
 		t.Errorf("set aside: %v, %v", aside, err)
+	}
+}
+
+// retained waits until a subscription is told what is retained. A broker that has just stored it, or has just started and reads what it has stored, tells only
+// those who subscribe later.
+func retained(t *testing.T, clinic mqtt.Client, want string) {
+	t.Helper()
+	for late := time.After(brokertest.Patience); ; {
+		later := newInbox()
+		if !subscribe(t, clinic, protocol.AllOut, later.handle) {
+			t.Fatal("the clinic may not hear the terminals")
+		}
+		select {
+		case m := <-later.messages:
+			if string(m.Payload()) != want || !m.Retained() {
+				t.Errorf("heard %q, retained: %v", m.Payload(), m.Retained())
+			}
+			return
+		case <-time.After(200 * time.Millisecond):
+			brokertest.Wait(t, clinic.Unsubscribe(protocol.AllOut))
+		case <-late:
+			t.Fatalf("%q was not retained", want)
+		}
 	}
 }
 
