@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -108,8 +109,11 @@ func (t *terminal) order(signed []byte) {
 		err = protocol.WithCode(protocol.AuthOrder, errors.New("the time is not known"))
 	}
 	if err != nil {
-		t.a.log.Error("order to take the terminal out of use refused", "error", err, "code", protocol.CodeOf(err))
-		t.notice(protocol.CodeOf(err))
+		level := slog.LevelError
+		if !t.notice(protocol.CodeOf(err)) {
+			level = slog.LevelDebug // of them there can be as many as somebody likes who has the broker
+		}
+		t.a.log.Log(context.Background(), level, "order to take the terminal out of use refused", "error", err, "code", protocol.CodeOf(err))
 		return
 	}
 	select {
@@ -118,13 +122,14 @@ func (t *terminal) order(signed []byte) {
 	}
 }
 
-// notice tells the clinic. Only for the goroutine of commands.
-func (t *terminal) notice(code protocol.Code) {
+// notice tells the clinic, unless it was told just now. Only for the goroutine of commands.
+func (t *terminal) notice(code protocol.Code) bool {
 	if !t.noticed.IsZero() && time.Since(t.noticed) < noticeEvery {
-		return
+		return false
 	}
 	t.noticed = time.Now()
 	t.tell(code)
+	return true
 }
 
 // refusedSettings tells the clinic that a trust or a policy was not taken over. Only for the goroutine of the renewer.

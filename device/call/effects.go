@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -172,7 +173,7 @@ func (r *Runner) prove(call protocol.CallID, invite *protocol.Invite, began, now
 		code, err = r.memory.use(proof, began, now)
 	}
 	if err != nil {
-		r.c.Log.Warn("invitation refused", "call", call, "code", code, "error", err)
+		r.complain(code, call, "invitation refused", err)
 		return nil, code, err
 	}
 	return proof, "", nil
@@ -418,6 +419,15 @@ type noticeLimit struct {
 	minute  time.Time
 	sent    int
 	skipped int
+}
+
+// complain warns of what somebody sent who can send as much of it as they like: what is beyond the notices of a minute is for debugging alone.
+func (r *Runner) complain(code protocol.Code, call protocol.CallID, message string, err error) {
+	level := slog.LevelWarn
+	if n := r.notices[code]; n != nil && n.sent >= noticesPerMin && r.c.Now().Sub(n.minute) < time.Minute {
+		level = slog.LevelDebug
+	}
+	r.c.Log.Log(context.Background(), level, message, "call", call, "code", code, "error", err)
 }
 
 // notice reports something that somebody should know (R18), at most noticesPerMin times a minute for each cause: with many harmless ones nobody

@@ -217,6 +217,9 @@ func TestFloodOfRefusals(t *testing.T) {
 		if n := len(calltest.Events[*protocol.Notice](x.outbox)); n != 10 {
 			t.Errorf("%d notices in one minute, want 10", n)
 		}
+		if n := strings.Count(x.log.String(), "level=WARN msg=\"invitation refused\""); n != 10 {
+			t.Errorf("%d lines in the log, want 10", n)
+		}
 		x.wait(time.Minute)
 		m, _ := stranger.Invite(t, time.Now())
 		x.deliver(m)

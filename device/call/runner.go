@@ -320,7 +320,7 @@ func (r *Runner) message(m *protocol.CallIn) {
 		}
 		if err != nil {
 			// Whoever wants this call to end can cut the line; but nobody can make its record say what did not happen.
-			r.c.Log.Warn("hang-up that is not proven", "call", m.Call, "error", err)
+			r.complain(protocol.AuthUnproven, m.Call, "hang-up that is not proven", err)
 			r.notice(protocol.AuthUnproven, m.Call, "hang-up")
 			return
 		}
