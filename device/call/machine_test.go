@@ -321,14 +321,16 @@ func TestInvariantsCanFail(t *testing.T) {
 	} {
 		t.Run(mutant.name, func(t *testing.T) {
 			found := map[string]bool{}
-			rapid.Check(t, func(t *rapid.T) {
-				if broken := sequence(t, mutant.next, func(call.State) {}); broken != "" {
-					found[strings.SplitN(broken, ", in ", 2)[0]] = true
-				}
-			})
-			for what := range found {
-				if strings.Contains(what, mutant.broken) {
-					return
+			for range 100 { // what few sequences come to takes more of them
+				rapid.Check(t, func(t *rapid.T) {
+					if broken := sequence(t, mutant.next, func(call.State) {}); broken != "" {
+						found[strings.SplitN(broken, ", in ", 2)[0]] = true
+					}
+				})
+				for what := range found {
+					if strings.Contains(what, mutant.broken) {
+						return
+					}
 				}
 			}
 			t.Errorf("not found out: %v", found)

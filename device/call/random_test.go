@@ -278,9 +278,10 @@ func TestRandomCalls(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		which := rapid.SliceOfN(rapid.IntRange(0, len(steps)-1), 5, 25).Draw(rt, "steps")
 		begin := rapid.IntRange(0, 6).Draw(rt, "begin")
+		from := rapid.IntRange(0, len(hostiles())-1).Draw(rt, "from")
 		broken := ""
 		synctest.Test(t, func(t *testing.T) {
-			w := &world{terminal: newTerminal(t), hostile: hostiles(), proven: map[protocol.CallID]promise{}, guests: guests, joins: map[protocol.CallID][]join{}}
+			w := &world{terminal: newTerminal(t), hostile: slices.Concat(hostiles()[from:], hostiles()[:from]), proven: map[protocol.CallID]promise{}, guests: guests, joins: map[protocol.CallID][]join{}}
 			w.media.Conference = true
 			w.clinic = clinic
 			w.decide = w
