@@ -49,6 +49,11 @@ func againstTerminal() []hostility {
 			m.Invite.Offer = x.ownOffer()
 			return m
 		})},
+		{has: theBroker, does: "writes his ICE credentials into the offer", refuses: theTerminal, code: protocol.AuthFingerprint, run: invites(func(_ *bench, m *protocol.CallIn) *protocol.CallIn {
+			ufrag, _ := credentials(string(m.Invite.Offer))
+			m.Invite.Offer = protocol.SDP(strings.ReplaceAll(string(m.Invite.Offer), "a=ice-ufrag:"+ufrag, "a=ice-ufrag:evil"))
+			return m
+		})},
 		{has: theBroker, does: "writes the invitation anew for his own offer and keeps the touch", refuses: theTerminal, code: protocol.AuthPasskey, run: invites(func(x *bench, m *protocol.CallIn) *protocol.CallIn {
 			touch := m.Invite.Assertion
 			m = x.forge(m, func(d *draft) {

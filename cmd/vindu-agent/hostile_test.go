@@ -407,7 +407,8 @@ real page in Chromium, with a passkey, calls the program that ships through him.
 once more than the honest call needs; that is counted at the devices. Nothing reached the page, or him. Where a terminal refuses, operators get an alarm of that code; where a page does, its half of the
 call's record says so.
 
-He has what the first column says, and the network. Nobody has given him the authorisation key, which is kept on another machine, a terminal's key, or a person's touch beyond what the row says.
+He has what the first column says, and the network. Nobody has given him the authorisation key, which is kept on another machine, a terminal's key, or a person's touch beyond what the row
+says; and the page that he serves is the honest one. What he could do by another page, and what else is not defended, is in [SECURITY.md](../SECURITY.md).
 
 | | He has | and does | refused by the | code | The caller reads |
 |---|---|---|---|---|---|
