@@ -144,6 +144,7 @@ const (
 	StorageFull         Code = "storage.full"
 	StorageUnreadable   Code = "storage.unreadable"
 	PowerRestarted      Code = "power.restarted_in_call"
+	PowerSafe           Code = "power.safe_mode"
 	BrowserNoCamera     Code = "browser.no_camera"
 	BrowserDenied       Code = "browser.permission_denied"
 	BrowserFailed       Code = "browser.failed"

@@ -106,6 +106,7 @@ var Register = withTexts([]Failure{
 	holds(StorageDamaged, Operator, Warning, 0, foundOutbox, "device/outbox TestDamagedDatabase"),
 	holds(StorageFull, Technician, Serious, 0, foundOutbox, "device/outbox TestDiskFull"),
 	happens(StorageUnreadable, Technician, Serious, "each use of the state folder (device/state)"),
+	holds(PowerSafe, Operator, Serious, 0, "the terminal, at its start: it had ended five times in ten minutes (device/progress)", "device/agent TestSafe"),
 	happens(PowerRestarted, Operator, Serious, "the terminal, at its start: a call had no end (device/call)"),
 	unproven("the browser of the tests always has a camera", happens(BrowserNoCamera, Clinician, Warning, foundCaller)),
 	happens(BrowserDenied, Clinician, Warning, foundCaller),

@@ -1,6 +1,7 @@
 // Command vindu-agent is the program of a terminal in a patient's home.
 //
-//	vindu-agent run -config FILE                        be the terminal
+//	vindu-agent run -config FILE                        be the terminal; -confine: and give up what a terminal does not need, such as
+//	                                                    other files, starting programs and waiting for connections
 //	vindu-agent enrol -config FILE -voucher-file FILE   set it up with a voucher of the clinic; FILE - reads it from standard input;
 //	                                                    -new-key gives up the key that it has, or has lost, and makes another
 //	vindu-agent config                                  print a configuration file with every key and its default
@@ -28,7 +29,7 @@ import (
 var errUsage = errors.New("usage")
 
 const usage = `usage:
-  vindu-agent run -config FILE                        be the terminal
+  vindu-agent run -config FILE                        be the terminal; -confine: and give up all other files and rights
   vindu-agent enrol -config FILE -voucher-file FILE   set the terminal up; FILE - is standard input;
                                                       -new-key: with a new key, giving up the one it has
   vindu-agent config                                  print a configuration with every key and its default
@@ -61,7 +62,10 @@ func command(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	file := flags.String("config", "/etc/vindu/agent.toml", "")
-	voucher, newKey := "", false
+	voucher, newKey, confined := "", false, false
+	if args[0] == "run" {
+		flags.BoolVar(&confined, "confine", false, "")
+	}
 	if args[0] == "enrol" {
 		flags.StringVar(&voucher, "voucher-file", "", "")
 		flags.BoolVar(&newKey, "new-key", false, "")
@@ -83,7 +87,13 @@ func command(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 		if err != nil {
 			return err
 		}
-		return run(ctx, cfg, logger(cfg.Log, errOut))
+		log := logger(cfg.Log, errOut)
+		if confined {
+			if err := giveUp(cfg, *file, log); err != nil {
+				return err
+			}
+		}
+		return run(ctx, cfg, log)
 	case "enrol":
 		if voucher == "" {
 			return fmt.Errorf("%w: enrol: -voucher-file is missing", errUsage)

@@ -14,13 +14,13 @@ import (
 	"vindu/provisioning"
 )
 
-// run is the terminal, until ctx ends.
-func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
-	return runWith(ctx, cfg, &machine, func(scene.Scene) {}, log)
+// runWith is the terminal with these drivers, until ctx ends; shown is told every scene and must not block. Nobody supervises it.
+func runWith(ctx context.Context, cfg agent.Config, by *drivers, shown func(scene.Scene), log *slog.Logger) error {
+	return runUnder(ctx, cfg, oversight{}, by, shown, log)
 }
 
-// runWith is run with these drivers; shown is told every scene and must not block.
-func runWith(ctx context.Context, cfg agent.Config, by *drivers, shown func(scene.Scene), log *slog.Logger) error {
+// runUnder is runWith under oversight.
+func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers, shown func(scene.Scene), log *slog.Logger) error {
 	screen, err := openScreen(ctx, cfg.Devices, log)
 	if err != nil {
 		return err
@@ -37,7 +37,7 @@ func runWith(ctx context.Context, cfg agent.Config, by *drivers, shown func(scen
 		return err
 	}
 	rest := newResting()
-	services := []func(context.Context) error{screen.run, rest.run}
+	services := append([]func(context.Context) error{screen.run, rest.run}, over.services...)
 	var fields []any
 	if page != nil {
 		services = append(services, page.run)
@@ -67,7 +67,7 @@ func runWith(ctx context.Context, cfg agent.Config, by *drivers, shown func(scen
 		Clinic: func(signer crypto.Signer, now func() time.Time) identity.Clinic {
 			return clinic{&provisioning.Client{Signer: signer, Now: now}}
 		},
-		Services: services, Fields: fields,
+		Services: services, Fields: fields, Progress: over.board, Safe: over.safe,
 		Shown: func(s scene.Scene) {
 			page.show(s)
 			rest.show(s)

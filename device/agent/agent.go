@@ -33,6 +33,7 @@ import (
 	"vindu/device/link"
 	"vindu/device/outbox"
 	"vindu/device/policy"
+	"vindu/device/progress"
 	"vindu/device/screen"
 	"vindu/device/state"
 	"vindu/protocol"
@@ -80,6 +81,11 @@ type Parts struct {
 	Services []func(ctx context.Context) error
 	// Shown is told every scene; it must not block. nil: nobody.
 	Shown func(screen.Scene)
+	// Progress is where the goroutines that the terminal consists of report that they get on: the screen, the calls, health, and what the others wait for,
+	// the agent's own lock. nil: they do not.
+	Progress *progress.Board
+	// Safe has the terminal do no more than what it has to, because it has ended again and again: it keeps its link and tells its health, and refuses calls and checks.
+	Safe bool
 	// Fields are added to the line that says that the terminal is ready: keys and values as slog takes them.
 	Fields []any
 }
@@ -126,12 +132,13 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Agent, error) {
 		a.parts.Keys = identity.FileKeys{Log: log}
 	}
 	a.policy = policy.Policy{
-		Screen: parts.HasScreen, Answer: parts.Answer, Ring: time.Duration(cfg.Call.Ring), SeeFirst: time.Duration(cfg.Call.SeeFirst),
+		Safe: parts.Safe, Screen: parts.HasScreen, Answer: parts.Answer, Ring: time.Duration(cfg.Call.Ring), SeeFirst: time.Duration(cfg.Call.SeeFirst),
 		Longest: time.Duration(cfg.Call.Longest), Quiet: quiet,
 	}
 	if a.screen, err = screen.New(parts.Display, lang, a.time, log); err != nil {
 		return nil, err
 	}
+	a.screen.Watch(parts.Progress.Root("screen"))
 	return a, nil
 }
 
@@ -189,6 +196,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	around, stopAround := context.WithCancel(failed)
 	defer stopAround()
 	group.Go(func() error { return a.screen.Run(around) })
+	group.Go(func() error { return a.reportLock(around) })
 	for _, service := range a.parts.Services {
 		group.Go(func() error {
 			if err := service(around); err != nil {
@@ -211,6 +219,24 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	stopAround()
 	return errors.Join(err, group.Wait())
+}
+
+// reportLock reports for as long as the agent's lock can be had: whoever holds it for ever stops all that the terminal shows and does.
+func (a *Agent) reportLock(ctx context.Context) error {
+	root := a.parts.Progress.Root("lock")
+	defer root.End()
+	tick, stop := root.Tick()
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick:
+		}
+		a.mu.Lock()
+		a.mu.Unlock() //nolint:staticcheck // that it can be had is the point
+		root.Alive()
+	}
 }
 
 // run waits until the terminal is set up, and then is one.
@@ -458,7 +484,7 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 	}, link.Handlers{Call: t.callMessage, Command: t.command, State: t.linkState}, log)
 	t.health = health.New(health.Config{
 		Software: a.parts.Software, KeyGrade: h.id.Grade(), Devices: a.parts.Devices, Counters: t.counters, Checks: t.checks,
-		Publish: t.link.SetHealth, Changed: t.conditionChanged, Now: h.clock.Now, Log: log,
+		Publish: t.link.SetHealth, Changed: t.conditionChanged, Now: h.clock.Now, Log: log, Root: a.parts.Progress.Root("health"),
 	})
 	t.prober = t.newProber(grant.Address)
 	if to, ok := clinic.(reporter); ok {
@@ -474,6 +500,7 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 	t.calls, err = call.New(call.Config{
 		Self: h.id.Key(), Signer: h.id.Signer(), Software: a.parts.Software, Prover: t.prover(), Relays: t.relays, Policy: t.policyOf(), Media: a.parts.Media(h.id),
 		Sender: t.link, Outbox: box, View: t, Bell: a.parts.Bell, Store: fileStore{h.dir, callsFile}, Now: h.clock.Now, Log: log,
+		Root: a.parts.Progress.Root("calls"),
 	})
 	if err != nil {
 		return err

@@ -39,9 +39,9 @@ func (a *Agent) Check(ctx context.Context, p acceptance.Proof, w acceptance.Want
 	}
 }
 
-// newChecks makes the runner of checks; nil if the program has no means for them.
+// newChecks makes the runner of checks; nil if the program has no means for them, or is in safe mode.
 func (t *terminal) newChecks(store call.Store) (*acceptance.Runner, error) {
-	if t.a.parts.Checks == nil {
+	if t.a.parts.Checks == nil || t.a.parts.Safe {
 		return nil, nil
 	}
 	c := t.a.parts.Checks(t.id, t.clock.Now)

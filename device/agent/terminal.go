@@ -240,6 +240,9 @@ func (t *terminal) counters() health.Counters {
 // checks are the conditions that can be seen by looking.
 func (t *terminal) checks() []protocol.Code {
 	var codes []protocol.Code
+	if t.a.parts.Safe {
+		codes = append(codes, protocol.PowerSafe)
+	}
 	if c := t.id.Condition(); c != "" {
 		codes = append(codes, c)
 		if c == protocol.IdentityTPMCleared {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"vindu/device/progress"
 	"vindu/protocol"
 )
 
@@ -22,7 +23,7 @@ const (
 	noticesPerMin = 10              // of refused invitations and hang-ups, for each cause; what exceeds it is counted in the next
 )
 
-// Config is what a Runner works with. Every field is required, except Bell.
+// Config is what a Runner works with. Every field is required, except Bell, Relays and Root.
 type Config struct {
 	Self     protocol.KeyHash
 	Signer   crypto.Signer // the terminal's key; may live in hardware
@@ -38,6 +39,7 @@ type Config struct {
 	Store    Store
 	Now      func() time.Time // the terminal's best knowledge of the time
 	Log      *slog.Logger
+	Root     *progress.Root // is told that Run gets on; nil: nobody is
 }
 
 // Runner runs the calls of one terminal, one at a time. Its methods may be called from any goroutine, before, while and
@@ -205,6 +207,9 @@ func (r *Runner) Run(ctx context.Context) error {
 
 func (r *Runner) loop(ctx context.Context) error {
 	stopping := ctx.Done()
+	alive, stop := r.c.Root.Tick()
+	defer stop()
+	defer r.c.Root.End()
 	for {
 		select { // a "no" first
 		case <-r.hangUp:
@@ -239,6 +244,8 @@ func (r *Runner) loop(ctx context.Context) error {
 			}
 		case m := <-r.inbox:
 			r.posted(m)
+		case <-alive:
+			r.c.Root.Alive()
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"vindu/device/progress"
 	"vindu/protocol"
 )
 
@@ -40,7 +41,7 @@ type Counters struct {
 	Pending, Dropped, Malformed uint64
 }
 
-// Config is what a Monitor works with. Every field but Changed is required.
+// Config is what a Monitor works with. Every field but Changed and Root is required.
 type Config struct {
 	Software string
 	KeyGrade string
@@ -53,6 +54,7 @@ type Config struct {
 	Changed func(protocol.ConditionChange)
 	Now     func() time.Time
 	Log     *slog.Logger
+	Root    *progress.Root // is told that Run gets on; nil: nobody is
 }
 
 // Monitor knows the terminal's health. Its methods may be called from any goroutine.
@@ -276,6 +278,9 @@ func (m *Monitor) Run(ctx context.Context) error {
 	defer publish.Stop()
 	ripe := time.NewTimer(time.Hour)
 	defer ripe.Stop()
+	alive, stop := m.c.Root.Tick()
+	defer stop()
+	defer m.c.Root.End()
 	m.Look()
 	ripe.Reset(m.ripens())
 	for {
@@ -287,6 +292,8 @@ func (m *Monitor) Run(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 				return nil
+			case <-alive:
+				m.c.Root.Alive()
 			case <-look.C:
 				m.Look()
 			case <-m.rearm:

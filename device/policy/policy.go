@@ -21,6 +21,7 @@ import (
 // Policy implements call.Policy. The zero Policy refuses everybody.
 type Policy struct {
 	Enrolled func() bool             // nil: no
+	Safe     bool                    // the terminal is in safe mode: it refuses everybody
 	Screen   func() bool             // whether the person can see who calls; nil: no
 	Answer   func() bool             // whether there is a key by which the person can take a call; nil: no
 	Signed   func() *protocol.Policy // the clinic's, or nil; nil: none
@@ -40,6 +41,8 @@ func (p *Policy) Decide(proof *call.Proof, now time.Time) call.Decision {
 	switch {
 	case p.Enrolled == nil || !p.Enrolled():
 		return call.Decision{Decision: protocol.Refused, Reason: protocol.IdentityNone}
+	case p.Safe:
+		return call.Decision{Decision: protocol.Refused, Reason: protocol.PowerSafe}
 	case p.Screen == nil || !p.Screen():
 		// Who cannot be told who is calling must not be seen (R24).
 		return call.Decision{Decision: protocol.Refused, Reason: protocol.ScreenNone}

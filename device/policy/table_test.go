@@ -21,6 +21,7 @@ var conditions = []struct {
 	values []string
 }{
 	{"set up", []string{"yes", "no"}},
+	{"mode", []string{"whole", "safe"}},
 	{"screen", []string{"yes", "no"}},
 	{"own hours", []string{"day", "quiet"}}, // of the terminal's configuration
 	{"proof", []string{"passkey", "robot"}},
@@ -43,7 +44,8 @@ var decisions = []struct {
 	urgent bool
 }{
 	{when: when("set up", "no"), want: protocol.Refused, reason: protocol.IdentityNone},
-	{when: when("set up", "yes", "screen", "no"), want: protocol.Refused, reason: protocol.ScreenNone},
+	{when: when("set up", "yes", "mode", "safe"), want: protocol.Refused, reason: protocol.PowerSafe},
+	{when: when("set up", "yes", "mode", "whole", "screen", "no"), want: protocol.Refused, reason: protocol.ScreenNone},
 	{when: usable("own hours", "quiet"), want: protocol.Quiet},
 	{when: usable("own hours", "day", "proof", "robot"), want: protocol.Ringing},
 	{when: usable("own hours", "day", "proof", "passkey", "policy", "none"), want: protocol.Refused},
@@ -78,7 +80,7 @@ func when(pairs ...string) map[string]string {
 }
 
 func usable(pairs ...string) map[string]string {
-	return when(append(pairs, "set up", "yes", "screen", "yes")...)
+	return when(append(pairs, "set up", "yes", "mode", "whole", "screen", "yes")...)
 }
 
 func signed(pairs ...string) map[string]string {
@@ -126,7 +128,7 @@ func TestEveryCombination(t *testing.T) {
 		}
 	}
 	try(0, map[string]string{})
-	if combinations != 5*1<<10 {
+	if combinations != 5*1<<11 {
 		t.Errorf("%d combinations", combinations)
 	}
 	for i, n := range tried {
@@ -160,7 +162,7 @@ func decide(c map[string]string) call.Decision {
 		terms.Quiet = []protocol.Span{{Days: 0x7f, From: 11 * 60, To: 13 * 60}}
 	}
 	p := Policy{
-		Enrolled: is("set up", "yes"), Screen: is("screen", "yes"), Answer: is("key", "yes"), Ring: 5 * time.Second, SeeFirst: time.Second,
+		Enrolled: is("set up", "yes"), Safe: c["mode"] == "safe", Screen: is("screen", "yes"), Answer: is("key", "yes"), Ring: 5 * time.Second, SeeFirst: time.Second,
 		Longest: time.Hour, Zone: time.UTC, Signed: func() *protocol.Policy { return terms },
 	}
 	if c["policy"] == "none" {
@@ -182,11 +184,11 @@ func TestConditionsAreComplete(t *testing.T) {
 		of     reflect.Type
 		fields []string
 	}{
-		{reflect.TypeFor[Policy](), []string{"Enrolled", "Screen", "Answer", "Signed", "Ring", "SeeFirst", "Longest", "Quiet", "Zone"}},
+		{reflect.TypeFor[Policy](), []string{"Enrolled", "Safe", "Screen", "Answer", "Signed", "Ring", "SeeFirst", "Longest", "Quiet", "Zone"}},
 		{reflect.TypeFor[protocol.Policy](), []string{"Version", "Serial", "Terminal", "Home", "Groups", "Rules", "Quiet", "Zone", "Longest", "Volume", "Issued"}},
 		{reflect.TypeFor[protocol.Rule](), []string{"Group", "Mode", "After", "Urgent"}},
 		{reflect.TypeFor[call.Decision](), []string{"Decision", "Ring", "SeeFirst", "MaxDuration", "Ask", "Urgent", "Volume", "Reason"}},
-		{reflect.TypeFor[call.Proof](), []string{"Invitation", "Hash", "Authorisation", "Passkey", "Counter"}},
+		{reflect.TypeFor[call.Proof](), []string{"Invitation", "Hash", "Authorisation", "Passkey", "Counter", "Counted"}},
 	} {
 		var fields []string
 		for i := range c.of.NumField() {

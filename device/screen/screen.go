@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vindu/device/progress"
 )
 
 // Display is where scenes go. media/display implements it.
@@ -39,6 +41,7 @@ type Screen struct {
 	now     func() time.Time
 	log     *slog.Logger
 	wake    chan struct{}
+	root    *progress.Root
 
 	mu    sync.Mutex
 	scene Scene
@@ -87,7 +90,11 @@ func (s *Screen) Run(ctx context.Context) error {
 		return err
 	}
 	defer s.paint.unmap()
+	alive, stop := s.root.Tick()
+	defer stop()
+	defer s.root.End()
 	for {
+		s.root.Alive()
 		s.mu.Lock()
 		scene, lang := s.scene, s.lang
 		s.lang = nil
@@ -107,14 +114,24 @@ func (s *Screen) Run(ctx context.Context) error {
 		if d := next(scene, now); d > 0 {
 			tick = time.After(d)
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-s.wake:
-		case <-tick:
+	wait:
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-alive:
+				s.root.Alive()
+			case <-s.wake:
+				break wait
+			case <-tick:
+				break wait
+			}
 		}
 	}
 }
+
+// Watch has Run report to root. It is called before Run.
+func (s *Screen) Watch(root *progress.Root) { s.root = root }
 
 // next is how long a scene looks as it does; 0 is for ever.
 func next(s Scene, now time.Time) time.Duration {

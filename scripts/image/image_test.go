@@ -200,7 +200,7 @@ func TestScripts(t *testing.T) {
 // TestPackage: the package's makefile and this project agree on the module, the program and the linker's stamps, and what is linked is selected.
 func TestPackage(t *testing.T) {
 	makefile := read(t, filepath.Join(root, "buildroot/package/vindu-agent/vindu-agent.mk"))
-	for _, line := range []string{"VINDU_AGENT_GOMOD = vindu", "VINDU_AGENT_BUILD_TARGETS = cmd/vindu-agent"} {
+	for _, line := range []string{"VINDU_AGENT_GOMOD = vindu", "VINDU_AGENT_BUILD_TARGETS = cmd/vindu-agent", "VINDU_AGENT_TAGS = webrtc1"} {
 		if !strings.Contains(makefile, line+"\n") {
 			t.Errorf("no line %q", line)
 		}
@@ -217,7 +217,7 @@ func TestPackage(t *testing.T) {
 		t.Errorf("the image and scripts/arm link differently: %q", flags)
 	}
 	config := read(t, filepath.Join(root, "buildroot/package/vindu-agent/Config.in"))
-	for _, library := range []string{"ALSA_LIB", "JPEG", "LIBVPX", "LIBYUV", "OPUS", "HOST_GO"} {
+	for _, library := range []string{"ALSA_LIB", "JPEG", "LIBVPX", "LIBYUV", "OPUS", "WEBRTC_AUDIO_PROCESSING", "HOST_GO"} {
 		if !strings.Contains(config, "\tselect BR2_PACKAGE_"+library) {
 			t.Errorf("%s is not selected", library)
 		}

@@ -1,0 +1,129 @@
+// Package progress knows whether the goroutines that a terminal consists of still get on, and says so to the system's supervisor.
+//
+// Each of them is a Root of a Board and reports that it is alive at least as often as it promised. As long as all keep that promise a Keeper feeds
+// systemd's watchdog (sd_notify(3), WATCHDOG=1); when one does not, because it waits for a lock or a device that never answers, the Keeper stops for
+// good: systemd ends the process and starts it anew, and where systemd itself hangs the hardware's watchdog, which systemd feeds, resets the board.
+// A Root that is late and then reports again is forgiven only if that was before the supervisor acted; the Keeper feeds again.
+//
+// A report costs one lock and no system call. What is outside a Root, such as a kernel's call that a goroutine of its own waits for, is watched by whoever
+// started it.
+package progress
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Every is how often a Root should report, and Within how late it may be before the terminal counts as hung.
+const (
+	Every  = 3 * time.Second
+	Within = 10 * time.Second
+)
+
+// Board is who has to report, and when each last did. Its methods may be called from any goroutine; a nil Board asks nobody.
+type Board struct {
+	mu    sync.Mutex
+	roots []*Root
+}
+
+// Root is one goroutine that has to report. Its methods may be called from any goroutine; a nil Root reports to nobody.
+type Root struct {
+	board *Board
+	name  string
+	last  time.Time
+}
+
+// Root adds one that begins now. Whoever runs it calls Alive at least every Within, and End when it has ended as it should.
+func (b *Board) Root(name string) *Root {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := &Root{b, name, time.Now()}
+	b.roots = append(b.roots, r)
+	return r
+}
+
+// Alive reports.
+func (r *Root) Alive() {
+	if r == nil {
+		return
+	}
+	r.board.mu.Lock()
+	defer r.board.mu.Unlock()
+	r.last = time.Now()
+}
+
+// Tick is when to report, for a loop that may have nothing else to do, until stop is called. A nil Root never asks for it.
+func (r *Root) Tick() (tick <-chan time.Time, stop func()) {
+	if r == nil {
+		return nil, func() {}
+	}
+	t := time.NewTicker(Every)
+	return t.C, t.Stop
+}
+
+// End takes r off the board.
+func (r *Root) End() {
+	if r == nil {
+		return
+	}
+	r.board.mu.Lock()
+	defer r.board.mu.Unlock()
+	r.board.roots = slices.DeleteFunc(r.board.roots, func(x *Root) bool { return x == r })
+}
+
+// Late names those that have not reported for longer than Within.
+func (b *Board) Late() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var late []string
+	for _, r := range b.roots {
+		if time.Since(r.last) > Within {
+			late = append(late, r.name)
+		}
+	}
+	return late
+}
+
+// Keeper feeds the watchdog while nobody is late.
+type Keeper struct {
+	Board *Board
+	// Feed tells the supervisor that all is well.
+	Feed func() error
+	// Hung is told, once each time, who is late. nil: nobody.
+	Hung func(late []string)
+	Log  *slog.Logger
+}
+
+// Run feeds every Every until ctx ends.
+func (k *Keeper) Run(ctx context.Context) error {
+	tick := time.NewTicker(Every)
+	defer tick.Stop()
+	hung := false
+	for {
+		late := k.Board.Late()
+		switch {
+		case len(late) == 0:
+			hung = false
+			if err := k.Feed(); err != nil {
+				k.Log.Warn("the supervisor could not be told", "error", err)
+			}
+		case !hung:
+			hung = true
+			k.Log.Error("a part of the terminal hangs; the watchdog is not fed until it reports", "late", late)
+			if k.Hung != nil {
+				k.Hung(late)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
