@@ -270,6 +270,27 @@ func Verify(signed []byte, pub *ecdsa.PublicKey, s statement) error {
 	return decodeMax(m.Payload, s, maxSigned(s))
 }
 
+// Unverified decodes what a statement of s's kind says, and tells which key it says has signed it. Nothing of it is proven: it is for records of what was verified
+// when it was made. On error s must not be used.
+func Unverified(signed []byte, s statement) (by KeyHash, err error) {
+	what := s.contentType()
+	if len(signed) > maxSigned(s) {
+		return by, fmt.Errorf("read %s: %d bytes: %w", what, len(signed), ErrTooLarge)
+	}
+	var m cose.Sign1Message
+	if err := m.UnmarshalCBOR(signed); err != nil {
+		return by, fmt.Errorf("read %s: %w: %w", what, ErrMalformed, err)
+	}
+	if got, _ := m.Headers.Protected[cose.HeaderLabelContentType].(string); got != what {
+		return by, fmt.Errorf("read %s: %w", what, ErrKind)
+	}
+	kid, _ := m.Headers.Protected[cose.HeaderLabelKeyID].([]byte)
+	if copy(by[:], kid) != len(by) || len(kid) != len(by) {
+		return by, fmt.Errorf("read %s: no key is named: %w", what, ErrMalformed)
+	}
+	return by, decodeMax(m.Payload, s, maxSigned(s))
+}
+
 // maxSigned bounds a signed statement of s's kind.
 func maxSigned(s statement) int {
 	switch s.(type) {

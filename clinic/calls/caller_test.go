@@ -184,7 +184,7 @@ func TestUnprovenCalls(t *testing.T) {
 			}},
 			"another site":         {protocol.AuthOrigin, func(x *wish) { x.use = func(u *passkeytest.Use) { u.Origin = "https://evil.example" } }, nil},
 			"no user verification": {protocol.AuthUnverified, func(x *wish) { x.use = func(u *passkeytest.Use) { u.Flags = 1 } }, nil},
-			"an old invitation": {protocol.BrowserClock, func(x *wish) {
+			"an old invitation": {protocol.BrowserSlow, func(x *wish) {
 				x.invitation = func(i *protocol.Invitation) { i.Issued -= 100_000; i.Expires -= 100_000 }
 			}, nil},
 			"an invitation of tomorrow": {protocol.BrowserClock, func(x *wish) {
@@ -300,25 +300,59 @@ func TestProofKept(t *testing.T) {
 	})
 }
 
-// TestRevokePerson: who loses the right to call loses the calls, at once (R29).
+// TestRevokePerson: who loses the right to call loses the calls, at once (R29), and both ends are told why.
 func TestRevokePerson(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		s := w.talk(t)
-		may := func(yes bool, err error) func(string, []byte) (bool, error) {
-			return func(home string, passkey []byte) (bool, error) {
-				if home != "17" || string(passkey) != string(w.caller.passkey.ID) {
-					t.Errorf("asked about home %q and passkey %x", home, passkey)
+	for name, x := range map[string]struct {
+		says protocol.Code
+		err  error
+		want protocol.Code
+		late bool // when the authorisation is over
+	}{
+		"withdrawn":                 {protocol.EndWithdrawn, nil, protocol.EndWithdrawn, false},
+		"the passkey was removed":   {protocol.EndPasskeyRemoved, nil, protocol.EndPasskeyRemoved, false},
+		"nobody can say":            {"", errors.New("disk"), protocol.EndWithdrawn, false},
+		"the authorisation is over": {protocol.EndWithdrawn, nil, protocol.EndLapsed, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				if x.late {
+					w.caller.authorise(t, func(a *protocol.Authorisation) { a.To = protocol.At(time.Now().Add(time.Minute)) })
 				}
-				return yes, err
-			}
-		}
-		w.RevokePerson("another", may(false, nil))
-		w.RevokePerson(person, may(true, nil))
-		w.untold(t)
-		w.RevokePerson(person, may(true, errors.New("disk")))
-		w.told(t, s, protocol.AuthRevoked)
-		w.end(t, s, protocol.AuthRevoked)
-		w.ended(t, s.Call, protocol.AuthRevoked)
+				s := w.talk(t)
+				may := func(reason protocol.Code, err error) func(string, []byte) (protocol.Code, error) {
+					return func(home string, passkey []byte) (protocol.Code, error) {
+						if home != "17" || string(passkey) != string(w.caller.passkey.ID) {
+							t.Errorf("asked about home %q and passkey %x", home, passkey)
+						}
+						return reason, err
+					}
+				}
+				w.RevokePerson("another", may(protocol.EndWithdrawn, nil))
+				w.RevokePerson(person, may("", nil))
+				w.untold(t)
+				if x.late {
+					pass(time.Minute)
+				}
+				w.RevokePerson(person, may(x.says, x.err))
+				w.told(t, s, x.want)
+				w.end(t, s, x.want)
+				w.ended(t, s.Call, x.want)
+			})
+		})
+	}
+}
+
+// TestLapse: a terminal ends a call by itself whose authorisation is over; one that does not is told to.
+func TestLapse(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.caller.authorise(t, func(a *protocol.Authorisation) { a.To = protocol.At(time.Now().Add(time.Minute)) })
+		s := w.talk(t)
+		pass(time.Minute + lapseGrace - tick)
+		w.silent(t)
+		pass(2 * tick)
+		w.told(t, s, protocol.EndLapsed)
+		w.end(t, s, protocol.EndLapsed)
+		w.ended(t, s.Call, protocol.EndLapsed)
 	})
 }
 

@@ -399,6 +399,8 @@ func (s *Service) keepTimes(now time.Time) {
 		case c.ending != "": // in time
 		case over(c.pageGone, pageGrace):
 			s.apply(c, hangUp, protocol.EndPageClosed, nil)
+		case over(c.until, lapseGrace):
+			s.apply(c, hangUp, protocol.EndLapsed, nil)
 		case c.state == Calling && over(c.began, replyTimeout):
 			s.apply(c, hangUp, protocol.SignalNoReply, nil)
 		case c.state == Ringing && over(c.rang, ringTimeout):

@@ -187,8 +187,8 @@ func TestFailures(t *testing.T) {
 			w.Revoke(protocol.KeyHash{7})
 			w.silent(t)
 			w.Revoke(w.terminal)
-			w.told(t, s, protocol.AuthRevoked)
-			w.ended(t, s.Call, protocol.AuthRevoked)
+			w.told(t, s, protocol.EndCutOff)
+			w.ended(t, s.Call, protocol.EndCutOff)
 		},
 		"revoked, and proves its end": func(t *testing.T, w *world) {
 			first, second := w.talk(t), w.talk(t)
@@ -202,8 +202,8 @@ func TestFailures(t *testing.T) {
 				}
 			}
 			for _, s := range []Started{first, second} {
-				w.end(t, s, protocol.AuthRevoked)
-				if u := w.ended(t, s.Call, protocol.AuthRevoked); u.End == nil {
+				w.end(t, s, protocol.EndCutOff)
+				if u := w.ended(t, s.Call, protocol.EndCutOff); u.End == nil {
 					t.Error("no proof of the end")
 				}
 			}

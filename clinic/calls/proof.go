@@ -33,6 +33,7 @@ type invited struct {
 	*protocol.Invitation
 	invite *protocol.Invite
 	person Person
+	until  time.Time // the end of the authorisation; zero: none was needed
 }
 
 func (i *invited) passkey() []byte {
@@ -62,8 +63,11 @@ func (s *Service) prove(ctx context.Context, r Request, home register.Home, now 
 	refused := func(code protocol.Code, why string) error {
 		return &Failure{Call: inv.Call, Code: code, Err: errors.New(why)}
 	}
-	if inv.Expires.Time().Before(now) || inv.Issued.Time().After(now.Add(clockSlack)) || inv.Issued.Time().Before(now.Add(-protocol.MaxInvitationLife)) {
+	switch { // by the clinic's time, which pages ask for
+	case inv.Issued.Time().After(now.Add(clockSlack)):
 		return nil, refused(protocol.BrowserClock, "the invitation is not for now")
+	case inv.Expires.Time().Before(now), inv.Issued.Time().Before(now.Add(-protocol.MaxInvitationLife)):
+		return nil, refused(protocol.BrowserSlow, "the invitation is over")
 	}
 	signed, a, err := s.authorisations.Current(ctx, r.Person.ID)
 	if code := protocol.CodeOf(err); code == protocol.AuthNone {
@@ -90,7 +94,7 @@ func (s *Service) prove(ctx context.Context, r Request, home register.Home, now 
 	if _, err := r.Proof.Assertion.Verify(passkey, s.relyingParty, protocol.HashOf(r.Proof.Invitation)); err != nil {
 		return nil, &Failure{Call: inv.Call, Code: passkeyCode(err), Err: err}
 	}
-	return &invited{inv, &protocol.Invite{Invitation: r.Proof.Invitation, Offer: r.Offer, Assertion: r.Proof.Assertion, Authorisation: signed}, Person{r.Person.ID, a.Party}}, nil
+	return &invited{inv, &protocol.Invite{Invitation: r.Proof.Invitation, Offer: r.Offer, Assertion: r.Proof.Assertion, Authorisation: signed}, Person{r.Person.ID, a.Party}, a.To.Time()}, nil
 }
 
 func passkeyCode(err error) protocol.Code {
@@ -118,5 +122,5 @@ func (s *Service) test(r Request, home register.Home, now time.Time) (*invited, 
 	if err != nil {
 		return nil, err
 	}
-	return &invited{inv, &protocol.Invite{Invitation: signed, Offer: r.Offer}, r.Person}, nil
+	return &invited{inv, &protocol.Invite{Invitation: signed, Offer: r.Offer}, r.Person, time.Time{}}, nil
 }

@@ -13,7 +13,7 @@ func (s *Service) Revoke(terminal protocol.KeyHash) {
 	var ending []*call
 	for _, c := range s.calls {
 		if c.terminal == terminal && c.state != Ended {
-			s.apply(c, hangUp, protocol.AuthRevoked, nil)
+			s.apply(c, hangUp, protocol.EndCutOff, nil)
 			ending = append(ending, c)
 		}
 	}
@@ -30,13 +30,13 @@ func (s *Service) Revoke(terminal protocol.KeyHash) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range ending {
-		s.apply(c, endWaited, protocol.AuthRevoked, nil)
+		s.apply(c, endWaited, protocol.EndCutOff, nil)
 	}
 }
 
-// RevokePerson ends the calls of a person who lost the right to them (R29): those that permits does not allow any more, to this home and by this passkey. Where it
+// RevokePerson ends the calls of a person who lost the right to them (R29): those for which permits names a reason, asked for this home and this passkey. Where it
 // cannot say, they end.
-func (s *Service) RevokePerson(person string, permits func(home string, passkey []byte) (bool, error)) {
+func (s *Service) RevokePerson(person string, permits func(home string, passkey []byte) (protocol.Code, error)) {
 	s.mu.Lock()
 	var running []*call
 	for _, c := range s.calls {
@@ -46,15 +46,19 @@ func (s *Service) RevokePerson(person string, permits func(home string, passkey 
 	}
 	s.mu.Unlock()
 	for _, c := range running {
-		allowed, err := permits(c.home, c.passkey)
+		reason, err := permits(c.home, c.passkey)
 		if err != nil {
 			s.log.Error("whether a call is still permitted cannot be found out; it ends", "call", c.id, "person", person, "error", err)
+			reason = protocol.EndWithdrawn
 		}
-		if allowed && err == nil {
+		if reason == "" {
 			continue
 		}
+		if !c.until.IsZero() && !time.Now().Before(c.until) {
+			reason = protocol.EndLapsed // nobody has withdrawn anything
+		}
 		s.mu.Lock()
-		s.apply(c, hangUp, protocol.AuthRevoked, nil)
+		s.apply(c, hangUp, reason, nil)
 		s.mu.Unlock()
 	}
 }

@@ -25,6 +25,7 @@ const (
 	terminalGrace  = 5 * time.Second  // for a terminal to come back
 	pageGrace      = 6 * time.Second  // for a page to come back
 	endTimeout     = 3 * time.Second  // for the terminal to prove its end
+	lapseGrace     = 3 * time.Second  // for the terminal to end a call by itself whose authorisation is over
 	revokeTimeout  = time.Second      // the same, for a terminal that is about to be cut off
 	replay         = 60 * time.Second // how long the updates of an ended call can be had by a page that comes back
 	invitationLife = time.Minute
@@ -110,8 +111,9 @@ type call struct {
 	terminal   protocol.KeyHash
 	spki       []byte
 	invitation protocol.Hash
-	passkey    []byte // id of the one that has proven the call
-	callerKey  []byte // of this call, DER SubjectPublicKeyInfo: signs the caller's end
+	passkey    []byte    // id of the one that has proven the call
+	until      time.Time // the end of the caller's authorisation; zero: none was needed
+	callerKey  []byte    // of this call, DER SubjectPublicKeyInfo: signs the caller's end
 
 	began, rang, talking, ended time.Time
 	endingAt                    time.Time // when hang-up was asked for
@@ -283,7 +285,7 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 	}
 	c := &call{
 		course: course{state: Calling}, id: rec.Call, person: inv.person, page: r.Page, home: home.ID, terminal: home.Terminal, spki: home.SPKI,
-		invitation: protocol.HashOf(inv.invite.Invitation), callerKey: inv.Key, passkey: inv.passkey(), began: now, over: make(chan struct{}),
+		invitation: protocol.HashOf(inv.invite.Invitation), callerKey: inv.Key, passkey: inv.passkey(), until: inv.until, began: now, over: make(chan struct{}),
 	}
 	if err := s.room(r.Person.ID); err != nil {
 		return Started{}, fmt.Errorf("start call: %w", err)

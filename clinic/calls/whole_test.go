@@ -294,7 +294,7 @@ func TestRevokedInCall(t *testing.T) {
 	c.Revoke(d.Hash)
 	c.broker.Revoke(d.Hash)
 	d.hear(protocol.KindHangUp) // before it was cut off
-	if u := next(t, updates, KindEnd, Ended); u.Code != protocol.AuthRevoked {
+	if u := next(t, updates, KindEnd, Ended); u.Code != protocol.EndCutOff {
 		t.Errorf("update %+v", u)
 	}
 	select {

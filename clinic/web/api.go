@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"regexp"
-	"time"
 
 	"vindu/clinic/calls"
 	"vindu/clinic/register"
@@ -34,7 +33,7 @@ func (s *Server) apiFor(duty register.Duty, h func(http.ResponseWriter, *http.Re
 		v, err := s.visitor(r)
 		switch {
 		case errors.Is(err, errNoSession):
-			s.refuse(w, http.StatusUnauthorized, protocol.AuthRevoked, s.words["page.signed_out"])
+			s.signedOut(w, err)
 		case err != nil:
 			s.broken(w, r, err)
 		case v.person.Duty != duty || !s.serves(duty):
@@ -44,6 +43,15 @@ func (s *Server) apiFor(duty register.Duty, h func(http.ResponseWriter, *http.Re
 			h(w, r, v)
 		}
 	}
+}
+
+// signedOut says that nobody is signed in, and whether that is because a passkey was removed: a call that runs ends for that reason.
+func (s *Server) signedOut(w http.ResponseWriter, err error) {
+	code := protocol.BrowserSignedOut
+	if errors.Is(err, errPasskeyGone) {
+		code = protocol.EndPasskeyRemoved
+	}
+	s.refuse(w, http.StatusUnauthorized, code, s.words["page.signed_out"])
 }
 
 // refuse says no, with the code for programs and the sentence for people.
@@ -120,34 +128,6 @@ func (s *Server) ice(w http.ResponseWriter, r *http.Request, _ visitor) {
 	reply(w, http.StatusOK, map[string]any{"servers": servers})
 }
 
-// authorisation tells a person's page by what right it calls: what it writes into invitations, and which passkeys can sign them.
-func (s *Server) authorisation(w http.ResponseWriter, r *http.Request, v visitor) {
-	if s.o.Authorisations == nil { // nobody calls here
-		s.refuse(w, http.StatusForbidden, protocol.AuthNone, "")
-		return
-	}
-	signed, a, err := s.o.Authorisations.Current(r.Context(), v.person.ID)
-	if protocol.CodeOf(err) == protocol.AuthNone {
-		s.refuse(w, http.StatusForbidden, protocol.AuthNone, "")
-		return
-	}
-	if err != nil {
-		s.broken(w, r, err)
-		return
-	}
-	passkeys := make([][]byte, len(a.Credentials))
-	for i, c := range a.Credentials {
-		passkeys[i] = c.ID
-	}
-	reply(w, http.StatusOK, struct {
-		Now           int64          `json:"now"` // ms since the epoch
-		RP            string         `json:"rp"`
-		Authorisation []byte         `json:"authorisation"`
-		Party         protocol.Party `json:"party"`
-		Passkeys      [][]byte       `json:"passkeys"`
-	}{time.Now().UnixMilli(), s.o.RelyingParty.ID, signed, a.Party, passkeys})
-}
-
 func (s *Server) startCall(w http.ResponseWriter, r *http.Request, v visitor) {
 	var body struct {
 		Home       string       `json:"home"`
@@ -167,6 +147,15 @@ func (s *Server) startCall(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	if !pagePattern.MatchString(body.Page) || body.Offer == "" || len(body.Offer) > protocol.MaxSDP || body.Home == "" {
 		s.answer(w, r, fmt.Errorf("%w: no page, home or offer", calls.ErrBadRequest))
+		return
+	}
+	switch err := s.mayKnow(r.Context(), v.person.ID, body.Home); {
+	case errors.Is(err, errNotTheirs):
+		s.denied(r, v, "home "+body.Home)
+		s.refuse(w, http.StatusForbidden, protocol.AuthNone, "")
+		return
+	case err != nil:
+		s.broken(w, r, err)
 		return
 	}
 	a := body.Assertion
@@ -215,7 +204,7 @@ func (s *Server) candidates(w http.ResponseWriter, r *http.Request, v visitor) {
 var reasons = map[protocol.Code]bool{
 	protocol.EndCallerHungUp: true, protocol.EndPageClosed: true, protocol.SignalLostClinic: true, protocol.ICEFailed: true, protocol.ICELost: true,
 	protocol.DTLSFailed: true, protocol.DTLSWeak: true, protocol.ProofAnswer: true, protocol.ProofFingerprint: true, protocol.ProofEnd: true, protocol.BrowserNoCamera: true,
-	protocol.BrowserDenied: true, protocol.BrowserFailed: true,
+	protocol.BrowserDenied: true, protocol.BrowserFailed: true, protocol.EndLapsed: true,
 }
 
 func (s *Server) hangUp(w http.ResponseWriter, r *http.Request, v visitor) {

@@ -45,7 +45,7 @@ func TestCallTable(t *testing.T) {
 			"update: end": up("end", {code: "end.patient_hung_up", end: "…"}), "update: end, of another call": up("end", {call: "c2", code: "end.patient_hung_up"}),
 			"proven: ringing": proven("ringing"), "proven: answered": proven("answered"), "proven: declined": proven("declined", "answer.declined"),
 			"failed": {type: "failed", attempt: 1, code: "proof.answer"}, "failed, of an earlier ring": {type: "failed", attempt: 0, code: "ice.failed"},
-			"connected": connected, "hang up": {type: "hangUp"}, "clinic lost": {type: "clinicLost"}, "page closed": {type: "leave"},
+			"connected": connected, "hang up": {type: "hangUp"}, "clinic lost": {type: "clinicLost"}, "signed out": {type: "signedOut", code: "browser.signed_out"}, "page closed": {type: "leave"},
 		};
 		const spell = (e) => e.do + ({hangUp: () => " " + e.call + " " + e.code, giveUp: () => " " + e.code, send: () => (e.picture ? " picture" : "") + (e.sound ? " sound" : ""),
 			prove: () => " " + e.update.call}[e.do] ?? (() => ""))();

@@ -50,7 +50,7 @@ func TestInvitation(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			got := eval[struct{ Invitation, End, Certificate, Code string }](b, fmt.Sprintf(`(async () => {
 				const {bytes, invitation} = vindu;
-				const by = {signed: bytes.fromBase64(%q), party: {name: %q, role: "nurse", organisation: "Home care"}, passkeys: [], rp: "localhost", lag: %d};
+				const by = {signed: bytes.fromBase64(%q), party: {name: %q, role: "nurse", organisation: "Home care"}, passkeys: [], rp: "localhost", id: "a", to: 1800000000000, clock: 0, lag: %d};
 				const wish = {call: %q, terminal: bytes.fromBase64(%q), offer: %q, errand: %q, relayOnly: %t, urgent: %t};
 				const i = await invitation.write(wish, by, 1790000000000);
 				const certificate = new Uint8Array(32).fill(9);
@@ -102,41 +102,114 @@ func decode64(t *testing.T, text string) []byte {
 	return b
 }
 
-// TestNotConfirmed: without the person's passkey nobody is called, the page says why, and the next attempt works.
+// get has the browser's question for a passkey answered by a function in place of the authenticator, for as long as window.wrong is set.
+func get(wrong string) string {
+	return `{ const real = navigator.credentials.get.bind(navigator.credentials); const refuse = (name) => Promise.reject(new DOMException("no", name));
+		window.wrong = ` + wrong + `; navigator.credentials.get = (o) => window.wrong ? window.wrong(o, real, refuse) : real(o) }`
+}
+
+// TestNotConfirmed: without the person's passkey nobody is called, the page says why in a sentence, and the next attempt works.
 func TestNotConfirmed(t *testing.T) {
+	right := func(_ *clinic, b *tab) { eval[*struct{}](b, `(window.wrong = null)`) }
 	for _, x := range []struct {
 		name, before string
-		spoil        func(c *clinic, b *tab)
+		spoil, mend  func(c *clinic, b *tab)
 		want         protocol.Code
 	}{
-		{"the person is not who the passkey knows", "", func(c *clinic, b *tab) {
-			replacePasskey(t, c, b, false)
-		}, protocol.BrowserCancelled},
-		{"cancelled", `navigator.credentials.get = async () => { throw new DOMException("no", "NotAllowedError") }`, nil, protocol.BrowserCancelled},
-		{"no passkeys in this browser", `delete window.PublicKeyCredential`, nil, protocol.BrowserNoPasskey},
-		{"the browser cannot", `navigator.credentials.get = async () => { throw new DOMException("no", "SecurityError") }`, nil, protocol.BrowserNoPasskey},
-		{"not authorised", "", func(c *clinic, _ *tab) {
+		{"the person is not who the passkey knows", "", func(c *clinic, b *tab) { replacePasskey(t, c, b, false) }, func(c *clinic, b *tab) { replacePasskey(t, c, b, true) }, protocol.BrowserCancelled},
+		{"cancelled", get(`(o, real, refuse) => refuse("NotAllowedError")`), nil, right, protocol.BrowserCancelled},
+		{"nobody touched it in time", get(`(o, real, refuse) => { const now = performance.now.bind(performance); performance.now = () => now() + o.publicKey.timeout; return refuse("NotAllowedError") }`),
+			nil, right, protocol.BrowserSlow},
+		{"this device has none of the person's passkeys", "", func(c *clinic, b *tab) {
+			removeAuthenticator(t, b)
+			if _, err := webtest.NewPasskey(webtest.Site.ID).Install(b.ctx, true); err != nil {
+				t.Fatal(err)
+			}
+		}, func(c *clinic, b *tab) { replacePasskey(t, c, b, true) }, protocol.BrowserCancelled},
+		{"another passkey answers", get(`async (o, real) => { const {response} = await real(o); return {rawId: new Uint8Array(32).buffer, response} }`), nil, right, protocol.BrowserOtherPasskey},
+		{"an authenticator that cannot verify the person", "", func(c *clinic, b *tab) {
+			removeAuthenticator(t, b)
+			if _, err := c.passkey.InstallUnverified(b.ctx); err != nil {
+				t.Fatal(err)
+			}
+		}, func(c *clinic, b *tab) { replacePasskey(t, c, b, true) }, protocol.BrowserCancelled},
+		{"one that says that it did not", get(`async (o, real) => { const {rawId, response: r} = await real(o); const d = new Uint8Array(r.authenticatorData.slice(0)); d[32] &= ~4;
+			return {rawId, response: {authenticatorData: d.buffer, clientDataJSON: r.clientDataJSON, signature: r.signature}} }`), nil, right, protocol.BrowserUnverified},
+		{"no passkeys in this browser", `delete window.PublicKeyCredential`, func(_ *clinic, b *tab) {
+			b.until(`document.getElementById("own").textContent.startsWith("This browser cannot use passkeys")`)
+		}, nil, protocol.BrowserNoPasskey},
+		{"the browser cannot", get(`(o, real, refuse) => refuse("SecurityError")`), nil, right, protocol.BrowserNoPasskey},
+		{"the right was withdrawn just now", "", func(c *clinic, _ *tab) {
 			c.authorisations.Refuse(protocol.WithCode(protocol.AuthNone, errors.New("nothing is granted")))
+		}, func(c *clinic, _ *tab) { c.authorisations.Refuse(nil) }, protocol.AuthNone},
+		{"the authorisation has ended while the page was open", "", func(c *clinic, b *tab) {
+			c.authorisations.Change(func(a *protocol.Authorisation) { a.To = protocol.At(time.Now().Add(time.Second)) })
+			eval[*struct{}](b, fmt.Sprintf(`(window.over = %d, null)`, time.Now().Add(time.Second).UnixMilli()))
+			c.web.RightsChanged(c.person)
+			b.until(`document.getElementById("right").checkVisibility()`)
+			b.until(`Date.now() > window.over`)
+			c.authorisations.Refuse(protocol.WithCode(protocol.AuthNone, errors.New("it is over")))
+		}, func(c *clinic, _ *tab) {
+			c.authorisations.Change(func(a *protocol.Authorisation) { a.To = protocol.At(time.Now().Add(time.Hour)) })
+			c.authorisations.Refuse(nil)
 		}, protocol.AuthNone},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			c := newClinic(t)
 			b := c.open(x.before)
+			b.forgive("403 (Forbidden)")
 			if x.spoil != nil {
 				x.spoil(c, b)
-				b.forgive("403 (Forbidden)")
-				reload(b)
 			}
 			b.button("Ring")
-			b.says("The call has ended: " + protocol.Explain(x.want).Sentence)
-			b.until(fmt.Sprintf(`document.getElementById("next").textContent === %q`, protocol.Explain(x.want).Next))
+			said := failureTo(c, x.want)
+			b.says("The call has ended: " + said.Sentence)
+			b.until(fmt.Sprintf(`document.getElementById("next").textContent === %q`, said.Next))
 			if len(c.calls.Placed) != 0 {
 				t.Error("the home was called")
 			}
 			if eval[bool](b, `document.getElementById("self").srcObject !== null`) {
 				t.Error("the caller's camera stays open")
 			}
-			b.shot("not confirmed, " + x.name)
+			b.look("not confirmed, " + x.name)
+			if x.mend == nil {
+				return
+			}
+			x.mend(c, b)
+			b.button("Ring")
+			c.placed()
+			b.says("Calling")
+		})
+	}
+}
+
+// failureTo is what a page says of a code.
+func failureTo(c *clinic, code protocol.Code) failure { return c.web.words.failures()[code] }
+
+// TestClockOff: a call is for now by the clinic's clock, whatever this computer's says; and the page says which is wrong, and who sets it.
+func TestClockOff(t *testing.T) {
+	for _, x := range []struct {
+		name          string
+		before, after time.Duration // by which the clock is ahead when the page is loaded, and when somebody rings
+		says          string
+	}{
+		{"ten minutes fast", 10 * time.Minute, 10 * time.Minute, "This computer's clock is 10 minutes fast. Calls work all the same; tell whoever looks after this computer to set it."},
+		{"ten minutes slow", -10 * time.Minute, -10 * time.Minute, "This computer's clock is 10 minutes slow. Calls work all the same; tell whoever looks after this computer to set it."},
+		{"set ahead while the page is open", 0, 10 * time.Minute, "This computer's clock is 10 minutes fast."},
+		{"put right while the page is open", -10 * time.Minute, 0, ""},
+		{"some seconds slow", -5 * time.Second, -5 * time.Second, ""},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			c := newClinic(t)
+			b := c.open(fmt.Sprintf(`{ const now = Date.now; window.ahead = %d; Date.now = () => now() + window.ahead }`, x.before.Milliseconds()))
+			eval[*struct{}](b, fmt.Sprintf(`(window.ahead = %d, null)`, x.after.Milliseconds()))
+			b.button("Ring")
+			issued := c.placed().Proven.Issued.Time()
+			if off := time.Since(issued).Abs(); off > 20*time.Second {
+				t.Errorf("the invitation is %s off the clinic's time", off)
+			}
+			b.until(fmt.Sprintf(`%q === "" ? document.getElementById("own").hidden : document.getElementById("own").textContent.startsWith(%[1]q)`, x.says))
+			b.look("clock, " + x.name)
 		})
 	}
 }
@@ -181,10 +254,15 @@ func reload(b *tab) {
 
 func replacePasskey(t *testing.T, c *clinic, b *tab, willing bool) {
 	t.Helper()
-	if _, err := chromedp.Call(b.ctx, webauthn.Disable, struct{}{}); err != nil {
+	removeAuthenticator(t, b)
+	if _, err := c.passkey.Install(b.ctx, willing); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.passkey.Install(b.ctx, willing); err != nil {
+}
+
+func removeAuthenticator(t *testing.T, b *tab) {
+	t.Helper()
+	if _, err := chromedp.Call(b.ctx, webauthn.Disable, struct{}{}); err != nil {
 		t.Fatal(err)
 	}
 }

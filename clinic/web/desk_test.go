@@ -94,8 +94,9 @@ func newDesk(t *testing.T) *desk {
 	d.rights, err = grants.New(t.Context(), grants.Config{Store: d.store, Audit: d.audit, Register: d.register, Authority: a, Passkeys: d.passkeys, Log: log})
 	must(err)
 	d.authority, d.folder = a, filepath.Join(dir, "authority")
+	authorised := webtest.NewAuthorisations(d.register, protocol.Party{Name: "Kari Nes", Role: "nurse", Organisation: "Solvik clinic"}, webtest.NewPasskey(webtest.Site.ID).Credential())
 	d.options = Options{
-		Sessions: d.sessions, Register: d.register, Fleet: d.fleet, Calls: webtest.NewCalls(webtest.NewRegister(), nil), Organisation: "Solvik clinic", Log: log,
+		Sessions: d.sessions, Register: d.register, Fleet: d.fleet, Calls: webtest.NewCalls(webtest.NewRegister(), authorised), Authorisations: authorised, RelyingParty: webtest.Site, Organisation: "Solvik clinic", Log: log,
 		Custody: d.register, Setup: d.setup, Ledger: d.ledger, Passkeys: d.passkeys, Staff: d.register, Rights: d.rights,
 	}
 	d.pages, err = New(d.options)

@@ -1,13 +1,13 @@
 // Package web is what a clinic's people see: server-rendered pages, and small TypeScript modules that make a call from the
 // browser. Nothing is installed there.
 //
-//	GET  /                     the homes, the panel of a call, this person's recent calls
-//	GET  /calls/{id}           the record of one call, both halves joined
+//	GET  /                     the homes that this person may call, the panel of a call, this person's recent calls
+//	GET  /calls/{id}           the record of one call: what was proven, both halves joined
 //	/technician…, /operator…   vouchers and authorisations of laptops; alarms, terminals and their history
 //	/administrator…            persons, passkeys, who may ring which homes, rules for calls, what waits to be signed
 //	GET  /enter/{token}        signs in by a link that works once; POST /leave signs out
 //	GET  /sign-in/with, /back  to the identity provider, if there is one, and back
-//	GET  /events               server-sent events: homes, recent calls, updates of this page's calls
+//	GET  /events               server-sent events: rights, homes, recent calls, updates of this page's calls
 //	POST /api/calls            {call, home, terminal, page, offer, relay_only} → {call, invitation}
 //	POST /api/calls/{id}/…     candidates, hang-up, record (the browser's half); GET /api/ice, /api/session
 //

@@ -80,20 +80,25 @@ func (s *Server) serves(duty register.Duty) bool {
 	return s.o.Setup != nil
 }
 
-// notTheirs tells, in the log and the audit log, of somebody who asked for a page of another duty: once per person and page in refusalEvery.
-func (s *Server) notTheirs(r *http.Request, v visitor) {
-	if !s.refusals.tell(v.person.ID+r.Pattern, time.Now()) {
+// notTheirs tells, in the log and the audit log, of somebody who asked for a page of another duty.
+func (s *Server) notTheirs(r *http.Request, v visitor) { s.denied(r, v, r.Pattern) }
+
+// denied tells, in the log and the audit log, of somebody who asked for what is not theirs: once per person and thing in refusalEvery.
+func (s *Server) denied(r *http.Request, v visitor, what string) {
+	what = what[:min(len(what), maxRefused)]
+	if !s.refusals.tell(v.person.ID+" "+what, time.Now()) {
 		return
 	}
-	s.o.Log.Warn("page of another duty refused", "person", v.person.ID, "duty", string(v.person.Duty), "page", r.Pattern)
-	if err := s.o.Sessions.refused(r.Context(), v.person, r.Pattern); err != nil {
-		s.o.Log.Error("refused page not in the audit log", "person", v.person.ID, "error", err)
+	s.o.Log.Warn("asked for what is not theirs; refused", "person", v.person.ID, "duty", string(v.person.Duty), "what", what)
+	if err := s.o.Sessions.refused(r.Context(), v.person, what); err != nil {
+		s.o.Log.Error("refusal not in the audit log", "person", v.person.ID, "error", err)
 	}
 }
 
 const (
 	refusalEvery = time.Hour
 	maxRefusals  = 1024
+	maxRefused   = 64 // bytes of what somebody asked for
 )
 
 // seldom says of each thing whether it is time to tell of it.

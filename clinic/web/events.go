@@ -33,6 +33,7 @@ type stream struct {
 	page    string
 	session string
 	poked   chan struct{}
+	righted chan struct{} // asks it to look what its person may see
 	done    chan struct{} // closed when a newer stream of the same page takes its place, or its session has ended
 }
 
@@ -53,7 +54,7 @@ func (s *Server) enlist(k streamKey, session string) (*stream, bool) {
 	if own >= maxStreams || len(s.streams) >= maxAllStreams {
 		return nil, false
 	}
-	st := &stream{page: k.page, session: session, poked: make(chan struct{}, 1), done: make(chan struct{})}
+	st := &stream{page: k.page, session: session, poked: make(chan struct{}, 1), righted: make(chan struct{}, 1), done: make(chan struct{})}
 	s.streams[k] = st
 	return st, true
 }
@@ -198,6 +199,11 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visitor) {
 		return
 	}
 	defer delist()
+	mine, err := s.scope(r.Context(), v.person.ID)
+	if err != nil {
+		s.broken(w, r, err)
+		return
+	}
 	updates, cancel := s.o.Calls.Subscribe(v.person.ID, st.page, after)
 	defer cancel()
 
@@ -206,11 +212,31 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visitor) {
 	defer tick.Stop()
 	expiry := time.NewTimer(time.Until(v.expires))
 	defer expiry.Stop()
-	version := uint64(0)
-	homes, version, changed := s.board.since(version)
-	if len(homes) > 0 {
-		out.send("homes", "", homes)
+	told := s.words.seen(mine, time.Now())
+	out.send("rights", "", told)
+	var version uint64
+	var changed <-chan struct{}
+	// tell says of the homes that may be seen what has changed after version.
+	tell := func() {
+		var homes []homeView
+		homes, version, changed = s.board.since(version)
+		if homes = mine.only(homes); len(homes) > 0 {
+			out.send("homes", "", homes)
+		}
 	}
+	// look asks anew what may be seen. Where that cannot be found out, nothing may.
+	look := func() {
+		if mine, err = s.scope(r.Context(), v.person.ID); err != nil {
+			out.err = err
+			return
+		}
+		if now := s.words.seen(mine, time.Now()); !now.equal(told) {
+			told, version = now, 0
+			out.send("rights", "", told)
+			tell()
+		}
+	}
+	tell()
 	due, beats := slices.Clone(afterwards[:1]), 0
 	for out.err == nil {
 		if i := slices.Index(due, 0); i >= 0 {
@@ -238,13 +264,17 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v visitor) {
 				s.poke(v.person.ID)
 			}
 		case <-changed:
-			homes, version, changed = s.board.since(version)
-			out.send("homes", "", homes)
+			tell()
+		case <-st.righted:
+			look()
 		case <-st.poked:
 			due = slices.Clone(afterwards)
 		case <-tick.C:
 			if beats++; beats%watched == 0 && !s.still(r, v) {
 				return
+			}
+			if beats%rightsEvery == 0 {
+				look()
 			}
 			out.send("beat", "", struct{}{})
 			for i := range due {

@@ -8,7 +8,6 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
-	"vindu/clinic/calls"
 	"vindu/clinic/web/webtest"
 	"vindu/protocol"
 )
@@ -81,30 +80,11 @@ func TestLook(t *testing.T) {
 	add("Home 22, Fjellveien", func(h *protocol.Health, _ *bool) { h.InCall = true })
 	add("Home 34, Solbakken sykehjem, avdeling for rehabilitering", func(_ *protocol.Health, online *bool) { *online = false })
 	c.register.AddHome("Home 40, Myrvegen", nil)
-	person := calls.Person{ID: c.person, Party: protocol.Party{Name: "Anne Berg", Role: "nurse", Organisation: "Solvik clinic"}}
-	half := func(by protocol.Side) *protocol.CallRecord {
-		at := protocol.At(now.Add(-time.Hour))
-		r := &protocol.CallRecord{
-			Version: 1, By: by, Began: at, Outcome: protocol.EndCallerHungUp, Duration: 754_000,
-			Stages: []protocol.StageTime{{Stage: "invited", After: 31}, {Stage: "ringing", After: 84}, {Stage: "connected", After: 190}, {Stage: "answered", After: 8110}, {Stage: "picture", After: 8190}, {Stage: "ended", After: 762_110}},
-			Crypto: protocol.Crypto{Suite: "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", SRTP: "AEAD_AES_256_GCM"}, LocalPath: "host", RemotePath: "prflx",
-			Camera: "browser", Sound: "browser", Quality: protocol.Quality{RTT: 24, PacketsLost: 12, PacketsReceived: 41_220, FramesDecoded: 18_850, FramesSent: 18_702, Freezes: 1, Concealed: 40},
-			CameraOpen: at, CameraClosed: at + 762_110, MicOpen: at, MicClosed: at + 762_110,
-		}
-		if by == protocol.SideTerminal {
-			r.Camera, r.Sound = "synthetic", "alsa"
-		}
-		return r
-	}
-	good := calls.Record{
-		Call: protocol.NewCallID(), Person: person, Home: c.home.ID, HomeLabel: c.home.Label, Terminal: c.home.Terminal, Began: now.Add(-time.Hour), RangAt: now.Add(-time.Hour),
-		TalkingAt: now.Add(-time.Hour), EndedAt: now.Add(-time.Hour + 754*time.Second), Outcome: protocol.EndCallerHungUp, Sentence: "The caller hung up.",
-		TerminalEnd: []byte{1}, TerminalHalf: half(protocol.SideTerminal), CallerHalf: half(protocol.SideCaller),
-	}
+	good := c.proven(now.Add(-time.Hour), func(*protocol.Invitation, *protocol.End, *protocol.Crypto) {})
 	c.calls.AddRecord(good)
 	bad := good
 	bad.Call, bad.Began, bad.Outcome, bad.Sentence = protocol.NewCallID(), now.Add(-26*time.Hour), protocol.SignalOffline, protocol.Explain(protocol.SignalOffline).Sentence
-	bad.TalkingAt, bad.TerminalEnd, bad.TerminalHalf, bad.CallerHalf, bad.HomeLabel = time.Time{}, nil, nil, nil, "Home 34, Solbakken sykehjem, avdeling for rehabilitering"
+	bad.RangAt, bad.TalkingAt, bad.TerminalEnd, bad.CallerEnd, bad.TerminalHalf, bad.CallerHalf, bad.HomeLabel = time.Time{}, time.Time{}, nil, nil, nil, nil, "Home 34, Solbakken sykehjem, avdeling for rehabilitering"
 	c.calls.AddRecord(bad)
 	alarm := bad
 	alarm.Call, alarm.Outcome, alarm.Sentence, alarm.HomeLabel = protocol.NewCallID(), protocol.ProofAnswer, protocol.Explain(protocol.ProofAnswer).Sentence, c.home.Label
@@ -138,6 +118,8 @@ func TestLook(t *testing.T) {
 	b.look("call-ended")
 	navigate(b, c.server.URL+"/calls/"+good.Call.String())
 	b.look("record")
+	eval[*struct{}](b, `(document.querySelectorAll("details").forEach((d) => d.open = true), null)`)
+	b.look("record, open")
 	navigate(b, c.server.URL+"/calls/"+bad.Call.String())
 	b.look("record-offline")
 	navigate(b, c.server.URL+"/nowhere")

@@ -53,7 +53,7 @@ func newClinic(t testing.TB) *clinic {
 	c := &clinic{t: t, register: webtest.NewRegister(), fleet: webtest.NewFleet(), audit: &webtest.Audit{}, key: webtest.NewKey()}
 	party := protocol.Party{Name: "Anne Berg", Role: "nurse", Organisation: "Solvik clinic"}
 	c.passkey = webtest.NewPasskey(webtest.Site.ID)
-	c.authorisations = webtest.NewAuthorisations(party, c.passkey.Credential())
+	c.authorisations = webtest.NewAuthorisations(c.register, party, c.passkey.Credential())
 	c.calls = webtest.NewCalls(c.register, c.authorisations)
 	c.person = c.register.AddPerson(party)
 	c.home = c.register.AddHome("Home 17, Storgata", c.key)
@@ -177,6 +177,7 @@ func TestCall(t *testing.T) {
 	b.says("Calling Home 17")
 	f.ring()
 	b.says("Ringing")
+	b.until(`document.querySelector("#roster li:last-child").textContent === "Home 17, Storgata (ringing)" && document.getElementById("comings").textContent === ""`)
 	receive(t, f.connected)
 	receive(t, f.seen) // the home sees the caller while it rings
 	if f.sounds.Load() != 0 {
@@ -196,10 +197,13 @@ func TestCall(t *testing.T) {
 	code := protocol.CallCode(protocol.HashOf(f.call.Invitation), f.fingerprint)
 	b.until(fmt.Sprintf(`document.getElementById("call-code").checkVisibility() && document.getElementById("call-code").textContent === "The home's screen shows %s, too"`, code))
 	b.until(`document.getElementById("party").innerText.includes("Anne Berg, nurse, Solvik clinic") && document.getElementById("party").innerText.includes("Home 17")`)
+	b.until(`[...document.querySelectorAll("#roster li")].map((l) => l.textContent).join("|") === "Anne Berg, nurse, Solvik clinic (you)|Home 17, Storgata (in the call)"`)
+	b.until(`document.getElementById("comings").textContent === "Home 17, Storgata has joined the call." && document.getElementById("comings").ariaLive === "polite"`)
 	b.shot("talking")
 
 	b.button("Hang up")
 	b.says("The call has ended: You hung up.")
+	b.until(`document.getElementById("comings").textContent === "Home 17, Storgata has left the call." && document.querySelectorAll("#roster li").length === 0`)
 	hungUp := receive(t, c.calls.HungUp)
 	if hungUp.Reason != protocol.EndCallerHungUp || hungUp.Call != f.call.ID {
 		t.Errorf("hung up %+v", hungUp)

@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"context"
 	"embed"
 	"encoding/base64"
 	"encoding/json"
@@ -9,10 +10,12 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"vindu/clinic/calls"
+	"vindu/clinic/passkey"
 	"vindu/protocol"
 )
 
@@ -153,9 +156,23 @@ type enterView struct {
 	Token string
 }
 
-// enterAnew signs in.
+// enterAnew signs in, unless the person has a passkey: then a link is no way in any more. Who has lost the passkey is invited by an administrator.
 func (s *Server) enterAnew(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Referrer-Policy", "no-referrer")
+	person, err := s.o.Sessions.whose(r.Context(), r.PathValue("token"))
+	has := false
+	if err == nil {
+		has, err = s.hasPasskey(r.Context(), person)
+	}
+	switch {
+	case err != nil && !errors.Is(err, ErrLink): // of which enter tells
+		s.broken(w, r, err)
+		return
+	case has:
+		s.complain(r, "sign-in link of a person with a passkey refused", "person", person)
+		s.render(w, r, http.StatusForbidden, "notice", notice{s.frame(s.words["enter.title"], nil), s.words["enter.passkey"], s.words["enter.passkey.next"], true})
+		return
+	}
 	session, expires, err := s.o.Sessions.enter(r.Context(), r.PathValue("token"))
 	switch {
 	case errors.Is(err, ErrLink):
@@ -173,6 +190,15 @@ func (s *Server) enterAnew(w http.ResponseWriter, r *http.Request) {
 	s.leaveBefore(r)
 	setCookie(w, r, session, expires)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+// hasPasskey tells whether a person can sign in by one.
+func (s *Server) hasPasskey(ctx context.Context, person string) (bool, error) {
+	if s.o.Passkeys == nil {
+		return false, nil
+	}
+	list, err := s.o.Passkeys.List(ctx, person)
+	return slices.ContainsFunc(list, func(p passkey.Passkey) bool { return p.Usable() }), err
 }
 
 // leaveBefore ends the session that the browser had until now: nobody could any more, and it may be another person's.
@@ -277,6 +303,11 @@ func (s *Server) homesPage(w http.ResponseWriter, r *http.Request, v visitor) {
 		s.broken(w, r, err)
 		return
 	}
+	mine, err := s.scope(r.Context(), v.person.ID)
+	if err != nil {
+		s.broken(w, r, err)
+		return
+	}
 	recent, err := s.recents(r, v)
 	if err != nil {
 		s.broken(w, r, err)
@@ -294,8 +325,9 @@ func (s *Server) homesPage(w http.ResponseWriter, r *http.Request, v visitor) {
 	s.render(w, r, http.StatusOK, "homes", struct {
 		frame
 		Homes  []homeView
+		Rights scopeView
 		Recent []recentView
 		Blank  recentView
 		Texts  template.JS
-	}{f, homes, recent, recentView{}, template.JS(texts)})
+	}{f, mine.only(homes), s.words.seen(mine, time.Now()), recent, recentView{}, template.JS(texts)})
 }

@@ -64,7 +64,7 @@ func (s *Server) own(h func(http.ResponseWriter, *http.Request, visitor)) http.H
 		v, err := s.visitor(r)
 		switch {
 		case errors.Is(err, errNoSession):
-			s.refuse(w, http.StatusUnauthorized, protocol.AuthRevoked, s.words["page.signed_out"])
+			s.signedOut(w, err)
 		case err != nil:
 			s.broken(w, r, err)
 		default:

@@ -396,3 +396,43 @@ func TestTouchWanted(t *testing.T) {
 		t.Errorf("something was done: %s", got)
 	}
 }
+
+// TestLinkBesidePasskey: who has a passkey signs in with it alone; a link is for those who have none, and for nobody once they have.
+func TestLinkBesidePasskey(t *testing.T) {
+	d := newDesk(t)
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &http.Client{Jar: jar}
+	defer c.CloseIdleConnections()
+	before, after := d.link("Kari Nes", "nurse"), d.link("Kari Nes", "nurse")
+	if status, body := d.get(c, before); status != http.StatusOK || !strings.Contains(body, "Kari Nes") {
+		t.Fatalf("without a passkey: %d %s", status, body)
+	}
+	person, err := d.register.EnsurePerson(t.Context(), "test", protocol.Party{Name: "Kari Nes", Role: "nurse", Organisation: "Solvik clinic"}, register.Clinician)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := webtest.NewPasskey(webtest.Site.ID).Credential()
+	keep := func(statement string, args ...any) {
+		t.Helper()
+		if err := d.store.Write(t.Context(), func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(t.Context(), statement, args...)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep("INSERT INTO passkeys (id, person, name, cose, spki, counter, flags, transports, created) VALUES (?, ?, 'key', x'00', ?, 0, 0, '', 1)", p.ID, person.ID, p.Key)
+	stranger := &http.Client{}
+	defer stranger.CloseIdleConnections()
+	status, body := d.get(stranger, after)
+	if status != http.StatusForbidden || !strings.Contains(body, "You have a passkey, so this link does not sign you in.") || strings.Contains(body, "data-home") {
+		t.Errorf("with a passkey: %d %s", status, body)
+	}
+	keep("UPDATE passkeys SET removed = 1, removed_by = 'test'")
+	if status, body := d.get(c, after); status != http.StatusOK || !strings.Contains(body, "Kari Nes") {
+		t.Errorf("after it was removed: %d %s", status, body)
+	}
+}

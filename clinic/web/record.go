@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vindu/clinic/calls"
+	"vindu/clinic/passkey"
 	"vindu/protocol"
 )
 
@@ -17,6 +18,7 @@ type fact struct {
 	Name, Value string
 	Mono        bool   // something to compare character by character
 	Details     string // what a technician wants to know besides
+	Whole       string // what Value is short for
 }
 
 // halfView is one end's half of a record.
@@ -34,6 +36,7 @@ type recordView struct {
 	Next    string
 	Facts   []fact
 	Journal string
+	Proof   proofView
 	Halves  []halfView
 }
 
@@ -52,7 +55,15 @@ func (s *Server) recordPage(w http.ResponseWriter, r *http.Request, v visitor) {
 		s.broken(w, r, err)
 		return
 	}
+	var passkeys []passkey.Passkey
+	if s.o.Passkeys != nil {
+		if passkeys, err = s.o.Passkeys.List(r.Context(), v.person.ID); err != nil {
+			s.broken(w, r, err)
+			return
+		}
+	}
 	view := s.words.record(record)
+	view.Proof = s.words.proof(record, passkeys, s.o.RelyingParty)
 	view.frame = s.frame(s.words.say("record.title", names{"home": record.HomeLabel}), &v)
 	s.render(w, r, http.StatusOK, "record", view)
 }
@@ -87,11 +98,6 @@ func (w words) record(r calls.Record) recordView {
 	add("record.home", r.HomeLabel, false)
 	add("record.terminal", r.Terminal.Code(), true)
 	add("record.number", r.Call.String(), true)
-	signed := w["record.signed_end.no"]
-	if len(r.TerminalEnd) > 0 {
-		signed = w["record.signed_end.yes"]
-	}
-	add("record.signed_end", signed, false)
 	v.Halves = []halfView{w.half("record.half.caller", r.CallerHalf), w.half("record.half.terminal", r.TerminalHalf)}
 	return v
 }

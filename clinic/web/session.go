@@ -35,6 +35,9 @@ var ErrLink = errors.New("sign-in link cannot be used")
 // errNoSession is wrapped when there is no such session, or not any more.
 var errNoSession = errors.New("not signed in")
 
+// errPasskeyGone is wrapped, beside errNoSession, when the passkey of a session cannot be used any more.
+var errPasskeyGone = errors.New("the session's passkey was removed or disabled")
+
 var steps = []string{
 	`CREATE TABLE web_links (
 		hash BLOB PRIMARY KEY, person TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL, used INTEGER

@@ -58,12 +58,6 @@ type Relay interface {
 	Servers() []protocol.ICEServer
 }
 
-// Authorisations knows by what right persons call.
-type Authorisations interface {
-	// Current returns a person's authorisation as it is now. The error has the code protocol.AuthNone if there is none.
-	Current(ctx context.Context, person string) (signed []byte, a *protocol.Authorisation, err error)
-}
-
 // Options are what a Server needs.
 type Options struct {
 	Sessions *Sessions
@@ -318,7 +312,7 @@ func (s *Server) visitor(r *http.Request) (visitor, error) {
 			return visitor{}, err
 		}
 		if !usable {
-			return visitor{}, errNoSession
+			return visitor{}, fmt.Errorf("%w: %w", errNoSession, errPasskeyGone)
 		}
 	}
 	if h.identity != nil { // nor its identity

@@ -283,7 +283,7 @@ func TestRefusals(t *testing.T) {
 		{"no offer", "POST", "/api/calls", strings.Replace(good, string(offer), "", 1), same, http.StatusBadRequest},
 		{"offer too large", "POST", "/api/calls", strings.Replace(good, string(offer), strings.Repeat("v", protocol.MaxSDP+1), 1), same, http.StatusBadRequest},
 		{"body too large", "POST", "/api/calls", strings.Replace(good, string(offer), strings.Repeat("v", maxBody), 1), same, http.StatusRequestEntityTooLarge},
-		{"no such home", "POST", "/api/calls", strings.Replace(good, `"home":"`+c.home.ID, `"home":"77`, 1), same, http.StatusNotFound},
+		{"no such home", "POST", "/api/calls", strings.Replace(good, `"home":"`+c.home.ID, `"home":"77`, 1), same, http.StatusForbidden},
 		{"terminal was exchanged", "POST", "/api/calls", c.request1(page, offer, protocol.KeyHash{7}), same, http.StatusConflict},
 		{"call's name malformed", "POST", "/api/calls/xyz/hang-up", `{"reason":"end.caller_hung_up"}`, same, http.StatusBadRequest},
 		{"record of no such call", "POST", "/api/calls/" + id + "/record", `{"version":1,"by":"caller","began":1,"outcome":"end.caller_hung_up"}`, same, http.StatusNotFound},
@@ -530,7 +530,7 @@ func TestWords(t *testing.T) {
 		t.Fatal("no languages")
 	}
 	asked := map[string]bool{}
-	prefixes := []string{"setup.state.", "operator.order.", "operator.grade.", "operator.check.", "check.", "record.stage.", "record.who.", "record.kind.", "call.status.", "call.picture.", "own.", "outcome.", "duty.word.", "duty.does.", "admin.passkeys.", "admin.sessions.", "condition.severity.", "condition.who.",
+	prefixes := []string{"setup.state.", "operator.order.", "operator.grade.", "operator.check.", "check.", "record.stage.", "record.who.", "record.kind.", "call.status.", "call.picture.", "call.roster.", "own.", "outcome.", "duty.word.", "duty.does.", "admin.passkeys.", "admin.sessions.", "condition.severity.", "condition.who.",
 		"field.", "day.", "rights.bad.", "groups.bad.", "groups.homes.", "groups.persons.", "signing.count.", "signing.taken.", "signing.stale.", "signing.unsigned.", "rules.bad.", "rules.mode.", "identity."}
 	for _, pattern := range []string{"*.go", "templates/*.html", "ts/*.ts"} {
 		sources, err := filepath.Glob(pattern)
@@ -545,7 +545,7 @@ func TestWords(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, m := range regexp.MustCompile(`"((?:time|site|homes?|condition|call|own|page|recent|record|setup|operator|duty|enter|left|error|lang|passkeys?|invited|touch|admin|form|rights|groups|signing|rules|identity)(?:\.[a-z_0-9]+)*)"`).FindAllStringSubmatch(string(b), -1) {
+			for _, m := range regexp.MustCompile(`"((?:time|site|homes?|condition|call|own|page|recent|record|setup|operator|duty|right|evidence|enter|left|error|lang|passkeys?|invited|touch|admin|form|rights|groups|signing|rules|identity)(?:\.[a-z_0-9]+)*)"`).FindAllStringSubmatch(string(b), -1) {
 				asked[m[1]] = true
 			}
 		}

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"vindu/clinic/config"
+	"vindu/clinic/passkey"
 	"vindu/clinic/register"
 	"vindu/clinic/web"
 	"vindu/protocol"
@@ -78,6 +80,13 @@ func signInLink(ctx context.Context, c *call) (err error) {
 		return err
 	case person.Duty == register.NoDuty:
 		return fmt.Errorf("%s, %s, has no duty yet, and so no pages: give one with vindu-clinic person -duty", party.Name, party.Role)
+	}
+	list, err := clinic.passkeys.List(ctx, person.ID)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(list, func(p passkey.Passkey) bool { return p.Usable() }) {
+		return fmt.Errorf("%s, %s, has a passkey, and signs in with it alone; if it is lost: vindu-clinic person -invite -remove-passkeys", party.Name, party.Role)
 	}
 	path, err := clinic.sessions.Link(ctx, *by, person.ID, *life)
 	if err != nil {

@@ -28,6 +28,7 @@ import (
 	"go.uber.org/goleak"
 
 	"vindu/clinic/config"
+	"vindu/clinic/register"
 	"vindu/device/link"
 	"vindu/device/outbox"
 	"vindu/device/state"
@@ -483,6 +484,13 @@ func TestSignInLink(t *testing.T) {
 	if !strings.HasPrefix(link, "http://localhost:8089/enter/") || strings.Count(link, "\n") != 1 {
 		t.Errorf("link = %q", link)
 	}
+	c := openBeside(t, dir)
+	person, err := c.register.EnsurePerson(t.Context(), "test", protocol.Party{Name: "Anne Berg", Role: "nurse", Organisation: "Fjordbyen kommune"}, register.Clinician)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.givePasskey(t, person.ID)
+	refused(t, "has a passkey", "sign-in-link", "-dir", dir, "-person", "Anne Berg", "-role", "nurse", "-duty", "clinician")
 }
 
 func TestBaseURL(t *testing.T) {

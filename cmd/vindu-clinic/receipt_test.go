@@ -348,14 +348,6 @@ func signInAs(t *testing.T, s *serving, clinic *clinic, home, name string) *call
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.passkey = passkeytest.New(t, passkeytest.ES256)
-	clinic.keepPasskey(t, person.ID, c.passkey.Credential(t))
-	_, err = clinic.grants.Give(t.Context(), "test", grants.Grant{
-		Person: person.ID, Employment: "employed", Callers: "staff", Scope: protocol.Scope{Homes: []string{home}}, From: time.Now(), To: time.Now().Add(time.Hour), Reason: "test",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	link, err := clinic.sessions.Link(t.Context(), "test", person.ID, time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -365,6 +357,14 @@ func signInAs(t *testing.T, s *serving, clinic *clinic, home, name string) *call
 		t.Fatal(err)
 	}
 	response.Body.Close()
+	c.passkey = passkeytest.New(t, passkeytest.ES256)
+	clinic.keepPasskey(t, person.ID, c.passkey.Credential(t))
+	_, err = clinic.grants.Give(t.Context(), "test", grants.Grant{
+		Person: person.ID, Employment: "employed", Callers: "staff", Scope: protocol.Scope{Homes: []string{home}}, From: time.Now(), To: time.Now().Add(time.Hour), Reason: "test",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	stream, err := c.Get(c.pages + "/events?page=" + c.page)
 	if err != nil || stream.StatusCode != http.StatusOK {
 		t.Fatal(stream, err)

@@ -269,7 +269,7 @@ func TestFaultsHaveWords(t *testing.T) {
 			protocol.IdentityNone, protocol.IdentityTPMGone, protocol.IdentityTPMCleared, protocol.IdentityTPMLocked, protocol.IdentityDamaged,
 			protocol.IdentityOtherClinic, protocol.IdentityExpired, protocol.IdentityPin, protocol.TimeUnknown, protocol.TimeOff,
 			protocol.StorageUnreadable, protocol.StorageFull, protocol.LinkUnreachable, protocol.LinkRefused,
-			protocol.TimeZone, protocol.EndLapsed, protocol.AuthRevoked,
+			protocol.TimeZone, protocol.EndLapsed, protocol.AuthRevoked, protocol.EndWithdrawn, protocol.EndPasskeyRemoved, protocol.EndCutOff,
 		} {
 			if lang.fault(code) == lang.fault(protocol.Unknown) {
 				t.Errorf("%s: no words for %s", tag, code)

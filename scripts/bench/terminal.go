@@ -13,7 +13,7 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
-	"vindu/scripts/passkey"
+	"vindu/clinic/web/webtest"
 	"vindu/scripts/stack"
 )
 
@@ -152,7 +152,7 @@ func (t *terminal) page(ctx context.Context) (context.Context, func(), error) {
 		done()
 		return nil, nil, err
 	}
-	if err := passkey.Register(tab, invitation); err != nil {
+	if _, err := webtest.MakePasskey(tab, invitation, "This computer"); err != nil {
 		done()
 		return nil, nil, fmt.Errorf("open the clinician's page: %w", err)
 	}

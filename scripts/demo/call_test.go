@@ -191,7 +191,7 @@ func TestDemo(t *testing.T) {
 	})
 
 	step("the record of the call is on the page", func(t *testing.T) {
-		clinician.findsInRecord("You hung up.", "Anne Berg", "Home 17, Storgata", "AEAD_AES_", "held by the clinic", "generated test signal")
+		clinician.findsInRecord("You hung up.", "Anne Berg", "Home 17, Storgata", "AEAD_AES_", "The terminal's signed end:", "generated test signal")
 		clinician.open(pages(d.clinician))
 	})
 

@@ -14,10 +14,11 @@ import (
 	"sync"
 	"testing"
 	"time"
-	"vindu/scripts/passkey"
 
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
+
+	"vindu/clinic/web/webtest"
 )
 
 //go:embed probe.js
@@ -113,7 +114,8 @@ func (b *Browser) Do(limit time.Duration, steps ...chromedp.Action[chromedp.Void
 func (b *Browser) MakePasskey(limit time.Duration, invitation string) error {
 	ctx, cancel := context.WithTimeout(b.ctx, limit)
 	defer cancel()
-	return passkey.Register(ctx, invitation)
+	_, err := webtest.MakePasskey(ctx, invitation, "This computer")
+	return err
 }
 
 // Evaluate returns the value of an expression in the page; a promise is awaited.

@@ -581,7 +581,7 @@ func readRecord(t *testing.T, guest *Guest, browser *Browser) {
 	guest.Log("the call's record:\n%s", text)
 	screenshot(t, guest, browser, "page-5-record.png")
 	for _, words := range []string{
-		Home, Person + ", " + Role + ", " + Organisation, "Nobody has to do anything", "held by the clinic", "Video consultation with " + Home,
+		Home, Person + ", " + Role + ", " + Organisation, "Nobody has to do anything", "The terminal's signed end:", "Video consultation with " + Home,
 	} {
 		if !strings.Contains(text, words) {
 			t.Errorf("the record does not say %q:\n%s", words, text)

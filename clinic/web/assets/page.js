@@ -250,6 +250,11 @@
   // ts/invitation.ts
   var typeEnd = "vindu/end.v1";
   var life = 9e4;
+  var drift = 2e3;
+  var clockAhead = () => Date.now() - performance.now();
+  function outdated(a) {
+    return Date.now() + a.lag >= a.to || Math.abs(clockAhead() - a.clock) > drift;
+  }
   async function write(wish, by, now = Date.now()) {
     const key = await newKey();
     const issued = now + by.lag;
@@ -281,8 +286,14 @@
     }
     code;
   };
+  var timeout = life - 3e4;
+  var verified = 4;
+  function canConfirm() {
+    return "credentials" in navigator && typeof PublicKeyCredential !== "undefined";
+  }
   async function confirm(i, by, signal) {
-    if (!("credentials" in navigator) || typeof PublicKeyCredential === "undefined") throw new NotConfirmed("browser.no_passkey", "no WebAuthn");
+    if (!canConfirm()) throw new NotConfirmed("browser.no_passkey", "no WebAuthn");
+    const began = performance.now();
     let made;
     try {
       made = await navigator.credentials.get({
@@ -290,19 +301,23 @@
         publicKey: {
           challenge: await sha256(i.bytes),
           rpId: by.rp,
-          allowCredentials: by.passkeys.map((id) => ({ type: "public-key", id })),
+          allowCredentials: by.passkeys.map((id2) => ({ type: "public-key", id: id2 })),
           userVerification: "required",
-          timeout: life - 3e4
+          timeout
         }
       });
     } catch (cause) {
       const cancelled = cause instanceof DOMException && (cause.name === "NotAllowedError" || cause.name === "AbortError");
-      throw new NotConfirmed(cancelled ? "browser.passkey_cancelled" : "browser.no_passkey", String(cause));
+      const late = performance.now() - began >= timeout - 500;
+      throw new NotConfirmed(!cancelled ? "browser.no_passkey" : late ? "browser.confirmed_late" : "browser.passkey_cancelled", String(cause));
     }
     const c = made;
     const r = c.response;
+    const id = new Uint8Array(c.rawId);
+    if (!by.passkeys.some((known) => equal(known, id))) throw new NotConfirmed("browser.no_such_passkey", "another passkey");
+    if (((new Uint8Array(r.authenticatorData)[32] ?? 0) & verified) === 0) throw new NotConfirmed("browser.passkey_unverified", "the person was not verified");
     return {
-      credential: new Uint8Array(c.rawId),
+      credential: id,
       authenticator_data: new Uint8Array(r.authenticatorData),
       client_data: new Uint8Array(r.clientDataJSON),
       signature: new Uint8Array(r.signature)
@@ -319,8 +334,17 @@
     const digits = n.toString().padStart(6, "0");
     return `${digits.slice(0, 3)} ${digits.slice(3)}`;
   }
-  function parseAuthorisation(a, asked) {
-    return { signed: fromBase64(a.authorisation), party: a.party, passkeys: a.passkeys.map(fromBase64), rp: a.rp, lag: a.now - Math.round((asked + Date.now()) / 2) };
+  function parseAuthorisation(a, took) {
+    return {
+      id: a.id,
+      signed: fromBase64(a.authorisation),
+      to: a.to,
+      party: a.party,
+      passkeys: a.passkeys.map(fromBase64),
+      rp: a.rp,
+      lag: a.now - Math.round(Date.now() - took / 2),
+      clock: clockAhead()
+    };
   }
 
   // ts/api.ts
@@ -359,10 +383,10 @@
     await post("/api/calls", request);
   }
   async function authorisation() {
-    const asked = Date.now();
+    const asked = performance.now();
     const response = await fetch("/api/authorisation", { signal: inTime() });
     if (!response.ok) throw new Refused(response.status, response.headers.get("Vindu-Failure") ?? "");
-    return parseAuthorisation(await response.json(), asked);
+    return parseAuthorisation(await response.json(), performance.now() - asked);
   }
   async function candidates(call, list) {
     await post(`/api/calls/${call}/candidates`, { candidates: list });
@@ -392,10 +416,10 @@
     if (!response.ok) throw new Refused(response.status, "");
     return (await response.json()).servers;
   }
-  async function signedIn() {
+  async function signedOut() {
     try {
       const response = await fetch("/api/session", { signal: inTime() });
-      return response.ok ? true : response.status === 401 ? false : null;
+      return response.ok ? "" : response.status === 401 ? response.headers.get("Vindu-Failure") ?? "browser.signed_out" : null;
     } catch {
       return null;
     }
@@ -441,6 +465,8 @@
         return running(s) ? end2(s, "end.caller_hung_up") : [s, []];
       case "clinicLost":
         return running(s) && s.phase !== "asking" && s.phase !== "confirming" ? end2(s, "signalling.clinic_lost") : [s, []];
+      case "signedOut":
+        return running(s) ? end2(s, e.code) : [s, []];
       case "leave":
         return running(s) ? end2(s, "end.page_closed") : [s, []];
     }
@@ -577,6 +603,7 @@
         this.listener.connected();
       });
       on("beat", () => void 0);
+      on("rights", (data) => this.listener.rights(JSON.parse(data)));
       on("homes", (data) => this.listener.homes(JSON.parse(data)));
       on("recent", (data) => this.listener.recent(JSON.parse(data)));
       source.addEventListener("call", (e) => {
@@ -595,9 +622,10 @@
       this.retry = Math.min(this.retry * 2, retryTo);
     }
     async reconnect() {
-      if (await signedIn() === false) {
+      const why = await signedOut();
+      if (why) {
         this.close();
-        this.listener.signedOut();
+        this.listener.signedOut(why);
         return;
       }
       if (this.wanted) this.connect();
@@ -649,6 +677,14 @@
       slot(r, "notes").replaceChildren(...notes(h));
     }
     return all;
+  }
+  function keepHomes(homes, gone) {
+    for (const e of document.querySelectorAll("[data-home]")) {
+      const home = e.dataset["home"] ?? "";
+      if (homes.includes(home)) continue;
+      e.remove();
+      gone(home);
+    }
   }
   function notes(h) {
     return h.notes.map((n) => {
@@ -738,6 +774,7 @@
     return found;
   }
   var Panel = class {
+    // names of those who are in the call
     constructor(words) {
       this.words = words;
     }
@@ -755,7 +792,8 @@
     verified = get("verified");
     same = get("call-code");
     party = get("party");
-    roster = get("roster-home");
+    roster = get("roster");
+    comings = get("comings");
     placeholder = get("placeholder");
     caption = get("self-caption");
     selfBox = get("self-box");
@@ -763,8 +801,10 @@
     receipt = get("receipt");
     hint = get("hint");
     weakness = get("weak");
+    ending = get("ends");
     phase = "idle";
     seen = "awaited";
+    there = /* @__PURE__ */ new Set();
     // show brings the panel in line with the call's state.
     show(s, called, proven2) {
       const live = s.phase !== "idle" && s.phase !== "ended";
@@ -777,7 +817,7 @@
       this.verified.hidden = !(live && proven2);
       if (!live || !proven2) this.code("");
       this.party.hidden = !live;
-      this.put(this.roster, called.label);
+      this.members(live ? [{ name: this.roster.dataset["you"] ?? "", state: "you", here: true }, { name: called.label, state: s.phase, here: s.phase === "talking" }] : [], live);
       if (s.phase !== "talking") this.seen = "awaited";
       this.phase = s.phase;
       this.cover();
@@ -788,9 +828,26 @@
       } else {
         this.root.dataset["outcome"] = s.phase === "ended" ? this.words.explain(s.outcome).kind : "";
         this.weak(false);
+        this.put(this.ending, "");
         this.homeNotes.replaceChildren();
         this.put(this.hint, "");
       }
+    }
+    // members shows who takes part, by name and role, and says who comes and who goes. Of who has opened the call nothing is said.
+    members(members, live) {
+      const there = new Set(members.filter((m) => m.here && m.state !== "you").map((m) => m.name));
+      const came = [...there].filter((name) => !this.there.has(name)).map((name) => this.words.say("call.joined", { name }));
+      const went = [...this.there].filter((name) => !there.has(name)).map((name) => this.words.say("call.left", { name }));
+      this.there = there;
+      if (came.length + went.length > 0) this.put(this.comings, [...came, ...went].join(" "));
+      else if (live && there.size === 0) this.put(this.comings, "");
+      const lines = members.map((m) => {
+        const li = document.createElement("li");
+        li.dataset["here"] = String(m.here);
+        li.textContent = `${m.name} ${this.words.say(`call.roster.${m.state}`)}`;
+        return li;
+      });
+      if (lines.map((l) => l.outerHTML).join("") !== this.roster.innerHTML) this.roster.replaceChildren(...lines);
     }
     // code shows the digits that are on the home's screen too; "" takes them away.
     code(digits) {
@@ -822,6 +879,10 @@
     tell(key) {
       this.put(this.hint, key === "" ? "" : this.words.say(key));
     }
+    // ends says when the right to the call ends; it stays while the call runs.
+    ends(at) {
+      this.put(this.ending, this.words.say("call.ends", { time: clock(at) }));
+    }
     weak(weak) {
       this.put(this.weakness, weak ? this.words.say("call.weak") : "");
     }
@@ -843,8 +904,7 @@
     }
     // closed says when nobody could see or hear the home any more; 0: nobody ever could.
     closed(last) {
-      const at = new Date(last).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23" });
-      this.put(this.receipt, last ? this.words.say("call.receipt", { time: at }) : this.words.say("call.receipt.never"));
+      this.put(this.receipt, last ? this.words.say("call.receipt", { time: clock(last) }) : this.words.say("call.receipt.never"));
     }
     // unproven says that what came in place of the receipt is none.
     unproven() {
@@ -860,6 +920,9 @@
       if (element.dataset["optional"] !== void 0) element.hidden = text2 === "";
     }
   };
+  function clock(at) {
+    return new Date(at).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23" });
+  }
 
   // ts/peer.ts
   var maxQueued = 64;
@@ -1285,6 +1348,9 @@
   var firstPicture = 5e3;
   var lastPicture = 3e3;
   var look = 500;
+  var warnBefore = 2 * 6e4;
+  var lapseGrace = 2e3;
+  var clockOff = 6e4;
   var Page = class {
     state = idle;
     attempt;
@@ -1293,6 +1359,8 @@
     servers = [];
     authorisation = "signalling.clinic_lost";
     // or why there is none
+    lag = 0;
+    // ms by which the clinic's clock is ahead of this computer's
     muted = false;
     cameraOff = false;
     leaving = false;
@@ -1305,7 +1373,9 @@
     relayOnly = document.getElementById("relay-only");
     urgent = document.getElementById("urgent");
     banner = document.getElementById("banner");
+    right = document.getElementById("right");
     stream = new Stream(this.id, {
+      rights: (rights) => this.mayDo(rights),
       homes: (homes) => {
         if (!showHomes(homes, this.homes) && this.state.phase === "idle") location.reload();
         if (running(this.state)) this.panel.home(this.homes.get(this.state.home));
@@ -1315,9 +1385,9 @@
       connected: () => this.say(""),
       gone: () => this.say("page.gone"),
       lost: () => this.handle({ type: "clinicLost" }),
-      signedOut: () => {
+      signedOut: (code2) => {
         this.say("page.signed_out");
-        this.handle({ type: "clinicLost" });
+        this.handle({ type: "signedOut", code: code2 });
       }
     });
     start() {
@@ -1358,9 +1428,24 @@
     async authorise() {
       try {
         this.authorisation = await authorisation();
+        this.lag = this.authorisation.lag;
+        void this.look();
       } catch (cause) {
         this.authorisation = cause instanceof Refused && cause.code || "signalling.clinic_lost";
       }
+    }
+    // mayDo shows what the person may do by now: a home that may not be called any more goes from the page.
+    mayDo(rights) {
+      this.right.textContent = rights.text;
+      this.right.hidden = rights.text === "";
+      keepHomes(rights.homes, (home) => {
+        this.homes.delete(home);
+        this.keys.delete(home);
+      });
+      const empty = document.getElementById("no-homes");
+      empty.hidden = rights.id === "" || document.querySelector("[data-home]") !== null;
+      if (rights.id === "") this.authorisation = "authorisation.none";
+      else if (typeof this.authorisation === "string" || this.authorisation.id !== rights.id) void this.authorise();
     }
     prepare() {
       this.warm?.close();
@@ -1374,9 +1459,14 @@
       this.permission = await permission();
       const { camera, microphone } = await present();
       const key = this.permission === "denied" ? "own.denied" : camera && microphone ? "" : camera ? "own.no_microphone" : microphone ? "own.no_camera" : "own.nothing";
+      const said = [
+        canConfirm() ? "" : this.words.say("own.no_passkey"),
+        Math.abs(this.lag) < clockOff ? "" : this.words.say(this.lag > 0 ? "own.clock_behind" : "own.clock_ahead", { minutes: String(Math.round(Math.abs(this.lag) / 6e4)) }),
+        key === "" ? "" : this.words.say(key)
+      ].filter((x) => x !== "");
       const own2 = document.getElementById("own");
-      own2.hidden = key === "";
-      own2.textContent = key === "" ? "" : this.words.say(key);
+      own2.hidden = said.length === 0;
+      own2.textContent = said.join(" ");
     }
     ring(home) {
       const known = this.homes.get(home);
@@ -1411,7 +1501,9 @@
         over: false,
         proofs: Promise.resolve(),
         watch: 0,
-        key: this.keys.get(this.state.home)
+        ends: 0,
+        key: this.keys.get(this.state.home),
+        called: named(this.state.home)
       };
     }
     note(before2, after) {
@@ -1448,8 +1540,7 @@
       }
     }
     called() {
-      const r = row(this.state.home);
-      return { label: r?.dataset["label"] ?? "", code: r?.dataset["code"] ?? "" };
+      return this.attempt?.called ?? { label: "", code: "" };
     }
     perform(effect) {
       const a = this.attempt;
@@ -1492,18 +1583,30 @@
     // confirm writes the invitation and has the passkey sign it.
     async confirm(a) {
       try {
-        if (typeof this.authorisation === "string") await this.authorise();
+        if (typeof this.authorisation === "string" || outdated(this.authorisation)) await this.authorise();
         if (typeof this.authorisation === "string") return this.failed(a, this.authorisation);
         const key = await a.key;
         if (!key) return this.failed(a, "browser.failed");
         a.by = this.authorisation;
         a.wish = { call: a.call, terminal: key.hash, offer: await a.peer.offer(), errand: "", relayOnly: this.relayOnly.checked, urgent: this.urgent.checked };
+        this.waitForEnd(a, a.by);
         a.invitation = await write(a.wish, a.by);
         a.assertion = await confirm(a.invitation, a.by, a.abort.signal);
         this.handle({ type: "confirmed", attempt: a.number });
       } catch (cause) {
         this.failed(a, cause instanceof NotConfirmed ? cause.code : "browser.failed");
       }
+    }
+    // waitForEnd says before it happens that the call ends with the authorisation. The terminal ends it then by itself; where that cannot be heard of, the page does.
+    waitForEnd(a, by) {
+      const look2 = () => {
+        const left = by.to - by.lag - Date.now();
+        if (a.over) return;
+        if (left <= -lapseGrace) return this.failed(a, "end.authorisation_over");
+        if (left <= warnBefore) this.panel.ends(by.to);
+        a.ends = window.setTimeout(look2, Math.min(left > warnBefore ? left - warnBefore : left + lapseGrace, warnBefore));
+      };
+      if (by.to - by.lag > Date.now()) look2();
     }
     failed(a, code2) {
       this.handle({ type: "failed", attempt: a.number, code: code2 });
@@ -1614,6 +1717,7 @@
       this.panel.own(null, false);
       this.panel.far.srcObject = null;
       window.clearInterval(a.watch);
+      window.clearTimeout(a.ends);
       a.over = true;
       a.abort.abort();
       a.recorder.closed();
@@ -1668,6 +1772,10 @@
     shutter: "answer.shutter_closed",
     refused: "answer.refused"
   };
+  function named(home) {
+    const r = row(home);
+    return { label: r?.dataset["label"] ?? "", code: r?.dataset["code"] ?? "" };
+  }
   function missing(has) {
     return has === "picture" ? "no_microphone" : has === "sound" ? "no_camera" : "nothing";
   }

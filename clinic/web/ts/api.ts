@@ -53,10 +53,10 @@ export async function start(request: Request): Promise<void> {
 
 // authorisation is the person's own, as it is now.
 export async function authorisation(): Promise<Authorisation> {
-	const asked = Date.now();
+	const asked = performance.now();
 	const response = await fetch("/api/authorisation", { signal: inTime() });
 	if (!response.ok) throw new Refused(response.status, response.headers.get("Vindu-Failure") ?? "");
-	return parseAuthorisation((await response.json()) as Parameters<typeof parseAuthorisation>[0], asked);
+	return parseAuthorisation((await response.json()) as Parameters<typeof parseAuthorisation>[0], performance.now() - asked);
 }
 
 export async function candidates(call: string, list: readonly Candidate[]): Promise<void> {
@@ -98,11 +98,11 @@ export async function iceServers(): Promise<RTCIceServer[]> {
 	return ((await response.json()) as { servers: RTCIceServer[] }).servers;
 }
 
-// signedIn tells whether the session still holds; null if the clinic does not answer.
-export async function signedIn(): Promise<boolean | null> {
+// signedOut tells why the session does not hold any more; "" if it does, null if the clinic does not answer.
+export async function signedOut(): Promise<string | null> {
 	try {
 		const response = await fetch("/api/session", { signal: inTime() });
-		return response.ok ? true : response.status === 401 ? false : null;
+		return response.ok ? "" : response.status === 401 ? (response.headers.get("Vindu-Failure") ?? "browser.signed_out") : null;
 	} catch {
 		return null;
 	}

@@ -55,6 +55,7 @@ export type Event =
 	| { readonly type: "connected"; readonly attempt: number }
 	| { readonly type: "hangUp" }
 	| { readonly type: "clinicLost" }
+	| { readonly type: "signedOut"; readonly code: Code }
 	| { readonly type: "leave" }; // the page is closed
 
 export type Effect =
@@ -106,6 +107,8 @@ export function next(s: State, e: Event): Step {
 			return running(s) ? end(s, "end.caller_hung_up") : [s, []];
 		case "clinicLost":
 			return running(s) && s.phase !== "asking" && s.phase !== "confirming" ? end(s, "signalling.clinic_lost") : [s, []];
+		case "signedOut":
+			return running(s) ? end(s, e.code) : [s, []];
 		case "leave":
 			return running(s) ? end(s, "end.page_closed") : [s, []];
 	}

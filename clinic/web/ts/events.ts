@@ -1,7 +1,7 @@
 // The stream of events from the clinic (server-sent events). It comes back by itself, goes on where it broke off, and
 // notices when it has fallen silent.
 
-import { signedIn } from "./api";
+import { signedOut } from "./api";
 import { Update } from "./call";
 
 // Home is how a home stands, in words.
@@ -24,14 +24,22 @@ export interface Recent {
 	readonly kind: string;
 }
 
+// Rights are what the person may see and call, as the clinic knows it now.
+export interface Rights {
+	readonly id: string; // of the authorisation; empty: there is none
+	readonly text: string;
+	readonly homes: readonly string[]; // all
+}
+
 export interface Listener {
+	rights(rights: Rights): void;
 	homes(homes: readonly Home[]): void;
 	recent(calls: readonly Recent[]): void;
 	update(update: Update): void;
 	connected(): void;
 	lost(): void; // for longer than the clinic waits for us
 	gone(): void; // broken off, trying again
-	signedOut(): void;
+	signedOut(code: string): void;
 }
 
 const patience = 6_000; // as long as the clinic waits for a page before it ends the page's call
@@ -81,6 +89,7 @@ export class Stream {
 			this.listener.connected();
 		});
 		on("beat", () => undefined);
+		on("rights", (data) => this.listener.rights(JSON.parse(data) as Rights));
 		on("homes", (data) => this.listener.homes(JSON.parse(data) as Home[]));
 		on("recent", (data) => this.listener.recent(JSON.parse(data) as Recent[]));
 		source.addEventListener("call", (e) => {
@@ -101,9 +110,10 @@ export class Stream {
 	}
 
 	private async reconnect(): Promise<void> {
-		if ((await signedIn()) === false) {
+		const why = await signedOut();
+		if (why) {
 			this.close();
-			this.listener.signedOut();
+			this.listener.signedOut(why);
 			return;
 		}
 		if (this.wanted) this.connect();

@@ -1,7 +1,7 @@
 // The invitation: what the caller proves to a terminal by one touch of a passkey. The page writes it from what it knows itself; the passkey signs its
 // SHA-256 (WebAuthn's challenge), and the terminal believes nothing that is not in it. What the caller says later is signed by the call's own key.
 
-import { concat, fromBase64, fromHex, sha256 } from "./bytes";
+import { concat, equal, fromBase64, fromHex, sha256 } from "./bytes";
 import { encode, Fields } from "./cbor";
 import { newKey, OwnKey, sign } from "./cose";
 import { fingerprint } from "./sdp";
@@ -11,11 +11,24 @@ export const life = 90_000; // ms for which an invitation holds: the touch is in
 
 // Authorisation is the person's, as the clinic keeps it; the terminal verifies it.
 export interface Authorisation {
+	readonly id: string;
 	readonly signed: Uint8Array;
+	readonly to: number; // until when it holds, ms since the epoch, by the clinic's clock
 	readonly party: { readonly name: string; readonly role: string; readonly organisation: string };
 	readonly passkeys: readonly Uint8Array[]; // ids
 	readonly rp: string;
 	readonly lag: number; // ms by which the clinic's clock is ahead of this computer's
+	readonly clock: number; // by which this computer's clock was ahead of the time that had passed since the page was loaded
+}
+
+const drift = 2_000; // ms
+
+// clockAhead differs from one moment to another if this computer's clock was set meanwhile, or the computer slept.
+const clockAhead = (): number => Date.now() - performance.now();
+
+// outdated tells whether an authorisation has to be asked for again: it is over, or this computer's clock has been changed since.
+export function outdated(a: Authorisation): boolean {
+	return Date.now() + a.lag >= a.to || Math.abs(clockAhead() - a.clock) > drift;
 }
 
 // Wish is what is known before the touch.
@@ -55,14 +68,26 @@ export interface Assertion {
 }
 
 export class NotConfirmed extends Error {
-	constructor(readonly code: "browser.no_passkey" | "browser.passkey_cancelled", cause: string) {
+	constructor(
+		readonly code: "browser.no_passkey" | "browser.passkey_cancelled" | "browser.confirmed_late" | "browser.no_such_passkey" | "browser.passkey_unverified",
+		cause: string,
+	) {
 		super(cause);
 	}
 }
 
-// confirm asks the person to touch the passkey.
+const timeout = life - 30_000;
+const verified = 0x04; // of an assertion's flags (WebAuthn §6.1)
+
+// canConfirm tells whether this browser knows passkeys at all.
+export function canConfirm(): boolean {
+	return "credentials" in navigator && typeof PublicKeyCredential !== "undefined";
+}
+
+// confirm asks the person to touch the passkey. What the terminal would refuse is said here: then nobody is called.
 export async function confirm(i: Invitation, by: Authorisation, signal: AbortSignal): Promise<Assertion> {
-	if (!("credentials" in navigator) || typeof PublicKeyCredential === "undefined") throw new NotConfirmed("browser.no_passkey", "no WebAuthn");
+	if (!canConfirm()) throw new NotConfirmed("browser.no_passkey", "no WebAuthn");
+	const began = performance.now();
 	let made: Credential | null;
 	try {
 		made = await navigator.credentials.get({
@@ -72,18 +97,22 @@ export async function confirm(i: Invitation, by: Authorisation, signal: AbortSig
 				rpId: by.rp,
 				allowCredentials: by.passkeys.map((id) => ({ type: "public-key", id: id as BufferSource })),
 				userVerification: "required",
-				timeout: life - 30_000,
+				timeout,
 			},
 		});
 	} catch (cause) {
-		// NotAllowedError: cancelled, timed out, or no such passkey here; browsers do not tell which.
+		// NotAllowedError: cancelled, timed out, or no such passkey here; browsers do not tell which, but take their time if nobody did anything.
 		const cancelled = cause instanceof DOMException && (cause.name === "NotAllowedError" || cause.name === "AbortError");
-		throw new NotConfirmed(cancelled ? "browser.passkey_cancelled" : "browser.no_passkey", String(cause));
+		const late = performance.now() - began >= timeout - 500;
+		throw new NotConfirmed(!cancelled ? "browser.no_passkey" : late ? "browser.confirmed_late" : "browser.passkey_cancelled", String(cause));
 	}
 	const c = made as PublicKeyCredential;
 	const r = c.response as AuthenticatorAssertionResponse;
+	const id = new Uint8Array(c.rawId);
+	if (!by.passkeys.some((known) => equal(known, id))) throw new NotConfirmed("browser.no_such_passkey", "another passkey");
+	if (((new Uint8Array(r.authenticatorData)[32] ?? 0) & verified) === 0) throw new NotConfirmed("browser.passkey_unverified", "the person was not verified");
 	return {
-		credential: new Uint8Array(c.rawId), authenticator_data: new Uint8Array(r.authenticatorData), client_data: new Uint8Array(r.clientDataJSON), signature: new Uint8Array(r.signature),
+		credential: id, authenticator_data: new Uint8Array(r.authenticatorData), client_data: new Uint8Array(r.clientDataJSON), signature: new Uint8Array(r.signature),
 	};
 }
 
@@ -102,6 +131,20 @@ export async function code(invitation: Uint8Array, certificate: Uint8Array): Pro
 	return `${digits.slice(0, 3)} ${digits.slice(3)}`;
 }
 
-export function parseAuthorisation(a: { now: number; rp: string; authorisation: string; party: Authorisation["party"]; passkeys: readonly string[] }, asked: number): Authorisation {
-	return { signed: fromBase64(a.authorisation), party: a.party, passkeys: a.passkeys.map(fromBase64), rp: a.rp, lag: a.now - Math.round((asked + Date.now()) / 2) };
+interface Told {
+	readonly now: number;
+	readonly id: string;
+	readonly to: number;
+	readonly rp: string;
+	readonly authorisation: string;
+	readonly party: Authorisation["party"];
+	readonly passkeys: readonly string[];
+}
+
+// parseAuthorisation takes the clinic's reply to what was asked took ms ago: half of that ago the clinic's clock said now.
+export function parseAuthorisation(a: Told, took: number): Authorisation {
+	return {
+		id: a.id, signed: fromBase64(a.authorisation), to: a.to, party: a.party, passkeys: a.passkeys.map(fromBase64), rp: a.rp,
+		lag: a.now - Math.round(Date.now() - took / 2), clock: clockAhead(),
+	};
 }

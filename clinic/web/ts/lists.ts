@@ -46,6 +46,16 @@ export function showHomes(homes: readonly Home[], known: Map<string, Home>): boo
 	return all;
 }
 
+// keepHomes takes the homes from the page that are not among those of these numbers, and tells of each.
+export function keepHomes(homes: readonly string[], gone: (home: string) => void): void {
+	for (const e of document.querySelectorAll<HTMLElement>("[data-home]")) {
+		const home = e.dataset["home"] ?? "";
+		if (homes.includes(home)) continue;
+		e.remove();
+		gone(home);
+	}
+}
+
 export function notes(h: Home): HTMLElement[] {
 	return h.notes.map((n) => {
 		const li = document.createElement("li");

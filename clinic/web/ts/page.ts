@@ -4,9 +4,10 @@ import * as api from "./api";
 import { fromBase64, hex, toBase64 } from "./bytes";
 import { Effect, Event, idle, next, running, State, Update } from "./call";
 import { importKey, Key } from "./cose";
-import { Home, Stream } from "./events";
+import { Home, Rights, Stream } from "./events";
 import * as invitation from "./invitation";
-import { row, showHomes, showRecent } from "./lists";
+import { canConfirm, outdated } from "./invitation";
+import { keepHomes, row, showHomes, showRecent } from "./lists";
 import * as media from "./media";
 import { Called, Panel } from "./panel";
 import { Peer } from "./peer";
@@ -19,6 +20,7 @@ interface Attempt {
 	readonly number: number;
 	readonly call: string; // the name that its call gets
 	readonly home: string;
+	readonly called: Called;
 	readonly peer: Peer;
 	readonly recorder: Recorder;
 	readonly key: Promise<Key> | undefined; // of the home's terminal, from when the page was loaded
@@ -34,12 +36,16 @@ interface Attempt {
 	proofs: Promise<void>; // answers are proven in the order in which they came
 	over: boolean;
 	watch: number; // looks whether pictures come
+	ends: number; // waits for the end of the authorisation
 }
 
 const refreshICE = 20 * 60_000; // credentials of the relay live for an hour at most
 const firstPicture = 5_000; // ms within which it is expected
 const lastPicture = 3_000; // ms after which a picture is not the home's any more
 const look = 500;
+const warnBefore = 2 * 60_000; // that the authorisation ends in a call
+const lapseGrace = 2_000; // for the terminal to end such a call and to say so
+const clockOff = 60_000; // by which this computer's clock is wrong enough to be spoken of
 
 class Page {
 	private state: State = idle;
@@ -47,6 +53,7 @@ class Page {
 	private warm: Peer | undefined; // its offer is ready before the click
 	private servers: RTCIceServer[] = [];
 	private authorisation: invitation.Authorisation | string = "signalling.clinic_lost"; // or why there is none
+	private lag = 0; // ms by which the clinic's clock is ahead of this computer's
 	private muted = false;
 	private cameraOff = false;
 	private leaving = false;
@@ -59,7 +66,9 @@ class Page {
 	private readonly relayOnly = document.getElementById("relay-only") as HTMLInputElement;
 	private readonly urgent = document.getElementById("urgent") as HTMLInputElement;
 	private readonly banner = document.getElementById("banner") as HTMLElement;
+	private readonly right = document.getElementById("right") as HTMLElement;
 	private readonly stream = new Stream(this.id, {
+		rights: (rights) => this.mayDo(rights),
 		homes: (homes) => {
 			if (!showHomes(homes, this.homes) && this.state.phase === "idle") location.reload(); // another home or terminal has come
 			if (running(this.state)) this.panel.home(this.homes.get(this.state.home));
@@ -69,9 +78,9 @@ class Page {
 		connected: () => this.say(""),
 		gone: () => this.say("page.gone"),
 		lost: () => this.handle({ type: "clinicLost" }),
-		signedOut: () => {
+		signedOut: (code) => {
 			this.say("page.signed_out");
-			this.handle({ type: "clinicLost" });
+			this.handle({ type: "signedOut", code });
 		},
 	});
 
@@ -116,9 +125,25 @@ class Page {
 	private async authorise(): Promise<void> {
 		try {
 			this.authorisation = await api.authorisation();
+			this.lag = this.authorisation.lag;
+			void this.look();
 		} catch (cause) {
 			this.authorisation = (cause instanceof api.Refused && cause.code) || "signalling.clinic_lost";
 		}
+	}
+
+	// mayDo shows what the person may do by now: a home that may not be called any more goes from the page.
+	private mayDo(rights: Rights): void {
+		this.right.textContent = rights.text;
+		this.right.hidden = rights.text === "";
+		keepHomes(rights.homes, (home) => {
+			this.homes.delete(home);
+			this.keys.delete(home);
+		});
+		const empty = document.getElementById("no-homes") as HTMLElement;
+		empty.hidden = rights.id === "" || document.querySelector("[data-home]") !== null;
+		if (rights.id === "") this.authorisation = "authorisation.none";
+		else if (typeof this.authorisation === "string" || this.authorisation.id !== rights.id) void this.authorise();
 	}
 
 	private prepare(): void {
@@ -135,9 +160,14 @@ class Page {
 		this.permission = await media.permission();
 		const { camera, microphone } = await media.present();
 		const key = this.permission === "denied" ? "own.denied" : camera && microphone ? "" : camera ? "own.no_microphone" : microphone ? "own.no_camera" : "own.nothing";
+		const said = [
+			canConfirm() ? "" : this.words.say("own.no_passkey"),
+			Math.abs(this.lag) < clockOff ? "" : this.words.say(this.lag > 0 ? "own.clock_behind" : "own.clock_ahead", { minutes: String(Math.round(Math.abs(this.lag) / 60_000)) }),
+			key === "" ? "" : this.words.say(key),
+		].filter((x) => x !== "");
 		const own = document.getElementById("own") as HTMLElement;
-		own.hidden = key === "";
-		own.textContent = key === "" ? "" : this.words.say(key);
+		own.hidden = said.length === 0;
+		own.textContent = said.join(" ");
 	}
 
 	private ring(home: string): void {
@@ -165,8 +195,8 @@ class Page {
 		const peer = this.warm ?? this.newPeer();
 		this.warm = undefined;
 		this.attempt = {
-			number: this.state.attempt, call: hex(crypto.getRandomValues(new Uint8Array(16))), home: this.state.home, peer, recorder: new Recorder(), abort: new AbortController(), sdp: "", over: false, proofs: Promise.resolve(), watch: 0,
-			key: this.keys.get(this.state.home),
+			number: this.state.attempt, call: hex(crypto.getRandomValues(new Uint8Array(16))), home: this.state.home, peer, recorder: new Recorder(), abort: new AbortController(), sdp: "", over: false, proofs: Promise.resolve(), watch: 0, ends: 0,
+			key: this.keys.get(this.state.home), called: named(this.state.home),
 		};
 	}
 
@@ -206,8 +236,7 @@ class Page {
 	}
 
 	private called(): Called {
-		const r = row(this.state.home);
-		return { label: r?.dataset["label"] ?? "", code: r?.dataset["code"] ?? "" };
+		return this.attempt?.called ?? { label: "", code: "" };
 	}
 
 	private perform(effect: Effect): void {
@@ -253,18 +282,31 @@ class Page {
 	// confirm writes the invitation and has the passkey sign it.
 	private async confirm(a: Attempt): Promise<void> {
 		try {
-			if (typeof this.authorisation === "string") await this.authorise();
+			if (typeof this.authorisation === "string" || outdated(this.authorisation)) await this.authorise();
 			if (typeof this.authorisation === "string") return this.failed(a, this.authorisation);
 			const key = await a.key;
 			if (!key) return this.failed(a, "browser.failed");
 			a.by = this.authorisation;
 			a.wish = { call: a.call, terminal: key.hash, offer: await a.peer.offer(), errand: "", relayOnly: this.relayOnly.checked, urgent: this.urgent.checked };
+			this.waitForEnd(a, a.by);
 			a.invitation = await invitation.write(a.wish, a.by);
 			a.assertion = await invitation.confirm(a.invitation, a.by, a.abort.signal);
 			this.handle({ type: "confirmed", attempt: a.number });
 		} catch (cause) {
 			this.failed(a, cause instanceof invitation.NotConfirmed ? cause.code : "browser.failed");
 		}
+	}
+
+	// waitForEnd says before it happens that the call ends with the authorisation. The terminal ends it then by itself; where that cannot be heard of, the page does.
+	private waitForEnd(a: Attempt, by: invitation.Authorisation): void {
+		const look = (): void => {
+			const left = by.to - by.lag - Date.now();
+			if (a.over) return;
+			if (left <= -lapseGrace) return this.failed(a, "end.authorisation_over");
+			if (left <= warnBefore) this.panel.ends(by.to);
+			a.ends = window.setTimeout(look, Math.min(left > warnBefore ? left - warnBefore : left + lapseGrace, warnBefore));
+		};
+		if (by.to - by.lag > Date.now()) look(); // else it is for the terminal to refuse
 	}
 
 	private failed(a: Attempt, code: string): void {
@@ -378,6 +420,7 @@ class Page {
 		this.panel.own(null, false);
 		this.panel.far.srcObject = null;
 		window.clearInterval(a.watch);
+		window.clearTimeout(a.ends);
 		a.over = true;
 		a.abort.abort();
 		a.recorder.closed();
@@ -435,6 +478,11 @@ class Page {
 const outcomes: Readonly<Record<string, string>> = {
 	declined: "answer.declined", busy: "answer.busy", quiet: "answer.quiet_hours", shutter: "answer.shutter_closed", refused: "answer.refused",
 };
+
+function named(home: string): Called {
+	const r = row(home);
+	return { label: r?.dataset["label"] ?? "", code: r?.dataset["code"] ?? "" };
+}
 
 function missing(has: string): string {
 	return has === "picture" ? "no_microphone" : has === "sound" ? "no_camera" : "nothing";

@@ -16,6 +16,13 @@ export interface Called {
 	readonly code: string;
 }
 
+// Member is one of those who take part in a call, or are about to.
+interface Member {
+	readonly name: string; // and role
+	readonly state: string;
+	readonly here: boolean;
+}
+
 // Picture says what there is of the home's picture: not there yet, there, not there although it should be, or no more.
 export type Picture = "awaited" | "live" | "none" | "gone";
 
@@ -33,7 +40,8 @@ export class Panel {
 	private readonly verified = get("verified");
 	private readonly same = get("call-code");
 	private readonly party = get("party");
-	private readonly roster = get("roster-home");
+	private readonly roster = get("roster");
+	private readonly comings = get("comings");
 	private readonly placeholder = get("placeholder");
 	private readonly caption = get("self-caption");
 	private readonly selfBox = get("self-box");
@@ -41,9 +49,11 @@ export class Panel {
 	private readonly receipt = get("receipt");
 	private readonly hint = get("hint");
 	private readonly weakness = get("weak");
+	private readonly ending = get("ends");
 
 	private phase: Phase = "idle";
 	private seen: Picture = "awaited";
+	private there = new Set<string>(); // names of those who are in the call
 
 	constructor(private readonly words: Words) {}
 
@@ -59,7 +69,7 @@ export class Panel {
 		this.verified.hidden = !(live && proven);
 		if (!live || !proven) this.code("");
 		this.party.hidden = !live;
-		this.put(this.roster, called.label);
+		this.members(live ? [{ name: this.roster.dataset["you"] ?? "", state: "you", here: true }, { name: called.label, state: s.phase, here: s.phase === "talking" }] : [], live);
 		if (s.phase !== "talking") this.seen = "awaited";
 		this.phase = s.phase;
 		this.cover();
@@ -70,9 +80,27 @@ export class Panel {
 		} else {
 			this.root.dataset["outcome"] = s.phase === "ended" ? this.words.explain(s.outcome).kind : "";
 			this.weak(false);
+			this.put(this.ending, "");
 			this.homeNotes.replaceChildren();
 			this.put(this.hint, "");
 		}
+	}
+
+	// members shows who takes part, by name and role, and says who comes and who goes. Of who has opened the call nothing is said.
+	private members(members: readonly Member[], live: boolean): void {
+		const there = new Set(members.filter((m) => m.here && m.state !== "you").map((m) => m.name));
+		const came = [...there].filter((name) => !this.there.has(name)).map((name) => this.words.say("call.joined", { name }));
+		const went = [...this.there].filter((name) => !there.has(name)).map((name) => this.words.say("call.left", { name }));
+		this.there = there;
+		if (came.length + went.length > 0) this.put(this.comings, [...came, ...went].join(" "));
+		else if (live && there.size === 0) this.put(this.comings, "");
+		const lines = members.map((m) => {
+			const li = document.createElement("li");
+			li.dataset["here"] = String(m.here);
+			li.textContent = `${m.name} ${this.words.say(`call.roster.${m.state}`)}`;
+			return li;
+		});
+		if (lines.map((l) => l.outerHTML).join("") !== this.roster.innerHTML) this.roster.replaceChildren(...lines);
 	}
 
 	// code shows the digits that are on the home's screen too; "" takes them away.
@@ -110,6 +138,11 @@ export class Panel {
 		this.put(this.hint, key === "" ? "" : this.words.say(key));
 	}
 
+	// ends says when the right to the call ends; it stays while the call runs.
+	ends(at: number): void {
+		this.put(this.ending, this.words.say("call.ends", { time: clock(at) }));
+	}
+
 	weak(weak: boolean): void {
 		this.put(this.weakness, weak ? this.words.say("call.weak") : "");
 	}
@@ -135,8 +168,7 @@ export class Panel {
 
 	// closed says when nobody could see or hear the home any more; 0: nobody ever could.
 	closed(last: number): void {
-		const at = new Date(last).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23" });
-		this.put(this.receipt, last ? this.words.say("call.receipt", { time: at }) : this.words.say("call.receipt.never"));
+		this.put(this.receipt, last ? this.words.say("call.receipt", { time: clock(last) }) : this.words.say("call.receipt.never"));
 	}
 
 	// unproven says that what came in place of the receipt is none.
@@ -154,4 +186,8 @@ export class Panel {
 		if (element.textContent !== text) element.textContent = text;
 		if (element.dataset["optional"] !== undefined) element.hidden = text === "";
 	}
+}
+
+function clock(at: number): string {
+	return new Date(at).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23" });
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/chromedp/cdproto/webauthn"
 	"github.com/chromedp/chromedp"
 
+	"vindu/clinic/register"
 	"vindu/protocol"
 	"vindu/protocol/passkeytest"
 )
@@ -40,11 +41,20 @@ func (p *Passkey) Authenticator() *passkeytest.Authenticator { return passkeytes
 
 // Install gives a tab an authenticator that has this passkey (CDP domain WebAuthn). Touches are granted at once, by the person, if willing.
 func (p *Passkey) Install(ctx context.Context, willing bool) (webauthn.AuthenticatorID, error) {
+	return p.install(ctx, true, willing)
+}
+
+// InstallUnverified is Install with an authenticator that has no PIN, finger or face: it is touched, by whomever.
+func (p *Passkey) InstallUnverified(ctx context.Context) (webauthn.AuthenticatorID, error) {
+	return p.install(ctx, false, false)
+}
+
+func (p *Passkey) install(ctx context.Context, verifies, willing bool) (webauthn.AuthenticatorID, error) {
 	if _, err := chromedp.Call(ctx, webauthn.Enable, webauthn.EnableParams{}); err != nil {
 		return "", err
 	}
 	added, err := chromedp.Call(ctx, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
-		Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportInternal, HasResidentKey: true, HasUserVerification: true,
+		Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportInternal, HasResidentKey: true, HasUserVerification: verifies,
 		IsUserVerified: willing, AutomaticPresenceSimulation: true,
 	}})
 	if err != nil {
@@ -66,28 +76,67 @@ type Authorisations struct {
 	signed []byte
 	a      *protocol.Authorisation
 	err    error
+	homes  Homes
+	none   map[string]bool // homes that it is not for
 }
 
-// NewAuthorisations authorises a party to call by these passkeys for a day.
-func NewAuthorisations(p protocol.Party, passkeys ...protocol.Credential) *Authorisations {
+// Homes are those that there are.
+type Homes interface {
+	Homes(ctx context.Context) ([]register.Home, error)
+}
+
+// NewAuthorisations authorises a party to call all of homes by these passkeys for a week.
+func NewAuthorisations(homes Homes, p protocol.Party, passkeys ...protocol.Credential) *Authorisations {
 	now := time.Now()
 	a := &protocol.Authorisation{
 		Version: protocol.Version, ID: protocol.NewNonce(), Person: "100", Party: p, Employment: "employed", Group: "home care", Credentials: passkeys,
-		Scope: protocol.Scope{Groups: []string{"all"}}, From: protocol.At(now.Add(-time.Hour)), To: protocol.At(now.Add(24 * time.Hour)),
+		Scope: protocol.Scope{Groups: []string{"all"}}, From: protocol.At(now.Add(-time.Hour)), To: protocol.At(now.Add(7 * 24 * time.Hour)),
 	}
 	signed, err := protocol.Sign(a, NewKey())
 	if err != nil {
 		panic(err) // of a test's own making
 	}
-	return &Authorisations{signed: signed, a: a}
+	return &Authorisations{signed: signed, a: a, homes: homes, none: map[string]bool{}}
+}
+
+// Change makes the authorisation another.
+func (a *Authorisations) Change(change func(*protocol.Authorisation)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	fresh := *a.a
+	fresh.ID = protocol.NewNonce()
+	change(&fresh)
+	signed, err := protocol.Sign(&fresh, NewKey())
+	if err != nil {
+		panic(err) // of a test's own making
+	}
+	a.signed, a.a = signed, &fresh
+}
+
+// Cover has it be for a home, or not.
+func (a *Authorisations) Cover(home string, yes bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.none[home] = !yes
+}
+
+// Covered implements web.Authorisations.
+func (a *Authorisations) Covered(ctx context.Context, _ *protocol.Authorisation) (map[string]bool, error) {
+	homes, err := a.homes.Homes(ctx)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	covered := map[string]bool{}
+	for _, h := range homes {
+		if !a.none[h.ID] {
+			covered[h.ID] = true
+		}
+	}
+	return covered, err
 }
 
 // Passkeys has the authorisation name these passkeys, in place of those before.
 func (a *Authorisations) Passkeys(passkeys ...protocol.Credential) {
-	fresh := NewAuthorisations(a.a.Party, passkeys...)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.signed, a.a = fresh.signed, fresh.a
+	a.Change(func(fresh *protocol.Authorisation) { fresh.Credentials = passkeys })
 }
 
 // Current implements web.Authorisations.

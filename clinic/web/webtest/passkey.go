@@ -29,52 +29,75 @@ type Authenticator struct {
 // NewAuthenticator gives one to the tab of ctx.
 func NewAuthenticator(t testing.TB, ctx context.Context) *Authenticator {
 	t.Helper()
-	a := &Authenticator{t: t, ctx: ctx}
-	if err := chromedp.Do(ctx); err != nil { // the tab is there
+	id, err := add(ctx)
+	if err != nil {
 		t.Fatal(err)
 	}
-	call(a, webauthn.Enable, webauthn.EnableParams{})
-	a.id = call(a, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
+	return &Authenticator{t: t, ctx: ctx, id: id}
+}
+
+func add(ctx context.Context) (webauthn.AuthenticatorID, error) {
+	if err := chromedp.Do(ctx); err != nil { // the tab is there
+		return "", err
+	}
+	if _, err := chromedp.Call(ctx, webauthn.Enable, webauthn.EnableParams{}); err != nil {
+		return "", fmt.Errorf("give the browser an authenticator: %w", err)
+	}
+	added, err := chromedp.Call(ctx, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
 		Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportInternal,
 		HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
-	}}).AuthenticatorID
-	return a
+	}})
+	if err != nil {
+		return "", fmt.Errorf("give the browser an authenticator: %w", err)
+	}
+	return added.AuthenticatorID, nil
 }
 
-// Registered gives an authenticator to the tab of ctx and has it make a passkey under an invitation, whose address is given. The tab is signed in then, on its
+// MakePasskey gives an authenticator to the tab of ctx and has it make a passkey under an invitation, whose address is given. The tab is signed in then, on its
 // person's first page.
+func MakePasskey(ctx context.Context, invitation, name string) (webauthn.AuthenticatorID, error) {
+	id, err := add(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := chromedp.Do(ctx, chromedp.Navigate(invitation)); err != nil {
+		return "", fmt.Errorf("open the invitation: %w", err)
+	}
+	if err := until(ctx, `document.body?.dataset.ready === "yes" && document.querySelector("form[data-passkey=create]")`); err != nil {
+		return "", err
+	}
+	if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](fmt.Sprintf(`document.getElementById("name").value = %q, document.querySelector("form[data-passkey] button").click(), true`, name))); err != nil {
+		return "", fmt.Errorf("make a passkey: %w", err)
+	}
+	return id, until(ctx, `document.readyState === "complete" && !document.querySelector("form[data-passkey=create]")`)
+}
+
+// Registered is MakePasskey for a test.
 func Registered(t testing.TB, ctx context.Context, invitation, name string) *Authenticator {
 	t.Helper()
-	a := NewAuthenticator(t, ctx)
-	if _, err := chromedp.Run(ctx, chromedp.Navigate(invitation)); err != nil {
+	id, err := MakePasskey(ctx, invitation, name)
+	if err != nil {
 		t.Fatal(err)
 	}
-	a.until(`document.body?.dataset.ready === "yes"`)
-	a.eval(fmt.Sprintf(`document.getElementById("name").value = %q, document.querySelector("form[data-passkey] button").click(), true`, name))
-	a.until(`document.readyState === "complete" && !document.querySelector("form[data-passkey=create]")`)
-	return a
+	return &Authenticator{t: t, ctx: ctx, id: id}
 }
 
-func (a *Authenticator) eval(expression string) {
-	a.t.Helper()
-	if _, err := chromedp.Run(a.ctx, chromedp.Evaluate[bool](expression)); err != nil {
-		a.t.Fatal(err)
-	}
-}
-
-// until waits until an expression is true, also across navigations.
-func (a *Authenticator) until(expression string) {
-	a.t.Helper()
+// until waits until an expression is true in the page, whatever is navigated to meanwhile.
+func until(ctx context.Context, expression string) error {
 	const patience = 30 * time.Second
-	ctx, cancel := context.WithTimeout(a.ctx, patience)
+	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for ctx.Err() == nil {
-		if _, err := chromedp.Run(ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingTimeout(patience), chromedp.WithPollingInterval(20*time.Millisecond))); err == nil {
-			return
+	for {
+		_, err := chromedp.Run(limited, chromedp.Poll[bool]("Boolean("+expression+")", chromedp.WithPollingTimeout(patience), chromedp.WithPollingInterval(20*time.Millisecond)))
+		if err == nil {
+			return nil
 		}
+		if limited.Err() == nil {
+			continue // a page went away in the middle
+		}
+		text, _ := chromedp.Run(ctx, chromedp.Evaluate[string](`document.body.innerText`)) // what can be read of it
+		return fmt.Errorf("in the page is not within %s: %s; it says: %s", patience, expression, text)
 	}
-	text, _ := chromedp.Run(a.ctx, chromedp.Evaluate[string](`document.body.innerText`))
-	a.t.Fatalf("waiting for %s. The page says:\n%s", expression, text)
 }
 
 // Confirms has it confirm that it is its person from here on, or fail to: as when the person cancels.
