@@ -133,8 +133,7 @@ func TestRightEnds(t *testing.T) {
 		again := strings.TrimSpace(e.clinic("person", "-person", stack.Person, "-role", "nurse", "-duty", "clinician", "-invite", "-remove-passkeys"))
 		e.over(5*time.Second, "The passkey by which you made this call was removed.", "ask the clinic's administrator for an invitation")
 		e.terminal.reads(5*time.Second, "ended", "camera is off")
-		e.receipt()
-		e.clinician.open(pages(s.Clinician))
+		e.clinician.open(pages(s.Clinician))                                                  // who is signed out hears no more of the call; the record has the terminal's end
 		e.clinician.waits(10*time.Second, "document.querySelector('form[data-passkey=get]')") // signed out
 		e.clinician = newPerson(top, "clinician, again")
 		e.clinician.t = e.t
