@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"net/http"
@@ -110,6 +111,7 @@ func (x *replay) record() {
 		until(t, "refused", func() bool { return x.heard(x.one, "CallOut refusal") && x.heard(x.one, "Event notice") })
 	})
 	x.handOver(key)
+	x.reports(key)
 
 	// One is taken out of use.
 	must(t, "decommission", "-dir", x.s.dir, "-home", "Home 19", "-reason", "the loan is over")
@@ -207,6 +209,51 @@ func (x *replay) handOver(key protocol.KeyHash) {
 			list, err := x.c.setup.HandOvers(t.Context(), key, 10)
 			return err == nil && len(list) == 1 && list[0].Flaw == ""
 		})
+	})
+	x.one.start()
+}
+
+// reports has the first terminal tell of something that is wrong with it, over MQTT and by https, as when it does not reach the broker.
+func (x *replay) reports(key protocol.KeyHash) {
+	t := x.T
+	now := protocol.At(time.Now())
+	body, err := protocol.Encode(&protocol.ConditionChange{Version: protocol.Version, Code: protocol.HeatHot, Since: now, Figure: "81 °C"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	event := protocol.Event{Version: protocol.Version, Epoch: protocol.NewNonce(), Seq: 1, At: now, Kind: protocol.EventCondition, Body: body}
+	published, err := protocol.Encode(&event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	event.Seq++
+	reported, err := protocol.Encode(&protocol.Report{Version: protocol.Version, Events: []protocol.Event{event}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.one.stop()
+	x.as(x.one, key, func(c mqtt.Client) {
+		topic := protocol.OutTopic(key, protocol.OutEvent)
+		x.publish(c, topic, published)
+		x.one.tap.keep(recorded{topic: topic, payload: published})
+	})
+	x.one.with(func(id *identity.Identity) {
+		own := tls.Certificate{PrivateKey: id.Signer()}
+		for _, c := range id.Grant().Chain {
+			own.Certificate = append(own.Certificate, c.Raw)
+		}
+		transport := &http.Transport{TLSClientConfig: &tls.Config{
+			MinVersion: tls.VersionTLS13, RootCAs: x.c.authority.Pool(), ServerName: x.c.config.Terminals.Name, Certificates: []tls.Certificate{own},
+		}}
+		defer transport.CloseIdleConnections()
+		response, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Post("https://"+x.one.tap.Addr().String()+protocol.PathReport, "", bytes.NewReader(reported))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			t.Fatalf("report: %s", response.Status)
+		}
 	})
 	x.one.start()
 }

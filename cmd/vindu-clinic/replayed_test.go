@@ -101,6 +101,13 @@ func (x *replay) settled(key protocol.KeyHash) {
 			if e := new(protocol.Event); r.topic == protocol.OutTopic(key, protocol.OutEvent) && protocol.Decode(r.payload, e) == nil {
 				sent[[2]any{e.Epoch, e.Seq}] = true
 			}
+			report := new(protocol.Report)
+			if r.path != protocol.PathReport || key != x.keyOf(x.one) || protocol.Decode(r.payload, report) != nil {
+				continue
+			}
+			for _, e := range report.Events {
+				sent[[2]any{e.Epoch, e.Seq}] = true
+			}
 		}
 		stored := 0
 		if err := x.c.store.Read().QueryRowContext(x.Context(), "SELECT count(*) FROM fleet_events WHERE terminal = ?", key[:]).Scan(&stored); err != nil {
@@ -162,7 +169,7 @@ func (x *replay) table(name string, other protocol.KeyHash) (found []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := slices.Contains([]string{"fleet_events", "fleet_cursors", "ledger_openings", "ledger_heads", "setup_hand_overs"}, name)
+	own := slices.Contains([]string{"fleet_events", "fleet_cursors", "fleet_conditions", "ledger_openings", "ledger_heads", "setup_hand_overs"}, name)
 	for rows.Next() {
 		values := make([]any, len(columns))
 		into := make([]any, len(columns))
@@ -392,8 +399,8 @@ func (x *replay) requests() {
 				_, _ = io.Copy(io.Discard, response.Body)
 				response.Body.Close()
 				x.sent++
-				if r.path == protocol.PathTestCall && by != nil {
-					continue // it asks for a call to itself, and there was one of that name
+				if by != nil && (r.path == protocol.PathTestCall || r.path == protocol.PathReport) {
+					continue // it asks for a call to itself, and there was one of that name; or says of itself what another is like
 				}
 				if code := response.Header.Get(protocol.FailureHeader); response.StatusCode < 400 || code == "" {
 					t.Errorf("%s by %d certificates: %s, %q", r.path, len(by), response.Status, code)

@@ -336,6 +336,9 @@ func (k kinds) see(t *testing.T, r recorded) {
 	case protocol.PathTestCall:
 		k.decode(t, path, r.payload, new(protocol.TestCallRequest))
 		k.decode(t, path, r.answer, new(protocol.TestCall))
+	case protocol.PathReport:
+		k.decode(t, path, r.payload, new(protocol.Report))
+		k.decode(t, path, r.answer, new(protocol.Reported))
 	case protocol.PathClock, protocol.PathTrust:
 		k.statement(t, r.answer)
 	}
