@@ -44,7 +44,7 @@ func (t *terminal) newProber(address string) *health.Prober {
 		health.Disk(func(b []byte) error { return t.dir.Write(diskFile, b) }),
 		health.Outbox(func() uint64 { return t.outbox.Status().Dropped }),
 		health.Time(t.clock.Age),
-		health.Network(files, ways.State),
+		health.Network(files, ways.State, t.link.Up),
 		health.WiFi(ways.State, ways.Access),
 		health.Names(host, t.link.Up, net.DefaultResolver.LookupHost),
 		health.Portal(net.JoinHostPort(host, "80"), t.link.Up, new(net.Dialer).DialContext),

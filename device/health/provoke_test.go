@@ -153,7 +153,7 @@ func faults(t *testing.T) map[protocol.Code]*fault {
 	// network
 	ways := func(c protocol.Code, change func(kernel, *network.Interface)) {
 		k, i := board(), wired()
-		add(c, fault{probe: Network(k, func(context.Context) ([]network.Interface, error) { return []network.Interface{i}, nil }),
+		add(c, fault{probe: Network(k, func(context.Context) ([]network.Interface, error) { return []network.Interface{i}, nil }, never),
 			provoke: func() { change(k, &i) },
 			relieve: func() {
 				i = wired()
@@ -478,7 +478,8 @@ func TestProbesAreQuietWhenAllIsWell(t *testing.T) {
 	for _, p := range []Probe{
 		(&Power{Files: bare, Store: &memory{}}).Probe(), Heat(bare), Memory(bare),
 		Space(bare, func() (uint64, uint64, error) { return 1 << 40, 1 << 41, nil }),
-		Network(bare, func(context.Context) ([]network.Interface, error) { return nil, nil }),
+		Network(bare, func(context.Context) ([]network.Interface, error) { return nil, nil }, never),
+		Network(bare, func(context.Context) ([]network.Interface, error) { return []network.Interface{wired()}, nil }, func() bool { return true }),
 		Names("clinic.example", func() bool { return true }, func(context.Context, string) ([]string, error) { return nil, asked }),
 		Names("192.0.2.1", never, func(context.Context, string) ([]string, error) { return nil, asked }),
 		Portal("clinic.example:80", func() bool { return true }, func(context.Context, string, string) (net.Conn, error) { t.Error(asked); return nil, asked }),
@@ -514,7 +515,7 @@ func FuzzKernelFiles(f *testing.F) {
 		for _, p := range []Probe{
 			(&Power{Files: k, Store: &memory{b: content}}).Probe(), Heat(k), Memory(k),
 			Space(k, func() (uint64, uint64, error) { return 1, 2, nil }),
-			Network(k, func(context.Context) ([]network.Interface, error) { return list, nil }),
+			Network(k, func(context.Context) ([]network.Interface, error) { return list, nil }, never),
 		} {
 			found, _ := p.Run(t.Context())
 			for _, x := range found {
