@@ -529,7 +529,7 @@ func (c *clinicServer) await(what string, holds func() bool) {
 func eventually(holds func() bool) bool {
 	tick := time.NewTicker(15 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); <-tick.C {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); <-tick.C {
 		if holds() {
 			return true
 		}
