@@ -503,15 +503,10 @@ func wanted(t *testing.T) map[string]string {
 
 // elsewhere are kinds that are not recorded here, and why.
 var elsewhere = map[string]string{
-	"Session":           "of the cable, bound to both ends' new keys: provisioning/session",
-	"vindu/session.v1":  "of the cable, bound to both ends' new keys: provisioning/session",
-	"CallProof":         "is kept at the clinic and sent to nobody",
-	"Event condition":   "an event like the others, recognised by its number; no condition begins or is over here",
-	"ConditionChange":   "an event like the others, recognised by its number; no condition begins or is over here",
-	"Report":            "of events that wait while the broker is away, recognised by their numbers; here the broker is there",
-	"Reported":          "answers a Report",
-	protocol.PathReport: "takes a Report",
-	"Voucher":           "travels by its credentials, which are recorded",
+	"Session":          "of the cable, bound to both ends' new keys: provisioning/session",
+	"vindu/session.v1": "of the cable, bound to both ends' new keys: provisioning/session",
+	"CallProof":        "is kept at the clinic and sent to nobody",
+	"Voucher":          "travels by its credentials, which are recorded",
 }
 
 // cover fails the test for every kind of message that was not recorded.
