@@ -29,24 +29,26 @@ func TestPeopleCommandsEndCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	person := []string{"-dir", s.dir, "-person", "Anne Berg", "-role", "nurse"}
-	command := func(args ...string) func(*testing.T) {
-		return func(t *testing.T) { must(t, append(args, person...)...) }
+	command := func(args ...string) func(*testing.T, string) {
+		return func(t *testing.T, name string) {
+			must(t, append(args, "-dir", s.dir, "-person", name, "-role", "nurse")...)
+		}
 	}
 	for n, test := range []struct {
-		name string
-		do   func(*testing.T)
+		name, person string // another in each: who has a passkey does not sign in by a link
+		do           func(t *testing.T, name string)
+		why          protocol.Code
 	}{
-		{"the passkeys are removed", func(t *testing.T) { // person -remove-passkeys, which wants pages on a port that stays
-			if _, err := c.passkeys.Invite(t.Context(), "test", c.anne(t), time.Hour, true); err != nil {
+		{"the passkeys are removed", "Anne Berg", func(t *testing.T, name string) { // person -remove-passkeys, which wants pages on a port that stays
+			if _, err := c.passkeys.Invite(t.Context(), "test", c.person(t, name), time.Hour, true); err != nil {
 				t.Fatal(err)
 			}
-		}},
-		{"the grant is withdrawn", command("grant", "withdraw", "-reason", "has left")},
-		{"the duty is taken away", command("person", "-duty", "none")},
+		}, protocol.EndPasskeyRemoved},
+		{"the grant is withdrawn", "Bodil Vik", command("grant", "withdraw", "-reason", "has left"), protocol.EndWithdrawn},
+		{"the duty is taken away", "Cato Lie", command("person", "-duty", "none"), protocol.EndWithdrawn},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			page := signIn(t, s, c, home.Home)
+			page := signInAs(t, s, c, home.Home, test.person)
 			call := page.ring(home.Home, id.Key())
 			see("who calls", func(s screen.Scene) bool { return s.Kind == screen.Ringing })
 			until(t, "prepared", func() bool { return len(media.Sessions()) == n+1 })
@@ -55,7 +57,7 @@ func TestPeopleCommandsEndCalls(t *testing.T) {
 			session.Say(devicecall.MediaEvent{Kind: devicecall.MediaSeen})
 			see("the call", func(s screen.Scene) bool { return s.Kind == screen.InCall })
 			until(t, "open", func() bool { return session.IsOpen(devicecall.Camera) })
-			test.do(t)
+			test.do(t, test.person)
 			see("that the call has ended", func(s screen.Scene) bool { return s.Kind == screen.Ended })
 			if session.IsOpen(devicecall.Camera) || session.IsOpen(devicecall.Microphone) {
 				t.Error("camera or microphone is open")
@@ -67,15 +69,15 @@ func TestPeopleCommandsEndCalls(t *testing.T) {
 				}
 				return why != ""
 			})
-			if why != protocol.AuthRevoked { // such as because the page was gone
-				t.Errorf("the call ended because of %s", why)
+			if why != test.why { // such as because the page was gone
+				t.Errorf("the call ended because of %s, want %s", why, test.why)
 			}
 			select {
 			case <-page.ended:
 			case <-time.After(time.Minute):
 				t.Error("the page goes on")
 			}
-			if _, _, err := c.grants.Current(t.Context(), c.anne(t)); err == nil {
+			if _, _, err := c.grants.Current(t.Context(), c.person(t, test.person)); err == nil {
 				t.Error("still authorised")
 			}
 		})
@@ -86,10 +88,10 @@ func TestPeopleCommandsEndCalls(t *testing.T) {
 	}
 }
 
-// anne is the person whom signIn signs in.
-func (c *clinic) anne(t *testing.T) string {
+// person is one whom signInAs signs in.
+func (c *clinic) person(t *testing.T, name string) string {
 	t.Helper()
-	p, err := c.register.EnsurePerson(t.Context(), "test", protocol.Party{Name: "Anne Berg", Role: "nurse", Organisation: "Fjordbyen kommune"}, "")
+	p, err := c.register.EnsurePerson(t.Context(), "test", protocol.Party{Name: name, Role: "nurse", Organisation: "Fjordbyen kommune"}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
