@@ -270,7 +270,7 @@ func TestDemo(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("revoke: %v\n%s", err, out)
 		}
-		clinician.reads(5*time.Second, "ended", "The clinic has cut this home's terminal off.")
+		clinician.reads(5*time.Second, "ended", "The clinic has cut the home's terminal off.")
 		terminal.reads(5*time.Second, "ended", "camera is off")
 	})
 	d.stop(t)

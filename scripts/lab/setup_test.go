@@ -401,7 +401,7 @@ func revokedInCall(t *testing.T, clinic *Clinic, guest *Guest, browser *Browser)
 	if _, err := clinic.run(t.Context(), "revoke", "-home", Home, "-reason", "stolen"); err != nil {
 		t.Fatal(err)
 	}
-	if err := browser.WaitFor(5*time.Second, `document.body.innerText.includes("The clinic has cut this home's terminal off.")`); err != nil {
+	if err := browser.WaitFor(5*time.Second, `document.body.innerText.includes("The clinic has cut the home's terminal off.")`); err != nil {
 		t.Error(err)
 	}
 	guest.Log("revoked: the page says so after %s", time.Since(began).Round(time.Millisecond))
