@@ -75,6 +75,10 @@ func TestPackagesAreShared(t *testing.T) {
 	for name, script := range map[string]string{
 		"apt-get": `case " $* " in *" download "*) touch one.deb ;; esac`,
 		"dpkg":    `touch "$3/unpacked"`,
+		"dpkg-deb": `case $1 in
+-W) printf 'one\t1\tone\t1' ;;
+--fsys-tarfile) cd "$(dirname "$0")" && mkdir -p lib && : >lib/libone.so.1 && tar cf - ./lib/libone.so.1 ;;
+esac`,
 	} {
 		if err := os.WriteFile(filepath.Join(tools, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
 			t.Fatal(err)
@@ -92,6 +96,9 @@ func TestPackagesAreShared(t *testing.T) {
 		path := strings.TrimSuffix(string(text), "\n")
 		if _, err := os.Stat(filepath.Join(path, "unpacked")); err != nil {
 			t.Fatal(err)
+		}
+		if owners, err := os.ReadFile(filepath.Join(path, ".owners")); err != nil || string(owners) != "one\t1\tone\t1\tlib/libone.so.1\n" {
+			t.Fatalf("the libraries' owners are %q, %v", owners, err)
 		}
 		return path
 	}
