@@ -167,6 +167,7 @@ func TestTopicDiagonal(t *testing.T) {
 	second := b.Authority.Identity(t)
 	b.Admit(second.Hash)
 	brokertest.Wait(t, clinic.Unsubscribe(protocol.AllOut))
+	retains(t, clinic, 3*len(outChannels))
 	if !subscribe(t, clinic, protocol.AllOut, again.handle) {
 		t.Fatal("the clinic may not hear the terminals")
 	}
@@ -427,6 +428,32 @@ func retained(t *testing.T, clinic mqtt.Client, want string) {
 			brokertest.Wait(t, clinic.Unsubscribe(protocol.AllOut))
 		case <-late:
 			t.Fatalf("%q was not retained", want)
+		}
+	}
+}
+
+// retains waits until a new subscription is told so many retained messages, as retained does for one, and subscribes to nothing in the end.
+func retains(t *testing.T, clinic mqtt.Client, want int) {
+	t.Helper()
+	late := time.After(brokertest.Patience)
+	for heard := 0; heard < want; {
+		later := newInbox()
+		if !subscribe(t, clinic, protocol.AllOut, later.handle) {
+			t.Fatal("the clinic may not hear the terminals")
+		}
+		for idle := false; heard < want && !idle; {
+			select {
+			case <-later.messages:
+				heard++
+			case <-time.After(time.Second):
+				idle = true
+			case <-late:
+				t.Fatalf("%d of %d messages were retained", heard, want)
+			}
+		}
+		brokertest.Wait(t, clinic.Unsubscribe(protocol.AllOut))
+		if heard < want {
+			heard = 0
 		}
 	}
 }

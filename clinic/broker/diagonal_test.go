@@ -195,6 +195,7 @@ func TestFiftyByFifty(t *testing.T) {
 			kept[protocol.OutTopic(id.Hash, channel)+" "+name(i, true)] = 1
 		}
 	}
+	retains(t, clinic, len(kept))
 	if !subscribe(t, clinic, protocol.AllOut, retained.handle) {
 		t.Fatal("the clinic may not hear the terminals")
 	}
