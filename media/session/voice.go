@@ -141,11 +141,11 @@ func (p *pauses) sends(packet []byte) bool {
 // steady tone, which libopus takes for noise, may be a monitor's alarm.
 func inaudible(frame []int16) bool {
 	const limit = 104 * 104
-	sum := 0
+	sum := int64(0) // loud sound would not fit an armv7's int
 	for _, v := range frame {
-		sum += int(v) * int(v)
+		sum += int64(v) * int64(v)
 	}
-	return sum < limit*len(frame)
+	return sum < limit*int64(len(frame))
 }
 
 // soundBitrate is what sound gets of an estimate: all that it wants, until that is more than a third.
