@@ -224,8 +224,12 @@ func (i *Item) Words() string {
 		if n := len(m.Scope.Groups); n > 0 {
 			homes = append(homes, fmt.Sprintf("homes in the groups %s", strings.Join(m.Scope.Groups, ", ")))
 		}
-		return fmt.Sprintf("%s, %s, %s (%s), may call as %q until %s, with %d passkeys: %s",
-			m.Party.Name, m.Party.Role, m.Party.Organisation, m.Employment, m.Group, day(m.To), len(m.Credentials), strings.Join(homes, " and "))
+		passkeys := make([]string, 0, len(m.Credentials)) // by name, so that one that was slipped in can be seen
+		for _, c := range m.Credentials {
+			passkeys = append(passkeys, protocol.HashSPKI(c.Key).Code())
+		}
+		return fmt.Sprintf("%q, %q, %q (%q), may call as %q from %s until %s, with the passkeys %s: %s",
+			m.Party.Name, m.Party.Role, m.Party.Organisation, m.Employment, m.Group, day(m.From), day(m.To), strings.Join(passkeys, " and "), strings.Join(homes, " and "))
 	case *protocol.Policy:
 		rules := make([]string, 0, len(m.Rules))
 		for _, r := range m.Rules {

@@ -91,9 +91,18 @@ func TestElsewhere(t *testing.T) {
 	if len(f.Items) != 3 || f.Items[0].Kind != KindTrust || f.Items[1].Kind != KindAuthorisation || f.Items[2].Kind != KindPolicy || f.Items[2].For != "Home 17" {
 		t.Fatalf("%d items wait", len(f.Items))
 	}
-	for n, want := range []string{"ALL TERMINALS are to believe", "Anne Berg, nurse, Solvik clinic (employed), may call as \"staff\"", "\"staff\" is answered after 10 s; everybody else is refused"} {
+	for n, want := range []string{"ALL TERMINALS are to believe", `"Anne Berg", "nurse", "Solvik clinic" ("employed"), may call as "staff" from `, "\"staff\" is answered after 10 s; everybody else is refused"} {
 		if got := f.Items[n].Words(); !strings.Contains(got, want) {
 			t.Errorf("item %d: %s", n, got)
+		}
+	}
+	asked := new(protocol.Authorisation) // each passkey is named: who signs can see one that was not there before
+	if err := protocol.Decode(f.Items[1].Body, asked); err != nil || len(asked.Credentials) == 0 {
+		t.Fatalf("%d passkeys, %v", len(asked.Credentials), err)
+	}
+	for _, p := range asked.Credentials {
+		if got := f.Items[1].Words(); !strings.Contains(got, protocol.HashSPKI(p.Key).Code()) {
+			t.Errorf("a passkey is not named: %s", got)
 		}
 	}
 	if again := c.waiting(); !bytes.Equal(again.Items[1].Body, f.Items[1].Body) || len(again.Items) != 3 {

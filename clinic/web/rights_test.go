@@ -326,7 +326,7 @@ func TestSigningPage(t *testing.T) {
 	if status, page := d.post(c, personPath(anne.ID)+"/right", form); status != http.StatusOK || !strings.Contains(page, "Waits to be signed") {
 		t.Errorf("given: %d", status)
 	}
-	if _, page := d.get(c, "/administrator/signing"); !strings.Contains(page, "Anne Berg, nurse") && !strings.Contains(page, "Anne Berg, clinician") || !strings.Contains(page, "One thing waits") {
+	if _, page := d.get(c, "/administrator/signing"); !strings.Contains(page, "&#34;Anne Berg&#34;, ") || !strings.Contains(page, "with the passkeys ") || !strings.Contains(page, "One thing waits") {
 		t.Errorf("what waits: %s", page)
 	}
 	navigate(b, d.server.URL+"/administrator/signing")

@@ -272,7 +272,7 @@ func TestKeyElsewhere(t *testing.T) {
 	}
 	file := write(t, must(t, "waiting", "-dir", s.dir))
 	code, signed, said := do(t, "authorise", "-key", key, "-yes", file)
-	if code != 0 || !strings.Contains(said, "Anne Berg, nurse") || !strings.Contains(said, "volume 20 %") || !strings.Contains(said, "Kari Nes, technician") || !strings.Contains(said, "3 signed") {
+	if code != 0 || !strings.Contains(said, `"Anne Berg", "nurse"`) || !strings.Contains(said, "with the passkeys ") || !strings.Contains(said, "volume 20 %") || !strings.Contains(said, "Kari Nes, technician") || !strings.Contains(said, "3 signed") {
 		t.Fatalf("authorise: %d, %s", code, said)
 	}
 	ask := func(answer string) (string, error) {
