@@ -167,6 +167,7 @@ const (
 	AuthWithdrawn       Code = "authorisation.withdrawn"
 	AuthOrder           Code = "authorisation.order"
 	AuthOpening         Code = "authorisation.opening"
+	AuthAck             Code = "authorisation.acknowledgement"
 	TimeUnknown         Code = "time.unknown"
 	TimeZone            Code = "time.zone_unknown"
 	CaptureDark         Code = "capture.dark"

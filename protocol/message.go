@@ -378,20 +378,6 @@ func (e *Event) Open() (any, error) {
 	return m, nil
 }
 
-// Ack says that every event of Epoch up to and including Seq is committed at the clinic.
-type Ack struct {
-	Version uint   `cbor:"1,keyasint"`
-	Epoch   Nonce  `cbor:"2,keyasint"`
-	Seq     uint64 `cbor:"3,keyasint"`
-}
-
-func (a *Ack) valid() error {
-	if (a.Epoch == Nonce{}) {
-		return malformed("ack lacks an epoch")
-	}
-	return checkVersion(a.Version)
-}
-
 // Kinds of commands.
 const (
 	CommandReport       = "report"       // publish health now

@@ -129,6 +129,7 @@ var Register = withTexts([]Failure{
 	happens(AuthButton, Technician, Warning, foundSetup),
 	happens(AuthWithdrawn, Technician, Warning, foundSetup),
 	happens(AuthOrder, Operator, Alarm, "the terminal, when it is ordered out of use (device/agent)"),
+	happens(AuthAck, Operator, Alarm, "the terminal, when what it has told is acknowledged (device/link, device/agent)"),
 	happens(AuthOpening, Operator, Alarm, "the clinic, by the ledger of openings (clinic/ledger)"),
 	holds(TimeUnknown, Technician, Serious, 30*time.Second, foundClock, "device/clock TestCondition", LinkUnreachable),
 	holds(TimeZone, Operator, Serious, 0, "the policy's zone, looked up (device/policy)", "device/policy TestSigned"),

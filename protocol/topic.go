@@ -11,7 +11,7 @@ const (
 	OutHealth   = "health"   // retained
 	OutEvent    = "event"    // Event, acknowledged by Ack once committed
 	OutCall     = "call"     // CallOut
-	InAck       = "ack"      // Ack
+	InAck       = "ack"      // signed Ack
 	InCommand   = "command"  // Command
 	InCall      = "call"     // CallIn
 

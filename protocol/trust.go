@@ -13,7 +13,7 @@ type Trust struct {
 	Version     uint     `cbor:"1,keyasint"`
 	Serial      uint64   `cbor:"2,keyasint"`
 	Authorities [][]byte `cbor:"3,keyasint"` // DER SubjectPublicKeyInfo, ECDSA P-256: they sign authorisations, policies, mandates and orders
-	// Service are the keys of the clinic's server: it tells the time by them and ends calls whose caller is gone, and can do nothing else.
+	// Service are the keys of the clinic's server: it tells the time by them, acknowledges events and ends calls whose caller is gone, and can do nothing else.
 	Service      [][]byte     `cbor:"4,keyasint"`
 	RelyingParty RelyingParty `cbor:"5,keyasint"`
 	Issued       Time         `cbor:"6,keyasint"`

@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type vectors struct {
 	About   string         `json:"about"`
 	Answers []answerVector `json:"answers"`
 	Ends    []endVector    `json:"ends"`
+	Acks    []ackVector    `json:"acks"`
 	CBOR    []cborVector   `json:"cbor"`
 	Texts   []textVector   `json:"texts"`
 }
@@ -60,6 +62,17 @@ type endVector struct {
 	Want       string `json:"want"`
 	Reason     string `json:"reason,omitempty"`
 	Duration   uint64 `json:"duration,omitempty"`
+}
+
+// ackVector is what a terminal has in hand when something is acknowledged.
+type ackVector struct {
+	Name    string `json:"name"`
+	Service []byte `json:"service"` // the key that the terminal's trust names
+	SPKI    []byte `json:"spki"`    // of the terminal
+	Ack     []byte `json:"ack"`
+	Want    string `json:"want"` // "ok", or the code of the failure
+	Epoch   string `json:"epoch,omitempty"`
+	Seq     uint64 `json:"seq,omitempty"`
 }
 
 // cborVector is one item and whether it is in the encoding that doc.go describes.
@@ -319,6 +332,32 @@ func makeVectors(t *testing.T) *vectors {
 	end("by the caller, signed by the terminal", proof, mustSign(t, finished(func(e *End) { e.By, e.CameraClosed, e.MicrophoneClosed = SideCaller, 0, 0 }), home))
 	end("an answer in place of an end", proof, good)
 
+	service, err := x509.MarshalPKIXPublicKey(clinic.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	committed := &Ack{Version: Version, Terminal: terminal, Epoch: fill[Nonce](0xe0), Seq: 42}
+	acknowledged := func(name, want string, ack []byte) {
+		a := ackVector{Name: name, Service: service, SPKI: spki, Ack: ack, Want: want}
+		if want == "ok" {
+			a.Epoch, a.Seq = hex.EncodeToString(committed.Epoch[:]), committed.Seq
+		}
+		v.Acks = append(v.Acks, a)
+	}
+	forged, elsewhere := string(AuthAck), *committed
+	elsewhere.Terminal[0] ^= 1
+	acknowledged("by the clinic's server", "ok", mustSign(t, committed, clinic))
+	acknowledged("by a key that the trust does not name", forged, mustSign(t, committed, home))
+	server := HashSPKI(service)
+	acknowledged("by another key under the server's name", forged, signRaw(t, typeAck, mustEncode(t, committed), home, func(m *cose.Sign1Message) {
+		m.Headers.Protected[cose.HeaderLabelKeyID] = server[:]
+	}))
+	acknowledged("for another terminal", forged, mustSign(t, &elsewhere, clinic))
+	acknowledged("a larger number", forged, replaceOnce(t, mustSign(t, committed, clinic), []byte{0x04, 0x18, 42}, []byte{0x04, 0x18, 43}))
+	acknowledged("no number", forged, signRaw(t, typeAck, replaceOnce(t, mustEncode(t, committed), []byte{0x04, 0x18, 42}, []byte{0x04, 0x00}), clinic, nil))
+	acknowledged("without a signature", forged, mustEncode(t, committed))
+	acknowledged("a time in place of it", forged, mustSign(t, &Clock{Version: Version, Nonce: committed.Epoch, At: 42}, clinic))
+
 	item := func(name string, ok bool, b ...byte) { v.CBOR = append(v.CBOR, cborVector{name, b, ok}) }
 	item("zero", true, 0x00)
 	item("23", true, 0x17)
@@ -446,6 +485,20 @@ func TestVectors(t *testing.T) {
 			}
 			if ok && (string(got.Reason) != e.Reason || got.Duration != e.Duration) {
 				t.Errorf("reason %q, duration %d", got.Reason, got.Duration)
+			}
+		})
+	}
+	for _, a := range v.Acks {
+		t.Run("ack/"+a.Name, func(t *testing.T) {
+			got, err := VerifyAck(a.Ack, [][]byte{a.Service}, HashSPKI(a.SPKI))
+			if a.Want != "ok" {
+				if err == nil || string(CodeOf(err)) != a.Want {
+					t.Errorf("%+v, %v", got, err)
+				}
+				return
+			}
+			if err != nil || hex.EncodeToString(got.Epoch[:]) != a.Epoch || got.Seq != a.Seq {
+				t.Errorf("%+v, %v", got, err)
 			}
 		})
 	}

@@ -8,8 +8,8 @@ import (
 	"vindu/protocol"
 )
 
-// Report tells the clinic what cannot be told over MQTT, and returns what the clinic has committed.
-func (c *Client) Report(ctx context.Context, g *Grant, r *protocol.Report) ([]protocol.Ack, error) {
+// Report tells the clinic what cannot be told over MQTT, and returns its signed acknowledgements (protocol.VerifyAck) of what it has committed.
+func (c *Client) Report(ctx context.Context, g *Grant, r *protocol.Report) ([][]byte, error) {
 	raw, err := protocol.Encode(r)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,6 @@
 // Package authority holds the clinic's keys and what is done with them: it certifies terminals and the clinic's own
 // server and client for TLS, and signs what terminals take from the clinic alone. The authorisation key signs trust, authorisations, policies, technicians'
-// mandates and orders; the service key the time and the ends by which the server ends calls, and nothing else.
+// mandates and orders; the service key the time, acknowledgements of events and the ends by which the server ends calls, and nothing else.
 //
 // All keys are ECDSA P-256, but the audit log's, which is Ed25519. Below the root (20 years, its key is needed only to make a new issuing CA, or the next root) stands one
 // issuing CA (5 years) and below that the leaves. Both are followed by others without anybody touching a terminal (RenewIssuing, RenewRoot). A terminal pins the root, which came with its voucher, and the

@@ -47,6 +47,11 @@ func (a *Authority) SignClock(c *protocol.Clock) ([]byte, error) {
 	return protocol.Sign(c, a.service)
 }
 
+// SignAck signs that events of a terminal are committed, by the service key.
+func (a *Authority) SignAck(k *protocol.Ack) ([]byte, error) {
+	return protocol.Sign(k, a.service)
+}
+
 // SignAuthorisation authorises a person to call. This and what follows is signed by the authorisation key; errors wrap ErrKeyElsewhere if that is not here.
 func (a *Authority) SignAuthorisation(s *protocol.Authorisation) ([]byte, error) {
 	key, _, err := a.signing()

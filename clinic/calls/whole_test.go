@@ -44,7 +44,7 @@ func newClinic(t *testing.T) *clinic {
 	f, err := fleet.New(context.Background(), fleet.Config{
 		Address: func() string { return b.Addr().String() }, ServerName: brokertest.ServerName, Roots: b.Authority.Pool(),
 		Certificate: func() (*tls.Certificate, error) { return &b.Clinic.Certificate, nil },
-		Store:       s, Audit: &journal{}, Sinks: []fleet.Sink{records},
+		Store:       s, Audit: &journal{}, Sinks: []fleet.Sink{records}, SignAck: b.Authority.SignAck,
 	}, quiet)
 	if err != nil {
 		t.Fatal(err)
@@ -99,10 +99,10 @@ func (c *clinic) device(t *testing.T, home string) *device {
 	o.SetConnectionLostHandler(func(mqtt.Client, error) { close(d.lost) })
 	d.client = brokertest.MustConnect(t, o)
 	brokertest.Wait(t, d.client.Subscribe(protocol.InFilter(d.Hash), 0, func(_ mqtt.Client, m mqtt.Message) {
-		in, ack := new(protocol.CallIn), new(protocol.Ack)
+		in := new(protocol.CallIn)
 		if protocol.Decode(m.Payload(), in) == nil {
 			d.messages <- in
-		} else if protocol.Decode(m.Payload(), ack) == nil {
+		} else if ack, err := protocol.VerifyAck(m.Payload(), [][]byte{c.broker.Authority.Service()}, d.Hash); err == nil {
 			d.acks <- ack
 		}
 	}))

@@ -75,8 +75,8 @@ type Config struct {
 	Policy func(ctx context.Context, terminal protocol.KeyHash) ([]byte, error)
 	// Withdrawn returns the mandates that terminals are not to take any more; nil: there are none.
 	Withdrawn func(context.Context) ([]protocol.Nonce, error)
-	// Report takes what a terminal tells without the broker, and returns what is committed; nil: nobody does.
-	Report func(ctx context.Context, terminal protocol.KeyHash, r *protocol.Report) ([]protocol.Ack, error)
+	// Report takes what a terminal tells without the broker, and returns the signed acknowledgements of what is committed; nil: nobody does.
+	Report func(ctx context.Context, terminal protocol.KeyHash, r *protocol.Report) ([][]byte, error)
 	Log    *slog.Logger
 }
 

@@ -26,7 +26,7 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if acks == nil {
-		acks = []protocol.Ack{}
+		acks = [][]byte{}
 	}
 	body, err := protocol.Encode(&protocol.Reported{Version: protocol.Version, Acks: acks})
 	if err != nil {

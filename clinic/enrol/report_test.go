@@ -1,6 +1,7 @@
 package enrol
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -15,9 +16,9 @@ func TestReport(t *testing.T) {
 	var from protocol.KeyHash
 	var got *protocol.Report
 	fails := error(nil)
-	c.Report = func(_ context.Context, terminal protocol.KeyHash, r *protocol.Report) ([]protocol.Ack, error) {
+	c.Report = func(_ context.Context, terminal protocol.KeyHash, r *protocol.Report) ([][]byte, error) {
 		from, got = terminal, r
-		return []protocol.Ack{{Version: 1, Epoch: r.Events[0].Epoch, Seq: r.Events[0].Seq}}, fails
+		return [][]byte{{byte(r.Events[0].Seq)}}, fails
 	}
 	c.Server.handle("POST "+protocol.PathReport, c.Server.report)
 	key, chain := c.enrolled(t)
@@ -32,7 +33,7 @@ func TestReport(t *testing.T) {
 	own := c.client(t, key, chain...)
 	a := do(t, own, "POST", c.url+protocol.PathReport, nil, "application/cbor", raw)
 	answer := new(protocol.Reported)
-	if err := protocol.Decode([]byte(a.body), answer); a.status != http.StatusOK || err != nil || len(answer.Acks) != 1 || answer.Acks[0].Seq != 7 {
+	if err := protocol.Decode([]byte(a.body), answer); a.status != http.StatusOK || err != nil || len(answer.Acks) != 1 || !bytes.Equal(answer.Acks[0], []byte{7}) {
 		t.Errorf("%d, %v: %+v", a.status, err, answer)
 	}
 	if from != mustHash(t, key) || got == nil || len(got.Events) != 1 {

@@ -14,7 +14,7 @@
 //
 // An event is acknowledged only after it was committed to the store, together with what its sinks derive from it, in one
 // transaction. (terminal, epoch, seq) identifies it, so that one that is sent again is recognised. Acknowledgements are
-// cumulative and never pass over a sequence number that may still come.
+// cumulative, signed by the clinic's service key (Config.SignAck), and never pass over a sequence number that may still come.
 //
 // # What does not fit
 //

@@ -61,22 +61,17 @@ type gap struct {
 	unbroken uint64
 }
 
-type ack struct {
-	terminal protocol.KeyHash
-	protocol.Ack
-}
-
 type opened struct {
 	work
 	body any
 }
 
 // commit stores events in one transaction and returns at most one acknowledgement for each terminal and epoch.
-func (s *events) commit(ctx context.Context, batch []work) ([]ack, error) {
+func (s *events) commit(ctx context.Context, batch []work) ([]protocol.Ack, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var fresh []opened
-	var acks []ack
+	var acks []protocol.Ack
 	gaps := make(map[protocol.KeyHash]gap)
 	err := s.store.Write(ctx, func(tx *sql.Tx) error {
 		fresh, acks = nil, nil
@@ -104,9 +99,9 @@ func (s *events) commit(ctx context.Context, batch []work) ([]ack, error) {
 			if !seen {
 				at = len(acks)
 				place[stream{w.terminal, w.event.Epoch}] = at
-				acks = append(acks, ack{terminal: w.terminal})
+				acks = append(acks, protocol.Ack{Version: protocol.Version, Terminal: w.terminal, Epoch: w.event.Epoch})
 			}
-			acks[at].Ack = protocol.Ack{Version: protocol.Version, Epoch: w.event.Epoch, Seq: seq}
+			acks[at].Seq = seq
 		}
 		return nil
 	})

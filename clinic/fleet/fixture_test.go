@@ -110,7 +110,7 @@ func startFleet(t *testing.T, b *brokertest.Broker, s *store.Store, address func
 	f, err := New(context.Background(), Config{
 		Address: address, ServerName: brokertest.ServerName, Roots: b.Authority.Pool(),
 		Certificate: func() (*tls.Certificate, error) { return &b.Clinic.Certificate, nil },
-		Store:       s, Audit: x.journal, Sinks: []Sink{x.sink},
+		Store:       s, Audit: x.journal, Sinks: []Sink{x.sink}, SignAck: b.Authority.SignAck,
 	}, quiet)
 	if err != nil {
 		t.Fatal(err)
@@ -153,10 +153,11 @@ func (x *fixture) until(t *testing.T, what string, holds func() bool) {
 // device is a terminal as the broker sees one.
 type device struct {
 	*brokertest.Identity
-	client mqtt.Client
-	conn   net.Conn
-	in     chan mqtt.Message
-	lost   chan struct{}
+	client  mqtt.Client
+	conn    net.Conn
+	in      chan mqtt.Message
+	service []byte // the clinic's service key
+	lost    chan struct{}
 }
 
 func (x *fixture) device(t *testing.T, id *brokertest.Identity, session protocol.Nonce) *device {
@@ -164,7 +165,7 @@ func (x *fixture) device(t *testing.T, id *brokertest.Identity, session protocol
 	if id == nil {
 		id = x.broker.Terminal(t)
 	}
-	d := &device{Identity: id, in: make(chan mqtt.Message, 64), lost: make(chan struct{})}
+	d := &device{Identity: id, service: x.broker.Authority.Service(), in: make(chan mqtt.Message, 64), lost: make(chan struct{})}
 	o := x.broker.Options(id).SetBinaryWill(protocol.OutTopic(id.Hash, protocol.OutPresence), encode(t, presence(false, session)), 0, true)
 	dial := o.CustomOpenConnectionFn
 	o.SetCustomOpenConnectionFn(func(u *url.URL, co mqtt.ClientOptions) (net.Conn, error) {
@@ -206,14 +207,14 @@ func (d *device) next(t *testing.T) mqtt.Message {
 func (d *device) ack(t *testing.T) protocol.Ack {
 	t.Helper()
 	m := d.next(t)
-	var a protocol.Ack
 	if _, channel, err := protocol.ParseInTopic(m.Topic()); err != nil || channel != protocol.InAck {
 		t.Fatalf("on %s", m.Topic())
 	}
-	if err := protocol.Decode(m.Payload(), &a); err != nil {
+	a, err := protocol.VerifyAck(m.Payload(), [][]byte{d.service}, d.Hash)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return a
+	return *a
 }
 
 func encode(t testing.TB, m any) []byte {

@@ -62,6 +62,8 @@ type Config struct {
 	Store       *store.Store
 	Audit       Auditor
 	Sinks       []Sink
+	// SignAck signs acknowledgements by the clinic's service key: without it terminals forget nothing.
+	SignAck func(*protocol.Ack) ([]byte, error)
 	// Twice is told when two devices seem to be connected in turn with one terminal's identity, and from what that follows. It may be nil,
 	// and must not block.
 	Twice func(terminal protocol.KeyHash, why string)
@@ -215,8 +217,8 @@ func (f *Fleet) Order(ctx context.Context, key protocol.KeyHash, signed []byte) 
 	return nil
 }
 
-// Commit stores events of one terminal, whichever way they came, and returns what may be acknowledged. It is idempotent.
-func (f *Fleet) Commit(ctx context.Context, key protocol.KeyHash, list ...*protocol.Event) ([]protocol.Ack, error) {
+// Commit stores events of one terminal, whichever way they came, and returns the signed protocol.Acks that may go to it. It is idempotent.
+func (f *Fleet) Commit(ctx context.Context, key protocol.KeyHash, list ...*protocol.Event) ([][]byte, error) {
 	batch := make([]work, len(list))
 	for i, e := range list {
 		if err := storable(e); err != nil {
@@ -228,11 +230,13 @@ func (f *Fleet) Commit(ctx context.Context, key protocol.KeyHash, list ...*proto
 	if err != nil {
 		return nil, fmt.Errorf("commit events of terminal %s: %w", key.Code(), err)
 	}
-	result := make([]protocol.Ack, len(acks))
-	for i, a := range acks {
-		result[i] = a.Ack
+	signed := make([][]byte, len(acks))
+	for i := range acks {
+		if signed[i], err = f.config.SignAck(&acks[i]); err != nil {
+			return nil, fmt.Errorf("acknowledge events of terminal %s: %w", key.Code(), err)
+		}
 	}
-	return result, nil
+	return signed, nil
 }
 
 // receive takes a message of the broker. It does not block: it runs on the goroutine that reads from the connection.
@@ -389,12 +393,12 @@ func (f *Fleet) storeBatch(ctx context.Context, batch []work) {
 		f.log.Error("events could not be stored; they are not acknowledged and come again", "error", err)
 	}
 	for _, a := range acks {
-		payload, err := protocol.Encode(&a.Ack)
+		signed, err := f.config.SignAck(&a)
 		if err == nil {
-			err = f.publish(ctx, protocol.InTopic(a.terminal, protocol.InAck), payload)
+			err = f.publish(ctx, protocol.InTopic(a.Terminal, protocol.InAck), signed)
 		}
 		if err != nil && ctx.Err() == nil {
-			f.log.Warn("acknowledgement not sent; the terminal repeats its events", "terminal", a.terminal, "error", err)
+			f.log.Warn("acknowledgement not sent; the terminal repeats its events", "terminal", a.Terminal, "error", err)
 		}
 	}
 }

@@ -346,9 +346,21 @@ func TestCommit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := []protocol.Ack{{Version: 1, Epoch: first, Seq: 2}, {Version: 1, Epoch: second, Seq: 1}}; !slices.Equal(acks, want) {
-			t.Errorf("acks %+v", acks)
+		var got []protocol.Ack
+		for _, signed := range acks {
+			a, err := protocol.VerifyAck(signed, [][]byte{x.broker.Authority.Service()}, terminal)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, *a)
 		}
+		if want := []protocol.Ack{{Version: 1, Terminal: terminal, Epoch: first, Seq: 2}, {Version: 1, Terminal: terminal, Epoch: second, Seq: 1}}; !slices.Equal(got, want) {
+			t.Errorf("acks %+v", got)
+		}
+	}
+	x.config.SignAck = func(*protocol.Ack) ([]byte, error) { return nil, errors.New("no key") }
+	if acks, err := x.Commit(context.Background(), terminal, event(t, first, 1)); err == nil {
+		t.Errorf("acknowledged without a signature: %x", acks)
 	}
 	if _, err := x.Commit(context.Background(), terminal, event(t, first, 1<<63)); !errors.Is(err, protocol.ErrMalformed) {
 		t.Errorf("huge number: %v", err)

@@ -7,9 +7,9 @@ import (
 	"vindu/protocol"
 )
 
-// Report takes what a terminal sends by HTTPS while it cannot reach the broker, and returns what may be acknowledged. It shows that the terminal is alive, not
+// Report takes what a terminal sends by HTTPS while it cannot reach the broker, and returns the signed acknowledgements of what is committed. It shows that the terminal is alive, not
 // that it can be called.
-func (f *Fleet) Report(ctx context.Context, key protocol.KeyHash, r *protocol.Report) ([]protocol.Ack, error) {
+func (f *Fleet) Report(ctx context.Context, key protocol.KeyHash, r *protocol.Report) ([][]byte, error) {
 	f.board.reported(key, r.Health, time.Now())
 	if len(r.Events) == 0 {
 		return nil, nil

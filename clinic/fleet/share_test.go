@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -14,7 +15,8 @@ import (
 // short.
 func TestOneTerminalFillsNoQueue(t *testing.T) {
 	var log bytes.Buffer
-	f, err := New(t.Context(), Config{Store: openStore(t, filepath.Join(t.TempDir(), "clinic.db"))}, slog.New(slog.NewTextHandler(&log, nil)))
+	sign := func(*protocol.Ack) ([]byte, error) { return nil, errors.New("nobody is connected") }
+	f, err := New(t.Context(), Config{Store: openStore(t, filepath.Join(t.TempDir(), "clinic.db")), SignAck: sign}, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

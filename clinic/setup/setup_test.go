@@ -118,7 +118,7 @@ func (c *clinic) terminal(t *testing.T, label string) (*ecdsa.PrivateKey, protoc
 // receive stores an event as the fleet does.
 func (c *clinic) receive(t *testing.T, terminal protocol.KeyHash, body any) {
 	t.Helper()
-	f, err := fleet.New(t.Context(), fleet.Config{Store: c.Config.Store, Audit: c.Audit, Sinks: []fleet.Sink{c.Service}}, c.Log)
+	f, err := fleet.New(t.Context(), fleet.Config{Store: c.Config.Store, Audit: c.Audit, Sinks: []fleet.Sink{c.Service}, SignAck: c.Authority.SignAck}, c.Log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,8 +137,11 @@ func (c *clinic) receive(t *testing.T, terminal protocol.KeyHash, body any) {
 	c.seq++
 	e.Seq = c.seq
 	acks, err := f.Commit(t.Context(), terminal, e)
-	if err != nil || len(acks) != 1 || acks[0].Seq != c.seq {
+	if err != nil || len(acks) != 1 {
 		t.Fatalf("not acknowledged: %v, %v", acks, err)
+	}
+	if a, err := protocol.VerifyAck(acks[0], [][]byte{c.Authority.Service()}, terminal); err != nil || a.Seq != c.seq {
+		t.Fatalf("acknowledged %+v, %v", a, err)
 	}
 }
 

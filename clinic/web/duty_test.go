@@ -249,7 +249,7 @@ func (d *desk) handOver(key *ecdsa.PrivateKey, terminal protocol.KeyHash, checks
 
 func (d *desk) commit(terminal protocol.KeyHash, kind string, body any) {
 	d.t.Helper()
-	f, err := fleet.New(d.t.Context(), fleet.Config{Store: d.store, Audit: d.audit, Sinks: []fleet.Sink{d.setup, d.ledger}}, slog.New(slog.DiscardHandler))
+	f, err := fleet.New(d.t.Context(), fleet.Config{Store: d.store, Audit: d.audit, Sinks: []fleet.Sink{d.setup, d.ledger}, SignAck: d.setup.Authority.SignAck}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -113,6 +113,6 @@ func (c clinic) Settings(ctx context.Context, g *identity.Grant) (*protocol.Sett
 }
 
 // Report tells the clinic what cannot be told over MQTT.
-func (c clinic) Report(ctx context.Context, g *identity.Grant, r *protocol.Report) ([]protocol.Ack, error) {
+func (c clinic) Report(ctx context.Context, g *identity.Grant, r *protocol.Report) ([][]byte, error) {
 	return c.Client.Report(ctx, (*provisioning.Grant)(g), r)
 }

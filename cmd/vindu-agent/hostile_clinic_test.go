@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -79,6 +81,7 @@ type taps struct {
 	authorisation func(signed []byte, a *protocol.Authorisation) ([]byte, *protocol.Authorisation) // as the page and the server's own checks get it
 	home          func(*register.Home)                                                             // as pages see it
 	settings      func(*protocol.Settings)
+	swallow       bool                // what terminals tell never arrives
 	packet        func([]byte) []byte // between the relayed ends
 }
 
@@ -169,7 +172,8 @@ func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 		return ""
 	}
 	c.fleet, err = fleet.New(ctx, fleet.Config{
-		Address: brokerAddress, ServerName: terminalsName, Roots: c.offline.Pool(), Certificate: c.offline.Client().Certificate, Store: st, Audit: c.audit, Sinks: []fleet.Sink{records, c.setup, book},
+		Address: brokerAddress, ServerName: terminalsName, Roots: c.offline.Pool(), Certificate: c.offline.Client().Certificate, Store: st, Audit: c.audit, Sinks: []fleet.Sink{swallows{c}, records, c.setup, book},
+		SignAck: c.offline.SignAck,
 	}, log)
 	c.check(err)
 	between := &wire{Fleet: c.fleet, c: c, messages: make(chan fleet.CallMessage, 64)}
@@ -244,6 +248,22 @@ func (c *clinicServer) voucher() string {
 	c.check(err)
 	return string(v.Text)
 }
+
+// swallows stands for a broker that does not pass on what terminals tell.
+type swallows struct{ c *clinicServer }
+
+var errSwallowed = errors.New("it never arrived")
+
+// Store implements fleet.Sink.
+func (s swallows) Store(context.Context, *sql.Tx, protocol.KeyHash, *protocol.Event, any) error {
+	if s.c.tapped().swallow {
+		return errSwallowed
+	}
+	return nil
+}
+
+// Committed implements fleet.Sink.
+func (swallows) Committed(protocol.KeyHash, *protocol.Event, any) {}
 
 // shelf is the register as the pages' part of the server reads it.
 type shelf struct {

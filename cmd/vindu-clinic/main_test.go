@@ -157,7 +157,7 @@ func TestTerminal(t *testing.T) {
 	}
 	states := make(chan link.State, 16)
 	l := link.New(link.Config{
-		Address: s.front(), Terminal: hash, Software: "test", Now: time.Now, Outbox: box,
+		Address: s.front(), Terminal: hash, Software: "test", Now: time.Now, Outbox: box, Service: func() [][]byte { return nil },
 		TLS: func() *tls.Config {
 			return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: grant.ServerName, Certificates: []tls.Certificate{own}, NextProtos: []string{protocol.ALPNMQTT}}
 		},

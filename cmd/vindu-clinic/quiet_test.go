@@ -139,7 +139,7 @@ func TestForgedOrder(t *testing.T) {
 	defer own.Close()
 	foreign, err := fleet.New(t.Context(), fleet.Config{
 		Address: func() string { return s.front() }, ServerName: c.config.Terminals.Name, Roots: c.authority.Pool(),
-		Certificate: c.authority.Client().Certificate, Store: own, Audit: c.audit,
+		Certificate: c.authority.Client().Certificate, Store: own, Audit: c.audit, SignAck: c.authority.SignAck,
 	}, log)
 	if err != nil {
 		t.Fatal(err)

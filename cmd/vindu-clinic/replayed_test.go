@@ -333,8 +333,10 @@ func (x *replay) toClinic(h *home, key protocol.KeyHash, n int) {
 	})
 	acks := make(chan protocol.Ack, 4096)
 	hears := map[string]mqtt.MessageHandler{protocol.InFilter(key): func(_ mqtt.Client, m mqtt.Message) {
-		a := new(protocol.Ack)
-		if m.Topic() == protocol.InTopic(key, protocol.InAck) && protocol.Decode(m.Payload(), a) == nil {
+		if m.Topic() != protocol.InTopic(key, protocol.InAck) {
+			return
+		}
+		if a, err := protocol.VerifyAck(m.Payload(), [][]byte{x.c.authority.Service()}, key); err == nil {
 			acks <- *a
 		}
 	}}

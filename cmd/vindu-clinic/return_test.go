@@ -31,6 +31,16 @@ type terminal struct {
 	states   chan link.State
 }
 
+// serviceOf returns the keys of the clinic's server, as a terminal was told of them when it was enrolled.
+func serviceOf(t *testing.T, grant *provisioning.Grant) func() [][]byte {
+	t.Helper()
+	trust := new(protocol.Trust)
+	if _, err := protocol.Unverified(grant.Settings.Trust, trust); err != nil {
+		t.Fatal(err)
+	}
+	return func() [][]byte { return trust.Service }
+}
+
 // connect runs one until the test ends.
 func connect(t *testing.T, front string, client *provisioning.Client, grant *provisioning.Grant) *terminal {
 	t.Helper()
@@ -52,7 +62,7 @@ func connect(t *testing.T, front string, client *provisioning.Client, grant *pro
 		own.Certificate = append(own.Certificate, c.Raw)
 	}
 	d.Link = link.New(link.Config{
-		Address: front, Terminal: d.key, Software: "test", Now: time.Now, Outbox: d.outbox,
+		Address: front, Terminal: d.key, Software: "test", Now: time.Now, Outbox: d.outbox, Service: serviceOf(t, grant),
 		TLS: func() *tls.Config {
 			return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: grant.ServerName, Certificates: []tls.Certificate{own}, NextProtos: []string{protocol.ALPNMQTT}}
 		},

@@ -136,7 +136,7 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	}
 	if s.fleet, err = fleet.New(ctx, fleet.Config{
 		Address: s.brokerAddress, ServerName: c.config.Terminals.Name, Roots: c.authority.Pool(),
-		Certificate: c.authority.Client().Certificate, Store: c.store, Audit: c.audit, Sinks: []fleet.Sink{records, c.setup, s.ledger}, Twice: s.alarms.twice,
+		Certificate: c.authority.Client().Certificate, Store: c.store, Audit: c.audit, Sinks: []fleet.Sink{records, c.setup, s.ledger}, SignAck: c.authority.SignAck, Twice: s.alarms.twice,
 	}, part("fleet")); err != nil {
 		return s, err
 	}

@@ -313,9 +313,16 @@ func (k kinds) see(t *testing.T, r recorded) {
 	if r.topic != "" {
 		_, direction, channel := cutTopic(r.topic)
 		k[direction+"/"+channel]++
+		if channel == protocol.InAck && direction == "in" {
+			if _, err := protocol.Unverified(r.payload, new(protocol.Ack)); err != nil {
+				t.Errorf("recorded on %s: %v", r.topic, err)
+			}
+			k.statement(t, r.payload)
+			return
+		}
 		m := map[string]any{
 			"out/presence": new(protocol.Presence), "out/health": new(protocol.Health), "out/event": new(protocol.Event), "out/call": new(protocol.CallOut),
-			"in/ack": new(protocol.Ack), "in/command": new(protocol.Command), "in/call": new(protocol.CallIn),
+			"in/command": new(protocol.Command), "in/call": new(protocol.CallIn),
 		}[direction+"/"+channel]
 		k.decode(t, r.topic, r.payload, m)
 		return
@@ -419,6 +426,7 @@ var statements = map[string]func() any{
 	"vindu/key-order.v1": func() any { return new(protocol.KeyOrder) }, "vindu/mandate.v1": func() any { return new(protocol.Mandate) },
 	"vindu/hand-over.v1": func() any { return new(protocol.HandOver) }, "vindu/decommission.v1": func() any { return new(protocol.Decommission) },
 	"vindu/decommissioned.v1": func() any { return new(protocol.Decommissioned) }, "vindu/clock.v1": func() any { return new(protocol.Clock) },
+	"vindu/ack.v1": func() any { return new(protocol.Ack) },
 }
 
 func (k kinds) statement(t *testing.T, b []byte) {

@@ -481,6 +481,7 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 	t.link = link.New(link.Config{
 		Address: grant.Address, TLS: func() *tls.Config { return h.id.TLS(protocol.ALPNMQTT) }, Terminal: h.id.Key(),
 		Software: a.parts.Software, Now: h.clock.Now, Outbox: events, Prepare: t.time.prepare,
+		Service: t.service, Refused: t.refusedAck,
 	}, link.Handlers{Call: t.callMessage, Command: t.command, State: t.linkState}, log)
 	t.health = health.New(health.Config{
 		Software: a.parts.Software, KeyGrade: h.id.Grade(), Devices: a.parts.Devices, Counters: t.counters, Checks: t.checks,
@@ -489,7 +490,7 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 	})
 	t.prober = t.newProber(grant.Address)
 	if to, ok := clinic.(reporter); ok {
-		t.courier = &courier{up: t.link.Up, grant: h.id.Grant, health: t.health.Health, outbox: events, to: to, said: log.Info}
+		t.courier = &courier{up: t.link.Up, grant: h.id.Grant, health: t.health.Health, outbox: events, to: to, said: log.Info, self: h.id.Key, service: t.service, refused: t.refusedByCourier}
 	}
 	if t.checker, err = t.newChecks(fileStore{h.dir, checksFile}); err != nil {
 		return err

@@ -2,16 +2,18 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"vindu/device/identity"
+	"vindu/device/outbox"
 	"vindu/protocol"
 )
 
 const (
-	courierAfter = 5 * time.Minute // without the broker
+	courierAfter = 5 * time.Minute // without the broker, or without an acknowledgement through it
 	courierLook  = time.Minute
 	courierEvery = 5 * time.Minute // how things are is told so often, even if nothing happened
 	courierMost  = 30 * time.Minute
@@ -20,11 +22,12 @@ const (
 
 // reporter is a clinic that takes reports by HTTPS.
 type reporter interface {
-	Report(ctx context.Context, g *identity.Grant, r *protocol.Report) ([]protocol.Ack, error)
+	Report(ctx context.Context, g *identity.Grant, r *protocol.Report) ([][]byte, error)
 }
 
-// courier takes health and events to the clinic by HTTPS, on the same port, once the broker has been out of reach for courierAfter. The outbox keeps what is not
-// acknowledged, and the clinic recognises what it gets twice; so nothing depends on which way it goes.
+// courier takes health and events to the clinic by HTTPS, on the same port, once the broker has been out of reach for courierAfter, or the oldest event has gone
+// unacknowledged for so long although the broker is there: somebody may hold it back. The outbox keeps what is not acknowledged, and the clinic recognises what
+// it gets twice; so nothing depends on which way it goes.
 type courier struct {
 	up     func() bool
 	grant  func() *identity.Grant
@@ -33,14 +36,18 @@ type courier struct {
 		Next(after uint64) (uint64, []byte, error)
 		Ack(protocol.Ack) (uint64, error)
 	}
-	to   reporter
-	said func(message string, attributes ...any)
+	to      reporter
+	self    func() protocol.KeyHash
+	service func() [][]byte // keys by which the clinic's server signs acknowledgements
+	refused func(error)     // is told of each acknowledgement that is not the clinic's, or cannot be
+	said    func(message string, attributes ...any)
 }
 
 // run works until ctx ends.
 func (c *courier) run(ctx context.Context) error {
 	reached := time.Now()
 	wait, due := courierEvery, time.Time{}
+	oldest, since := uint64(0), reached // the event that waits, and when that was first seen
 	for {
 		timer := time.NewTimer(courierLook*3/4 + rand.N(courierLook/4))
 		select {
@@ -50,14 +57,18 @@ func (c *courier) run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		now := time.Now()
-		if c.up() {
+		if seq, _, err := c.outbox.Next(0); err != nil || seq == 0 || seq != oldest {
+			oldest, since = seq, now
+		}
+		held := now.Sub(since) >= courierAfter
+		if c.up() && !held {
 			reached, wait, due = now, courierEvery, time.Time{}
 			continue
 		}
-		if now.Sub(reached) < courierAfter || now.Before(due) {
+		if !held && now.Sub(reached) < courierAfter || now.Before(due) {
 			continue
 		}
-		err := c.deliver(ctx)
+		err := c.deliver(ctx, held)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -71,8 +82,8 @@ func (c *courier) run(ctx context.Context) error {
 	}
 }
 
-// deliver tells how things are and all that waits, as long as the clinic takes something of it.
-func (c *courier) deliver(ctx context.Context) error {
+// deliver tells how things are and all that waits, as long as the clinic takes something of it and, unless it is held back there, the broker is out of reach.
+func (c *courier) deliver(ctx context.Context, held bool) error {
 	health := c.health()
 	for {
 		r := &protocol.Report{Version: protocol.Version, Health: health, Events: []protocol.Event{}}
@@ -92,7 +103,7 @@ func (c *courier) deliver(ctx context.Context) error {
 			}
 			r.Events, after, size = append(r.Events, e), seq, size+len(message)
 		}
-		if r.Health == nil && len(r.Events) == 0 || c.up() {
+		if r.Health == nil && len(r.Events) == 0 || c.up() && !held {
 			return nil
 		}
 		inner, cancel := context.WithTimeout(ctx, courierTime)
@@ -102,8 +113,8 @@ func (c *courier) deliver(ctx context.Context) error {
 			return err
 		}
 		removed := uint64(0)
-		for _, a := range acks {
-			n, err := c.outbox.Ack(a)
+		for _, signed := range acks {
+			n, err := c.acknowledge(signed)
 			if err != nil {
 				return err
 			}
@@ -113,4 +124,18 @@ func (c *courier) deliver(ctx context.Context) error {
 			return nil // the clinic waits for something; it is told again
 		}
 	}
+}
+
+// acknowledge has the outbox forget what the clinic has, and tells how many events that were.
+func (c *courier) acknowledge(signed []byte) (uint64, error) {
+	a, err := protocol.VerifyAck(signed, c.service(), c.self())
+	if err != nil {
+		c.refused(err)
+		return 0, err
+	}
+	n, err := c.outbox.Ack(*a)
+	if errors.Is(err, outbox.ErrNeverSent) {
+		c.refused(err)
+	}
+	return n, err
 }

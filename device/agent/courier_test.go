@@ -14,14 +14,20 @@ import (
 	"time"
 
 	"vindu/device/identity"
+	"vindu/device/identity/identitytest"
 	"vindu/device/outbox"
 	"vindu/device/state"
 	"vindu/protocol"
 )
 
+// courierSelf is the terminal that tells.
+var courierSelf = protocol.KeyHash{7}
+
 // desk is a clinic's end of reports by HTTPS.
 type desk struct {
 	fails, loses atomic.Bool // loses: it commits, and its answer is lost
+	lies         atomic.Bool // somebody else answers, who has committed nothing
+	clinic       *identitytest.Clinic
 
 	mu      sync.Mutex
 	reports int
@@ -37,7 +43,7 @@ func (d *desk) counts() (reports, health int, got map[uint64]int) {
 	return d.reports, d.health, maps.Clone(d.got)
 }
 
-func (d *desk) Report(_ context.Context, _ *identity.Grant, r *protocol.Report) ([]protocol.Ack, error) {
+func (d *desk) Report(_ context.Context, _ *identity.Grant, r *protocol.Report) ([][]byte, error) {
 	if _, err := protocol.Encode(r); err != nil {
 		return nil, err
 	}
@@ -50,18 +56,23 @@ func (d *desk) Report(_ context.Context, _ *identity.Grant, r *protocol.Report) 
 	if r.Health != nil {
 		d.health++
 	}
-	ack := protocol.Ack{Version: protocol.Version}
+	var epoch protocol.Nonce
+	var last uint64
 	for _, e := range r.Events {
 		d.got[e.Seq]++
-		ack.Epoch, ack.Seq = e.Epoch, e.Seq
+		epoch, last = e.Epoch, e.Seq
 	}
 	if d.loses.Load() {
 		return nil, errors.New("the answer is lost")
 	}
-	if ack.Seq == 0 {
+	if last == 0 {
 		return nil, nil
 	}
-	return []protocol.Ack{ack}, nil
+	by := *d.clinic
+	if d.lies.Load() {
+		by.Service = by.Authority
+	}
+	return [][]byte{by.Ack(courierSelf, epoch, last)}, nil
 }
 
 // TestCourier: when the broker has been away for five minutes all that waits goes by HTTPS, once, and not before; and nothing goes that way when it is back.
@@ -88,10 +99,12 @@ func TestCourier(t *testing.T) {
 				}
 			}
 		}
-		d := &desk{got: map[uint64]int{}}
+		d := &desk{got: map[uint64]int{}, clinic: identitytest.New(t, time.Now)}
+		refused := 0
 		var up atomic.Bool
 		up.Store(true)
 		c := &courier{up: up.Load, grant: func() *identity.Grant { return nil }, outbox: box, to: d, said: func(string, ...any) {},
+			self: func() protocol.KeyHash { return courierSelf }, service: d.clinic.Services, refused: func(error) { refused++ },
 			health: func() *protocol.Health {
 				none := protocol.DeviceState{Kind: "none"}
 				return &protocol.Health{Version: 1, At: protocol.At(time.Now()), Software: "x", Camera: none, Microphone: none, Speaker: none, Screen: none, Conditions: []protocol.Condition{}}
@@ -130,6 +143,23 @@ func TestCourier(t *testing.T) {
 		if len(got) != 203 || got[201] < 2 || box.Status().Pending != 0 {
 			t.Errorf("%d events, the lost one %d times, %d left", len(got), got[201], box.Status().Pending)
 		}
+		if refused != 0 {
+			t.Errorf("%d of the clinic's acknowledgements were refused", refused)
+		}
+		// One that is not the clinic's: nothing is forgotten.
+		add(1)
+		d.lies.Store(true)
+		<-time.After(2 * time.Hour)
+		synctest.Wait()
+		if n := box.Status().Pending; n != 1 || refused == 0 {
+			t.Errorf("%d left, %d refused", n, refused)
+		}
+		d.lies.Store(false)
+		<-time.After(time.Hour)
+		before, _, _ = d.counts()
+		if n := box.Status().Pending; n != 0 {
+			t.Errorf("%d left", n)
+		}
 		// A clinic that is away altogether is not asked more often than it can bear.
 		d.fails.Store(true)
 		<-time.After(10 * time.Hour)
@@ -143,6 +173,20 @@ func TestCourier(t *testing.T) {
 		<-time.After(time.Hour)
 		if n, _, _ := d.counts(); n != before {
 			t.Error("told by https although the broker is back")
+		}
+		// A broker that is there and holds back what the terminal tells, or from whom no acknowledgement comes.
+		add(3)
+		<-time.After(courierAfter - courierLook)
+		if n, _, _ := d.counts(); n != before {
+			t.Error("told by https while the broker had time to")
+		}
+		<-time.After(3 * courierLook)
+		if n, _, _ := d.counts(); n != before+1 || box.Status().Pending != 0 {
+			t.Errorf("held back: told %d times, %d left", n-before, box.Status().Pending)
+		}
+		<-time.After(time.Hour)
+		if n, _, _ := d.counts(); n != before+1 {
+			t.Error("told by https although nothing waits")
 		}
 		cancel()
 		if err := <-done; err != nil {

@@ -34,6 +34,7 @@ type terminal struct {
 	orders  chan []byte                 // proven ones to take the terminal out of use; bounded by one
 	noticed time.Time                   // when a refused order was last told of
 	told    map[protocol.Code]time.Time // when a refused trust or policy was last told of
+	acks    refusals                    // acknowledgements that were refused
 	checker *acceptance.Runner          // nil if there are no means for checks
 	stuck   chan error                  // bounded by one: a device that a check opened does not close
 	renewer *identity.Renewer
@@ -58,15 +59,18 @@ func (t *terminal) prover() call.Prover {
 	return &call.EitherProver{
 		Passkey: &call.PasskeyProver{Believed: func() call.Believed { return call.Believed{Trust: t.id.Trust(), Policy: t.id.Policy()} }, TimeKnown: t.clock.Proven},
 		Test: &call.TestProver{
-			Keys: func() [][]byte {
-				if trust := t.id.Trust(); trust != nil {
-					return trust.Service
-				}
-				return nil
-			},
+			Keys:     t.service,
 			Expected: func(id protocol.CallID) bool { return t.checker != nil && t.checker.Expects(id) },
 		},
 	}
+}
+
+// service are the keys of the clinic's server that the clinic has signed for.
+func (t *terminal) service() [][]byte {
+	if trust := t.id.Trust(); trust != nil {
+		return trust.Service
+	}
+	return nil
 }
 
 // relays are the URLs of the servers that the clinic has signed for.
@@ -234,7 +238,7 @@ func (t *terminal) linkState(s link.State) {
 
 func (t *terminal) counters() health.Counters {
 	box, wire := t.outbox.Status(), t.link.Counters()
-	return health.Counters{Pending: box.Pending, Dropped: box.Dropped, Malformed: wire.Malformed}
+	return health.Counters{Pending: box.Pending, Dropped: box.Dropped, Malformed: wire.Malformed + t.acks.byCourier()}
 }
 
 // checks are the conditions that can be seen by looking.

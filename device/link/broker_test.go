@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -165,6 +167,7 @@ func (s *station) hearPresence() protocol.Presence {
 // connected is a link to a real broker.
 type connected struct {
 	*link.Link
+	clinic *identitytest.Clinic
 	*station
 	line     *line
 	terminal *identity.Identity
@@ -178,11 +181,11 @@ func connect(t *testing.T, change func(*link.Config, *link.Handlers)) *connected
 	t.Helper()
 	clinic := identitytest.New(t, time.Now)
 	broker := startBroker(t, clinic.Server(protocol.ALPNMQTT), nil)
-	c := &connected{terminal: clinic.Enrolled(broker), outbox: openOutbox(t), line: &line{to: broker},
+	c := &connected{clinic: clinic, terminal: clinic.Enrolled(broker), outbox: openOutbox(t), line: &line{to: broker},
 		calls: make(chan *protocol.CallIn, 100), commands: make(chan *protocol.Command, 100)}
 	c.station = connectStation(t, broker, clinic, c.terminal.Key())
 	cfg := link.Config{Address: broker, TLS: func() *tls.Config { return c.terminal.TLS(protocol.ALPNMQTT) }, Terminal: c.terminal.Key(),
-		Software: "test", Now: time.Now, Outbox: c.outbox, Dial: c.line.dial, BackoffLo: 10 * time.Millisecond, BackoffHi: 50 * time.Millisecond}
+		Software: "test", Now: time.Now, Outbox: c.outbox, Service: clinic.Services, Dial: c.line.dial, BackoffLo: 10 * time.Millisecond, BackoffHi: 50 * time.Millisecond}
 	handlers := link.Handlers{Call: func(m *protocol.CallIn) { c.calls <- m }, Command: func(m *protocol.Command) { c.commands <- m }}
 	if change != nil {
 		change(&cfg, &handlers)
@@ -201,12 +204,17 @@ func connect(t *testing.T, change func(*link.Config, *link.Handlers)) *connected
 	return c
 }
 
+// ack is an honest acknowledgement.
+func (c *connected) ack(epoch protocol.Nonce, seq uint64) []byte {
+	return c.clinic.Ack(c.terminal.Key(), epoch, seq)
+}
+
 func hangUp(call byte) *protocol.CallIn {
 	return &protocol.CallIn{Version: 1, Call: protocol.CallID{call}, Kind: protocol.KindHangUp, HangUp: &protocol.HangUp{End: []byte{1}}}
 }
 
 func encoded[M interface {
-	*protocol.CallIn | *protocol.Command | *protocol.Ack | *protocol.Notice
+	*protocol.CallIn | *protocol.Command | *protocol.Notice
 }](t *testing.T, m M) []byte {
 	t.Helper()
 	var b []byte
@@ -215,8 +223,6 @@ func encoded[M interface {
 	case *protocol.CallIn:
 		b, err = protocol.Encode(m)
 	case *protocol.Command:
-		b, err = protocol.Encode(m)
-	case *protocol.Ack:
 		b, err = protocol.Encode(m)
 	case *protocol.Notice:
 		b, err = protocol.Encode(m)
@@ -315,7 +321,8 @@ func TestBadMessages(t *testing.T) {
 		{"unknown command", protocol.InCommand, []byte{0xa2, 1, 1, 2, 0x64, 'b', 'o', 'o', 'm'}},
 		{"unknown channel", "gossip", []byte{1}},
 		{"command as a call", protocol.InCall, encoded(t, &protocol.Command{Version: 1, Kind: protocol.CommandReport})},
-		{"another version", protocol.InAck, []byte{0xa3, 1, 2, 2, 0x50, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 3, 1}},
+		{"ack that nobody has signed", protocol.InAck, []byte{0xa3, 1, 1, 2, 0x50, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 3, 1}},
+		{"another version", protocol.InCommand, []byte{0xa2, 1, 2, 2, 0x66, 'r', 'e', 'p', 'o', 'r', 't'}},
 	}
 	for _, b := range bad {
 		c.say(b.channel, b.payload)
@@ -418,15 +425,15 @@ func TestNothingLostNothingDoubled(t *testing.T) {
 			c.line.cut(false)
 			continue
 		case 2: // it comes twice
-			c.say(protocol.InAck, encoded(t, &protocol.Ack{Version: 1, Epoch: e.Epoch, Seq: e.Seq}))
+			c.say(protocol.InAck, c.ack(e.Epoch, e.Seq))
 		}
-		c.say(protocol.InAck, encoded(t, &protocol.Ack{Version: 1, Epoch: e.Epoch, Seq: e.Seq}))
+		c.say(protocol.InAck, c.ack(e.Epoch, e.Seq))
 		if e.Seq == events {
 			for give := time.After(soon); c.outbox.Status().Pending > 0; {
 				select {
 				case m := <-c.heard: // sent again because the acknowledgement was lost with the connection
 					if m.channel == protocol.OutEvent {
-						c.say(protocol.InAck, encoded(t, &protocol.Ack{Version: 1, Epoch: e.Epoch, Seq: e.Seq}))
+						c.say(protocol.InAck, c.ack(e.Epoch, e.Seq))
 					}
 				case <-time.After(10 * time.Millisecond):
 				case <-give:
@@ -444,6 +451,102 @@ func TestNothingLostNothingDoubled(t *testing.T) {
 		t.Errorf("%d events, %d came again, %+v", len(committed), again, n)
 	}
 	t.Logf("%d came again, %d connections", again, c.Counters().Connections)
+}
+
+// TestForgedAcks: the outbox forgets nothing unless the clinic's server has signed that it has it, for this terminal; and whoever says so in its name is noticed.
+func TestForgedAcks(t *testing.T) {
+	refused := make(chan error, 100)
+	var turned atomic.Bool // the clinic's server to another key, and the terminal's trust with it
+	var now atomic.Pointer[identitytest.Clinic]
+	c := connect(t, func(cfg *link.Config, _ *link.Handlers) {
+		known := cfg.Service
+		cfg.Service = func() [][]byte {
+			if turned.Load() {
+				return now.Load().Services()
+			}
+			return known()
+		}
+		cfg.Refused = func(err error) { refused <- err }
+	})
+	c.hearPresence()
+	for at := range protocol.Time(2) {
+		if err := c.outbox.Append(protocol.EventNotice, encoded(t, &protocol.Notice{Version: 1, Code: protocol.PowerRestarted, At: at + 1})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var e protocol.Event
+	if err := protocol.Decode(c.hear(protocol.OutEvent).payload, &e); err != nil {
+		t.Fatal(err)
+	}
+	thief := *c.clinic
+	thief.Service = c.clinic.Authority
+	own, foreign := c.terminal.Key(), c.clinic.Enrolled("x").Key()
+	unsigned, err := protocol.Encode(&protocol.Ack{Version: 1, Terminal: own, Epoch: e.Epoch, Seq: e.Seq})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock, err := protocol.Sign(&protocol.Clock{Version: 1, Nonce: e.Epoch, At: protocol.Time(e.Seq)}, c.clinic.Service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := c.ack(e.Epoch, e.Seq)
+	spoilt := slices.Clone(good)
+	spoilt[len(spoilt)-1] ^= 1
+	forged := []struct {
+		name string
+		ack  []byte
+		as   error
+	}{
+		{"not signed", unsigned, protocol.ErrMalformed},
+		{"signed by another key, even if that is the authorisation key", thief.Ack(own, e.Epoch, e.Seq), protocol.ErrSignature},
+		{"signature spoilt", spoilt, protocol.ErrSignature},
+		{"another statement of the server's", clock, protocol.ErrKind},
+		{"another terminal's", c.clinic.Ack(foreign, e.Epoch, e.Seq), nil},
+		{"of what was never sent", c.ack(e.Epoch, e.Seq+50), outbox.ErrNeverSent},
+		{"of all there could ever be", c.ack(e.Epoch, math.MaxUint64), outbox.ErrNeverSent},
+		{"empty", nil, protocol.ErrMalformed},
+	}
+	for _, f := range forged {
+		c.say(protocol.InAck, f.ack)
+		if err := get(t, refused); protocol.CodeOf(err) != protocol.AuthAck || f.as != nil && !errors.Is(err, f.as) {
+			t.Errorf("%s: %v", f.name, err)
+		}
+		if n := c.outbox.Status().Pending; n != 2 {
+			t.Fatalf("%s: %d events are left", f.name, n)
+		}
+	}
+	// Of what waits in the outbox, and of another epoch, an acknowledgement means nothing.
+	c.say(protocol.InAck, c.ack(e.Epoch, e.Seq+1))
+	c.say(protocol.InAck, c.ack(protocol.Nonce{9}, 1))
+	c.say(protocol.InAck, unsigned)
+	if err := get(t, refused); !errors.Is(err, protocol.ErrMalformed) { // those before it are taken
+		t.Error(err)
+	}
+	// The trust follows: what the old key signs counts no more.
+	next := *c.clinic
+	next.Service = c.clinic.NewAuthority().Authority
+	now.Store(&next)
+	turned.Store(true)
+	c.say(protocol.InAck, good)
+	if err := get(t, refused); !errors.Is(err, protocol.ErrSignature) {
+		t.Errorf("by an old key: %v", err)
+	}
+	if n := c.outbox.Status().Pending; n != 2 {
+		t.Fatalf("%d events are left", n)
+	}
+	if n := c.Counters(); n.Malformed != uint64(len(forged)+2) || n.Connections != 1 {
+		t.Errorf("counted %+v", n)
+	}
+	c.say(protocol.InAck, next.Ack(own, e.Epoch, e.Seq))
+	for e.Seq == 1 { // it may have come again meanwhile
+		e = protocol.Event{}
+		if err := protocol.Decode(c.hear(protocol.OutEvent).payload, &e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := c.outbox.Status().Pending; e.Seq != 2 || n != 1 || len(refused) != 0 {
+		t.Errorf("event %d came next, %d are left, %d refused", e.Seq, n, len(refused))
+	}
 }
 
 // deny refuses every client, as a broker does that knows the certificate is revoked.
@@ -507,7 +610,7 @@ func TestCauses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			states := make(chan link.State, 100)
-			l := link.New(link.Config{Address: c.address, TLS: c.tls, Terminal: own.Key(), Software: "test", Now: time.Now, Outbox: openOutbox(t)},
+			l := link.New(link.Config{Address: c.address, TLS: c.tls, Terminal: own.Key(), Software: "test", Now: time.Now, Outbox: openOutbox(t), Service: clinic.Services},
 				link.Handlers{State: func(s link.State) { states <- s }}, quiet)
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error)

@@ -190,7 +190,7 @@ func bubble(t *testing.T, change func(*link.Config, *link.Handlers, *rig), f fun
 		r := &rig{t: t, clinic: clinic, terminal: clinic.Enrolled(address), outbox: openOutbox(t),
 			broker: &fakeBroker{config: clinic.Server(protocol.ALPNMQTT), paused: make(chan struct{})}}
 		cfg := link.Config{Address: address, TLS: func() *tls.Config { return r.terminal.TLS(protocol.ALPNMQTT) }, Terminal: r.terminal.Key(),
-			Software: "test", Now: time.Now, Outbox: r.outbox, Dial: r.broker.dial}
+			Software: "test", Now: time.Now, Outbox: r.outbox, Service: clinic.Services, Dial: r.broker.dial}
 		handlers := link.Handlers{State: func(s link.State) {
 			r.mu.Lock()
 			defer r.mu.Unlock()

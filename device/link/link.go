@@ -13,9 +13,10 @@
 // A connection over which nothing comes for Config.Silence (30 s) is dead and given up; the client's pings make a
 // living clinic speak every 10 s. All writes have deadlines.
 //
-// From the clinic nothing is trusted but its TLS: packets that are no answer to what this client does end the
-// connection, too large messages are skipped without being held in memory, malformed ones are counted; neither ends it. Calls
-// and commands wait in bounded queues; when one is full, the newest is dropped and counted.
+// From the clinic nothing is trusted but its TLS and what it signs: packets that are no answer to what this client does end the
+// connection, too large messages are skipped without being held in memory, malformed ones and acknowledgements that the clinic's service
+// key has not signed are counted; neither ends it. Calls and commands wait in bounded queues; when one is full, the newest is dropped
+// and counted.
 package link
 
 import (
@@ -52,6 +53,10 @@ type Config struct {
 	Prepare func(ctx context.Context, cause protocol.Code) error
 	Now     func() time.Time
 	Outbox  *outbox.Outbox
+	// Service returns the keys by which the clinic's server signs acknowledgements (protocol.Trust): asked for each, since trust may be followed by another.
+	Service func() [][]byte
+	// Refused is told of each acknowledgement that the clinic has not signed for this terminal, or that cannot be. It is called from Run's goroutine. nil: nobody is.
+	Refused func(error)
 
 	KeepAlive time.Duration // whole seconds; a ping is sent when nothing came or went for so long; default 10 s
 	Silence   time.Duration // without a byte from the clinic for so long the connection is dead; default 30 s
@@ -110,7 +115,7 @@ type State struct {
 
 // Counters since New.
 type Counters struct {
-	Malformed   uint64 // messages that were refused: malformed, of another version, too large, or on a wrong topic
+	Malformed   uint64 // messages that were refused: malformed, of another version, too large, on a wrong topic, or acknowledgements that are not the clinic's
 	Overrun     uint64 // messages that were dropped because a queue was full
 	Connections uint64 // times the link came up
 }

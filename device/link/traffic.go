@@ -1,10 +1,12 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
+	"vindu/device/outbox"
 	"vindu/protocol"
 )
 
@@ -39,9 +41,8 @@ func (r *running) take(message incoming, calls chan<- *protocol.CallIn, commands
 	if err == nil {
 		switch channel {
 		case protocol.InAck:
-			m := new(protocol.Ack)
-			if err = protocol.Decode(message.payload, m); err == nil {
-				r.acknowledge(m)
+			if err = r.acknowledge(message.payload); err != nil && r.cfg.Refused != nil {
+				r.cfg.Refused(err)
 			}
 		case protocol.InCall:
 			m := new(protocol.CallIn)
@@ -62,8 +63,16 @@ func (r *running) take(message incoming, calls chan<- *protocol.CallIn, commands
 	}
 	if err != nil {
 		r.malformed.Add(1)
-		r.log.Warn("message of the clinic was refused", "bytes", len(message.payload), "error", err, "code", protocol.SignalMalformed)
+		r.log.Warn("message of the clinic was refused", "bytes", len(message.payload), "error", err, "code", refusal(err))
 	}
+}
+
+// refusal is the code of a message that was refused.
+func refusal(err error) protocol.Code {
+	if code := protocol.CodeOf(err); code == protocol.AuthAck {
+		return code
+	}
+	return protocol.SignalMalformed
 }
 
 // offer hands m on, or drops it when whoever handles these messages is far behind.
@@ -76,14 +85,22 @@ func offer[M any](l *Link, to chan<- M, m M) {
 	}
 }
 
-func (r *running) acknowledge(a *protocol.Ack) {
+// acknowledge has the outbox forget what the clinic says that it has. It returns an error if the clinic does not say so.
+func (r *running) acknowledge(signed []byte) error {
+	a, err := protocol.VerifyAck(signed, r.cfg.Service(), r.cfg.Terminal)
+	if err != nil {
+		return err
+	}
 	n, err := r.cfg.Outbox.Ack(*a)
 	switch {
+	case errors.Is(err, outbox.ErrNeverSent):
+		return err
 	case err != nil:
 		r.log.Error("acknowledgement cannot be stored; the clinic recognises what is sent again", "error", err, "code", protocol.CodeOf(err))
 	case n > 0:
 		r.acked = max(r.acked, a.Seq)
 	}
+	return nil
 }
 
 // drive sends the oldest event if none waits for its acknowledgement, or again if that did not come in time (again). One at a

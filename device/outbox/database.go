@@ -248,17 +248,37 @@ func (o *Outbox) sound(key, value []byte) (uint64, bool) {
 	return seq, err == nil && e.Seq == seq && e.Epoch == o.epoch
 }
 
-// Ack removes what the clinic has committed: the events up to and including a.Seq. Acknowledgements of another epoch,
-// or of what was not sent since the outbox was opened, change nothing: what they mean to confirm is sent again, and recognised. It returns
-// how many events it removed.
+// ever tells of a number that was not handed out since the outbox was opened whether it has been given to an event at all. o.mu is held.
+func (o *Outbox) ever(seq uint64) error {
+	epoch, next := o.epoch, uint64(0)
+	err := o.update(func(b buckets) error {
+		next = number(b.meta, keyNext)
+		return errUnchanged
+	})
+	if err != nil && !errors.Is(err, errUnchanged) {
+		return fmt.Errorf("acknowledge: %w", err)
+	}
+	if o.epoch == epoch && seq >= next { // another epoch: the database was made anew just now
+		return protocol.WithCode(protocol.AuthAck, fmt.Errorf("acknowledge event %d, the next is %d: %w", seq, next, ErrNeverSent))
+	}
+	return nil
+}
+
+// Ack removes what the clinic has committed: the events up to and including a.Seq. The caller has verified that the clinic says so (protocol.VerifyAck).
+// Acknowledgements of another epoch, or of what was not sent since the outbox was opened, change nothing: what they mean to confirm is sent again, and
+// recognised. One of an event that this epoch never had is refused; the error wraps ErrNeverSent and has the code protocol.AuthAck. It returns how many events
+// it removed.
 func (o *Outbox) Ack(a protocol.Ack) (uint64, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.db == nil {
 		return 0, errors.New("acknowledge: the outbox is closed")
 	}
-	if a.Epoch != o.epoch || a.Seq > o.sent || a.Seq == 0 {
+	if a.Epoch != o.epoch || a.Seq == 0 {
 		return 0, nil
+	}
+	if a.Seq > o.sent {
+		return 0, o.ever(a.Seq)
 	}
 	var t tally
 	before := o.pending

@@ -1,6 +1,6 @@
 // Package outbox keeps what the terminal has to tell its clinic until the clinic has it.
 //
-// An event is on the disk before Append returns and leaves it when the clinic has acknowledged that it committed it
+// An event is on the disk before Append returns and leaves it when the clinic has signed that it committed it
 // (protocol.Ack). Nothing is lost by a lost connection, a restart or a power cut, and nothing is doubled: an event keeps its
 // epoch and sequence number however often it is sent. A rebuilt outbox begins a new epoch.
 //
@@ -44,8 +44,12 @@ const (
 	fileName     = "outbox.db"
 )
 
-// ErrFull is wrapped when there is no room for an event where it has to be.
-var ErrFull = errors.New("outbox is full")
+var (
+	// ErrFull is wrapped when there is no room for an event where it has to be.
+	ErrFull = errors.New("outbox is full")
+	// ErrNeverSent is wrapped when an event is acknowledged that there never was.
+	ErrNeverSent = errors.New("there never was such an event")
+)
 
 var (
 	bucketMeta    = []byte("meta")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -126,6 +127,30 @@ func (b *box) ack(epoch protocol.Nonce, seq uint64) uint64 {
 		b.t.Fatal(err)
 	}
 	return n
+}
+
+// TestNeverSent: what the clinic cannot have is acknowledged by somebody who is not the clinic, or to a terminal that was put back to an older copy of itself.
+func TestNeverSent(t *testing.T) {
+	b := newBox(t, false)
+	for i := range 3 {
+		b.append(protocol.EventNotice, i)
+	}
+	b.next(0)
+	for _, c := range []struct {
+		seq  uint64
+		want error
+	}{{2, nil}, {3, nil}, {4, ErrNeverSent}, {math.MaxUint64, ErrNeverSent}} {
+		n, err := b.Ack(protocol.Ack{Version: 1, Epoch: b.epoch, Seq: c.seq})
+		if n != 0 || !errors.Is(err, c.want) || err != nil && protocol.CodeOf(err) != protocol.AuthAck {
+			t.Errorf("event %d: %d removed, %v", c.seq, n, err)
+		}
+	}
+	if n, err := b.Ack(protocol.Ack{Version: 1, Epoch: protocol.Nonce{1}, Seq: 9}); n != 0 || err != nil {
+		t.Errorf("of another epoch: %d removed, %v", n, err)
+	}
+	if b.Status().Pending != 3 {
+		t.Errorf("%d events are left", b.Status().Pending)
+	}
 }
 
 func TestOrderAndAcknowledgement(t *testing.T) {

@@ -71,6 +71,12 @@ func ImportAuthority(t testing.TB, key, certificate []byte) *Authority {
 	return &Authority{k, c}
 }
 
+// SignAck signs an acknowledgement: its key is the service key, too.
+func (a *Authority) SignAck(k *protocol.Ack) ([]byte, error) { return protocol.Sign(k, a.key) }
+
+// Service returns the DER SubjectPublicKeyInfo of the service key.
+func (a *Authority) Service() []byte { return a.certificate.RawSubjectPublicKeyInfo }
+
 // Pool holds the authority's certificate.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()

@@ -191,6 +191,19 @@ func (c *Clinic) SignPolicy(serial uint64, terminal protocol.KeyHash, change ...
 	return signed
 }
 
+// Services returns the keys of the clinic's server, as its trust names them.
+func (c *Clinic) Services() [][]byte { return [][]byte{c.spki(c.Service)} }
+
+// Ack returns an acknowledgement of a terminal's events, signed by the clinic's server.
+func (c *Clinic) Ack(terminal protocol.KeyHash, epoch protocol.Nonce, seq uint64) []byte {
+	c.t.Helper()
+	signed, err := protocol.Sign(&protocol.Ack{Version: protocol.Version, Terminal: terminal, Epoch: epoch, Seq: seq}, c.Service)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return signed
+}
+
 // Server returns the TLS configuration of a server of the clinic that asks for a terminal's certificate.
 func (c *Clinic) Server(protocols ...string) *tls.Config {
 	c.t.Helper()
