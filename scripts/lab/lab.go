@@ -47,6 +47,7 @@ type Options struct {
 	Cmdline  string            // added to the kernel's command line
 	Memory   int               // MiB; 0 is 1024
 	SetUp    bool              // with what a terminal is set up by: a TPM, a serial port, a button
+	Disks    []string          // images, which it may write to: /dev/vda, /dev/vdb…
 }
 
 // Guest is a running terminal. Its methods may be used concurrently.
@@ -213,6 +214,10 @@ func (g *Guest) start(s system, initrd string, options Options) error {
 	}
 	if options.SetUp {
 		arguments = append(arguments, g.setUpDevices()...)
+	}
+	for n, disk := range options.Disks {
+		arguments = append(arguments,
+			"-drive", fmt.Sprintf("if=none,id=disk%d,format=raw,file=%s", n, disk), "-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d", n))
 	}
 	g.process = g.Net.Command(context.Background(), "qemu-system-aarch64", arguments...)
 	log, err := os.Create(keep("qemu.log"))

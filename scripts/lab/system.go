@@ -23,7 +23,7 @@ var initScript []byte
 // modules are loaded by init.sh or, as dm-* and the serial drivers, by a test. Their dependencies come with them.
 var modules = []string{
 	"virtio_pci", "virtio_net", "virtio_gpu", "virtio_console", "virtio_rng", "virtio_blk", "evdev", "sch_netem",
-	"vivid", "snd-aloop", "snd-hda-intel", "snd-hda-codec-generic", "tpm_vtpm_proxy", "virtio_input",
+	"vivid", "snd-aloop", "snd-hda-intel", "snd-hda-codec-generic", "tpm_vtpm_proxy", "virtio_input", "ext4", "crc32c_generic", "dm-log-writes", "brd",
 }
 
 // system is what every guest boots: Debian's arm64 kernel and an initramfs with busybox, drivers and ALSA's tools.
