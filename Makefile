@@ -3,7 +3,7 @@
 # IMAGEFLAGS (-check, -debug, -o DIR) may be set on the command line.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lab arm image bench fuzz
+.PHONY: help demo test check lab soak arm image bench fuzz
 
 FUZZTIME ?= 10s
 BOARD ?= qemu-aarch64
@@ -27,6 +27,10 @@ check: ## formatting, vet, shell and TypeScript
 lab: ## boot the emulated arm64 terminal and call it with a real browser
 	@scripts/setup build test arm lab
 	@go run ./scripts/testrun $(TESTFLAGS) ./scripts/lab/...
+
+soak: ## the long sizes of the lab's reliability tests: 1000 power cuts, 99 resets; about half an hour
+	@scripts/setup build test arm lab
+	@go test -count=1 -v -timeout 3h -run '^(TestPowerCut|TestReset)$$' ./scripts/lab -cuts 1000 -resets 50
 
 arm: ## cross-compile the agent for arm64 and armv7 into build/, reproducibly, with bills of materials
 	@scripts/setup build arm

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"time"
 
@@ -25,6 +26,10 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) == 3 && os.Args[1] == "open" {
+		fmt.Fprintf(os.Stderr, "labguest: %v\n", open(os.Args[2]))
+		os.Exit(1)
+	}
 	if len(os.Args) != 2 {
 		fmt.Fprintln(os.Stderr, "labguest: name the serial port")
 		os.Exit(2)
@@ -36,6 +41,25 @@ func main() {
 	}
 	for {
 		fmt.Fprintf(os.Stderr, "labguest: %v\n", control.Serve(port{device}))
+	}
+}
+
+// open listens, and hears nothing.
+func open(port string) error {
+	listener, err := net.Listen("tcp", ":"+port)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	conn, err := net.ListenPacket("udp", ":"+port)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for {
+		if _, _, err := conn.ReadFrom(make([]byte, 1)); err != nil {
+			return err
+		}
 	}
 }
 
