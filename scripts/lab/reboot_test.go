@@ -25,7 +25,7 @@ import (
 var resets = flag.Int("resets", 3, "resets of TestReset; make soak takes 50")
 
 // TestReset resets the whole terminal at moments that nobody chose, also while it starts. Each time it comes back by itself, is the one that it was,
-// and reaches its clinic. From outside no port of it is open.
+// and reaches its clinic; also when its disk is full. From outside no port of it is open.
 func TestReset(t *testing.T) {
 	t.Parallel() // how long it takes is logged, not judged
 	program, err := Build(t.Context(), "./cmd/vindu-agent", false)
@@ -101,6 +101,22 @@ func TestReset(t *testing.T) {
 			}
 			mount()
 		}
+	}
+	// A full disk keeps no terminal from starting either.
+	if _, err := guest.Exec(t.Context(), control.Command{Args: []string{"sh", "-c", "! dd if=/dev/zero of=/var/lib/vindu/fill bs=64k && ! (echo 1 >/var/lib/vindu/word) && sync"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := guest.Reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mount()
+	pid = start()
+	if again := whoIsReady(t, guest); again != first {
+		t.Fatalf("with a full disk the terminal is %s, it was %s", again, first)
+	}
+	guest.Log("ready with a full disk")
+	if _, err := guest.Exec(t.Context(), control.Command{Args: []string{"rm", "/var/lib/vindu/fill"}}); err != nil {
+		t.Fatal(err)
 	}
 	slices.Sort(took)
 	t.Logf("%d resets: ready again in %.1f s, at most %.1f s", 2**resets-1, took[len(took)/2].Seconds(), took[len(took)-1].Seconds())
