@@ -103,7 +103,8 @@ func TestReset(t *testing.T) {
 		}
 	}
 	// A full disk keeps no terminal from starting either.
-	if _, err := guest.Exec(t.Context(), control.Command{Args: []string{"sh", "-c", "! dd if=/dev/zero of=/var/lib/vindu/fill bs=64k && ! (echo 1 >/var/lib/vindu/word) && sync"}}); err != nil {
+	if _, err := guest.Exec(t.Context(), control.Command{Args: []string{"sh", "-c",
+		"cd /var/lib/vindu && ! dd if=/dev/zero of=fill bs=64k && ! dd if=/dev/zero of=rest bs=512 && ! (echo 1 >word) && sync"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := guest.Reset(t.Context()); err != nil {
@@ -115,7 +116,7 @@ func TestReset(t *testing.T) {
 		t.Fatalf("with a full disk the terminal is %s, it was %s", again, first)
 	}
 	guest.Log("ready with a full disk")
-	if _, err := guest.Exec(t.Context(), control.Command{Args: []string{"rm", "/var/lib/vindu/fill"}}); err != nil {
+	if _, err := guest.Exec(t.Context(), control.Command{Args: []string{"sh", "-c", "cd /var/lib/vindu && rm fill rest word"}}); err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(took)
