@@ -134,6 +134,25 @@ type Settings struct {
 	// Trust and Policy are a signed Trust and Policy, the latest. A terminal that has none answers nobody.
 	Trust  []byte `cbor:"9,keyasint,omitempty"`
 	Policy []byte `cbor:"10,keyasint,omitempty"`
+	// Coming is the next call that the home is told of, if the clinic wants that. It is not signed and gives nobody any right: a call is proven when it comes.
+	Coming *Coming `cbor:"11,keyasint,omitempty"`
+}
+
+// Coming is a call that somebody has said to make.
+type Coming struct {
+	Name string `cbor:"1,keyasint"` // as patients see the caller
+	Role string `cbor:"2,keyasint"`
+	At   Time   `cbor:"3,keyasint"`
+}
+
+func (c *Coming) valid() error {
+	if c.At <= 0 {
+		return malformed("announced call has no time")
+	}
+	if err := checkText("announced caller's name", c.Name, true); err != nil {
+		return err
+	}
+	return checkText("announced caller's role", c.Role, true)
 }
 
 // MaxWithdrawn bounds Settings.Withdrawn.
@@ -170,6 +189,11 @@ func (s *Settings) valid() error {
 	for _, b := range [][]byte{s.Trust, s.Policy} {
 		if len(b) > MaxPolicy {
 			return malformed("trust or policy has %d bytes", len(b))
+		}
+	}
+	if s.Coming != nil {
+		if err := s.Coming.valid(); err != nil {
+			return err
 		}
 	}
 	if err := checkText("organisation", s.Organisation, true); err != nil {

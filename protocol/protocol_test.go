@@ -241,7 +241,12 @@ func TestInvalidMessages(t *testing.T) {
 	opening := func(reason string, mandate []byte, call CallID) validator {
 		return &Opening{Version: 1, Device: "camera", Open: true, Call: call, At: 1_800_000_000_500, Reason: reason, Mandate: mandate}
 	}
+	coming := func(c Coming) validator { s := *base["settings"].(*Settings); s.Coming = &c; return &s }
 	for name, m := range map[string]validator{
+		"announced call without a time":           coming(Coming{Name: "Anne", Role: "nurse"}),
+		"announced call by nobody":                coming(Coming{Role: "nurse", At: 1}),
+		"announced call without a role":           coming(Coming{Name: "Anne", At: 1}),
+		"announced call with turned text":         coming(Coming{Name: "a\u202eb", Role: "nurse", At: 1}),
 		"opening for no reason that is known":     opening("curiosity", make([]byte, 16), CallID{}),
 		"opening of a check without a mandate":    opening(OpeningCheck, nil, CallID{}),
 		"opening of a check with half a mandate":  opening(OpeningCheck, make([]byte, 8), CallID{}),

@@ -44,6 +44,12 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 		fields = []any{"preview", page.address()}
 	}
 	press, wires := newPress(cfg.Devices, cfg.Button, page), networkOf(cfg.Network)
+	var light scene.Light
+	if cfg.Devices.Display != "memory" {
+		if light, err = scene.OpenBacklight(lights); err != nil {
+			log.Warn("the screen's light cannot be set", "error", err)
+		}
+	}
 	var a *agent.Agent // the services run only after it is made
 	services = append(services, func(ctx context.Context) error { return press.run(ctx, a) })
 	if cfg.Serial.Port != "" {
@@ -56,7 +62,7 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 		})
 	}
 	a, err = agent.New(cfg, agent.Parts{
-		Software: software(), Display: screen.display, HasScreen: screen.seen.Load, Button: func() bool { return press.what() != "" }, Answer: press.button.CanAnswer, Devices: devices.look, Bell: &bell{cfg: cfg.Devices, log: log},
+		Software: software(), Display: screen.display, Light: light, HasScreen: screen.seen.Load, Button: func() bool { return press.what() != "" }, Answer: press.button.CanAnswer, Devices: devices.look, Bell: &bell{cfg: cfg.Devices, log: log},
 		Media: func(id *identity.Identity) call.Media {
 			return &media{cfg: cfg, devices: devices, screen: pictures{screen.display}, far: far, id: id, log: log}
 		},

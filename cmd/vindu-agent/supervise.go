@@ -50,8 +50,24 @@ func rulesOf(cfg agent.Config, file string) confine.Rules {
 	return confine.Rules{
 		Read:    []string{file, "/etc", "/usr", "/lib", "/lib64", "/proc", "/sys", "/run/systemd", "/run/udev"},
 		Write:   write,
-		Devices: []string{"/dev"},
+		Devices: append([]string{"/dev"}, lightFiles()...),
 	}
+}
+
+// lights is where the kernel has the lights behind displays.
+const lights = "/sys/class/backlight"
+
+// lightFiles are what is written to set them.
+func lightFiles() []string {
+	var files []string
+	for _, name := range []string{"brightness", "bl_power"} {
+		found, err := filepath.Glob(filepath.Join(lights, "*", name))
+		if err != nil {
+			panic(err) // a constant pattern: cannot happen
+		}
+		files = append(files, found...)
+	}
+	return files
 }
 
 // oversight is what a terminal runs under. The zero value is none.

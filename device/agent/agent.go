@@ -54,6 +54,8 @@ var keyAway = []protocol.Code{protocol.IdentityTPMGone, protocol.IdentityTPMClea
 type Parts struct {
 	Software string
 	Display  screen.Display
+	// Light lights Display up. nil: it cannot be set.
+	Light screen.Light
 	// HasScreen tells whether a person can see Display.
 	HasScreen func() bool
 	// Button tells whether there is a button by which the person in front of the terminal can say no. It must not block. nil: there is none.
@@ -102,6 +104,7 @@ type Agent struct {
 	mu        sync.Mutex
 	situation situation
 	now       func() time.Time
+	quiet     func(time.Time) bool // when the screen rests; nil: never
 	hangUp    func()
 	take      func(protocol.CallID)
 	check     func(context.Context, acceptance.Proof, acceptance.Wanted, func(acceptance.Progress)) ([]protocol.Check, error)
@@ -139,15 +142,33 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Agent, error) {
 		return nil, err
 	}
 	a.screen.Watch(parts.Progress.Root("screen"))
+	a.screen.Rest(a.rests, parts.Light)
+	a.screen.Announce(a.coming)
 	return a, nil
 }
 
-// time is the terminal's best knowledge of the time, in its zone.
+// time is the terminal's best knowledge of the time, as the clocks on the home's walls show it: the clinic's policy knows in which zone they are; without one it is the
+// system's.
 func (a *Agent) time() time.Time {
 	a.mu.Lock()
-	now := a.now
+	now, h := a.now, a.home
 	a.mu.Unlock()
+	if h != nil {
+		if signed := h.id.Policy(); signed != nil {
+			if zone, err := policy.Zone(signed); err == nil {
+				return now().In(zone)
+			}
+		}
+	}
 	return now().Local()
+}
+
+// rests tells whether the screen rests: a terminal that is set up does in its quiet hours.
+func (a *Agent) rests(now time.Time) bool {
+	a.mu.Lock()
+	quiet := a.quiet
+	a.mu.Unlock()
+	return quiet != nil && quiet(now)
 }
 
 // HangUp ends the running call or check, or says no to a ringing call. It does nothing else.
@@ -180,6 +201,7 @@ func (a *Agent) change(f func(*situation)) {
 		a.situation.button = now && a.parts.Button != nil && a.parts.Button()
 	}
 	scene := a.situation.scene()
+	scene.NoSelf = !a.cfg.Picture.Own
 	if a.situation.covered != nil && scene.Kind != screen.Pressing {
 		a.situation.covered()
 	}
@@ -187,6 +209,22 @@ func (a *Agent) change(f func(*situation)) {
 	if a.parts.Shown != nil {
 		a.parts.Shown(scene)
 	}
+}
+
+// coming is the call that the clinic has announced, if any.
+func (a *Agent) coming() screen.Coming {
+	a.mu.Lock()
+	h := a.home
+	a.mu.Unlock()
+	if h == nil {
+		return screen.Coming{}
+	}
+	s := h.id.Settings()
+	if s == nil || s.Coming == nil {
+		return screen.Coming{}
+	}
+	c := s.Coming
+	return screen.Coming{Name: c.Name, Role: c.Role, At: c.At.Time()}
 }
 
 // Run is the terminal, until ctx ends; then it returns nil.
@@ -515,14 +553,14 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 		t.leave(order)
 	}
 	a.mu.Lock()
-	a.hangUp, a.take = t.hangUp, t.calls.Take
+	a.hangUp, a.take, a.quiet = t.hangUp, t.calls.Take, t.policy.Rests
 	if t.checker != nil {
 		a.check = t.runCheck
 	}
 	a.mu.Unlock()
 	defer func() {
 		a.mu.Lock()
-		a.hangUp, a.take, a.check = nil, nil, nil
+		a.hangUp, a.take, a.check, a.quiet = nil, nil, nil, nil
 		a.mu.Unlock()
 	}()
 	return t.run(ctx)

@@ -91,12 +91,13 @@ type Quiet struct {
 	To   string `toml:"to"`
 }
 
-// Picture bounds what is sent.
+// Picture bounds what is sent, and says whether people see it themselves.
 type Picture struct {
-	Width   int `toml:"width"`
-	Height  int `toml:"height"`
-	FPS     int `toml:"fps"`
-	Bitrate int `toml:"bitrate"`
+	Width   int  `toml:"width"`
+	Height  int  `toml:"height"`
+	FPS     int  `toml:"fps"`
+	Bitrate int  `toml:"bitrate"`
+	Own     bool `toml:"own"`
 }
 
 // Network is how the far end is reached.
@@ -146,7 +147,7 @@ func Default() Config {
 		Sound:    Sound{Echo: "on"},
 		Call:     Call{SeeFirst: Duration(2 * time.Second), Longest: Duration(2 * time.Hour)},
 		Time:     Time{NTP: []string{}},
-		Picture:  Picture{Width: 640, Height: 480, FPS: 30, Bitrate: 1_500_000},
+		Picture:  Picture{Width: 640, Height: 480, FPS: 30, Bitrate: 1_500_000, Own: true},
 		Network:  Network{WiFi: "auto", WPAFile: "/etc/wpa_supplicant.conf", WPAControl: "/run/wpa_supplicant"},
 	}
 }

@@ -225,12 +225,14 @@ func (i *Identity) KeepSettings(s *protocol.Settings) (refused []error, err erro
 		return refused, fmt.Errorf("keep settings: %w", err)
 	}
 	if s.Organisation == old.Settings.Organisation && s.Home == old.Settings.Home && slices.Equal(settings.Withdrawn, old.Settings.Withdrawn) && g.Root == old.Root &&
-		g.Trust == old.Trust && g.Policy == old.Policy {
+		g.Trust == old.Trust && g.Policy == old.Policy && sameComing(s.Coming, old.Settings.Coming) {
 		return refused, nil // only the time moved: not worth a write
 	}
 	g.Settings = &settings
 	return refused, i.keep(&g)
 }
+
+func sameComing(a, b *protocol.Coming) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // stillWithdrawn is what new settings and those before name as withdrawn, the new first, as many as there may be: settings are not signed, and a server that was restored, or
 // is another's, is not to give a mandate back by leaving it out.

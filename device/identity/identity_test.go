@@ -174,6 +174,16 @@ func TestRenewedChainAndSettings(t *testing.T) {
 	if _, err := i.KeepSettings(s); err != nil || disk.Steps() != steps {
 		t.Errorf("settings with only another time: %v, %d steps", err, disk.Steps()-steps)
 	}
+	for _, coming := range []*protocol.Coming{{Name: "Anne", Role: "nurse", At: 1}, {Name: "Anne", Role: "nurse", At: 2}} {
+		s = clinic.Settings()
+		s.Home, s.Coming = "Home 18", coming
+		if _, err := i.KeepSettings(s); err != nil {
+			t.Fatal(err)
+		}
+		if got := load(t, disk.After(statetest.Everything)).Settings().Coming; got == nil || *got != *coming {
+			t.Errorf("announced after a restart: %v, want %v", got, coming)
+		}
+	}
 	s = clinic.Settings()
 	s.Home, s.Withdrawn = "Home 18", []protocol.Nonce{{7}}
 	if _, err := i.KeepSettings(s); err != nil {
@@ -182,6 +192,9 @@ func TestRenewedChainAndSettings(t *testing.T) {
 	again := load(t, disk.After(statetest.Everything))
 	if !slices.Equal(again.Settings().Withdrawn, s.Withdrawn) {
 		t.Errorf("withdrawn after a restart: %v", again.Settings().Withdrawn)
+	}
+	if again.Settings().Coming != nil {
+		t.Errorf("still announced: %v", again.Settings().Coming)
 	}
 	if !again.Certificate().Equal(chain[0]) || again.Settings().Home != "Home 18" || !again.Root().Equal(clinic.Root) {
 		t.Errorf("after a restart: %v %v", again.Certificate().SerialNumber, again.Settings())

@@ -99,6 +99,26 @@ func (p *Policy) signed(proof *call.Proof, now time.Time) call.Decision {
 	return d
 }
 
+// Rests tells whether it is quiet at now for those who may not ring urgently: the screen gives little light then, or none.
+func (p *Policy) Rests(now time.Time) bool {
+	zone := p.Zone
+	if zone == nil {
+		zone = time.Local
+	}
+	if p.Quiet.Contain(now.In(zone)) {
+		return true
+	}
+	if p.Signed == nil {
+		return false
+	}
+	signed := p.Signed()
+	if signed == nil {
+		return false
+	}
+	zone, err := Zone(signed)
+	return err == nil && quiet(signed.Quiet, now.In(zone))
+}
+
 // Zone returns the time zone of a policy's quiet hours. One that is not in the IANA time zone database of this program or system is an error: nobody can say
 // then when it is quiet.
 func Zone(p *protocol.Policy) (*time.Location, error) {

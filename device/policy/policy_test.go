@@ -176,13 +176,48 @@ func TestQuietHours(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := quiet([]protocol.Span{{Days: 0, From: 0, To: 1}, test.span}, at.In(zone)); got != test.want {
+			spans := []protocol.Span{{Days: 0, From: 0, To: 1}, test.span}
+			if got := quiet(spans, at.In(zone)); got != test.want {
 				t.Errorf("at %s: %v", at.In(zone).Format("Monday 15:04:05"), got)
+			}
+			p := Policy{Signed: func() *protocol.Policy { return &protocol.Policy{Quiet: spans, Zone: test.zone} }, Zone: time.UTC}
+			if got := p.Rests(at); got != test.want {
+				t.Errorf("at %s the screen rests: %v", at.In(zone).Format("Monday 15:04:05"), got)
 			}
 		})
 	}
 	if quiet(nil, time.Now()) {
 		t.Error("quiet by no hours at all")
+	}
+}
+
+// TestRests: the screen rests in the terminal's own quiet hours, too, and not by a policy whose zone nobody knows.
+func TestRests(t *testing.T) {
+	night, err := ParseHours("22:00", "07:00")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 11, 24, 23, 0, 0, 0, time.UTC)
+	signed := func(zone string) func() *protocol.Policy {
+		return func() *protocol.Policy {
+			return &protocol.Policy{Quiet: []protocol.Span{{Days: 0x7f, From: 0, To: 12 * 60}}, Zone: zone}
+		}
+	}
+	for _, test := range []struct {
+		name   string
+		policy Policy
+		want   bool
+	}{
+		{"no hours", Policy{}, false}, {"its own", Policy{Quiet: night}, true}, {"its own, elsewhere", Policy{Quiet: night, Zone: time.FixedZone("", 10*3600)}, false},
+		{"no policy", Policy{Signed: func() *protocol.Policy { return nil }}, false}, {"the clinic's", Policy{Signed: signed("Europe/Oslo")}, true},
+		{"the clinic's, over by then", Policy{Signed: signed("UTC")}, false}, {"in no zone", Policy{Signed: signed("Mars")}, false},
+	} {
+		if test.policy.Zone == nil {
+			test.policy.Zone = time.UTC
+		}
+		if got := test.policy.Rests(at); got != test.want {
+			t.Errorf("%s: %v", test.name, got)
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ type Language struct {
 	Months   []string  `toml:"months"`
 	Date     string    `toml:"date"`
 	Day      []DayPart `toml:"day"`
+	Clock    Clock     `toml:"clock"`
 	Text     Texts     `toml:"text"`
 }
 
@@ -36,26 +37,37 @@ type DayPart struct {
 	Text string `toml:"text"`
 }
 
-// Texts are the sentences.
+// Clock is how an hour is said in a sentence. {hour} is the hour that is over, {next} the one that comes, {time} both digits.
+type Clock struct {
+	Hours       []string `toml:"hours"` // from twelve
+	On          string   `toml:"on"`
+	QuarterPast string   `toml:"quarter_past"`
+	Half        string   `toml:"half"`
+	QuarterTo   string   `toml:"quarter_to"`
+	Digits      string   `toml:"digits"`
+}
+
+// Texts are the sentences. Those tagged "deed" ask a person to do something: no scene has two.
 type Texts struct {
 	Starting       string `toml:"starting"`
 	NotSetUp       string `toml:"not_set_up"`
 	NotSetUpHelp   string `toml:"not_set_up_help"`
-	Returned       string `toml:"returned"`
+	Returned       string `toml:"returned" deed:"yes"`
 	ReturnedHelp   string `toml:"returned_help"`
 	ReturnedAgain  string `toml:"returned_again"`
 	Lost           string `toml:"lost"`
 	LostHelp       string `toml:"lost_help"`
-	Hold           string `toml:"hold"`
+	Hold           string `toml:"hold" deed:"yes"`
 	HoldHelp       string `toml:"hold_help"`
 	Ready          string `toml:"ready"`
+	Coming         string `toml:"coming"`
 	Calling        string `toml:"calling"`
 	From           string `toml:"from"`
 	AnswersIn      string `toml:"answers_in"`
 	AnswersInOne   string `toml:"answers_in_one"`
 	Answering      string `toml:"answering"`
 	NothingToDo    string `toml:"nothing_to_do"`
-	Take           string `toml:"take"`
+	Take           string `toml:"take" deed:"yes"`
 	Urgent         string `toml:"urgent"`
 	CallCode       string `toml:"call_code"`
 	TalkingWith    string `toml:"talking_with"`
@@ -73,13 +85,13 @@ type Texts struct {
 	CameraOffNow   string `toml:"camera_off_now"`
 	YouSaidNo      string `toml:"you_said_no"`
 	Checking       string `toml:"checking"`
-	Press          string `toml:"press"`
+	Press          string `toml:"press" deed:"yes"`
 	PressCode      string `toml:"press_code"`
 	PressAllows    string `toml:"press_allows"`
 	PressHelp      string `toml:"press_help"`
-	SayNo          string `toml:"say_no"`
-	EndCall        string `toml:"end_call"`
-	StopCheck      string `toml:"stop_check"`
+	SayNo          string `toml:"say_no" deed:"yes"`
+	EndCall        string `toml:"end_call" deed:"yes"`
+	StopCheck      string `toml:"stop_check" deed:"yes"`
 }
 
 // Languages returns the tags (BCP 47) of the languages that there are.
@@ -123,6 +135,10 @@ func (l *Language) complete() error {
 			return fmt.Errorf("text.%s is missing", v.Type().Field(i).Tag.Get("toml"))
 		}
 	}
+	c := l.Clock
+	if len(c.Hours) != 12 || slices.Contains([]string{c.On, c.QuarterPast, c.Half, c.QuarterTo, c.Digits}, "") {
+		return fmt.Errorf("clock is incomplete")
+	}
 	return nil
 }
 
@@ -147,6 +163,24 @@ func (l *Language) day(t time.Time) string {
 
 func (l *Language) date(t time.Time) string {
 	return fill(l.Date, "day", strconv.Itoa(t.Day()), "month", l.Months[t.Month()-1], "year", strconv.Itoa(t.Year()))
+}
+
+// clock says a time of day within a sentence: in words where people do, else in digits.
+func (l *Language) clock(t time.Time) string {
+	c := l.Clock
+	pattern, ok := map[int]string{0: c.On, 15: c.QuarterPast, 30: c.Half, 45: c.QuarterTo}[t.Minute()]
+	if !ok {
+		pattern = c.Digits
+	}
+	return fill(pattern, "hour", c.Hours[t.Hour()%12], "next", c.Hours[(t.Hour()+1)%12], "time", t.Format("15:04"))
+}
+
+// coming says who has said to call today; "" if nobody has. The time is not broken over lines: it is what is looked for.
+func (l *Language) coming(c Coming, now time.Time) string {
+	if !c.shown(now) {
+		return ""
+	}
+	return fill(l.Text.Coming, "name", c.Name, "role", c.Role, "clock", strings.ReplaceAll(l.clock(c.At.In(now.Location())), " ", "\u00a0"))
 }
 
 // fault says a fault for a helper, as the register of conditions has it. Its code is not for reading: see composer.bottomLine.
@@ -223,6 +257,9 @@ func (l *Language) Say(s Scene) string {
 		if s.Ask {
 			said = strings.TrimSuffix(said, ".") + ". " + t.Take
 		}
+		if s.Ask {
+			return code(said)
+		}
 		return code(with(said, t.SayNo))
 	case InCall:
 		return code(with(t.TalkingWith+" "+strings.Join(who, "; ")+". "+l.devices(s), t.EndCall))
@@ -232,6 +269,8 @@ func (l *Language) Say(s Scene) string {
 		return t.Press + ": " + party(first(s.Parties)) + ". " + fill(t.PressCode, "code", s.Code) + ". " + t.PressAllows + " " + t.PressHelp
 	case Checking:
 		return with(t.Checking+". "+l.devices(s), t.StopCheck)
+	case Resting: // those who do not see it are not told
+		return ""
 	case Starting:
 	}
 	return t.Starting

@@ -24,7 +24,8 @@ const (
 	Checking
 	Pressing
 	Returned
-	Lost // its key or its enrolment is not there: it can only be given up
+	Lost    // its key or its enrolment is not there: it can only be given up
+	Resting // Ready, in quiet hours: see Screen.Rest
 )
 
 // Scene is what is to be shown. The zero Scene is Starting.
@@ -43,7 +44,26 @@ type Scene struct {
 	HungUp     bool             // Ended: the caller hung up
 	Button     bool             // Ringing, InCall, Checking: there is one that says no
 	Offline    bool             // Ready: the clinic cannot be reached, so nobody can call
+	Coming     Coming           // Ready: who has said to call
+	NoSelf     bool             // InCall: the own picture is not shown, as some are disturbed by it
 	Faults     []protocol.Code  // for a helper; the first that fits is shown
+}
+
+// Coming is a call that was announced. It is shown on its day, and for a while after its time: nobody is always punctual. The zero Coming is none.
+type Coming struct {
+	Name, Role string
+	At         time.Time
+}
+
+const unpunctual = 15 * time.Minute
+
+// shown tells whether a person is told at now.
+func (c Coming) shown(now time.Time) bool {
+	if c.At.IsZero() || c.Name == "" || now.Sub(c.At) >= unpunctual {
+		return false
+	}
+	at := c.At.In(now.Location())
+	return at.Year() == now.Year() && at.YearDay() == now.YearDay()
 }
 
 // The colours. Every text colour has a contrast of at least 7:1 on the ground (WCAG 2.2 §1.4.6).
@@ -55,6 +75,8 @@ var (
 	calm      = color.RGBA{0x9a, 0xe6, 0xb4, 0xff}
 	panel     = color.RGBA{0x1c, 0x2c, 0x3c, 0xff}
 	farGround = color.RGBA{0x05, 0x0a, 0x10, 0xff}
+	black     = color.RGBA{0, 0, 0, 0xff}
+	dim       = color.RGBA{0xa4, 0x96, 0x80, 0xff} // on black, in quiet hours
 )
 
 // element is one thing on the screen. What two scenes have in common is recognised by its key and not painted again.
@@ -68,6 +90,7 @@ type element struct {
 // layout is a scene in its place. Elements do not overlap each other; texts overlap neither picture.
 type layout struct {
 	kind      Kind
+	ground    color.RGBA
 	elements  []element
 	far, self image.Rectangle
 }
@@ -96,7 +119,7 @@ func (c *composer) em(hundredths float64) int {
 }
 
 func (c *composer) compose(s Scene, now time.Time) layout {
-	l := layout{kind: s.Kind}
+	l := layout{kind: s.Kind, ground: ground}
 	switch s.Kind {
 	case Starting:
 		c.center(&l, line{c.lang.Text.Starting, bold, c.em(9), white, 2})
@@ -130,10 +153,25 @@ func (c *composer) compose(s Scene, now time.Time) layout {
 			line{c.lang.Text.ReturnedAgain, regular, c.em(3.2), soft, 3},
 		)
 	case Ready:
+		lines := 2 // for which there is room beside the bottom line
+		if c.portrait() {
+			lines = 4
+		}
 		c.center(&l,
 			line{c.lang.day(now), bold, c.em(11), white, 2},
 			line{now.Format("15:04"), bold, c.em(27), white, 1},
 			line{c.lang.date(now), regular, c.em(8), soft, 1},
+			line{c.lang.coming(s.Coming, now), bold, c.em(6), warm, lines},
+		)
+	case Resting:
+		l.ground = black
+		if brightness(s, now) == Dark {
+			return l
+		}
+		c.center(&l,
+			line{c.lang.day(now), bold, c.em(11), dim, 2},
+			line{now.Format("15:04"), bold, c.em(27), dim, 1},
+			line{c.lang.date(now), regular, c.em(8), dim, 1},
 		)
 	case Ringing:
 		c.ringing(&l, s, now)
@@ -257,7 +295,7 @@ func (c *composer) bottomLine(l *layout, s Scene) {
 	area := image.Rectangle{Max: c.size}.Inset(c.margin())
 	size := c.em(3.2)
 	area.Min.Y = area.Max.Y - lineHeight(size)
-	word, colour := "", calm
+	word, colour := "", soft
 	if s.Kind == Ready && !s.Offline {
 		word = c.lang.Text.Ready
 	}
@@ -268,30 +306,33 @@ func (c *composer) bottomLine(l *layout, s Scene) {
 		split += 3*dot + b.width + 4*c.unit
 		rect := image.Rect(area.Min.X, area.Min.Y, split-4*c.unit, area.Max.Y)
 		l.elements = append(l.elements, element{rect: rect, key: "ready|" + word, text: true, draw: func(img *image.RGBA) {
-			disc(img, rect.Min.X+dot, rect.Min.Y+size*2/3, dot, colour)
+			disc(img, rect.Min.X+dot, rect.Min.Y+size*2/3, dot, calm)
 			c.face.draw(img, word, bold, size, rect.Min.X+3*dot, rect.Min.Y+size, white)
 		}})
 	}
 	if len(s.Faults) == 0 {
 		return
 	}
+	if s.Kind == Resting {
+		colour = dim
+	}
 	if s.Kind != Ended {
 		small := min(c.em(2.2), size*7/10)
 		b := c.face.fit(string(s.Faults[0]), regular, small, min(small, 10), (area.Max.X-split)/3, 1)
-		c.put(l, b, image.Rect(area.Max.X-b.width, area.Max.Y-b.height, area.Max.X, area.Max.Y), soft, false)
+		c.put(l, b, image.Rect(area.Max.X-b.width, area.Max.Y-b.height, area.Max.X, area.Max.Y), colour, false)
 		area.Max.X -= b.width + 2*c.unit
 	}
 	b := c.face.fit(c.lang.fault(s.Faults[0]), regular, size, 12, area.Max.X-split, 1)
-	c.put(l, b, image.Rect(area.Max.X-b.width, area.Min.Y, area.Max.X, area.Max.Y), soft, false)
+	c.put(l, b, image.Rect(area.Max.X-b.width, area.Min.Y, area.Max.X, area.Max.Y), colour, false)
 }
 
-// column places texts one under the other. cut says that one had no room, or not for all of it.
+// column places texts one under the other. cut says that one had no room, or not for all of it; out, that one had none.
 type column struct {
-	c    *composer
-	l    *layout
-	area image.Rectangle
-	y    int
-	cut  bool
+	c        *composer
+	l        *layout
+	area     image.Rectangle
+	y        int
+	cut, out bool
 }
 
 func (col *column) add(t line, gap int) {
@@ -301,7 +342,7 @@ func (col *column) add(t line, gap int) {
 	b := col.c.face.fit(t.text, t.w, t.size, min(t.size, col.c.em(2.8)), col.area.Dx(), t.max)
 	y := col.y + gap
 	if y+b.height > col.area.Max.Y {
-		col.cut = true
+		col.cut, col.out = true, true
 		return
 	}
 	if len(b.lines) > 0 && strings.HasSuffix(b.lines[len(b.lines)-1], "…") {
@@ -354,8 +395,12 @@ func (c *composer) ringing(l *layout, s Scene, now time.Time) {
 	if s.Ask {
 		below, widest = []line{{c.lang.Text.Take, regular, c.em(4.2), calm, 4}}, ""
 	}
+	no := c.button(s, c.lang.Text.SayNo)
+	if s.Ask { // one thing to do at a time: where it has to be taken, nothing is needed to say no
+		no = ""
+	}
 	words.Max.Y = c.below(l, words, append(below,
-		line{c.button(s, c.lang.Text.SayNo), regular, c.em(4.2), white, 3},
+		line{no, regular, c.em(4.2), white, 3},
 		line{c.callCode(s), regular, c.em(2.8), soft, 2},
 	), widest)
 	c.above(l, words, func(col *column, scale float64, lines int) {
@@ -378,16 +423,18 @@ func (c *composer) inCall(l *layout, s Scene) {
 
 	m := c.margin()
 	var self image.Rectangle
-	if c.portrait() {
+	switch {
+	case s.NoSelf:
+	case c.portrait():
 		w := even(words.Dx() * 2 / 5)
 		self = image.Rect(0, 0, w, even(w*3/4)).Add(image.Pt(even(words.Max.X-w), even(words.Min.Y)))
 		words.Max.X = self.Min.X - m
-	} else {
+	default:
 		w := even(words.Dx())
 		self = image.Rect(0, 0, w, even(w*3/4)).Add(image.Pt(even(words.Min.X), even(words.Min.Y)))
 		words.Min.Y = self.Max.Y + 2*c.unit
 	}
-	if s.Camera {
+	if s.Camera && !s.NoSelf {
 		l.self = self
 		l.elements = append(l.elements, element{rect: self, key: "self", draw: func(img *image.RGBA) { fillRect(img, self, panel) }})
 	}
@@ -441,18 +488,24 @@ func (c *composer) below(l *layout, area image.Rectangle, lines []line, widest s
 	return top - c.unit
 }
 
-// above places what texts adds from the upper end of area, in smaller type and fewer lines until all of it is there.
+// above places what texts adds from the upper end of area, in smaller type and fewer lines until all of it is there; if it never is, until at least nothing is left out.
 func (c *composer) above(l *layout, area image.Rectangle, texts func(col *column, scale float64, lines int)) {
-	for _, scale := range []float64{1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3} {
-		for lines := 4; lines > 0; lines-- {
-			probe := &column{c: c, l: &layout{}, area: area, y: area.Min.Y}
-			if texts(probe, scale, lines); probe.cut && (scale > 0.3 || lines > 1) {
-				continue
+	place := func(l *layout, scale float64, lines int) *column {
+		col := &column{c: c, l: l, area: area, y: area.Min.Y}
+		texts(col, scale, lines)
+		return col
+	}
+	for _, good := range []func(*column) bool{func(col *column) bool { return !col.cut }, func(col *column) bool { return !col.out }} {
+		for _, scale := range []float64{1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3} {
+			for lines := 4; lines > 0; lines-- {
+				if good(place(&layout{}, scale, lines)) {
+					place(l, scale, lines)
+					return
+				}
 			}
-			texts(&column{c: c, l: l, area: area, y: area.Min.Y}, scale, lines)
-			return
 		}
 	}
+	place(l, 0.3, 1)
 }
 
 // placeholder is what is seen until the picture comes: the caller's initials.

@@ -2,11 +2,12 @@
 // calling and why, who one is talking with, and that it has ended and the camera is off. Nothing has to be done.
 //
 // A Screen composes scenes into an image of the display's size and says which parts changed; it paints only when something changes,
-// in the ready scene once a minute, while it rings once a second. Moving pictures are the display's
+// in the ready scene once a minute, while it rings once a second. In quiet hours it is dim by day and gives no light by night, until
+// somebody calls who may. Moving pictures are the display's
 // business: a scene only says where they go. Words never lie over a picture.
 //
 // The typeface is Atkinson Hyperlegible Next. Sizes follow the shorter side of the screen, from 800×480 to 1920×1080, upright too;
-// text on the ground has a contrast of at least 7:1. A language is one file in the folder language.
+// text on the ground has a contrast of at least 7:1. From three metres the sentence that matters is read on a screen of some 13 inches. A language is one file in the folder language.
 package screen
 
 import (
@@ -42,6 +43,11 @@ type Screen struct {
 	log     *slog.Logger
 	wake    chan struct{}
 	root    *progress.Root
+	quiet   func(time.Time) bool // nil: never
+	coming  func() Coming        // nil: none is announced
+	light   Light                // nil: there is none to set
+	lit     Brightness           // Run's; 0: not known
+	unlit   bool                 // Run's: that the light cannot be set was said
 
 	mu    sync.Mutex
 	scene Scene
@@ -93,6 +99,7 @@ func (s *Screen) Run(ctx context.Context) error {
 	alive, stop := s.root.Tick()
 	defer stop()
 	defer s.root.End()
+	defer s.shine(Bright) // whoever shows something next finds a screen that is on
 	for {
 		s.root.Alive()
 		s.mu.Lock()
@@ -103,6 +110,7 @@ func (s *Screen) Run(ctx context.Context) error {
 			s.paint.c.lang = lang
 		}
 		now := s.now()
+		scene = s.atRest(scene, now)
 		img, l, dirty := s.paint.paint(scene, now)
 		if len(dirty) > 0 {
 			if err := s.display.SetScene(img, l.far, l.self, dirty...); err != nil {
@@ -110,6 +118,7 @@ func (s *Screen) Run(ctx context.Context) error {
 			}
 			s.paint.release()
 		}
+		s.shine(brightness(scene, now))
 		var tick <-chan time.Time
 		if d := next(scene, now); d > 0 {
 			tick = time.After(d)
@@ -136,7 +145,7 @@ func (s *Screen) Watch(root *progress.Root) { s.root = root }
 // next is how long a scene looks as it does; 0 is for ever.
 func next(s Scene, now time.Time) time.Duration {
 	switch s.Kind {
-	case Ready:
+	case Ready, Resting:
 		// A little late rather than a little early, or the minute would be painted twice.
 		return now.Truncate(time.Minute).Add(time.Minute + time.Millisecond).Sub(now)
 	case Ringing:
@@ -190,8 +199,8 @@ func (p *painter) paint(s Scene, now time.Time) (*image.RGBA, layout, []image.Re
 	l := p.c.compose(s, now)
 	was, first := p.on, !p.any
 	p.on, p.any = l, true
-	if first || was.kind != l.kind || was.far != l.far || was.self != l.self || len(was.elements) != len(l.elements) {
-		fillRect(p.img, p.img.Rect, ground)
+	if first || was.kind != l.kind || was.ground != l.ground || was.far != l.far || was.self != l.self || len(was.elements) != len(l.elements) {
+		fillRect(p.img, p.img.Rect, l.ground)
 		for _, e := range l.elements {
 			p.draw(e)
 		}
@@ -201,13 +210,13 @@ func (p *painter) paint(s Scene, now time.Time) (*image.RGBA, layout, []image.Re
 	for i, e := range l.elements {
 		old := was.elements[i]
 		if old.key != e.key || old.rect != e.rect {
-			fillRect(p.img, old.rect, ground)
+			fillRect(p.img, old.rect, l.ground)
 			dirty = append(dirty, old.rect, e.rect)
 		}
 	}
 	for i, e := range l.elements {
 		if old := was.elements[i]; old.key != e.key || old.rect != e.rect {
-			fillRect(p.img, e.rect, ground)
+			fillRect(p.img, e.rect, l.ground)
 			p.draw(e)
 		}
 	}

@@ -7,15 +7,19 @@ import (
 	"image/color"
 	"image/draw"
 	"strings"
+	"unicode"
 
 	"golang.org/x/image/font"
+	"golang.org/x/image/font/gofont/gobold"
+	"golang.org/x/image/font/gofont/goregular"
 	"golang.org/x/image/font/opentype"
 	"golang.org/x/image/font/sfnt"
 	"golang.org/x/image/math/fixed"
+	"golang.org/x/text/unicode/norm"
 )
 
 // Atkinson Hyperlegible Next is made for readers with low vision; its licence (SIL OFL 1.1) is in font/OFL.txt. The files are the
-// latin and latin-ext subsets of fontsource, unpacked from WOFF.
+// latin and latin-ext subsets of fontsource, unpacked from WOFF. It has no Ŋ and no Ŧ, which Northern Sámi needs: those, and Greek and Cyrillic, are the Go fonts'.
 var (
 	//go:embed font/AtkinsonHyperlegibleNext-Regular.ttf
 	regularLatin []byte
@@ -36,7 +40,7 @@ const (
 
 // typeface draws text. For one goroutine.
 type typeface struct {
-	fonts [2][2]*sfnt.Font // by weight; latin before extended
+	fonts [2][3]*sfnt.Font // by weight; in the order in which they are asked for a letter
 	faces map[faceKey]font.Face
 	steps map[stepKey]step
 	buf   sfnt.Buffer
@@ -55,14 +59,14 @@ type stepKey struct {
 }
 
 type faceKey struct {
-	w    weight
-	ext  int
-	size int // pixels per em
+	w     weight
+	which int
+	size  int // pixels per em
 }
 
 func newTypeface() (*typeface, error) {
 	t := &typeface{faces: map[faceKey]font.Face{}, steps: map[stepKey]step{}}
-	for w, files := range [2][2][]byte{{regularLatin, regularExtended}, {boldLatin, boldExtended}} {
+	for w, files := range [2][3][]byte{{regularLatin, regularExtended, goregular.TTF}, {boldLatin, boldExtended, gobold.TTF}} {
 		for i, b := range files {
 			f, err := sfnt.Parse(b)
 			if err != nil {
@@ -74,12 +78,12 @@ func newTypeface() (*typeface, error) {
 	return t, nil
 }
 
-func (t *typeface) face(w weight, ext, size int) font.Face {
-	key := faceKey{w, ext, size}
+func (t *typeface) face(w weight, which, size int) font.Face {
+	key := faceKey{w, which, size}
 	if f := t.faces[key]; f != nil {
 		return f
 	}
-	f, err := opentype.NewFace(t.fonts[w][ext], &opentype.FaceOptions{Size: float64(size), DPI: 72, Hinting: font.HintingNone})
+	f, err := opentype.NewFace(t.fonts[w][which], &opentype.FaceOptions{Size: float64(size), DPI: 72, Hinting: font.HintingNone})
 	if err != nil {
 		panic(err) // fonts that parsed, options that are constant: cannot happen
 	}
@@ -90,13 +94,12 @@ func (t *typeface) face(w weight, ext, size int) font.Face {
 	return f
 }
 
-// which returns the font that has r: the extended one only if the other has not.
+// which returns the first font that has r, and the first of all where none has: it shows that something is missing.
 func (t *typeface) which(w weight, r rune) int {
-	if g, err := t.fonts[w][0].GlyphIndex(&t.buf, r); err == nil && g != 0 {
-		return 0
-	}
-	if g, err := t.fonts[w][1].GlyphIndex(&t.buf, r); err == nil && g != 0 {
-		return 1
+	for i, f := range t.fonts[w] {
+		if g, err := f.GlyphIndex(&t.buf, r); err == nil && g != 0 {
+			return i
+		}
 	}
 	return 0
 }
@@ -126,6 +129,9 @@ func (t *typeface) each(s string, w weight, size int, f func(r rune, face font.F
 	var x fixed.Int26_6
 	var last rune
 	for _, r := range s {
+		if unicode.IsSpace(r) { // of which typefaces have but one
+			r = ' '
+		}
 		step := t.step(w, size, last, r)
 		x += step.kern
 		if f != nil {
@@ -165,6 +171,7 @@ func lineHeight(size int) int { return (size*5 + 3) / 4 }
 // fit breaks s into at most lines lines of at most width pixels, at the largest size from size down to 60 % of it (never under
 // least) at which it fits; what still does not fit is cut with an ellipsis.
 func (t *typeface) fit(s string, w weight, size, least, width, lines int) block {
+	s = norm.NFC.String(s) // a letter and its accent that come apart are one glyph
 	least = max(least, size*6/10)
 	for at := size; ; at = max(at*19/20, least) {
 		broken, fits := t.wrap(s, w, at, width, lines)
@@ -181,12 +188,17 @@ func (t *typeface) fit(s string, w weight, size, least, width, lines int) block 
 	}
 }
 
-// wrap breaks at spaces, and inside words only where a word alone is too wide.
+// breakable tells whether a line may end at r: at spaces, but for those that are there to hold together what stands on both sides (UAX #14, class GL).
+func breakable(r rune) bool {
+	return unicode.IsSpace(r) && r != '\u00a0' && r != '\u202f' && r != '\u2007'
+}
+
+// wrap breaks at spaces, and inside words only where a word alone is too wide: after a hyphen if there is one.
 func (t *typeface) wrap(s string, w weight, size, width, lines int) ([]string, bool) {
 	var out []string
 	line := ""
 	fits := true
-	for _, word := range strings.Fields(s) {
+	for _, word := range strings.FieldsFunc(s, breakable) {
 		joined := word
 		if line != "" {
 			joined = line + " " + word
@@ -225,7 +237,7 @@ func (t *typeface) wrap(s string, w weight, size, width, lines int) ([]string, b
 	return out, fits
 }
 
-// cut returns the longest beginning of s that is no wider than width, at least one rune.
+// cut returns the longest beginning of s that is no wider than width, at least one rune, up to its last hyphen if it has one.
 func (t *typeface) cut(s string, w weight, size, width int) string {
 	end := 0
 	for i, r := range s {
@@ -234,6 +246,9 @@ func (t *typeface) cut(s string, w weight, size, width int) string {
 			break
 		}
 		end = next
+	}
+	if hyphen := strings.LastIndexByte(s[:end], '-'); end < len(s) && hyphen > 0 {
+		end = hyphen + 1
 	}
 	return s[:end]
 }
