@@ -38,6 +38,9 @@ type Options struct {
 	Turn *webrtc.ICEServer
 	// RTXFirst sends the first packets of the picture by RTX only, as a browser does that probes with retransmissions.
 	RTXFirst int
+	// Heard takes each packet of sound that arrives, and Shown is called for each picture that was decoded, each from one goroutine.
+	Heard func(data []byte, seq uint16, timestamp uint32)
+	Shown func()
 	// Line is the only way to the near end.
 	Line *Line
 }
@@ -309,6 +312,9 @@ func (c *Caller) watch(t *webrtc.TrackRemote) {
 		c.mu.Lock()
 		c.colour, c.size = img.YCbCrAt(size.X/2, size.Y/4), size
 		c.mu.Unlock()
+		if c.opt.Shown != nil {
+			c.opt.Shown()
+		}
 		if c.frames.Add(1) == 1 {
 			c.firstFrame.Store(time.Now().UnixNano())
 		}
@@ -329,6 +335,9 @@ func (c *Caller) hear(t *webrtc.TrackRemote) {
 			return
 		}
 		c.packets.Add(1)
+		if c.opt.Heard != nil {
+			c.opt.Heard(p.Payload, p.SequenceNumber, p.Timestamp)
+		}
 		n, err := d.Decode(p.Payload, pcm)
 		if err != nil {
 			continue

@@ -1,6 +1,7 @@
 package peertest
 
 import (
+	"container/heap"
 	"fmt"
 	"net"
 	"regexp"
@@ -13,9 +14,16 @@ import (
 
 // Way is what a Line does to packets in one direction.
 type Way struct {
-	Rate  int           // bit/s; 0 is no limit
-	Queue int           // bytes that wait for a Rate; 32,000
-	Delay time.Duration // for each packet
+	Rate   int                        // bit/s, of all bytes with IP and UDP heads; 0 is no limit
+	RateAt func(at time.Duration) int // in place of Rate, by the time since the line was made
+	Queue  int                        // bytes that wait for a Rate; 32,000
+	Delay  time.Duration              // for each packet
+	Jitter time.Duration              // at most this much more or less, evenly
+	// Reorder lets packets overtake by their jitter, as over several paths. Without it they arrive in order.
+	Reorder bool
+	Loss    float64 // share that is lost, 0…1
+	Bursts  bool    // losses come in bursts of five on average, the share is the same
+	Seed    uint64  // of chance
 	// Lose is asked for each packet, counted from 1; nil loses none. ICE and DTLS packets are asked about too.
 	Lose func(n int) bool
 }
@@ -24,6 +32,7 @@ type Way struct {
 // be passed through Near and Far, and SDP through Strip, so that the ends know no other way.
 type Line struct {
 	near, far *end // the socket that the near end sends to, and the far end
+	began     time.Time
 	wg        sync.WaitGroup
 	closed    chan struct{}
 }
@@ -46,12 +55,28 @@ type Passed struct {
 
 type inFlight struct {
 	data []byte
-	at   time.Time
+	at   time.Duration
+	n    int // those that arrive at once keep their order
+}
+
+// flight is a heap of packets, the one that arrives first on top.
+type flight []inFlight
+
+func (f flight) Len() int { return len(f) }
+func (f flight) Less(i, j int) bool {
+	return f[i].at < f[j].at || f[i].at == f[j].at && f[i].n < f[j].n
+}
+func (f flight) Swap(i, j int) { f[i], f[j] = f[j], f[i] }
+func (f *flight) Push(x any)   { *f = append(*f, x.(inFlight)) }
+func (f *flight) Pop() any {
+	last := (*f)[len(*f)-1]
+	*f = (*f)[:len(*f)-1]
+	return last
 }
 
 // NewLine makes a line; toFar is what happens to packets that the near end sends.
 func NewLine(toFar, toNear Way) (*Line, error) {
-	l := &Line{near: &end{}, far: &end{}, closed: make(chan struct{})}
+	l := &Line{near: &end{}, far: &end{}, began: time.Now(), closed: make(chan struct{})}
 	for _, e := range []*end{l.near, l.far} {
 		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		if err != nil {
@@ -65,64 +90,65 @@ func NewLine(toFar, toNear Way) (*Line, error) {
 }
 
 func (l *Line) carry(from, to *end, way Way) {
-	if way.Queue == 0 {
-		way.Queue = 32_000
-	}
+	shaper := NewShaper(way)
 	queue := make(chan inFlight, 4096)
 	l.wg.Go(func() {
 		defer close(queue)
 		buf := make([]byte, 2048)
-		var free time.Time
-		for n := 1; ; n++ {
+		for n := 0; ; n++ {
 			k, addr, err := from.conn.ReadFromUDP(buf)
 			if err != nil {
 				return
 			}
 			from.peer.Store(addr)
-			now := time.Now()
-			if way.Lose != nil && way.Lose(n) {
+			fate, at, waited := shaper.Admit(time.Since(l.began), k)
+			switch fate {
+			case Lost:
 				from.Lost.Add(1)
 				continue
+			case NoRoom:
+				from.Dropped.Add(1)
+				continue
 			}
-			at := now
-			if way.Rate > 0 {
-				if free.Before(now) {
-					free = now
-				}
-				wait := free.Sub(now)
-				if wait.Seconds()*float64(way.Rate)/8 > float64(way.Queue) {
-					from.Dropped.Add(1)
-					continue
-				}
-				from.waited.Store(max(from.waited.Load(), int64(wait)))
-				free = free.Add(time.Duration(float64(k+28) * 8 / float64(way.Rate) * float64(time.Second)))
-				at = free
-			}
-			from.Sent.Add(1)
-			from.bytes.Add(int64(k))
+			from.waited.Store(max(from.waited.Load(), int64(waited)))
 			select {
-			case queue <- inFlight{append([]byte(nil), buf[:k]...), at.Add(way.Delay)}:
+			case queue <- inFlight{append([]byte(nil), buf[:k]...), at, n}:
+				from.Sent.Add(1)
+				from.bytes.Add(int64(k))
 			default:
 				from.Dropped.Add(1)
 			}
 		}
 	})
-	l.wg.Go(func() {
-		timer := time.NewTimer(0)
-		defer timer.Stop()
-		for p := range queue {
-			if d := time.Until(p.at); d > 0 {
-				timer.Reset(d)
-				select {
-				case <-timer.C:
-				case <-l.closed:
-				}
+	l.wg.Go(func() { l.deliver(queue, to) })
+}
+
+// deliver sends each packet on when it arrives.
+func (l *Line) deliver(queue <-chan inFlight, to *end) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var f flight
+	for {
+		if len(f) > 0 {
+			timer.Reset(f[0].at - time.Since(l.began))
+		}
+		select {
+		case <-l.closed:
+			return
+		case p, ok := <-queue:
+			if !ok {
+				return
 			}
+			heap.Push(&f, p)
+		case <-timer.C:
+		}
+		for len(f) > 0 && f[0].at <= time.Since(l.began) {
+			p := heap.Pop(&f).(inFlight)
 			if addr := to.peer.Load(); addr != nil {
 				_, _ = to.conn.WriteToUDP(p.data, addr)
 			}
 		}
-	})
+	}
 }
 
 var port = regexp.MustCompile(`(candidate:\S+ \d+ \S+ \d+ )(\S+) (\d+)`)
