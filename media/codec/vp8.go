@@ -57,7 +57,8 @@ type VP8Encoder struct {
 	cfg     VP8Config
 	out     []byte
 	w, h    int
-	bitrate int
+	bitrate int // that the library was told
+	steer   steer
 	intra   uint    // keyframe limit now set, percent of a frame's share
 	tick    float64 // smoothed frame interval, in 90 kHz units
 	last    int64   // pts of the last picture
@@ -163,6 +164,7 @@ func (e *VP8Encoder) Encode(img *image.YCbCr, pts int64) (Frame, error) {
 	if err := e.follow(img.Rect.Dx(), img.Rect.Dy()); err != nil {
 		return Frame{}, err
 	}
+	ticks := e.tick
 	if e.started {
 		step := pts - e.last
 		if step <= 0 {
@@ -173,6 +175,7 @@ func (e *VP8Encoder) Encode(img *image.YCbCr, pts int64) (Frame, error) {
 		if step < pause {
 			e.tick += (float64(step) - e.tick) / 16
 			e.clock += step
+			ticks = float64(step)
 		} else {
 			e.clock += int64(e.tick)
 		}
@@ -197,18 +200,20 @@ func (e *VP8Encoder) Encode(img *image.YCbCr, pts int64) (Frame, error) {
 		return Frame{}, fmt.Errorf("encode VP8: %w", vpxError(rc))
 	}
 	if e.c.data == nil {
+		e.steer.note(0, ticks)
 		if key != 0 { // dropped by the rate control: the wish stands
 			e.wantKeyframe.Store(true)
 		}
 		return Frame{}, nil
 	}
 	e.out = append(e.out[:0], unsafe.Slice((*byte)(unsafe.Pointer(e.c.data)), int(e.c.size))...)
+	e.steer.note(8*len(e.out), ticks)
 	return Frame{Data: e.out, Keyframe: e.c.keyframe != 0}, nil
 }
 
 // follow takes over a new size or bitrate.
 func (e *VP8Encoder) follow(w, h int) error {
-	bitrate := int(e.wantBitrate.Load())
+	bitrate := e.steer.rate(int(e.wantBitrate.Load()))
 	if w == e.w && h == e.h && bitrate == e.bitrate {
 		return nil
 	}

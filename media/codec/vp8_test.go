@@ -105,16 +105,18 @@ func TestVP8HoldsBitrate(t *testing.T) {
 		fps     int
 		bitrate int
 		jitter  int64 // of the time stamps, 90 kHz
+		off     int   // percent
 	}{
-		{"30 fps", 30, 500_000, 0},
-		{"15 fps", 15, 300_000, 0},
-		{"8 fps", 8, 150_000, 0},
-		{"30 fps with jitter", 30, 500_000, 900},
+		{"30 fps", 30, 500_000, 0, 5},
+		{"15 fps", 15, 300_000, 0, 5},
+		{"8 fps", 8, 150_000, 0, 5},
+		// libvpx takes some of it for another frame rate, and sends less for a second.
+		{"30 fps with jitter", 30, 500_000, 900, 10},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e, _ := newVP8(t, VP8Config{Width: 320, Height: 240, Bitrate: tt.bitrate})
 			p := newPainter(320, 240)
-			const warm, seconds = 2, 6
+			const warm, seconds = 3, 5
 			bits := 0
 			for i := range tt.fps * (warm + seconds) {
 				pts := int64(i+1) * videoClock / int64(tt.fps)
@@ -129,8 +131,8 @@ func TestVP8HoldsBitrate(t *testing.T) {
 			}
 			got := bits / seconds
 			t.Logf("%d bit/s for %d", got, tt.bitrate)
-			if got < tt.bitrate*85/100 || got > tt.bitrate*110/100 {
-				t.Errorf("%d bit/s, want %d −15 %% +10 %%", got, tt.bitrate)
+			if got < tt.bitrate*(100-tt.off)/100 || got > tt.bitrate*(100+tt.off)/100 {
+				t.Errorf("%d bit/s, want %d ±%d %%", got, tt.bitrate, tt.off)
 			}
 		})
 	}
