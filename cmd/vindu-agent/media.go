@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"image"
 	"log/slog"
+	"math"
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/proxy"
@@ -86,6 +88,7 @@ type mediaSession struct {
 	camera     retry
 	sound      retry
 	realCamera bool // a real one was open in this call
+	cameraHung atomic.Bool
 }
 
 // SDP implements call.Session.
@@ -130,6 +133,10 @@ func (s *mediaSession) serve() {
 		defer close(ended)
 		if err := s.inner.Run(s.own); err != nil {
 			s.m.log.Info("connection ended", "call", s.offer.Call, "error", err)
+		}
+		if c := s.inner.Stats().Call; c.Seconds > 0 {
+			s.m.log.Info("call quality", "call", s.offer.Call, "grade", oneDecimal(c.Grade), "worst_tenth", oneDecimal(c.Worst), "seconds", c.Seconds,
+				"rtt_ms", ms(c.RTT), "concealed_ms", ms(c.Concealed), "freezes", c.Freezes, "frozen_ms", ms(c.Frozen), "cpu", oneDecimal(c.CPU))
 		}
 	}()
 	for {
@@ -283,6 +290,10 @@ func (r *retry) worked() { *r = retry{} }
 // recorded asks the ledger for leave to open a device.
 func (s *mediaSession) recorded(d call.Device) error {
 	err := s.offer.Ledger.Opening(d)
+	if d == call.Camera && s.cameraHung.Load() && errors.Is(err, call.ErrOpen) {
+		// A driver hangs in the camera. It stays on the ledger, and may be opened again beside that: the same opening goes on.
+		return nil
+	}
 	if me, ok := errors.AsType[*call.MediaError](err); ok {
 		// What cannot be recorded does not happen: neither does this call.
 		s.say(call.MediaEvent{Kind: call.MediaFailed, Code: me.Code})
@@ -321,7 +332,9 @@ func (s *mediaSession) openCamera(ctx context.Context) (session.Camera, error) {
 		err = ctx.Err() // the call ended before a test picture was made
 	}
 	if err != nil {
-		if !errors.Is(err, errStillOpen) {
+		if errors.Is(err, errStillOpen) {
+			s.cameraHung.Store(true)
+		} else if !s.cameraHung.Load() {
 			s.offer.Ledger.Closed(call.Camera)
 		}
 		return nil, s.camera.failed(err)
@@ -332,7 +345,7 @@ func (s *mediaSession) openCamera(ctx context.Context) (session.Camera, error) {
 	s.mu.Lock()
 	s.cameraKind, s.realCamera = kind, s.realCamera || kind == "v4l2"
 	s.mu.Unlock()
-	return &openCamera{openDevice[camera.Source]{Source: source, ledger: s.offer.Ledger, device: call.Camera}}, nil
+	return &openCamera{openDevice[camera.Source]{Source: source, ledger: s.offer.Ledger, device: call.Camera, hung: &s.cameraHung}}, nil
 }
 
 // openSound implements session.Devices.OpenSound.
@@ -413,11 +426,13 @@ func settled[T closer](ctx context.Context, open func(context.Context) (T, error
 	return none, ctx.Err()
 }
 
-// openDevice tells the ledger when it was closed. If closing fails it does not: then nobody may believe that it is closed.
+// openDevice tells the ledger when it was closed. If closing fails it does not: then nobody may believe that it is closed, also when the device
+// was opened again meanwhile and that closes.
 type openDevice[T closer] struct {
 	Source T
 	ledger call.Ledger // nil: this device is not on it
 	device call.Device
+	hung   *atomic.Bool // set when closing fails; nil: it is not opened again
 	once   sync.Once
 	err    error
 }
@@ -425,7 +440,11 @@ type openDevice[T closer] struct {
 // Close closes the device.
 func (d *openDevice[T]) Close() error {
 	d.once.Do(func() {
-		if d.err = d.Source.Close(); d.err == nil && d.ledger != nil {
+		d.err = d.Source.Close()
+		if d.err != nil && d.hung != nil {
+			d.hung.Store(true)
+		}
+		if d.err == nil && d.ledger != nil && (d.hung == nil || !d.hung.Load()) {
 			d.ledger.Closed(d.device)
 		}
 	})
@@ -472,13 +491,17 @@ func (o *openSound) Write(frame []int16) error {
 func (s *mediaSession) Report() call.Report {
 	st := s.inner.Stats()
 	c := st.Connection
+	rtt := c.RTT
+	if st.Call.Seconds > 0 {
+		rtt = st.Call.RTT
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := call.Report{
 		Crypto:    protocol.Crypto{Suite: c.Suite, SRTP: c.SRTPProfile, Local: c.Fingerprint, Remote: c.FarFingerprint},
 		LocalPath: c.LocalKind, RemotePath: c.RemoteKind, Camera: s.cameraKind, Sound: s.soundKind,
 		Quality: protocol.Quality{
-			RTT: ms(c.RTT), Jitter: ms(c.AudioIn.Jitter), PacketsLost: c.VideoIn.Lost + c.AudioIn.Lost,
+			RTT: ms(rtt), Jitter: ms(c.AudioIn.Jitter), PacketsLost: c.VideoIn.Lost + c.AudioIn.Lost,
 			PacketsReceived: c.VideoIn.Packets + c.AudioIn.Packets, FramesSent: st.Near.Encoded, FramesDecoded: st.Far.Frames,
 			Freezes: st.Far.Freezes, Concealed: st.Sound.Concealed * 10, BytesSent: c.VideoOut.Bytes + c.AudioOut.Bytes,
 			BytesReceived: c.VideoIn.Bytes + c.AudioIn.Bytes,
@@ -496,6 +519,8 @@ func (s *mediaSession) Report() call.Report {
 }
 
 func ms(d time.Duration) uint64 { return uint64(max(d, 0).Milliseconds()) }
+
+func oneDecimal(v float64) float64 { return math.Round(v*10) / 10 }
 
 // relayDialer connects to the clinic's relay by TLS on the clinic's own port: the server is verified like the clinic itself, and told apart
 // by ALPN (RFC 7443).

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -420,6 +421,70 @@ func TestCloseThatFailsIsNotClosed(t *testing.T) {
 	working := &openDevice[*stubborn]{Source: &stubborn{}, ledger: l, device: call.Camera}
 	if working.Close() != nil || working.Close() != nil || !slices.Equal(l.sorted(), []string{"close camera"}) {
 		t.Errorf("the ledger says %v", l.sorted())
+	}
+}
+
+// hung is a camera whose driver hangs until it is let go.
+type hung struct {
+	camera.Source
+	err error
+}
+
+func (h *hung) Close() error { return h.err }
+
+// A camera in which a driver hangs is opened again beside that, in the same call alone, and stays on the ledger as open, whatever closes later.
+func TestHungCameraIsOpenedAgain(t *testing.T) {
+	busy := error(nil)
+	with := machine
+	with.cameras = func() []camera.Info { return []camera.Info{{Path: "/dev/video9"}} }
+	opened := 0
+	with.openCamera = func(_ context.Context, cfg camera.Config) (camera.Source, error) {
+		if busy != nil {
+			return nil, busy
+		}
+		opened++
+		h := &hung{Source: camera.TestPicture(cfg)}
+		if opened == 1 {
+			h.err = camera.ErrTimeout
+		}
+		return h, nil
+	}
+	l := &ledger{}
+	m := &media{cfg: agent.Default(), devices: &devices{cfg: agent.Devices{Camera: "auto"}, by: &with}, log: slog.New(slog.DiscardHandler)}
+	s := &mediaSession{m: m, own: t.Context(), events: make(chan call.MediaEvent, 8), offer: call.Offer{Ledger: l}}
+	first, err := s.openCamera(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.no = fmt.Errorf("open camera: %w", call.ErrOpen)
+	if _, err := s.openCamera(t.Context()); !errors.Is(err, call.ErrOpen) {
+		t.Errorf("a camera that is open and does not hang is opened again: %v", err)
+	}
+	s.camera.worked()
+	if err := first.Close(); err == nil {
+		t.Fatal("it closes")
+	}
+	s.camera.worked()
+	busy = camera.ErrBusy
+	if _, err := s.openCamera(t.Context()); !errors.Is(err, camera.ErrBusy) {
+		t.Errorf("%v, want busy", err)
+	}
+	s.camera.worked()
+	busy = nil
+	second, err := s.openCamera(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.sorted(); !slices.Equal(got, []string{"open camera"}) {
+		t.Errorf("the ledger says %v: the first one still hangs", got)
+	}
+	// The call is over.
+	l.no = errors.New("no answered call runs")
+	if _, err := s.openCamera(t.Context()); err == nil {
+		t.Error("opened after the call")
 	}
 }
 

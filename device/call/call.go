@@ -51,11 +51,15 @@ type Offer struct {
 
 // Ledger is told of every opening and closing of camera and microphone.
 type Ledger interface {
-	// Opening is called before a device is opened. On an error the device must not be opened.
+	// Opening is called before a device is opened. On an error the device must not be opened, unless the error wraps ErrOpen and
+	// a driver hangs in the device, so that it does not close.
 	Opening(device Device) error
 	// Closed is called after a device that Opening allowed was closed, or could not be opened.
 	Closed(device Device)
 }
+
+// ErrOpen says that a device is on the ledger as open, and may be: the call goes on.
+var ErrOpen = errors.New("it is open already")
 
 // Device is one that can see or hear.
 type Device string

@@ -69,7 +69,7 @@ func (l *ledger) take(d Device, now time.Time) error {
 	case !l.allowed:
 		return errMayNotOpen
 	case t.open:
-		return errors.New("it is open already")
+		return ErrOpen
 	}
 	t.open = true
 	if t.first.IsZero() {

@@ -3,12 +3,14 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"image"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"vindu/media/camera"
 	"vindu/media/codec"
 	"vindu/media/yuv"
 )
@@ -97,28 +99,33 @@ func (s *Session) retry(ctx context.Context) bool {
 	}
 }
 
-// runCamera keeps a camera open from Open until ctx ends.
+// runCamera keeps a camera open from Open until ctx ends. It returns when every Read has, also one that hangs in a driver.
 func (s *Session) runCamera(ctx context.Context) {
 	defer s.camera.attempted()
 	if !s.answeredOr(ctx) || s.dev.OpenCamera == nil {
 		return
 	}
+	var reads sync.WaitGroup
+	defer func() {
+		reads.Wait()
+		s.slot.empty()
+	}()
 	lost := false
 	for ctx.Err() == nil {
-		cam, err := s.dev.OpenCamera(ctx)
-		if err == nil {
-			s.camera.open(time.Now())
-			s.stage(&s.times.CameraOpen)
-			s.keys.Store(true)
-			s.emit(Event{Kind: CameraOpened})
-			s.camera.attempted()
-			lost = false
-			err = s.readCamera(ctx, cam)
-			s.slot.empty()
-			if cerr := cam.Close(); cerr != nil {
-				s.log.Warn("camera closed with an error", "error", cerr)
+		err := errHopeless
+		if s.camera.hanging() < mostHanging {
+			var cam Camera
+			if cam, err = s.dev.OpenCamera(ctx); err == nil {
+				s.camera.open(time.Now())
+				s.stage(&s.times.CameraOpen)
+				s.keys.Store(true)
+				s.emit(Event{Kind: CameraOpened})
+				s.camera.attempted()
+				lost = false
+				err = s.film(ctx, cam, &reads)
+				s.slot.empty()
+				s.camera.shut(time.Now())
 			}
-			s.camera.shut(time.Now())
 		}
 		if ctx.Err() != nil {
 			return
@@ -135,24 +142,76 @@ func (s *Session) runCamera(ctx context.Context) {
 	}
 }
 
+const (
+	// stuckAfter is how long a Read may take: longer than a camera needs to know by itself that no picture comes, and so that a stuck one is
+	// closed, and opened again, within 10 s.
+	stuckAfter = 6 * time.Second
+	// mostHanging is how many Reads may hang in a driver at once. Then the camera is not opened again before one of them returns.
+	mostHanging = 3
+)
+
+// film has cam read in a goroutine of its own, and closes it when that ends, when a Read gets stuck, or when ctx ends.
+func (s *Session) film(ctx context.Context, cam Camera, reads *sync.WaitGroup) error {
+	own, stop := context.WithCancel(ctx)
+	defer stop()
+	beat := make(chan struct{}, 1)
+	ended := make(chan error, 1)
+	s.camera.enter()
+	reads.Go(func() {
+		err := s.readCamera(own, cam, beat)
+		s.camera.leave(time.Now())
+		ended <- err
+	})
+	shut := func() {
+		if err := cam.Close(); err != nil {
+			s.log.Warn("camera closed with an error", "error", err)
+		}
+	}
+	timer := time.NewTimer(stuckAfter)
+	defer timer.Stop()
+	for {
+		select {
+		case <-beat:
+			timer.Reset(stuckAfter)
+		case err := <-ended:
+			shut()
+			return err
+		case <-ctx.Done():
+			shut()
+			<-ended // closed is closed: not before nobody reads
+			return ctx.Err()
+		case <-timer.C:
+			stop()
+			shut()
+			return errStuckRead
+		}
+	}
+}
+
+var (
+	errStuckRead = fmt.Errorf("no picture and no error for %s: the driver hangs: %w", stuckAfter, camera.ErrTimeout)
+	errHopeless  = fmt.Errorf("%d reads hang in the driver: %w", mostHanging, camera.ErrTimeout)
+)
+
 // readCamera hands pictures to screen and encoder until the camera fails or ctx ends.
-func (s *Session) readCamera(ctx context.Context, cam Camera) error {
-	// A Read that hangs in the driver is ended by Close; the second Close is harmless.
-	unhook := context.AfterFunc(ctx, func() { _ = cam.Close() })
-	defer unhook()
+func (s *Session) readCamera(ctx context.Context, cam Camera, beat chan<- struct{}) error {
 	for {
 		raw, release, err := cam.Read()
 		if err != nil {
 			return err
 		}
+		if ctx.Err() != nil {
+			release()
+			return ctx.Err()
+		}
+		select {
+		case beat <- struct{}{}:
+		default:
+		}
 		img, ok := raw.(*image.YCbCr)
 		if !ok || img.SubsampleRatio != image.YCbCrSubsampleRatio420 {
 			release()
 			return errors.New("camera delivers pictures that are not I420")
-		}
-		if ctx.Err() != nil {
-			release()
-			return ctx.Err()
 		}
 		s.near.captured.Add(1)
 		s.dev.Screen.Self(img)

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vindu/media/grade"
 	"vindu/media/jitter"
 	"vindu/media/peer"
 )
@@ -53,7 +54,9 @@ type Session struct {
 	keys   atomic.Bool // the far end wants a keyframe
 
 	near  nearStats
-	start time.Time // zero of the media clocks
+	meter grade.Meter  // guarded by mu
+	now   grade.Second // guarded by mu
+	start time.Time    // zero of the media clocks
 }
 
 // state is how far a session has come.
@@ -69,6 +72,7 @@ const (
 type device struct {
 	mu             sync.Mutex
 	isOpen         bool
+	busy           int // readers that have not ended
 	opened, closed time.Time
 	tried          chan struct{} // closed after the first try
 	once           sync.Once
@@ -84,6 +88,29 @@ func (d *device) shut(at time.Time) {
 	d.mu.Lock()
 	d.isOpen, d.closed = false, at
 	d.mu.Unlock()
+}
+
+// enter counts a reader in.
+func (d *device) enter() {
+	d.mu.Lock()
+	d.busy++
+	d.mu.Unlock()
+}
+
+// leave counts a reader out. A device that was given up is closed when the last has left it.
+func (d *device) leave(at time.Time) {
+	d.mu.Lock()
+	if d.busy--; !d.isOpen {
+		d.closed = at
+	}
+	d.mu.Unlock()
+}
+
+// hanging is how many readers have not ended.
+func (d *device) hanging() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.busy
 }
 
 func (d *device) attempted() { d.once.Do(func() { close(d.tried) }) }
@@ -187,6 +214,7 @@ func (s *Session) Run(ctx context.Context) error {
 	})
 	rest.Go(func() { s.follow(s.whole) })
 	rest.Go(func() { s.far.run(s.whole, s) })
+	rest.Go(func() { s.measure(s.whole) })
 	devices.Go(func() { s.runCamera(s.devices) })
 	devices.Go(func() { s.runEncoder(s.devices) })
 	devices.Go(func() { s.runSound(s.devices) })
@@ -333,11 +361,11 @@ func (s *Session) closeUnrun() {
 	}
 }
 
-// last is when the device was closed; zero if it never was open, or still is.
+// last is when the device was closed; zero if it never was open, still is, or a driver hangs in it.
 func (d *device) last() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.isOpen {
+	if d.isOpen || d.busy > 0 {
 		return time.Time{}
 	}
 	return d.closed

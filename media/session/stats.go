@@ -1,8 +1,12 @@
 package session
 
 import (
+	"context"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"vindu/media/grade"
 	"vindu/media/jitter"
 	"vindu/media/peer"
 )
@@ -47,6 +51,8 @@ type Stats struct {
 	CameraOpen    bool // now
 	SoundOpen     bool
 	EventsDropped uint64
+	Second        grade.Second // the last
+	Call          grade.Call   // since the call was connected
 }
 
 // Stats returns the call's numbers. Any goroutine, also after Close.
@@ -68,6 +74,7 @@ func (s *Session) Stats() Stats {
 	}
 	s.mu.Lock()
 	out.Times = s.times
+	out.Second, out.Call = s.now, s.meter.Call()
 	s.mu.Unlock()
 	return out
 }
@@ -76,4 +83,50 @@ func (d *device) now() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.isOpen
+}
+
+// deviceDelay is what the ways to coder and ear take besides the jitter buffer and the line: a packet of 20 ms, Opus's look-ahead of 6.5 ms (RFC 6716
+// §2), and a period of the sound card at either end.
+const deviceDelay = 20*time.Millisecond + 6500*time.Microsecond + 2*10*time.Millisecond
+
+// measure notes the call's numbers every second from when it is connected until ctx ends.
+func (s *Session) measure(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-s.secure:
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		t := s.totals()
+		s.mu.Lock()
+		if second, ok := s.meter.Note(time.Now(), t); ok {
+			s.now = second
+		}
+		s.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// totals are the counters that the grade is made of.
+func (s *Session) totals() grade.Totals {
+	c, sound, far := s.peer.Stats(), s.jitter.Stats(), s.far.snapshot()
+	const frame = 10 * time.Millisecond
+	t := grade.Totals{
+		Packets: c.VideoIn.Packets + c.AudioIn.Packets, Lost: c.VideoIn.Lost + c.AudioIn.Lost,
+		BytesIn: c.VideoIn.Bytes + c.AudioIn.Bytes, BytesOut: c.VideoOut.Bytes + c.AudioOut.Bytes,
+		Sound: time.Duration(sound.Played) * frame, Concealed: time.Duration(sound.Concealed) * frame,
+		Pictures: far.Frames, Freezes: far.Freezes, Frozen: far.Frozen,
+		RTT: c.RTT, Jitter: c.AudioIn.Jitter, Buffered: sound.Delay, Devices: deviceDelay,
+	}
+	var use unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &use) == nil {
+		t.CPU = time.Duration(use.Utime.Nano() + use.Stime.Nano())
+	}
+	return t
 }
