@@ -133,7 +133,10 @@ func (c *call) parseWithFile(required ...string) (file string, err error) {
 		file, c.args = c.args[0], c.args[1:]
 		return file, c.parse(required...)
 	}
-	if err := c.flags.Parse(c.args); err == nil && c.flags.NArg() == 1 {
+	if err := c.flags.Parse(c.args); err != nil {
+		return "", c.misused(err)
+	}
+	if c.flags.NArg() == 1 {
 		file, c.args = c.flags.Arg(0), c.args[:len(c.args)-1]
 	}
 	return file, c.parse(required...)

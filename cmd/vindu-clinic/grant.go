@@ -280,18 +280,28 @@ func (c *clinic) printGrant(ctx context.Context, w io.Writer, g grants.Grant, la
 	state := "holds"
 	switch now := time.Now(); {
 	case !g.Ended.IsZero():
-		state = fmt.Sprintf("ended %s by %s: %s", g.Ended.Local().Format(time.DateTime), g.EndedBy, g.EndedWhy)
+		state = fmt.Sprintf("ended %s by %s: %s", g.Ended.Local().Format(time.DateTime), c.whoIs(ctx, g.EndedBy), g.EndedWhy)
 	case now.Before(g.From):
 		state = "has still to begin"
 	case !now.Before(g.To):
 		state = "is over"
 	}
 	_, err = fmt.Fprintf(w, "%s\t%s, %s\t%s as %s\t%s\tfrom %s to %s\tgiven %s by %s: %s\t%s\n", g.ID, p.Party.Name, p.Party.Role, g.Employment, g.Callers, strings.Join(scope, "; "),
-		g.From.Local().Format(time.DateOnly), g.To.Local().Format(time.DateOnly), g.Given.Local().Format(time.DateOnly), g.By, g.Reason, state)
+		g.From.Local().Format(time.DateOnly), g.To.Add(-1).Local().Format(time.DateOnly), g.Given.Local().Format(time.DateOnly), c.whoIs(ctx, g.By), g.Reason, state)
 	if err != nil {
 		return fmt.Errorf("write grants: %w", err)
 	}
 	return nil
+}
+
+// whoIs names one of whom the history says only which number of the register it is.
+func (c *clinic) whoIs(ctx context.Context, who string) string {
+	if id, ok := strings.CutPrefix(who, "person "); ok {
+		if p, err := c.register.Person(ctx, id); err == nil {
+			return p.Party.Name
+		}
+	}
+	return who
 }
 
 // groups shows to which groups homes belong, and puts a home into others.
@@ -346,7 +356,7 @@ func (c *call) file(required ...string) (*os.File, error) {
 		return nil, err
 	}
 	if path == "" {
-		return nil, fmt.Errorf("%w: %s: name a file", errUsage, c.flags.Name())
+		return nil, fmt.Errorf("%w: %s: the file is missing: %[2]s %s", errUsage, c.flags.Name(), synopses[strings.TrimPrefix(c.flags.Name(), "vindu-clinic ")])
 	}
 	f, err := os.Open(path)
 	if err != nil {

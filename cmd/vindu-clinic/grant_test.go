@@ -118,6 +118,11 @@ func TestGrantCommands(t *testing.T) {
 	if out := must(t, as("grant", "list")...); strings.Count(out, "\n") != 2 || !strings.Contains(out, "has left") {
 		t.Errorf("history: %q", out)
 	}
+	last := time.Now().AddDate(0, 1, 0).Format(time.DateOnly)
+	must(t, append(as("grant", "give"), "-homes", "Home 18", "-reason", "for a month", "-until", last, "-by", person.Who())...)
+	if out := must(t, "grant", "list", "-dir", dir); !strings.Contains(out, " to "+last+"\t") || !strings.Contains(out, " by Anne Berg: for a month\t") {
+		t.Errorf("given until %s: %q", last, out)
+	}
 
 	shown := must(t, "policy", "show", "-dir", dir)
 	must(t, "policy", "set", "-dir", dir, write(t, shown))

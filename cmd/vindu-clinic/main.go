@@ -56,11 +56,12 @@ type command struct {
 
 // call is one use of a command.
 type call struct {
-	flags  *flag.FlagSet
-	args   []string
-	stdin  io.Reader
-	stdout io.Writer
-	stderr io.Writer
+	flags   *flag.FlagSet
+	summary string // what the command does, for its -h
+	args    []string
+	stdin   io.Reader
+	stdout  io.Writer
+	stderr  io.Writer
 }
 
 var commands = []command{
@@ -92,7 +93,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 {
 		for _, c := range commands {
 			if c.name == args[0] {
-				return exit(stderr, c.run(ctx, newCall(c.name, args[1:], stdout, stderr)))
+				use := newCall(c.name, args[1:], stdout, stderr)
+				use.summary = c.summary
+				return exit(stderr, c.run(ctx, use))
 			}
 		}
 		if args[0] != "help" && args[0] != "-h" && args[0] != "-help" && args[0] != "--help" {
@@ -113,7 +116,11 @@ func exit(stderr io.Writer, err error) int {
 	case errors.Is(err, flag.ErrHelp):
 		return 2
 	case errors.Is(err, errUsage):
-		fmt.Fprintf(stderr, "vindu-clinic: %s\n", strings.TrimPrefix(err.Error(), errUsage.Error()+": "))
+		text := strings.Replace(err.Error(), errUsage.Error()+": ", "", 1)
+		if !strings.HasPrefix(text, "vindu-clinic ") { // it names the command
+			text = "vindu-clinic: " + text
+		}
+		fmt.Fprintln(stderr, text)
 		return 2
 	}
 	fmt.Fprintf(stderr, "vindu-clinic: %v\n", err)
@@ -123,16 +130,15 @@ func exit(stderr io.Writer, err error) int {
 func newCall(name string, args []string, stdout, stderr io.Writer) *call {
 	f := flag.NewFlagSet("vindu-clinic "+name, flag.ContinueOnError)
 	f.SetOutput(stderr)
-	return &call{f, args, os.Stdin, stdout, stderr}
+	c := &call{flags: f, args: args, stdin: os.Stdin, stdout: stdout, stderr: stderr}
+	f.Usage = func() { c.usage(name) }
+	return c
 }
 
 // parse parses the flags, of which those named are required.
 func (c *call) parse(required ...string) error {
 	if err := c.flags.Parse(c.args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return fmt.Errorf("%w: %s: %w", errUsage, c.flags.Name(), err)
+		return c.misused(err)
 	}
 	if c.flags.NArg() > 0 {
 		return fmt.Errorf("%w: %s: %q belongs to no flag: quote values with spaces", errUsage, c.flags.Name(), c.flags.Arg(0))
@@ -143,6 +149,14 @@ func (c *call) parse(required ...string) error {
 		}
 	}
 	return nil
+}
+
+// misused is what is said of flags that cannot be parsed, or that ask for help.
+func (c *call) misused(err error) error {
+	if errors.Is(err, flag.ErrHelp) {
+		return err
+	}
+	return fmt.Errorf("%w: %s: %w", errUsage, c.flags.Name(), err)
 }
 
 // by adds a flag for who does this, as the audit log will name them.

@@ -397,6 +397,8 @@ func TestUsage(t *testing.T) {
 		"no such head":        {[]string{"audit", "verify", "-dir", dir, "nowhere"}, 1, "nowhere"},
 		"nothing to withdraw": {[]string{"decommission", "-dir", dir, "-home", "x", "-withdraw"}, 1, ""},
 		"no mandate to take":  {[]string{"mandate", "-dir", dir, "-laptop", laptopKey(t), "-withdraw"}, 1, "no such valid authorisation"},
+		"file missing":        {[]string{"accept", "-dir", dir}, 2, "vindu-clinic accept: the file is missing: vindu-clinic accept -dir D SIGNED"},
+		"no day":              {[]string{"grant", "give", "-dir", dir, "-person", "Anne", "-role", "nurse", "-reason", "x", "-homes", "x", "-until", "soon"}, 2, `give: -until: "soon"`},
 		"version":             {[]string{"version"}, 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -406,6 +408,24 @@ func TestUsage(t *testing.T) {
 			}
 			if (code == 0) == (stdout == "") {
 				t.Errorf("exit %d, printed %q", code, stdout)
+			}
+		})
+	}
+}
+
+// Everybody who is new here asks a command with -h how it is written: files too, which are no flags.
+func TestEachCommandExplainsItself(t *testing.T) {
+	verbs := map[string]bool{"grant": true, "policy": true, "audit": true, "version": true}
+	for _, c := range commands {
+		if _, ok := synopses[c.name]; !ok && !verbs[c.name] {
+			t.Errorf("it is not said how %s is written", c.name)
+		}
+	}
+	for name, want := range synopses {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := do(t, append(strings.Fields(name), "-h")...)
+			if code != 2 || stdout != "" || strings.Count(stderr, "vindu-clinic "+name+" "+want+"\n") != 1 {
+				t.Errorf("exit %d, printed %q, said %q", code, stdout, stderr)
 			}
 		})
 	}

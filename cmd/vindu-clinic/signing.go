@@ -60,6 +60,8 @@ func rollOver(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	switch {
+	case waits && *finish:
+		fmt.Fprintf(c.stderr, "The change waits to be signed, because the authorisation key is elsewhere: vindu-clinic waiting, authorise, accept. Until then nothing has changed. Then destroy the key that leaves, %s, and give technicians' mandates and vouchers anew: those that were given out before are worth nothing.\n", key.Code())
 	case waits:
 		fmt.Fprintln(c.stderr, "The change waits to be signed, because the authorisation key is elsewhere: vindu-clinic waiting, authorise, accept. Until then nothing has changed.")
 	case *finish:
