@@ -66,7 +66,9 @@ func (s *Server) groupsView(w http.ResponseWriter, r *http.Request, v visitor, s
 				persons++
 			}
 		}
-		line.Persons = s.words.count("groups.persons.", persons)
+		if line.Persons = s.words["groups.persons.none"]; persons > 0 {
+			line.Persons = s.words.count("groups.persons.", persons)
+		}
 		view.Groups = append(view.Groups, line)
 	}
 	for _, h := range homes {

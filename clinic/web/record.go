@@ -114,7 +114,7 @@ func (w words) half(title string, h *protocol.CallRecord) halfView {
 		}
 		v.Stages = append(v.Stages, fact{Name: name, Value: fmt.Sprintf("+%s s", strconv.FormatFloat(float64(s.After)/1000, 'f', 2, 64)), Mono: true})
 	}
-	encryption := w["record.path.none"]
+	encryption := w["record.encryption.none"]
 	if h.Crypto.SRTP != "" || h.Crypto.Suite != "" {
 		encryption = h.Crypto.SRTP + " · " + h.Crypto.Suite
 	}

@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"errors"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -307,6 +308,28 @@ func (d *desk) upload(c *http.Client, content []byte) (int, string) {
 		d.t.Fatal(err)
 	}
 	return response.StatusCode, string(b)
+}
+
+// While the key on this server is being replaced by one that is elsewhere, the page does not say that nothing ever waits, above what does.
+func TestSigningPageInARollOver(t *testing.T) {
+	d := newDesk(t)
+	_, c, _ := d.administrator()
+	if _, err := d.authority.EnsureTrust(d.passkeys.Site()); err != nil {
+		t.Fatal(err)
+	}
+	public, err := authority.NewAuthorisationKey(filepath.Join(t.TempDir(), "key"))
+	if err == nil {
+		_, err = d.authority.AddAuthority(public)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.authority.DropAuthority(); !errors.Is(err, authority.ErrKeyElsewhere) {
+		t.Fatal(err)
+	}
+	if _, page := d.get(c, "/administrator/signing"); !strings.Contains(page, "is being replaced") || strings.Contains(page, "signed at once") || !strings.Contains(page, "One thing waits") || !strings.Contains(page, `type="file"`) {
+		t.Errorf("between two keys: %s", page)
+	}
 }
 
 // With the authorisation key elsewhere, what waits goes there in a file and comes back signed, by the page; nothing else comes in.

@@ -24,7 +24,7 @@ const (
 type signingView struct {
 	frame
 	formView
-	Here  bool // the key is on this server: nothing ever waits
+	Here  bool // the key is on this server: nothing waits, but while it is replaced by one that is elsewhere
 	Count string
 	Any   bool
 	Items []string // in the words that the machine with the key shows

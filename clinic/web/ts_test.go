@@ -22,6 +22,21 @@ func modules(t *testing.T) *tab {
 	return b
 }
 
+// What encrypted a call stays on its record when the home, or the clinic, ends it: the browser's last reading is then of a connection that is closed.
+func TestCiphersStayOnTheRecord(t *testing.T) {
+	got := eval[string](modules(t), `(() => {
+		const r = new vindu.record.Recorder();
+		const read = (ciphers) => r.read(new Map([["T", {type: "transport", id: "T", ...ciphers}]]));
+		read({dtlsCipher: "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", srtpCipher: "AEAD_AES_256_GCM"});
+		read({dtlsState: "closed"});
+		const {suite, srtp} = r.half("end.terminal_hung_up").crypto;
+		return srtp + " " + suite;
+	})()`)
+	if got != "AEAD_AES_256_GCM TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256" {
+		t.Errorf("encrypted by %q", got)
+	}
+}
+
 type vectors struct {
 	Answers []struct {
 		Name, Call, SDP, Want, Decision, Key string

@@ -1258,8 +1258,8 @@
       const q = this.quality;
       const transport = all.find((s) => s.type === "transport");
       if (transport) {
-        this.suite = text(transport["dtlsCipher"]);
-        this.srtp = text(transport["srtpCipher"]).replace(/^SRTP_/, "");
+        this.suite = text(transport["dtlsCipher"]) || this.suite;
+        this.srtp = text(transport["srtpCipher"]).replace(/^SRTP_/, "") || this.srtp;
         q.bytes_sent = natural(transport["bytesSent"]);
         q.bytes_received = natural(transport["bytesReceived"]);
         const pair = byId(transport["selectedCandidatePairId"]);

@@ -95,8 +95,9 @@ export class Recorder {
 		const q = this.quality;
 		const transport = all.find((s) => s.type === "transport");
 		if (transport) {
-			this.suite = text(transport["dtlsCipher"]);
-			this.srtp = text(transport["srtpCipher"]).replace(/^SRTP_/, ""); // Chromium 156 writes SRTP_ before the profile's name
+			// A reading after the other end has closed has no ciphers any more.
+			this.suite = text(transport["dtlsCipher"]) || this.suite;
+			this.srtp = text(transport["srtpCipher"]).replace(/^SRTP_/, "") || this.srtp; // Chromium 156 writes SRTP_ before the profile's name
 			q.bytes_sent = natural(transport["bytesSent"]);
 			q.bytes_received = natural(transport["bytesReceived"]);
 			const pair = byId(transport["selectedCandidatePairId"]);

@@ -6,4 +6,5 @@ export * as cbor from "./cbor";
 export * as cose from "./cose";
 export * as invitation from "./invitation";
 export * as proof from "./proof";
+export * as record from "./record";
 export * as sdp from "./sdp";
