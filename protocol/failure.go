@@ -165,6 +165,7 @@ const (
 	AuthTechnician      Code = "authorisation.technician"
 	AuthButton          Code = "authorisation.button"
 	AuthWithdrawn       Code = "authorisation.withdrawn"
+	AuthWithdrawnMany   Code = "authorisation.withdrawn_many"
 	AuthOrder           Code = "authorisation.order"
 	AuthOpening         Code = "authorisation.opening"
 	AuthAck             Code = "authorisation.acknowledgement"

@@ -128,6 +128,7 @@ var Register = withTexts([]Failure{
 	happens(AuthTechnician, Technician, Warning, foundSetup),
 	happens(AuthButton, Technician, Warning, foundSetup),
 	happens(AuthWithdrawn, Technician, Warning, foundSetup),
+	happens(AuthWithdrawnMany, Operator, Alarm, "the terminal, when it fetches its settings (device/identity)"),
 	happens(AuthOrder, Operator, Alarm, "the terminal, when it is ordered out of use (device/agent)"),
 	happens(AuthAck, Operator, Alarm, "the terminal, when what it has told is acknowledged (device/link, device/agent)"),
 	happens(AuthOpening, Operator, Alarm, "the clinic, by the ledger of openings (clinic/ledger)"),

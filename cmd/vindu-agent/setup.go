@@ -110,10 +110,8 @@ func (h *setupHost) Authorities() [][]byte {
 
 // Withdrawn implements session.Host.
 func (h *setupHost) Withdrawn(mandate protocol.Nonce) bool {
-	if self, ok := h.agent.Self(); ok && self.Identity.Grant() != nil {
-		return slices.Contains(self.Identity.Grant().Settings.Withdrawn, mandate)
-	}
-	return false
+	self, ok := h.agent.Self()
+	return ok && self.Identity.Withdrawn(mandate)
 }
 
 // Now implements session.Host.

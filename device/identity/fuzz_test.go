@@ -27,11 +27,12 @@ func FuzzGrant(f *testing.F) {
 		RelyingParty: protocol.RelyingParty{ID: "clinic.example", Origins: []string{"https://clinic.example"}},
 	}
 	g.Policy = &protocol.Policy{Version: 1, Serial: 1, Terminal: protocol.KeyHash{1}, Home: "17", Zone: "Europe/Oslo", Longest: 60, Volume: 50, Issued: 1}
+	g.withdrawn = []protocol.Nonce{{1}, {2}}
 	believing, err := encodeGrant(g)
 	if err != nil {
 		f.Fatal(err)
 	}
-	if again, err := decodeGrant(believing); err != nil || again.Trust == nil || again.Policy == nil {
+	if again, err := decodeGrant(believing); err != nil || again.Trust == nil || again.Policy == nil || len(again.withdrawn) != 2 {
 		f.Fatalf("%+v, %v", again, err)
 	}
 	f.Add(believing)

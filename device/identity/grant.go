@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -16,7 +17,7 @@ const (
 	clinicFile   = "identity/clinic.pem"
 	clinicBlock  = "VINDU CLINIC"
 	certBlock    = "CERTIFICATE"
-	maxClinic    = 64 << 10
+	maxClinic    = 96 << 10
 	maxChain     = 8
 	grantVersion = 1
 )
@@ -30,14 +31,16 @@ type record struct {
 	// Trust and Policy as they were proven: the keys that signed them need not be known any more.
 	Trust  cbor.RawMessage `cbor:"5,keyasint,omitempty"`
 	Policy cbor.RawMessage `cbor:"6,keyasint,omitempty"`
+	// Withdrawn are all mandates that settings ever named as withdrawn. Without it they are those that Settings names.
+	Withdrawn []protocol.Nonce `cbor:"7,keyasint,omitempty"`
 }
 
-func encodeGrant(g *Grant) ([]byte, error) {
+func encodeGrant(g *kept) ([]byte, error) {
 	settings, err := protocol.Encode(g.Settings)
 	if err != nil {
 		return nil, err
 	}
-	r := record{Version: grantVersion, Address: g.Address, ServerName: g.ServerName, Settings: settings}
+	r := record{Version: grantVersion, Address: g.Address, ServerName: g.ServerName, Settings: settings, Withdrawn: g.withdrawn}
 	if g.Trust != nil {
 		if r.Trust, err = protocol.Encode(g.Trust); err != nil {
 			return nil, err
@@ -68,7 +71,7 @@ func encodeGrant(g *Grant) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func decodeGrant(b []byte) (*Grant, error) {
+func decodeGrant(b []byte) (*kept, error) {
 	if len(b) > maxClinic {
 		return nil, errors.New("decode grant: too large")
 	}
@@ -83,9 +86,15 @@ func decodeGrant(b []byte) (*Grant, error) {
 	if r.Version != grantVersion {
 		return nil, fmt.Errorf("decode grant: version %d is not known", r.Version)
 	}
-	g := &Grant{Address: r.Address, ServerName: r.ServerName, Settings: new(protocol.Settings)}
+	g := &kept{Grant: Grant{Address: r.Address, ServerName: r.ServerName, Settings: new(protocol.Settings)}}
 	if err := protocol.Decode(r.Settings, g.Settings); err != nil {
 		return nil, fmt.Errorf("decode grant: %w", err)
+	}
+	if g.withdrawn = r.Withdrawn; len(g.withdrawn) == 0 {
+		g.withdrawn = slices.Clone(g.Settings.Withdrawn)
+	}
+	if len(g.withdrawn) > maxRemembered {
+		return nil, fmt.Errorf("decode grant: %d withdrawn mandates", len(g.withdrawn))
 	}
 	if len(r.Trust) > 0 {
 		g.Trust = new(protocol.Trust)

@@ -60,6 +60,12 @@ type Grant struct {
 	Policy     *protocol.Policy // so, too
 }
 
+// kept is what clinic.pem holds.
+type kept struct {
+	Grant
+	withdrawn []protocol.Nonce // all mandates that were ever said to be, the first known first
+}
+
 // Identity is safe for concurrent use.
 type Identity struct {
 	dir  *state.Dir
@@ -67,10 +73,13 @@ type Identity struct {
 	hash protocol.KeyHash
 	now  func() time.Time
 
-	writing sync.Mutex // held across load, check and write of clinic.pem
-	turned  bool       // clinic.pem is for another key now; guarded by writing
+	began time.Time // with monotonic reading
+
+	writing sync.Mutex                   // held across load, check and write of clinic.pem
+	turned  bool                         // clinic.pem is for another key now; guarded by writing
+	heard   map[protocol.Nonce]time.Time // withdrawn mandates that this program did not know when it began, since when it does; guarded by writing
 	mu      sync.Mutex
-	grant   *Grant // nil if not enrolled
+	grant   *kept // nil if not enrolled
 	changed chan struct{}
 }
 
@@ -85,7 +94,7 @@ func Open(dir *state.Dir, keys Keystore, now func() time.Time) (*Identity, error
 	if err != nil {
 		return nil, fmt.Errorf("open identity: %w", err)
 	}
-	i := &Identity{dir: dir, keys: keys, hash: hash, now: now, changed: make(chan struct{})}
+	i := &Identity{dir: dir, keys: keys, hash: hash, now: now, began: time.Now(), heard: map[protocol.Nonce]time.Time{}, changed: make(chan struct{})}
 	b, err := dir.Read(clinicFile, maxClinic)
 	if errors.Is(err, fs.ErrNotExist) {
 		return i, nil
@@ -97,7 +106,7 @@ func Open(dir *state.Dir, keys Keystore, now func() time.Time) (*Identity, error
 	if err != nil {
 		return i, damaged(fmt.Errorf("open identity %s/%s: %w", dir.Path(), clinicFile, err))
 	}
-	if err := i.check(g); err != nil {
+	if err := i.check(&g.Grant); err != nil {
 		return i, fmt.Errorf("open identity %s/%s: %w", dir.Path(), clinicFile, err)
 	}
 	i.grant = g
@@ -115,6 +124,13 @@ func (i *Identity) Grade() string { return i.keys.Grade() }
 
 // Grant returns what enrolment gave, or nil if the terminal is not enrolled.
 func (i *Identity) Grant() *Grant {
+	if g := i.kept(); g != nil {
+		return &g.Grant
+	}
+	return nil
+}
+
+func (i *Identity) kept() *kept {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.grant
@@ -167,11 +183,12 @@ func (i *Identity) Condition() protocol.Code {
 	return code
 }
 
-// Keep replaces what an earlier enrolment gave, if any, by g. When it returns nil, g survives a power cut. The error
+// Keep replaces what an earlier enrolment gave, if any, by grant. When it returns nil, that survives a power cut. The error
 // wraps ErrForeign if the certificate is not for this key or not of the clinic that the grant names.
-func (i *Identity) Keep(g Grant) error {
+func (i *Identity) Keep(grant Grant) error {
 	i.writing.Lock()
 	defer i.writing.Unlock()
+	g := kept{Grant: grant}
 	if g.Settings != nil {
 		settings := *g.Settings
 		pinned := settings
@@ -179,6 +196,11 @@ func (i *Identity) Keep(g Grant) error {
 		g.Settings, g.Trust, g.Policy = &pinned, nil, nil
 		_ = g.believe(&settings, i.hash) // what is refused comes again with the next settings, and is told then
 		g.Settings = &settings
+		var known []protocol.Nonce
+		if old := i.kept(); old != nil {
+			known = old.withdrawn
+		}
+		g.withdrawn, _ = i.remember(known, settings.Withdrawn) // likewise
 	}
 	if err := i.keep(&g); err != nil {
 		return err
@@ -196,7 +218,7 @@ func (i *Identity) Keep(g Grant) error {
 func (i *Identity) KeepChain(chain []*x509.Certificate) error {
 	i.writing.Lock()
 	defer i.writing.Unlock()
-	old := i.Grant()
+	old := i.kept()
 	if old == nil {
 		return protocol.WithCode(protocol.IdentityNone, errors.New("keep renewed certificate: the terminal is not enrolled"))
 	}
@@ -206,12 +228,12 @@ func (i *Identity) KeepChain(chain []*x509.Certificate) error {
 }
 
 // KeepSettings takes new settings over. A trust and a policy in them are taken over if they are proven (protocol.Trust, protocol.Policy); those that are not
-// are returned as refused, by errors with a code, and change nothing. Without any trust the authorisation keys have to be the pinned ones; with one, what
+// are returned as refused, by errors with a code, and change nothing; so are withdrawn mandates for which there is no room. Without any trust the authorisation keys have to be the pinned ones; with one, what
 // settings say of them counts no more. A new root has to be certified by the pinned one, in whose place it is pinned.
 func (i *Identity) KeepSettings(s *protocol.Settings) (refused []error, err error) {
 	i.writing.Lock()
 	defer i.writing.Unlock()
-	old := i.Grant()
+	old := i.kept()
 	if old == nil {
 		return nil, protocol.WithCode(protocol.IdentityNone, errors.New("keep settings: the terminal is not enrolled"))
 	}
@@ -220,12 +242,14 @@ func (i *Identity) KeepSettings(s *protocol.Settings) (refused []error, err erro
 	if g.Trust == nil && !slices.EqualFunc(s.Authorities, old.Settings.Authorities, bytes.Equal) {
 		return refused, foreign("keep settings: the authorisation keys are not the pinned ones")
 	}
-	settings.Withdrawn = stillWithdrawn(s.Withdrawn, old.Settings.Withdrawn)
-	if err := i.follow(&g, s.Roots); err != nil {
+	if g.withdrawn, err = i.remember(old.withdrawn, settings.Withdrawn); err != nil {
+		refused = append(refused, err)
+	}
+	if err := i.follow(&g.Grant, s.Roots); err != nil {
 		return refused, fmt.Errorf("keep settings: %w", err)
 	}
 	if s.Organisation == old.Settings.Organisation && s.Home == old.Settings.Home && slices.Equal(settings.Withdrawn, old.Settings.Withdrawn) && g.Root == old.Root &&
-		g.Trust == old.Trust && g.Policy == old.Policy && sameComing(s.Coming, old.Settings.Coming) {
+		g.Trust == old.Trust && g.Policy == old.Policy && sameComing(s.Coming, old.Settings.Coming) && slices.Equal(g.withdrawn, old.withdrawn) {
 		return refused, nil // only the time moved: not worth a write
 	}
 	g.Settings = &settings
@@ -233,18 +257,6 @@ func (i *Identity) KeepSettings(s *protocol.Settings) (refused []error, err erro
 }
 
 func sameComing(a, b *protocol.Coming) bool { return a == b || a != nil && b != nil && *a == *b }
-
-// stillWithdrawn is what new settings and those before name as withdrawn, the new first, as many as there may be: settings are not signed, and a server that was restored, or
-// is another's, is not to give a mandate back by leaving it out.
-func stillWithdrawn(now, before []protocol.Nonce) []protocol.Nonce {
-	all := slices.Clone(now)
-	for _, id := range before {
-		if len(all) < protocol.MaxWithdrawn && !slices.Contains(all, id) {
-			all = append(all, id)
-		}
-	}
-	return all
-}
 
 // follow has g pin a new root: roots are the new one, it certified by the pinned one, and the pinned one certified by it, as protocol.Settings has them. If
 // it is pinned already nothing changes.
@@ -287,11 +299,11 @@ func (i *Identity) follow(g *Grant, roots [][]byte) error {
 }
 
 // keep checks, writes and only then uses g. i.writing is held.
-func (i *Identity) keep(g *Grant) error {
+func (i *Identity) keep(g *kept) error {
 	if i.turned {
 		return fmt.Errorf("keep identity: %w", errTurned)
 	}
-	if err := i.check(g); err != nil {
+	if err := i.check(&g.Grant); err != nil {
 		return fmt.Errorf("keep identity: %w", err)
 	}
 	if len(g.Settings.Roots) > 0 || len(g.Settings.KeyOrder) > 0 { // what they are for is done, or comes again

@@ -47,7 +47,7 @@ type Rotation struct {
 func (i *Identity) Unproven() bool { return i.before() != nil }
 
 // before returns what the terminal had with the key before, while its own is not proven.
-func (i *Identity) before() *Grant {
+func (i *Identity) before() *kept {
 	b, err := i.dir.Read(beforeFile, maxClinic)
 	if err != nil {
 		return nil
@@ -70,7 +70,7 @@ func (i *Identity) settling() bool {
 func (i *Identity) Turn(next crypto.PublicKey, chain []*x509.Certificate) error {
 	i.writing.Lock()
 	defer i.writing.Unlock()
-	old := i.Grant()
+	old := i.kept()
 	if old == nil || i.turned {
 		return protocol.WithCode(protocol.IdentityNone, errors.New("go over to a new key: the terminal is not enrolled"))
 	}
@@ -84,7 +84,7 @@ func (i *Identity) Turn(next crypto.PublicKey, chain []*x509.Certificate) error 
 	}
 	g := *old
 	g.Chain = slices.Clone(chain)
-	if err := checkGrant(&g, hash); err != nil {
+	if err := checkGrant(&g.Grant, hash); err != nil {
 		return fmt.Errorf("go over to a new key: %w", err)
 	}
 	is, err := encodeGrant(&g)
@@ -105,7 +105,7 @@ func (i *Identity) Turn(next crypto.PublicKey, chain []*x509.Certificate) error 
 func (i *Identity) turnBack(keys Keys) (bool, error) {
 	i.writing.Lock()
 	defer i.writing.Unlock()
-	was, own := i.before(), i.Grant()
+	was, own := i.before(), i.kept()
 	if was == nil || own == nil || i.turned || !slices.EqualFunc(was.Settings.Authorities, own.Settings.Authorities, bytes.Equal) {
 		return false, nil
 	}
@@ -113,14 +113,14 @@ func (i *Identity) turnBack(keys Keys) (bool, error) {
 	if err != nil || beside == nil {
 		return false, err
 	}
-	was.Settings, was.Trust, was.Policy = own.Settings, own.Trust, own.Policy // these do not go back
+	was.Settings, was.Trust, was.Policy, was.withdrawn = own.Settings, own.Trust, own.Policy, own.withdrawn // these do not go back
 	pub, ok := beside.Signer().Public().(*ecdsa.PublicKey)
 	if !ok {
 		return false, nil
 	}
 	hash, err := protocol.HashKey(pub)
 	if err == nil {
-		err = checkGrant(was, hash)
+		err = checkGrant(&was.Grant, hash)
 	}
 	if err != nil {
 		return false, err
