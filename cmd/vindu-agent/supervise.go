@@ -14,6 +14,7 @@ import (
 	"vindu/device/confine"
 	"vindu/device/progress"
 	scene "vindu/device/screen"
+	"vindu/media/display"
 )
 
 // startsFile is where a supervised agent remembers its starts, in the folder that systemd keeps for it until the system's next start.
@@ -104,15 +105,28 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 		defer stop()
 	}
 	err := runUnder(ctx, cfg, oversight{board, supervision, safe}, &machine, func(scene.Scene) {}, log)
-	if err == nil && starts != nil {
-		if err := starts.End(); err != nil {
+	if starts != nil {
+		if err := remember(starts, err); err != nil {
 			log.Warn("this end is not remembered", "error", err)
 		}
 	}
 	return err
 }
 
-// safely leaves out all that can fail and is not needed to tell the clinic: devices, the screen, buttons, the preview. The serial port stays, for the technician.
+// remember notes how the terminal has ended. A screen that came or went is a reason to begin anew, and not what safe mode is for: a loose plug is not to make a terminal
+// refuse calls for half an hour.
+func remember(starts *progress.Starts, ended error) error {
+	switch {
+	case ended == nil:
+		return starts.End()
+	case errors.Is(ended, errScreenCame), errors.Is(ended, display.ErrGone):
+		return starts.Excuse()
+	}
+	return nil
+}
+
+// safely leaves out all that can fail and is not needed to tell the clinic: devices, the screen, buttons, the preview. The serial port stays: a technician
+// can read there what is wrong. What takes a press of the terminal's button has to wait for the end of safe mode, or for the power to be switched off and on.
 func safely(cfg agent.Config) agent.Config {
 	cfg.Devices.Camera, cfg.Devices.Microphone, cfg.Devices.Speaker, cfg.Devices.Button = "none", "none", "none", "none"
 	cfg.Devices.Display = "memory"

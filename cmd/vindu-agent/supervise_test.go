@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"vindu/device/agent"
 	"vindu/device/progress"
+	"vindu/media/display"
 )
 
 // TestConfined starts the program as the appliance's unit does, confined and under a supervisor: it becomes a terminal that asks to be set up, says that it is ready and
@@ -139,5 +141,35 @@ func TestSafely(t *testing.T) {
 	}
 	if startsIn("") != nil {
 		t.Error("starts are remembered without a supervisor")
+	}
+}
+
+// TestRemember: a screen that comes or goes ends the program, and is no crash; what was a crash stays one.
+func TestRemember(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		ended error
+		left  int
+	}{
+		{"asked to", nil, 0},
+		{"a screen came", errors.Join(nil, fmt.Errorf("service: %w", errScreenCame)), 1},
+		{"the screen went", fmt.Errorf("screen: %w; start the program again", fmt.Errorf("paint: %w", display.ErrGone)), 1},
+		{"a crash", errors.New("camera: driver hangs"), 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			file := runtimeFile(filepath.Join(t.TempDir(), "starts"))
+			starts := &progress.Starts{Files: file, Boot: "boot", Now: func() time.Duration { return time.Minute }}
+			for range 2 {
+				if _, err := starts.Begin(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := remember(starts, test.ended); err != nil {
+				t.Fatal(err)
+			}
+			if text, err := file.Load(); err != nil || strings.Count(string(text), "60\n") != test.left {
+				t.Errorf("%q, %v; want %d starts", text, err, test.left)
+			}
+		})
 	}
 }

@@ -140,6 +140,7 @@ func TestStarts(t *testing.T) {
 		boot string
 		well bool // it ended as it was asked to
 		safe bool
+		none bool // it ended by itself, and nothing was wrong with it
 	}
 	const m = time.Minute
 	for name, starts := range map[string][]start{
@@ -152,6 +153,10 @@ func TestStarts(t *testing.T) {
 		"again as a whole after safe mode": {
 			{at: 0}, {at: 1 * m}, {at: 2 * m}, {at: 3 * m}, {at: 4 * m}, {at: 5 * m, safe: true, well: true}, {at: 6 * m},
 		},
+		"a screen that comes and goes": {{at: 0, none: true}, {at: 1 * m, none: true}, {at: 2 * m, none: true}, {at: 3 * m, none: true}, {at: 4 * m, none: true}, {at: 5 * m}},
+		"crashes between which a screen comes": {
+			{at: 0}, {at: 1 * m}, {at: 2 * m, none: true}, {at: 2 * m}, {at: 3 * m}, {at: 4 * m, none: true}, {at: 4 * m}, {at: 5 * m, safe: true},
+		},
 		"exactly ten minutes ago is not in ten minutes": {{at: 0}, {at: 1 * m}, {at: 2 * m}, {at: 3 * m}, {at: 4 * m}, {at: 10 * m}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -162,10 +167,15 @@ func TestStarts(t *testing.T) {
 				if err != nil || safe != x.safe {
 					t.Errorf("start %d: safe %v, %v; want %v", i+1, safe, err, x.safe)
 				}
+				err = nil
 				if x.well {
-					if err := s.End(); err != nil {
-						t.Error(err)
-					}
+					err = s.End()
+				}
+				if x.none {
+					err = s.Excuse()
+				}
+				if err != nil {
+					t.Error(err)
 				}
 			}
 		})

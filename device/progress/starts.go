@@ -49,6 +49,12 @@ func (s *Starts) Begin() (safe bool, err error) {
 // End notes that the program ends as it was asked to: what was before counts no more.
 func (s *Starts) End() error { return s.save(nil) }
 
+// Excuse notes that the program ends by itself and nothing is wrong with it: this start does not count, what was before does.
+func (s *Starts) Excuse() error {
+	times := s.load()
+	return s.save(times[:max(0, len(times)-1)])
+}
+
 func (s *Starts) load() []time.Duration {
 	text, err := s.Files.Load()
 	if err != nil || len(text) > 4<<10 {
