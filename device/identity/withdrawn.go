@@ -32,7 +32,9 @@ func (i *Identity) remember(known, named []protocol.Nonce) ([]protocol.Nonce, er
 			continue
 		}
 		if len(all) == maxRemembered {
-			old := slices.IndexFunc(all, func(id protocol.Nonce) bool { return now.Sub(i.knownSince(id)) >= forgetAfter && !slices.Contains(named, id) })
+			old := slices.IndexFunc(all, func(id protocol.Nonce) bool {
+				return now.Sub(i.knownSince(id)) >= forgetAfter && !slices.Contains(named, id)
+			})
 			if old < 0 {
 				return all, protocol.WithCode(protocol.AuthWithdrawnMany, errManyWithdrawn)
 			}
