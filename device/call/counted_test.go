@@ -28,7 +28,7 @@ func TestCountedByTheClinic(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			now := time.Now().Truncate(time.Millisecond)
-			m, err := loadMemory(&document{}, now)
+			m, err := loadMemory(&document{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -32,6 +32,7 @@ var (
 // that accepting an invitation costs one write.
 type memory struct {
 	store Store
+	began time.Time // with monotonic reading
 
 	mu  sync.Mutex
 	doc memoryDoc
@@ -46,6 +47,8 @@ type memoryDoc struct {
 	Running *runningMarker `cbor:"3,keyasint,omitempty"`
 	// Before: invitations issued earlier may have been used, what was known of them is lost. Kept, since the next start knows as little.
 	Before protocol.Time `cbor:"4,keyasint,omitempty"`
+	// Lost: what was known is lost, and no proven time has told yet what Before is.
+	Lost bool `cbor:"6,keyasint,omitempty"`
 	// Passkeys that count, each with the counter of its last use (WebAuthn §6.1.1), in the order of their last use. Version 1 had none.
 	Passkeys []passkeyCounter `cbor:"5,keyasint,omitempty"`
 }
@@ -71,9 +74,9 @@ type runningMarker struct {
 }
 
 // loadMemory reads the document. A damaged or unreadable one is reported and replaced: then invitations issued before now are
-// refused, because nobody knows any more which were used.
-func loadMemory(store Store, now time.Time) (*memory, error) {
-	m := &memory{store: store, doc: memoryDoc{Version: memoryVersion}}
+// refused, because nobody knows any more which were used. When now was, is known once a time is proven: a terminal without a clock battery is behind until then.
+func loadMemory(store Store) (*memory, error) {
+	m := &memory{store: store, began: time.Now(), doc: memoryDoc{Version: memoryVersion}}
 	b, err := store.Load()
 	if err == nil && b == nil {
 		return m, nil
@@ -82,7 +85,7 @@ func loadMemory(store Store, now time.Time) (*memory, error) {
 		err = decodeMemory(b, &m.doc)
 	}
 	if err != nil {
-		m.doc = memoryDoc{Version: memoryVersion, Before: protocol.At(now.Add(Skew))} // as far ahead as a caller's clock may be
+		m.doc = memoryDoc{Version: memoryVersion, Lost: true}
 		return m, fmt.Errorf("memory of calls: %w", err)
 	}
 	return m, nil
@@ -110,7 +113,14 @@ func (m *memory) use(p *Proof, began, now time.Time) (protocol.Code, error) {
 	if len(m.doc.Used) >= maxNonces {
 		m.forget(now.Add(-Skew))
 	}
-	if inv.Issued < m.doc.Before {
+	before := m.doc.Before
+	if m.doc.Lost {
+		before = protocol.At(now.Add(Skew - time.Since(m.began))) // as far ahead as a caller's clock may be
+		if p.Authorisation != nil {                               // was judged by a proven time
+			m.doc.Before, m.doc.Lost = before, false
+		}
+	}
+	if inv.Issued < before {
 		return protocol.AuthReplayed, fmt.Errorf("issued before the memory of calls was lost: %w", errReplayed)
 	}
 	if slices.ContainsFunc(m.doc.Used, func(u usedNonce) bool { return u.Nonce == inv.Nonce }) {

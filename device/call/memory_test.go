@@ -3,6 +3,7 @@ package call
 import (
 	"bytes"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -18,7 +19,7 @@ func (d *document) Save(b []byte) error   { d.b = bytes.Clone(b); return nil }
 func TestMemoryIsBounded(t *testing.T) {
 	now := time.Now().Truncate(time.Millisecond)
 	doc := &document{}
-	m, err := loadMemory(doc, now)
+	m, err := loadMemory(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +37,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if code := use(now); code != protocol.AnswerRefused {
 		t.Errorf("beyond the bound: %q", code)
 	}
-	if again, err := loadMemory(doc, now); err != nil || len(again.doc.Used) != maxNonces {
+	if again, err := loadMemory(doc); err != nil || len(again.doc.Used) != maxNonces {
 		t.Errorf("read back: %v", err)
 	}
 	// Expired ones make room, but only once the skew is over too.
@@ -54,7 +55,7 @@ func TestMemoryIsBounded(t *testing.T) {
 // TestClockAheadAndBack: an invitation counts once also if the clock went ahead, another call came, and the clock went back.
 func TestClockAheadAndBack(t *testing.T) {
 	now := time.Now().Truncate(time.Millisecond)
-	m, err := loadMemory(&document{}, now)
+	m, err := loadMemory(&document{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,31 +83,58 @@ func TestClockAheadAndBack(t *testing.T) {
 }
 
 // TestLostMemoryStaysLost: an invitation that may have been used before the memory was lost is refused as long as it would hold,
-// also after another start, when the memory is whole again.
+// also after another start, when the memory is whole again; and by the time that is proven, since without a clock battery the terminal is behind at its start.
 func TestLostMemoryStaysLost(t *testing.T) {
-	now := time.Now().Truncate(time.Millisecond)
-	invitation := func(issued time.Time) *protocol.Invitation {
-		return &protocol.Invitation{Nonce: protocol.NewNonce(), Issued: protocol.At(issued), Expires: protocol.At(issued.Add(protocol.MaxInvitationLife))}
-	}
-	doc := &document{b: []byte("damaged")}
-	m, err := loadMemory(doc, now)
-	if err == nil {
-		t.Fatal("not noticed")
-	}
-	old := invitation(now.Add(-time.Second))
-	if code, _ := m.use(&Proof{Invitation: old}, now, now); code != protocol.AuthReplayed {
-		t.Errorf("right after the loss: %q", code)
-	}
-	now = now.Add(Skew + time.Second)
-	if code, err := m.use(&Proof{Invitation: invitation(now)}, now, now); code != "" {
-		t.Fatalf("a new one: %s: %v", code, err)
-	}
-	if m, err = loadMemory(doc, now); err != nil {
-		t.Fatal(err)
-	}
-	if code, _ := m.use(&Proof{Invitation: old}, now, now); code != protocol.AuthReplayed {
-		t.Errorf("after another start: %q", code)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		invitation := func(issued time.Time) *protocol.Invitation {
+			return &protocol.Invitation{Nonce: protocol.NewNonce(), Issued: protocol.At(issued), Expires: protocol.At(issued.Add(protocol.MaxInvitationLife))}
+		}
+		proven := func(inv *protocol.Invitation) *Proof {
+			return &Proof{Invitation: inv, Authorisation: new(protocol.Authorisation)}
+		}
+		began := time.Now().Truncate(time.Millisecond)
+		doc := &document{b: []byte("damaged")}
+		m, err := loadMemory(doc)
+		if err == nil {
+			t.Fatal("not noticed")
+		}
+		behind := began.Add(-50 * time.Minute) // nothing is proven yet
+		if code, _ := m.use(&Proof{Invitation: invitation(behind)}, behind, behind); code != protocol.AuthReplayed {
+			t.Errorf("a test call right after the loss: %q", code)
+		}
+		time.Sleep(Skew)
+		behind = behind.Add(Skew)
+		if code, err := m.use(&Proof{Invitation: invitation(behind)}, behind, behind); code != "" {
+			t.Fatalf("a test call a minute later: %s: %v", code, err)
+		}
+		if m, err = loadMemory(doc); err != nil { // it was written
+			t.Fatal(err)
+		}
+		old := invitation(time.Now().Add(-time.Second))
+		time.Sleep(Skew / 2)
+		if code, _ := m.use(proven(old), time.Now(), time.Now()); code != protocol.AuthReplayed {
+			t.Errorf("after the loss: %q", code)
+		}
+		time.Sleep(Skew/2 + time.Second)
+		if code, _ := m.use(proven(old), time.Now(), time.Now()); code != protocol.AuthReplayed {
+			t.Errorf("a minute after the loss: %q", code)
+		}
+		if code, err := m.use(proven(invitation(time.Now())), time.Now(), time.Now()); code != "" {
+			t.Fatalf("a new one: %s: %v", code, err)
+		}
+		if m, err = loadMemory(doc); err != nil {
+			t.Fatal(err)
+		}
+		if code, _ := m.use(proven(old), time.Now(), time.Now()); code != protocol.AuthReplayed {
+			t.Errorf("after another start: %q", code)
+		}
+		time.Sleep(time.Hour)
+		m, _ = loadMemory(&document{b: []byte("damaged")})
+		time.Sleep(10 * time.Minute)
+		if code, err := m.use(proven(invitation(time.Now())), time.Now(), time.Now()); code != "" {
+			t.Errorf("the first call long after the loss: %s: %v", code, err)
+		}
+	})
 }
 
 // TestPasskeysCount: a passkey's counter has to rise from use to use, across restarts; passkeys that do not count always say 0.
@@ -123,7 +151,7 @@ func TestPasskeysCount(t *testing.T) {
 		{two, 1, ""}, {one, 7, ""}, {two, 1, protocol.AuthCounter}, {two, 1 << 31, ""}, {two, 2, protocol.AuthCounter},
 		{synced, 0, ""}, {synced, 0, ""}, {synced, 1, ""}, {synced, 0, protocol.AuthCounter}, {one, 1<<32 - 1, ""}, {one, 0, protocol.AuthCounter},
 	} {
-		m, err := loadMemory(doc, now) // a new process each time
+		m, err := loadMemory(doc) // a new process each time
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +173,7 @@ func TestPasskeysCount(t *testing.T) {
 func TestPasskeysAreBounded(t *testing.T) {
 	now := time.Now().Truncate(time.Millisecond)
 	doc := &document{}
-	m, err := loadMemory(doc, now)
+	m, err := loadMemory(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +214,7 @@ func TestMemoryOfVersion1(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc := &document{b: old}
-	m, err := loadMemory(doc, now)
+	m, err := loadMemory(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +226,7 @@ func TestMemoryOfVersion1(t *testing.T) {
 	if code, err := m.use(&Proof{Invitation: &next, Passkey: protocol.Hash{1}, Counter: 3}, time.Time{}, now); code != "" {
 		t.Fatal(err)
 	}
-	if m, err = loadMemory(doc, now); err != nil || m.doc.Version != memoryVersion || len(m.doc.Used) != 2 || len(m.doc.Passkeys) != 1 {
+	if m, err = loadMemory(doc); err != nil || m.doc.Version != memoryVersion || len(m.doc.Used) != 2 || len(m.doc.Passkeys) != 1 {
 		t.Errorf("read back: %+v, %v", m.doc, err)
 	}
 }

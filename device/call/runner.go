@@ -182,7 +182,7 @@ func (r *Runner) LinkUp(up bool) {
 // wrapping ErrDeviceStuck if a device did not close: the process must exit then.
 func (r *Runner) Run(ctx context.Context) error {
 	var err error
-	if r.memory, err = loadMemory(r.c.Store, r.c.Now()); err != nil {
+	if r.memory, err = loadMemory(r.c.Store); err != nil {
 		r.c.Log.Warn("memory of calls lost; invitations of the last minutes are refused", "error", err)
 		r.notice(protocol.StorageDamaged, protocol.CallID{}, "memory of calls")
 	}
