@@ -1,6 +1,8 @@
 package call
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -107,11 +109,21 @@ func (r *Runner) admit(place uint8) {
 	r.wg.Go(func() { r.post(joinDone{cur, place, g, cur.session.(Conference).Join(ctx, offer)}) })
 }
 
+// dismiss ends that one takes part. It promises an answer within closeLimit, whatever the session does.
 func (r *Runner) dismiss(place uint8) {
 	cur, g := r.cur, r.cur.guests[place]
-	ctx := cur.during()
+	ctx, cancel := context.WithTimeout(cur.during(), closeLimit)
+	result := make(chan error, 1)
+	go func() { result <- cur.session.(Conference).Leave(ctx, g.proof.Invitation.Caller) }() // not waited for: if it hangs, the call ends
 	r.wg.Go(func() {
-		r.post(leaveDone{cur, place, g, cur.session.(Conference).Leave(ctx, g.proof.Invitation.Caller)})
+		defer cancel()
+		var err error
+		select {
+		case err = <-result:
+		case <-ctx.Done():
+			err = fmt.Errorf("still takes part: %w", ctx.Err())
+		}
+		r.post(leaveDone{cur, place, g, err})
 	})
 }
 

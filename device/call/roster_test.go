@@ -160,3 +160,19 @@ func TestJoinFails(t *testing.T) {
 		}
 	})
 }
+
+// TestLeaveHangs: somebody whose authorisation is over keeps neither picture nor sound because a session does not come to an end with them.
+func TestLeaveHangs(t *testing.T) {
+	inConference(t, func(t *testing.T, x *terminal, m *protocol.CallIn, s *calltest.Session) {
+		s.HoldLeave = make(chan struct{})
+		defer close(s.HoldLeave)
+		short := x.clinic.Join(t, time.Now(), m.Call, calltest.NewGuest(t, "Bo Dahl"))
+		short.Authorisation.To = protocol.At(time.Now().Add(10 * time.Second))
+		x.deliver(short.Message(t))
+		equal(t, "receiving", names(s.Receiving()), []string{"Anne Berg", "Bo Dahl"})
+		x.wait(16 * time.Second)
+		if len(s.Receiving()) != 0 || s.IsOpen(call.Camera) || x.view.Last().Scene != call.SceneEnded || x.view.Last().Reason != protocol.MediaFailed {
+			t.Errorf("%v receive, %v is shown", names(s.Receiving()), x.view.Last())
+		}
+	})
+}

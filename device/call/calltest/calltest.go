@@ -75,6 +75,9 @@ func (c *Conference) Join(_ context.Context, offer call.Offer) error {
 
 // Leave implements call.Conference.
 func (c *Conference) Leave(_ context.Context, remote protocol.Fingerprint) error {
+	if c.HoldLeave != nil {
+		<-c.HoldLeave
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.others = slices.DeleteFunc(c.others, func(o call.Offer) bool { return o.Remote == remote })
@@ -126,6 +129,7 @@ type Session struct {
 	Forget    bool          // Close forgets to close the camera
 	JoinErr   error         // of a Conference
 	LeaveErr  error         // so, too
+	HoldLeave chan struct{} // if not nil, its Leave waits until it is closed, whatever its context says
 
 	// Opened, if not nil, is told what the ledger said to an opening.
 	Opened func(call.Device, error)
