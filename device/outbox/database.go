@@ -18,7 +18,7 @@ import (
 var errFault = errors.New("database is damaged")
 
 // buckets are those of one transaction.
-type buckets struct{ meta, events, notices, ledger *bbolt.Bucket }
+type buckets struct{ meta, events, conditions, notices, ledger *bbolt.Bucket }
 
 // update runs f in a transaction. bbolt panics on damage that appears in use; the database is then set aside, and f
 // runs on a new one. o.mu is held.
@@ -53,10 +53,16 @@ func (o *Outbox) try(f func(b buckets) error) (err error) {
 		}
 	}()
 	return o.write(o.db, func(tx *bbolt.Tx) error {
-		b := buckets{tx.Bucket(bucketMeta), tx.Bucket(bucketEvents), tx.Bucket(bucketNotices), tx.Bucket(bucketLedger)}
+		b := buckets{meta: tx.Bucket(bucketMeta), events: tx.Bucket(bucketEvents), notices: tx.Bucket(bucketNotices), ledger: tx.Bucket(bucketLedger)}
 		if b.meta == nil || b.events == nil || b.notices == nil || b.ledger == nil {
 			return fmt.Errorf("a bucket is missing: %w", errFault)
 		}
+		// Outboxes that were made before there was this bucket have changes of conditions among the notices.
+		conditions, err := tx.CreateBucketIfNotExists(bucketConditions)
+		if err != nil {
+			return err
+		}
+		b.conditions = conditions
 		return f(b)
 	})
 }
@@ -116,8 +122,8 @@ func (o *Outbox) flush() error {
 			if err := b.events.Put(seqKey(next), message); err != nil {
 				return err
 			}
-			if repeatable(e.Kind) {
-				if err := b.notices.Put(seqKey(next), []byte{}); err != nil {
+			if first := b.first(e.Kind); first != nil {
+				if err := first.Put(seqKey(next), []byte{}); err != nil {
 					return err
 				}
 			}
@@ -139,9 +145,19 @@ func (o *Outbox) flush() error {
 	return nil
 }
 
-// repeatable tells whether the clinic gets to know by other ways what an event of a kind says: by health, or because it happens again.
-func repeatable(kind string) bool {
-	return kind == protocol.EventNotice || kind == protocol.EventCondition
+// dropFirst are the kinds of events that make room for others, in this order. What a condition says health says again. A notice is of a call or an order that was refused: the clinic
+// hears of it by nothing else, and who can have conditions come and go, as the network's owner can, is not to push it out.
+var dropFirst = []string{protocol.EventCondition, protocol.EventNotice}
+
+// first is where the numbers are of those events of a kind that make room for others; nil: they do not.
+func (b buckets) first(kind string) *bbolt.Bucket {
+	switch kind {
+	case protocol.EventCondition:
+		return b.conditions
+	case protocol.EventNotice:
+		return b.notices
+	}
+	return nil
 }
 
 // link is the place in the ledger of the next opening.
@@ -166,10 +182,12 @@ func (b buckets) enter(n uint64, message []byte) error {
 
 func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
-// oldest returns the key of the oldest event that is repeatable, or of the oldest event if there is none.
+// oldest returns the key of the event that is to make room for another: of the first of dropFirst of which there is one, or of all.
 func (b buckets) oldest() []byte {
-	if k, _ := b.notices.Cursor().First(); k != nil {
-		return k
+	for _, kind := range dropFirst {
+		if k, _ := b.first(kind).Cursor().First(); k != nil {
+			return k
+		}
 	}
 	k, _ := b.events.Cursor().First()
 	return k
@@ -187,7 +205,7 @@ func (b buckets) remove(key []byte, t *tally) error {
 		t.size -= sizeOf(v)
 		t.pending--
 	}
-	return errors.Join(b.events.Delete(key), b.notices.Delete(key))
+	return errors.Join(b.events.Delete(key), b.conditions.Delete(key), b.notices.Delete(key))
 }
 
 // Next returns the oldest event whose sequence number is above after, encoded as it goes on protocol.OutEvent. The

@@ -7,16 +7,16 @@
 //	outbox.db (bbolt)
 //	  meta    "epoch" 16 bytes · "next" uint64 · "dropped" uint64
 //	  events  key: sequence number, uint64 big-endian; value: protocol.Event in CBOR
-//	  notices key: sequence number of an event that is a notice or a change of a condition; value: empty
+//	  conditions, notices  key: sequence number of an event that is a change of a condition, or a notice; value: empty
 //	  ledger  key: number of an opening, uint64 big-endian; value: protocol.Event in CBOR; the last 2048, also those that the clinic has
 //
 // Events with openings of cameras and microphones are chained (protocol.Link): each names the one before by its hash, so that the clinic finds
 // out if one is missing or was changed.
 //
-// Bounds: the events together have at most the limit given to Open. When a new one does not fit, the oldest notice or change of a condition
-// is dropped, and only when there are none, the oldest event; all are counted and told to the clinic in health. The space is
+// Bounds: the events together have at most the limit given to Open. When a new one does not fit, the oldest change of a condition
+// is dropped; when there are none, the oldest notice; and only then the oldest event. All are counted and told to the clinic in health. The space is
 // reserved when the database is made, so that a full disk cannot cost an event; where that fails, up to 256 events
-// wait in memory until they can be written, notices the first to be dropped there too.
+// wait in memory until they can be written, dropped there in the same order.
 package outbox
 
 import (
@@ -52,13 +52,14 @@ var (
 )
 
 var (
-	bucketMeta    = []byte("meta")
-	bucketEvents  = []byte("events")
-	bucketNotices = []byte("notices")
-	bucketLedger  = []byte("ledger")
-	keyEpoch      = []byte("epoch")
-	keyNext       = []byte("next")
-	keyDropped    = []byte("dropped")
+	bucketMeta       = []byte("meta")
+	bucketEvents     = []byte("events")
+	bucketNotices    = []byte("notices")
+	bucketConditions = []byte("conditions")
+	bucketLedger     = []byte("ledger")
+	keyEpoch         = []byte("epoch")
+	keyNext          = []byte("next")
+	keyDropped       = []byte("dropped")
 )
 
 // Outbox is safe for concurrent use.
@@ -143,7 +144,7 @@ func (o *Outbox) load(db *bbolt.DB) error {
 	// New, or not ours in some way: events of an epoch that is not known cannot be told apart from others.
 	o.epoch, o.size, o.pending, o.dropped = protocol.NewNonce(), 0, 0, 0
 	return db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketEvents, bucketNotices, bucketLedger} {
+		for _, name := range [][]byte{bucketMeta, bucketEvents, bucketConditions, bucketNotices, bucketLedger} {
 			if tx.Bucket(name) != nil {
 				if err := tx.DeleteBucket(name); err != nil {
 					return err
@@ -240,15 +241,16 @@ func (o *Outbox) Append(kind string, body []byte) error {
 	return nil
 }
 
-// spillDrop drops the oldest repeatable event that waits in memory, if there is one.
+// spillDrop drops an event that waits in memory for another: the oldest of the first of dropFirst of which there is one. False: there is none.
 func (o *Outbox) spillDrop() bool {
-	i := slices.IndexFunc(o.spill, func(e protocol.Event) bool { return repeatable(e.Kind) })
-	if i < 0 {
-		return false
+	for _, kind := range dropFirst {
+		if i := slices.IndexFunc(o.spill, func(e protocol.Event) bool { return e.Kind == kind }); i >= 0 {
+			o.spill = slices.Delete(o.spill, i, i+1)
+			o.dropped++
+			return true
+		}
 	}
-	o.spill = slices.Delete(o.spill, i, i+1)
-	o.dropped++
-	return true
+	return false
 }
 
 // notify wakes who waits for Added.

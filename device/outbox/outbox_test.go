@@ -310,6 +310,56 @@ func TestRepeatableGoFirst(t *testing.T) {
 	}
 }
 
+// TestConditionsGoBeforeNotices: who owns the network can have conditions come and go. That does not cost the clinic the notice of a call that was refused, on the disk or in memory;
+// and an outbox of before there was a difference is none that is lost.
+func TestConditionsGoBeforeNotices(t *testing.T) {
+	left := func(b *box) (kinds map[string]int) {
+		kinds = map[string]int{}
+		for e := b.next(0); e != nil; e = b.next(e.Seq) {
+			kinds[e.Kind]++
+		}
+		return kinds
+	}
+	t.Run("on the disk", func(t *testing.T) {
+		b := newBox(t, true)
+		for i := range 20 {
+			b.append(protocol.EventNotice, i)
+		}
+		if err := b.db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketConditions) }); err != nil {
+			t.Fatal(err)
+		}
+		b.close()
+		b.open()
+		for i := range 1000 {
+			b.append(protocol.EventCondition, i)
+		}
+		if got := left(b); got[protocol.EventNotice] != 20 || b.Status().Dropped == 0 || len(b.Status().Rebuilt) != 0 {
+			t.Errorf("left are %v, status %+v", got, b.Status())
+		}
+		for i := range 1000 {
+			b.append(protocol.EventNotice, 20+i)
+		}
+		if got := left(b); got[protocol.EventCondition] != 0 || uint64(got[protocol.EventNotice]) != b.Status().Pending {
+			t.Errorf("left are %v, status %+v", got, b.Status())
+		}
+	})
+	t.Run("in memory", func(t *testing.T) {
+		b := newBox(t, true)
+		working := b.write
+		b.write = func(*bbolt.DB, func(*bbolt.Tx) error) error {
+			return &fs.PathError{Op: "write", Path: "outbox.db", Err: syscall.ENOSPC}
+		}
+		b.append(protocol.EventNotice, 0)
+		for i := range 2 * maxSpill {
+			b.append(protocol.EventCondition, i)
+		}
+		b.write = working
+		if got := left(b); got[protocol.EventNotice] != 1 || got[protocol.EventCondition] != maxSpill-1 {
+			t.Errorf("left are %v, status %+v", got, b.Status())
+		}
+	})
+}
+
 func TestDamagedEvents(t *testing.T) {
 	b := newBox(t, false)
 	for i := range 5 {
