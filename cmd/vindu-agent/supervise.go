@@ -36,7 +36,8 @@ func giveUp(cfg agent.Config, file string, log *slog.Logger) error {
 	return confine.Seal()
 }
 
-// rulesOf are the files that a terminal uses: its state, Wi-Fi's configuration and sockets, devices, and what libraries and the system have to read.
+// rulesOf are the files that a terminal uses: its state, Wi-Fi's configuration and sockets, devices, and what libraries and the system have to read. Of devices it is the whole folder: a
+// camera that is plugged in later has a file that is not there yet. Which of them may be used is said by their owners, and by the unit's DevicePolicy.
 func rulesOf(cfg agent.Config, file string) confine.Rules {
 	write := []string{cfg.State, os.TempDir()}
 	if folder := os.Getenv("RUNTIME_DIRECTORY"); folder != "" && folder != os.TempDir() {
