@@ -4,9 +4,10 @@
 // very program again in its place: all threads of that one are born under the rules. Seal, called there, does the rest for all threads at once: a
 // seccomp filter against starting programs and against looking into others, no core dumps, and memory that other processes of the same user cannot read.
 //
-// The rules hold also where systemd's unit, which says much the same, is not there; not against root, who may write to every device in a folder of Rules.Devices, the
-// disk among them: run it as a user of its own. On a kernel without Landlock Enter returns ErrNoLandlock and nothing has changed. What a path leads to is looked up when the rules are made: a device that is plugged in later is found because
-// its folder is in the list. Binding UDP ports stays possible: calls need it.
+// The rules hold also where systemd's unit, which says much the same, is not there; not against root, who may write to every device in a folder of
+// Rules.Devices, the disk among them: run it as a user of its own. On a kernel without Landlock Enter returns ErrNoLandlock and nothing has changed. What a
+// path leads to is looked up when the rules are made: a device that is plugged in later is found because its folder is in the list. Binding UDP ports stays
+// possible: calls need it.
 package confine
 
 import (
