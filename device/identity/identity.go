@@ -6,7 +6,7 @@
 //	identity/key-2.pem  and tpm-2.pem: the same for a key that replaces another, in turns (Rotation)
 //	identity/before.pem what clinic.pem was before a new key that has not proven itself yet
 //	identity/clinic.pem everything from enrolment, in one file so that it is replaced as one: a block VINDU CLINIC
-//	                    (CBOR: version, address, server name, settings, trust, policy), then the terminal's certificate, those of issuing
+//	                    (CBOR: version, address, server name, settings, trust, policy, withdrawn mandates), then the terminal's certificate, those of issuing
 //	                    authorities, and last the clinic's root
 //
 // It lies outside every database and survives their loss. The terminal's name is the hash of its public key; the
