@@ -523,8 +523,7 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 	}, link.Handlers{Call: t.callMessage, Command: t.command, State: t.linkState}, log)
 	t.health = health.New(health.Config{
 		Software: a.parts.Software, KeyGrade: h.id.Grade(), Devices: a.parts.Devices, Counters: t.counters, Checks: t.checks,
-		// It is no Root of Progress: it asks drivers, and a TPM that does not answer for half a minute is a condition to be told, not a reason to restart.
-		Publish: t.link.SetHealth, Changed: t.conditionChanged, Now: h.clock.Now, Log: log,
+		Publish: t.link.SetHealth, Changed: t.conditionChanged, Now: h.clock.Now, Log: log, Root: a.parts.Progress.Root("health"),
 	})
 	t.prober = t.newProber(grant.Address)
 	if to, ok := clinic.(reporter); ok {

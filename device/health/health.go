@@ -28,6 +28,7 @@ const (
 	InventoryEvery = 15 * time.Second
 	PublishEvery   = time.Minute
 	settle         = 100 * time.Millisecond
+	firstLook      = 5 * time.Second // for how long the first message waits for the first inventory
 )
 
 // Devices are what the terminal would use in a call, and what is wrong with them.
@@ -270,7 +271,7 @@ func (m *Monitor) Health() *protocol.Health {
 	return h
 }
 
-// Run looks and publishes until ctx ends and returns nil.
+// Run looks and publishes until ctx ends and returns nil. Looking asks drivers and a TPM, which may not answer for as long as they like: what was found last is published meanwhile.
 func (m *Monitor) Run(ctx context.Context) error {
 	look := time.NewTicker(InventoryEvery)
 	defer look.Stop()
@@ -281,7 +282,22 @@ func (m *Monitor) Run(ctx context.Context) error {
 	alive, stop := m.c.Root.Tick()
 	defer stop()
 	defer m.c.Root.End()
-	m.Look()
+	var looks sync.WaitGroup
+	defer looks.Wait()
+	looking, looked := false, make(chan struct{}, 1)
+	begin := func() {
+		if !looking {
+			looking = true
+			looks.Go(func() { m.Look(); looked <- struct{}{} })
+		}
+	}
+	begin()
+	select {
+	case <-ctx.Done():
+	case <-looked:
+		looking = false
+	case <-time.After(firstLook):
+	}
 	ripe.Reset(m.ripens())
 	for {
 		if err := m.c.Publish(m.Health()); err != nil {
@@ -295,7 +311,9 @@ func (m *Monitor) Run(ctx context.Context) error {
 			case <-alive:
 				m.c.Root.Alive()
 			case <-look.C:
-				m.Look()
+				begin()
+			case <-looked:
+				looking = false
 			case <-m.rearm:
 				ripe.Reset(m.ripens())
 			case <-ripe.C:
