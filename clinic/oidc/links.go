@@ -137,7 +137,7 @@ func (l *Links) Of(ctx context.Context, person string) (list []Linked, err error
 
 // Link makes the identity whose code somebody was shown a person's. by is who says so. Errors wrap ErrCode or ErrLinked.
 func (l *Links) Link(ctx context.Context, by, person, code string) error {
-	code = strings.ToUpper(strings.TrimSpace(code))
+	code = asShown(strings.TrimSpace(code))
 	now := l.now()
 	err := l.store.Write(ctx, func(tx *sql.Tx) error {
 		var identity []byte
