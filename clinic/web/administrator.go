@@ -213,7 +213,7 @@ func (s *Server) personView(w http.ResponseWriter, r *http.Request, v visitor, s
 	}
 	list, err := s.o.Passkeys.List(r.Context(), p.ID)
 	invitation, invited, openErr := s.o.Passkeys.Open(r.Context(), p.ID)
-	sessions, sessionsErr := s.o.Sessions.Count(r.Context(), p.ID)
+	sessions, sessionsErr := s.o.Sessions.Count(r.Context(), p.ID, list)
 	rights, rightsErr := s.rights(r.Context(), p)
 	identity, identityErr := s.identityOf(r.Context(), p.ID)
 	if err := errors.Join(err, openErr, sessionsErr, rightsErr, identityErr); err != nil {

@@ -241,6 +241,8 @@ func TestAdministratorInBrowser(t *testing.T) {
 	b.button("Make an invitation")
 	b.reads("The person's passkeys were removed")
 	address = eval[string](b, `document.getElementById("text").value`)
+	navigate(b, person)
+	b.reads("Nowhere just now.") // the stolen phone's browser is not signed in any more
 	navigate(nurse, d.server.URL)
 	nurse.until(`document.body.dataset.ready === "yes"`)
 	nurse.button("Sign in with a passkey")

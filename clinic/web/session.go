@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -9,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"vindu/clinic/audit"
@@ -194,9 +196,23 @@ func (s *Sessions) touch(ctx context.Context, session string, p passkey.Proof) e
 	return nil
 }
 
-// Count returns at how many browsers a person is signed in.
-func (s *Sessions) Count(ctx context.Context, person string) (n int, err error) {
-	if err := s.store.Read().QueryRowContext(ctx, "SELECT count(*) FROM web_sessions WHERE person = ? AND expires > ?", person, s.now().UnixMilli()).Scan(&n); err != nil {
+// Count returns at how many browsers a person is signed in who has these passkeys: a session does not outlive its passkey.
+func (s *Sessions) Count(ctx context.Context, person string, passkeys []passkey.Passkey) (n int, err error) {
+	rows, err := s.store.Read().QueryContext(ctx, "SELECT passkey FROM web_sessions WHERE person = ? AND expires > ?", person, s.now().UnixMilli())
+	if err != nil {
+		return 0, fmt.Errorf("count sessions: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var by []byte
+		if err := rows.Scan(&by); err != nil {
+			return 0, fmt.Errorf("count sessions: %w", err)
+		}
+		if by == nil || slices.ContainsFunc(passkeys, func(k passkey.Passkey) bool { return k.Usable() && bytes.Equal(k.ID, by) }) {
+			n++
+		}
+	}
+	if err := rows.Err(); err != nil {
 		return 0, fmt.Errorf("count sessions: %w", err)
 	}
 	return n, nil
