@@ -100,7 +100,7 @@ func TestRelease(t *testing.T) {
 		values := valuesOf(t, text)
 		for symbol, want := range map[string]string{
 			"BR2_TARGET_ENABLE_ROOT_LOGIN": "", "BR2_TARGET_GENERIC_GETTY": "", "BR2_TARGET_GENERIC_REMOUNT_ROOTFS_RW": "",
-			"BR2_INIT_SYSTEMD": "y", "BR2_TARGET_ROOTFS_SQUASHFS": "y", "BR2_PACKAGE_NFTABLES": "y", "BR2_PACKAGE_CRYPTSETUP": "y",
+			"BR2_INIT_SYSTEMD": "y", "BR2_TARGET_ROOTFS_SQUASHFS": "y", "BR2_PACKAGE_NFTABLES": "y", "BR2_PACKAGE_CRYPTSETUP": "y", "BR2_PACKAGE_UTIL_LINUX_BINARIES": "y",
 			"BR2_PACKAGE_SYSTEMD_TIMESYNCD": "", "BR2_PACKAGE_RAUC": "y", "BR2_PACKAGE_VINDU_AGENT": "y", "BR2_DOWNLOAD_FORCE_CHECK_HASHES": "y",
 		} {
 			if got, ok := values[symbol]; !ok || got != want {

@@ -13,9 +13,7 @@ VINDU_AGENT_LICENSE_FILES = LICENSE
 VINDU_AGENT_DEPENDENCIES = alsa-lib host-pkgconf jpeg libvpx libyuv opus webrtc-audio-processing
 VINDU_AGENT_GOMOD = vindu
 VINDU_AGENT_BUILD_TARGETS = cmd/vindu-agent
-# The echo canceller is of the 1.x line here, of another interface than Debian's.
-VINDU_AGENT_TAGS = webrtc1
-# Buildroot's webrtc-audio-processing is 1.x, where Debian's is 0.3.
+# Buildroot's webrtc-audio-processing is 1.x, where Debian's is 0.3, of another interface.
 VINDU_AGENT_TAGS = webrtc1
 
 # Where there is no folder "vendor" (go mod vendor), modules come by Go's own proxy, which is what an empty GOPROXY means; go.sum holds
