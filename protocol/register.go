@@ -141,7 +141,7 @@ var Register = withTexts([]Failure{
 	happens(CaptureSilent, Technician, Warning, foundCheck),
 	happens(CaptureLoud, Technician, Warning, foundCheck),
 	happens(CaptureNoEcho, Technician, Warning, foundCheck),
-	happens(PanelMissing, Technician, Warning, foundCheck),
+	holds(PanelMissing, Technician, Warning, 30*time.Second, foundDevices, "cmd/vindu-agent TestPanelAway"),
 	probed(IPNone, Technician, Serious, 20*time.Second, "network", "an interface has a carrier, and none has an address (device/network)", IPNoCarrier, IPWiFiUnheard, IPWiFiRefused),
 	probed(IPWeak, Technician, Warning, 5*time.Minute, "wifi", "the signal by the driver: below -75 dBm, until it is above -70 dBm"),
 	happens(IPWired, Nobody, Note, foundCheck),

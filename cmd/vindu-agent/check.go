@@ -129,8 +129,13 @@ func (d *checkDevices) Screen() (string, protocol.Code) {
 	return s.Kind + " " + s.Name, ""
 }
 
-// Panel implements acceptance.Devices. No terminal has one yet.
-func (d *checkDevices) Panel() (string, protocol.Code) { return "", protocol.PanelMissing }
+// Panel implements acceptance.Devices.
+func (d *checkDevices) Panel() (string, protocol.Code) {
+	if !d.devices.hands.here() {
+		return "", protocol.PanelMissing
+	}
+	return fmt.Sprintf("panel, firmware %d", d.devices.hands.panel.State().Firmware), ""
+}
 
 // Look implements acceptance.Devices.
 func (d *checkDevices) Look(ctx context.Context, l call.Ledger) (acceptance.Sight, error) {

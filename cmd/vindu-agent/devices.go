@@ -13,6 +13,7 @@ import (
 
 	"vindu/device/agent"
 	"vindu/device/health"
+	"vindu/device/panel"
 	"vindu/media/camera"
 	"vindu/media/display"
 	"vindu/media/sound"
@@ -35,6 +36,7 @@ type devices struct {
 	cfg    agent.Devices
 	screen protocol.DeviceState
 	by     *drivers // nil: the machine's. Tests put others in their place
+	hands  *hands   // nil: there is no panel
 }
 
 func (d *devices) drivers() *drivers {
@@ -49,6 +51,9 @@ func (d *devices) look() health.Devices {
 	h := health.Devices{Screen: d.screen}
 	if d.screen.Kind == "none" {
 		h.Conditions = append(h.Conditions, protocol.ScreenNone)
+	}
+	if d.hands != nil && !d.hands.here() {
+		h.Conditions = append(h.Conditions, protocol.PanelMissing)
 	}
 	h.Camera = d.camera()
 	switch h.Camera.Kind {
@@ -126,6 +131,10 @@ func (d *devices) soundConfig(captures bool) sound.Config {
 // cameraCode says by which code a camera's error is reported.
 func cameraCode(err error) protocol.Code {
 	switch {
+	case errors.Is(err, panel.ErrShutter), errors.Is(err, panel.ErrDenied):
+		return protocol.AnswerShutter
+	case errors.Is(err, panel.ErrAway), errors.Is(err, panel.ErrNoPower), errors.Is(err, panel.ErrBusy):
+		return protocol.PanelMissing
 	case errors.Is(err, camera.ErrBusy):
 		return protocol.CaptureCameraBusy
 	case errors.Is(err, camera.ErrUnsupported):

@@ -19,6 +19,7 @@ import (
 	"vindu/device/agent"
 	"vindu/device/call"
 	"vindu/device/identity"
+	"vindu/device/panel"
 	"vindu/media/camera"
 	"vindu/media/echo"
 	"vindu/media/peer"
@@ -62,7 +63,7 @@ func (m *media) Prepare(ctx context.Context, offer call.Offer) (call.Session, er
 	for _, i := range offer.ICE {
 		servers = append(servers, peer.ICEServer{URLs: i.URLs, Username: i.Username, Credential: string(i.Credential)})
 	}
-	s.inner, err = factory.Prepare(ctx, session.Offer{SDP: sdp, ICEServers: servers, RelayOnly: offer.RelayOnly, Volume: int(offer.Volume)})
+	s.inner, err = factory.Prepare(ctx, session.Offer{SDP: sdp, ICEServers: servers, RelayOnly: offer.RelayOnly, Volume: m.devices.volume(int(offer.Volume))})
 	if err != nil {
 		return nil, &call.MediaError{Code: protocol.MediaFailed, Err: err}
 	}
@@ -229,7 +230,7 @@ func failureCode(stage peer.Stage, err error) protocol.Code {
 func isCamera(c protocol.Code) bool {
 	return slices.Contains([]protocol.Code{
 		protocol.CaptureNoCamera, protocol.CaptureCameraBusy, protocol.CaptureCameraFormat, protocol.CaptureCameraGone,
-		protocol.CaptureCameraStuck, protocol.CaptureTestPicture,
+		protocol.CaptureCameraStuck, protocol.CaptureTestPicture, protocol.AnswerShutter, protocol.PanelMissing,
 	}, c)
 }
 
@@ -313,16 +314,30 @@ func (s *mediaSession) openCamera(ctx context.Context) (session.Camera, error) {
 	if err := s.camera.early(); err != nil {
 		return nil, err
 	}
+	if err := s.m.devices.hands.ready(); err != nil { // nothing is opened, and nothing said in the ledger
+		return nil, err
+	}
 	if err := s.recorded(call.Camera); err != nil {
 		return nil, s.camera.failed(err)
 	}
 	cfg := camera.Config{Device: s.m.cfg.Devices.Camera, Width: s.m.cfg.Picture.Width, Height: s.m.cfg.Picture.Height, FPS: s.m.cfg.Picture.FPS}
 	var source camera.Source
 	var err error
-	if kind == "v4l2" {
-		source, err = settled(ctx, func(ctx context.Context) (camera.Source, error) { return s.m.devices.drivers().openCamera(ctx, cfg) })
+	if kind == "synthetic" { // so that the light is on, and somebody can say no, in trials as well
+		var lease *panel.Lease
+		if lease, err = s.m.devices.hands.power(ctx); lease != nil {
+			source = litBy(camera.TestPicture(cfg), lease)
+		}
 	}
-	if source == nil && s.m.cfg.Devices.TestPicture && !real && ctx.Err() == nil {
+	if kind == "v4l2" {
+		source, err = settled(ctx, func(whole context.Context) (camera.Source, error) {
+			if s.m.devices.hands != nil {
+				whole = ctx // nobody waits for power, or for a camera to be on the bus, when the call is over
+			}
+			return s.m.devices.drivers().openCamera(whole, cfg)
+		})
+	}
+	if source == nil && s.m.cfg.Devices.TestPicture && !real && ctx.Err() == nil && !isPanel(err) {
 		if err != nil {
 			s.m.log.Warn("the camera cannot be used, a test picture is sent", "error", err)
 		}
@@ -396,7 +411,7 @@ func (s *mediaSession) openSound(ctx context.Context) (session.Sound, error) {
 	s.mu.Lock()
 	s.soundKind = kind
 	s.mu.Unlock()
-	opened := &openSound{openDevice: openDevice[sound.Device]{Source: device}, far: s.m.far, echo: cancels, log: s.m.log.With("call", s.offer.Call)}
+	opened := &openSound{openDevice: openDevice[sound.Device]{Source: device}, far: s.m.far, echo: cancels, knob: s.m.devices.knob(int(s.offer.Volume)), log: s.m.log.With("call", s.offer.Call)}
 	if captures {
 		opened.ledger, opened.device = s.offer.Ledger, call.Microphone
 	}
@@ -462,6 +477,7 @@ type openSound struct {
 	openDevice[sound.Device]
 	far  *tap
 	echo *echo.Device // nil: nothing is cancelled
+	knob *knobbed     // nil: there is none
 	log  *slog.Logger
 	said sync.Once
 }
@@ -483,6 +499,9 @@ func (o *openSound) Read(frame []int16) error { return o.Source.Read(frame) }
 
 // Write implements session.Sound.
 func (o *openSound) Write(frame []int16) error {
+	if o.knob != nil {
+		o.knob.apply(frame)
+	}
 	o.far.hear(frame)
 	return o.Source.Write(frame)
 }

@@ -15,6 +15,7 @@ import (
 type press struct {
 	button *button.Button
 	page   *preview
+	hands  *hands
 	means  chan meaning // the newest
 }
 
@@ -28,9 +29,9 @@ const (
 	newStart                // a long one begins anew, where the key is lost for good or the terminal was taken out of use
 )
 
-func newPress(cfg agent.Devices, keys agent.Button, page *preview) *press {
+func newPress(cfg agent.Devices, keys agent.Button, page *preview, hands *hands) *press {
 	answer, _ := button.Key(keys.Answer)
-	return &press{button.New(cfg.Button, answer), page, make(chan meaning, 1)}
+	return &press{button.New(cfg.Button, answer), page, hands, make(chan meaning, 1)}
 }
 
 // errTaken ends a wait by the key that takes calls.
@@ -65,18 +66,23 @@ func (p *press) noOrTake(ctx context.Context) error {
 // holdTime is how long a press has to be by which all that a terminal keeps is destroyed, or by which one that was taken out of use is ready to be set up anew.
 const holdTime = 3 * time.Second
 
-// await returns nil once one of the buttons was pressed.
+// await returns nil once one of the buttons was pressed. The panel's no does what it does by itself.
 func (p *press) await(ctx context.Context) error { return p.first(ctx, p.button.Await) }
+
+// agree is await for a press by which somebody agrees to what the screen asks: the panel's answer button does, too, and its no does not.
+func (p *press) agree(ctx context.Context) error {
+	return p.first(ctx, p.button.Await, p.hands.awaitAnswer)
+}
 
 // hold returns nil once one of the buttons was held for holdTime. That of the page, which is for trials, is only pressed.
 func (p *press) hold(ctx context.Context) error {
 	return p.first(ctx, func(ctx context.Context) error { return p.button.Hold(ctx, holdTime) })
 }
 
-func (p *press) first(ctx context.Context, button func(context.Context) error) error {
+func (p *press) first(ctx context.Context, buttons ...func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	buttons := []func(context.Context) error{button, p.page.awaitPress}
+	buttons = append(buttons, p.page.awaitPress)
 	ends := make(chan error, len(buttons))
 	for _, await := range buttons {
 		go func() { ends <- await(ctx) }()
@@ -99,6 +105,9 @@ func (p *press) first(ctx context.Context, button func(context.Context) error) e
 func (p *press) what() string {
 	if w := p.button.What(); w != "" {
 		return w
+	}
+	if p.hands.here() {
+		return "panel"
 	}
 	return p.page.button()
 }

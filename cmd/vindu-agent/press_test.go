@@ -46,7 +46,7 @@ func TestPressIsReadOnlyWhereItIsAskedFor(t *testing.T) {
 			}
 		}
 	}
-	p := newPress(agent.Devices{Button: path}, agent.Button{}, nil)
+	p := newPress(agent.Devices{Button: path}, agent.Button{}, nil, nil)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.run(ctx, &agent.Agent{}) }()
@@ -93,11 +93,11 @@ func TestPressSaysNo(t *testing.T) {
 	defer thumb.Close()
 	key := bytes.Repeat([]byte{0}, 24)
 	key[16], key[18], key[20] = 1, 57, 1
-	p := newPress(agent.Devices{Button: path}, agent.Button{}, nil)
+	p := newPress(agent.Devices{Button: path}, agent.Button{}, nil, nil)
 	if p.what() != "event0" {
 		t.Errorf("the button is %q", p.what())
 	}
-	if none := newPress(agent.Devices{Button: "none"}, agent.Button{}, nil); none.what() != "" {
+	if none := newPress(agent.Devices{Button: "none"}, agent.Button{}, nil, nil); none.what() != "" {
 		t.Errorf("no button is %q", none.what())
 	}
 	ctx, stop := context.WithCancel(t.Context())
@@ -143,7 +143,7 @@ func TestPressTakes(t *testing.T) {
 		}
 	}
 	const space, f1 = 57, 59
-	p := newPress(agent.Devices{Button: path}, agent.Button{Answer: "KEY_F1"}, nil)
+	p := newPress(agent.Devices{Button: path}, agent.Button{Answer: "KEY_F1"}, nil, nil)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	who := patient{make(chan struct{}), make(chan struct{}), make(chan struct{})}

@@ -30,7 +30,8 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 			log.Warn("screen not closed", "error", err)
 		}
 	}()
-	devices := &devices{cfg: cfg.Devices, screen: screen.state, by: by}
+	hands := openHands(cfg.Panel, log)
+	devices := &devices{cfg: cfg.Devices, screen: screen.state, by: hands.powered(by), hands: hands}
 	far := new(tap)
 	page, err := openPreview(cfg.Preview.Listen, cfg.Language, screen.memory, devices, far, log)
 	if err != nil {
@@ -43,7 +44,7 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 		services = append(services, page.run)
 		fields = []any{"preview", page.address()}
 	}
-	press, wires := newPress(cfg.Devices, cfg.Button, page), networkOf(cfg.Network)
+	press, wires := newPress(cfg.Devices, cfg.Button, page, hands), networkOf(cfg.Network)
 	var light scene.Light
 	if cfg.Devices.Display != "memory" {
 		if light, err = scene.OpenBacklight(lights); err != nil {
@@ -52,6 +53,9 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 	}
 	var a *agent.Agent // the services run only after it is made
 	services = append(services, func(ctx context.Context) error { return press.run(ctx, a) })
+	if hands != nil {
+		services = append(services, func(ctx context.Context) error { return hands.run(ctx, a) })
+	}
 	if cfg.Serial.Port != "" {
 		services = append(services, func(ctx context.Context) error {
 			host, err := newSetupHost(a, press, wires, log)
@@ -62,7 +66,7 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 		})
 	}
 	a, err = agent.New(cfg, agent.Parts{
-		Software: software(), Display: screen.display, Light: light, HasScreen: screen.seen.Load, Button: func() bool { return press.what() != "" }, Answer: press.button.CanAnswer, Devices: devices.look, Bell: &bell{cfg: cfg.Devices, log: log},
+		Software: software(), Display: screen.display, Light: light, HasScreen: screen.seen.Load, Button: func() bool { return press.what() != "" }, Answer: func() bool { return hands.here() || press.button.CanAnswer() }, Devices: devices.look, Bell: &bell{cfg: cfg.Devices, log: log},
 		Media: func(id *identity.Identity) call.Media {
 			return &media{cfg: cfg, devices: devices, screen: pictures{screen.display}, far: far, id: id, log: log}
 		},
@@ -78,6 +82,7 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 			page.show(s)
 			rest.show(s)
 			press.show(s)
+			hands.show(s)
 			shown(s)
 		},
 	}, log)

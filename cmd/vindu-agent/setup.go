@@ -135,7 +135,7 @@ func (h *setupHost) AwaitPress(ctx context.Context, who protocol.Party) error {
 		}
 		return h.agent.AwaitHold(ctx, protocol.HashSPKI(public).Code(), h.press.hold)
 	}
-	err := h.agent.AwaitPress(ctx, who, h.press.await)
+	err := h.agent.AwaitPress(ctx, who, h.press.agree)
 	if errors.Is(err, button.ErrNone) {
 		return protocol.WithCode(protocol.AuthButton, err)
 	}

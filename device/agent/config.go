@@ -16,6 +16,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"vindu/device/button"
+	"vindu/device/panel"
 	"vindu/device/policy"
 	"vindu/device/screen"
 )
@@ -41,6 +42,7 @@ type Config struct {
 	Picture  Picture  `toml:"picture"`
 	Network  Network  `toml:"network"`
 	Serial   Serial   `toml:"serial"`
+	Panel    Panel    `toml:"panel"`
 	Time     Time     `toml:"time"`
 	Preview  Preview  `toml:"preview"`
 }
@@ -110,6 +112,11 @@ type Network struct {
 
 // Serial is where a technician's laptop is.
 type Serial struct {
+	Port string `toml:"port"`
+}
+
+// Panel is where lamp, shutter, knob and buttons are.
+type Panel struct {
 	Port string `toml:"port"`
 }
 
@@ -245,6 +252,13 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 	}
 	if v := c.Serial.Port; v != "" && !filepath.IsAbs(v) {
 		bad("serial.port", "%q has to be a path such as /dev/ttyS0, or empty", v)
+	}
+	if v := c.Panel.Port; v != "" {
+		if err := panel.CheckPort(v); err != nil {
+			bad("panel.port", "%w, or empty", err)
+		} else if v == c.Serial.Port {
+			bad("panel.port", "%q is where technicians' laptops are", v)
+		}
 	}
 	if c.Network.WiFi == "" || strings.ContainsRune(c.Network.WiFi, '/') {
 		bad("network.wifi", "%q has to be auto, an interface such as wlan0, or none", c.Network.WiFi)

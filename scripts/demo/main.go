@@ -2,7 +2,7 @@
 // addresses to open; for a technician a third one, and a serial cable to the terminal. make demo runs it.
 //
 // DEMO_DIR is the folder of its state (.demo), DEMO_RING how long the terminal rings (5s), DEMO_LANGUAGE what it speaks (en, nb
-// or nn). Ctrl-C stops everything; the next start finds its state again.
+// or nn), DEMO_PANEL a panel for the terminal, such as vindu-panel's (none). Ctrl-C stops everything; the next start finds its state again.
 package main
 
 import (
@@ -57,8 +57,11 @@ func run(ctx context.Context) error {
 	carrying.Go(line.run)
 	defer carrying.Wait()
 	defer line.close() // nothing is lost by it
-	s, err := stack.New(stack.Options{Dir: dir, Bin: bin, Ring: ring, Language: language, Preview: true, Says: os.Stdout,
-		Agent: map[string]string{"serial.port": strconv.Quote(line.terminal)}})
+	settings := map[string]string{"serial.port": strconv.Quote(line.terminal)}
+	if port := os.Getenv("DEMO_PANEL"); port != "" {
+		settings["panel.port"] = strconv.Quote(port)
+	}
+	s, err := stack.New(stack.Options{Dir: dir, Bin: bin, Ring: ring, Language: language, Preview: true, Says: os.Stdout, Agent: settings})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"vindu/device/agent"
+	"vindu/device/call"
+	"vindu/device/panel"
+	"vindu/device/panel/simulator"
+	"vindu/device/screen"
+	"vindu/media/camera"
+	"vindu/protocol"
+)
+
+// pressed notices what presses lead to.
+type pressed struct{ said chan string }
+
+func (p *pressed) HangUp()    { p.said <- "no" }
+func (p *pressed) Take()      { p.said <- "take" }
+func (p *pressed) StartAnew() { p.said <- "anew" }
+
+// bedside is a panel on a pseudo-terminal, a terminal's end of it, and whoever is told.
+type bedside struct {
+	t     *testing.T
+	sim   *simulator.Simulator
+	cable *simulator.Cable
+	hands *hands
+	to    *pressed
+}
+
+func newBedside(t *testing.T) *bedside {
+	pty, err := simulator.OpenPTY()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &bedside{t: t, sim: simulator.New(new(simulator.Panel), nil), cable: &simulator.Cable{Line: pty}, to: &pressed{make(chan string, 16)}}
+	d.hands = openHands(agent.Panel{Port: pty.Path()}, slog.New(slog.DiscardHandler))
+	ctx, stop := context.WithCancel(t.Context())
+	simulated, ran := make(chan error, 1), make(chan error, 1)
+	go func() { ran <- d.hands.run(ctx, d.to) }()
+	outlives, end := context.WithCancel(t.Context())
+	go func() { simulated <- d.sim.Run(outlives, d.cable) }()
+	t.Cleanup(func() {
+		stop()
+		err := <-ran
+		end()
+		if err := errors.Join(err, <-simulated); err != nil {
+			t.Error(err)
+		}
+	})
+	d.until("there is a panel", func() bool { return d.hands.here() && d.hands.panel.State().Open })
+	return d
+}
+
+// until waits for something to be so; the test's own deadline ends it.
+func (d *bedside) until(what string, so func() bool) {
+	d.t.Helper()
+	limit := time.After(time.Minute)
+	for tick := time.NewTicker(5 * time.Millisecond); !so(); {
+		select {
+		case <-tick.C:
+		case <-limit:
+			d.t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func (d *bedside) hear(want string) {
+	d.t.Helper()
+	select {
+	case got := <-d.to.said:
+		if got != want {
+			d.t.Fatalf("%q, want %q", got, want)
+		}
+	case <-time.After(time.Minute):
+		d.t.Fatalf("nobody heard %q", want)
+	}
+}
+
+// TestPanelPresses: no hangs up and answer takes, whatever is on the screen; and answer agrees where somebody is asked, which no never does.
+func TestPanelPresses(t *testing.T) {
+	d := newBedside(t)
+	press := func(set func(*simulator.Inputs, bool), counts func() bool) {
+		t.Helper()
+		d.sim.Change(func(in *simulator.Inputs) { set(in, true) })
+		d.until("the press was seen", counts)
+		d.sim.Change(func(in *simulator.Inputs) { set(in, false) })
+		d.until("the button was let go", func() bool { s := d.hands.panel.State(); return !s.NoHeld && !s.Held })
+	}
+	no := func() {
+		t.Helper()
+		press(func(in *simulator.Inputs, on bool) { in.No = on }, func() bool { return len(d.to.said) > 0 })
+		d.hear("no")
+	}
+	for kind := screen.Kind(0); kind < 16; kind++ {
+		d.hands.show(screen.Scene{Kind: kind})
+		no()
+	}
+	press(func(in *simulator.Inputs, on bool) { in.Answer = on }, func() bool { return len(d.to.said) > 0 })
+	d.hear("take")
+
+	p := newPress(agent.Devices{Button: "none"}, agent.Button{}, nil, d.hands)
+	agreed := make(chan error, 1)
+	go func() { agreed <- p.agree(t.Context()) }()
+	d.until("somebody waits", func() bool {
+		d.hands.mu.Lock()
+		defer d.hands.mu.Unlock()
+		return len(d.hands.agreeds) > 0
+	})
+	no()
+	select {
+	case err := <-agreed:
+		t.Fatalf("no agrees: %v", err)
+	default:
+	}
+	press(func(in *simulator.Inputs, on bool) { in.Answer = on }, func() bool { return len(agreed) > 0 })
+	if err := <-agreed; err != nil || len(d.to.said) > 0 {
+		t.Errorf("%v, %d", err, len(d.to.said))
+	}
+	if p.what() != "panel" {
+		t.Errorf("%q", p.what())
+	}
+}
+
+// TestPanelCamera: a camera is open only while the panel gives it power, and is closed when it does not any more, whyever; then it can be opened anew.
+func TestPanelCamera(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		cut  func(*bedside)
+		why  error
+		mend func(*bedside)
+	}{
+		{"cable", func(d *bedside) { d.cable.Pull(true) }, panel.ErrAway, func(d *bedside) { d.cable.Pull(false) }},
+		{"shutter", func(d *bedside) { d.sim.Change(func(in *simulator.Inputs) { in.Open = false }) }, panel.ErrShutter,
+			func(d *bedside) { d.sim.Change(func(in *simulator.Inputs) { in.Open = true }) }},
+		{"no", func(d *bedside) { d.sim.Change(func(in *simulator.Inputs) { in.No = true }) }, panel.ErrDenied,
+			func(d *bedside) {
+				d.sim.Change(func(in *simulator.Inputs) { in.No = false })
+				d.hands.show(screen.Scene{Kind: screen.Ended})
+			}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := newBedside(t)
+			d.hands.show(screen.Scene{Kind: screen.InCall})
+			closed := make(chan struct{}, 4)
+			by := d.hands.powered(&drivers{
+				cameras: func() []camera.Info { return nil },
+				openCamera: func(_ context.Context, cfg camera.Config) (camera.Source, error) {
+					if !d.sim.Outputs().Camera {
+						t.Error("the camera is opened without power")
+					}
+					return &watched{camera.TestPicture(cfg), func() { closed <- struct{}{} }}, nil
+				},
+			})
+			if len(by.cameras()) != 1 {
+				t.Error("a camera without power is no camera")
+			}
+			source, err := by.openCamera(t.Context(), camera.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, release, err := source.Read(); err != nil {
+				t.Fatal(err)
+			} else {
+				release()
+			}
+			test.cut(d)
+			d.until("the camera is closed", func() bool { return len(closed) > 0 })
+			<-closed
+			d.until("the power is cut", func() bool { return !d.sim.Outputs().Camera })
+			if _, _, err := source.Read(); !errors.Is(err, test.why) {
+				t.Errorf("read: %v", err)
+			}
+			if _, err := by.openCamera(t.Context(), camera.Config{}); !errors.Is(err, test.why) {
+				t.Errorf("open: %v", err)
+			}
+			if err := source.Close(); err != nil {
+				t.Error(err)
+			}
+			test.mend(d)
+			d.until("it is mended", func() bool { return d.hands.ready() == nil && !d.hands.panel.State().NoHeld })
+			again, err := by.openCamera(t.Context(), camera.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := again.Close(); err != nil {
+				t.Error(err)
+			}
+			d.until("the camera is closed again", func() bool { return len(closed) > 0 })
+			<-closed
+			d.until("the light is out", func() bool { return !d.sim.Outputs().Camera })
+			select {
+			case <-closed:
+				t.Error("closed twice")
+			default:
+			}
+		})
+	}
+}
+
+// watched tells when a camera is closed.
+type watched struct {
+	camera.Source
+	closed func()
+}
+
+func (w *watched) Close() error {
+	err := w.Source.Close()
+	w.closed()
+	return err
+}
+
+// TestPanelPulledInCall is a call with a panel: the ledger has an opening only with power, and the closing when the cable is pulled; the call goes on as voice, and its
+// picture comes back with the cable.
+func TestPanelPulledInCall(t *testing.T) {
+	d := newBedside(t)
+	f := newFixture(t)
+	f.media.devices.hands = d.hands
+	d.hands.show(screen.Scene{Kind: screen.InCall})
+	f.prepare()
+	f.connect()
+	f.await("connection", kind(call.MediaConnected))
+	if d.sim.Outputs().Camera {
+		t.Error("the camera has power before the answer")
+	}
+	if err := f.session.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.until("the camera has power", func() bool { return d.sim.Outputs().Camera })
+	d.cable.Pull(true)
+	d.until("the power is cut", func() bool { return !d.sim.Outputs().Camera })
+	d.until("the camera is closed on the ledger", func() bool { return slices.Contains(f.ledger.sorted(), "close camera") })
+	if slices.Contains(f.ledger.sorted(), "close microphone") {
+		t.Error("the voice is gone, too")
+	}
+	d.cable.Pull(false)
+	d.until("the picture is back", func() bool { return d.sim.Outputs().Camera })
+	if err := f.session.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+	d.until("the light is out", func() bool { return !d.sim.Outputs().Camera })
+}
+
+// TestPanelAway: a panel that is configured and not there is a condition, and so is its camera's.
+func TestPanelAway(t *testing.T) {
+	cfg := agent.Default().Devices
+	away := &hands{panel: panel.New(func(context.Context) (io.ReadWriteCloser, error) { return nil, fs.ErrNotExist }, slog.New(slog.DiscardHandler))}
+	for _, test := range []struct {
+		name  string
+		hands *hands
+		want  bool
+	}{{"none is configured", nil, false}, {"it is away", away, true}} {
+		d := &devices{cfg: cfg, hands: test.hands}
+		if got := slices.Contains(d.look().Conditions, protocol.PanelMissing); got != test.want {
+			t.Errorf("%s: %v", test.name, got)
+		}
+	}
+	if err := away.ready(); !errors.Is(err, panel.ErrAway) || cameraCode(err) != protocol.PanelMissing || away.knob(80) != 80 {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestKnob: the knob makes less of the policy's volume, and never nothing.
+func TestKnob(t *testing.T) {
+	d := newBedside(t)
+	for _, test := range []struct{ knob, policy, want int }{{100, 80, 80}, {50, 80, 40}, {0, 80, protocol.MinVolume}, {50, 0, 35}, {100, 0, 70}} {
+		d.sim.Change(func(in *simulator.Inputs) { in.Volume = uint8(test.knob) })
+		d.until("the knob is turned", func() bool { return d.hands.panel.State().Volume == test.knob })
+		if got := d.hands.knob(test.policy); got != test.want {
+			t.Errorf("%d of %d is %d, want %d", test.knob, test.policy, got, test.want)
+		}
+	}
+}
+
+// TestPanelDriverHangs: a camera whose driver does not close it loses its power all the same.
+func TestPanelDriverHangs(t *testing.T) {
+	d := newBedside(t)
+	d.hands.show(screen.Scene{Kind: screen.InCall})
+	hang := make(chan struct{})
+	by := d.hands.powered(&drivers{
+		cameras: func() []camera.Info { return nil },
+		openCamera: func(_ context.Context, cfg camera.Config) (camera.Source, error) {
+			return &watched{camera.TestPicture(cfg), func() { <-hang }}, nil
+		},
+	})
+	source, err := by.openCamera(t.Context(), camera.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- source.Close() }()
+	d.until("the light is out", func() bool { return !d.sim.Outputs().Camera })
+	select {
+	case err := <-closed:
+		t.Errorf("the driver let go: %v", err)
+	default:
+	}
+	close(hang)
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
