@@ -133,7 +133,7 @@ func cameraCode(err error) protocol.Code {
 	switch {
 	case errors.Is(err, panel.ErrShutter), errors.Is(err, panel.ErrDenied):
 		return protocol.AnswerShutter
-	case errors.Is(err, panel.ErrAway), errors.Is(err, panel.ErrNoPower), errors.Is(err, panel.ErrBusy):
+	case errors.Is(err, panel.ErrAway), errors.Is(err, panel.ErrNoPower), errors.Is(err, panel.ErrHung), errors.Is(err, panel.ErrBusy):
 		return protocol.PanelMissing
 	case errors.Is(err, camera.ErrBusy):
 		return protocol.CaptureCameraBusy

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"vindu/device/agent"
+	"vindu/device/call"
 	"vindu/device/panel"
+	"vindu/device/progress"
 	"vindu/device/screen"
 	"vindu/media/camera"
 	"vindu/media/sound"
@@ -24,6 +26,8 @@ const (
 	bootLook = 100 * time.Millisecond
 	// darkTime is how long a camera may take to close before it loses its power.
 	darkTime = 500 * time.Millisecond
+	// hungTime is how long what runs calls may say nothing before a camera loses its power: three of its reports, and a slow card below the ledger.
+	hungTime = 3 * call.AliveEvery
 )
 
 var errNoPanel = errors.New("there is no panel with a button")
@@ -37,12 +41,12 @@ type hands struct {
 }
 
 // openHands returns the panel that is configured; nil if there is none.
-func openHands(cfg agent.Panel, log *slog.Logger) *hands {
+func openHands(cfg agent.Panel, board *progress.Board, log *slog.Logger) *hands {
 	if cfg.Port == "" {
 		log.Info("no panel is configured: the camera's power and light are its own")
 		return nil
 	}
-	return &hands{panel: panel.New(panel.Port(cfg.Port), log.With("panel", cfg.Port))}
+	return &hands{panel: panel.New(panel.Port(cfg.Port), func() bool { return board.Recent(agent.CallsRoot, hungTime) }, log.With("panel", cfg.Port))}
 }
 
 // here tells whether there is a panel now.
@@ -176,7 +180,7 @@ func (h *hands) ready() error {
 
 // isPanel tells whether an error is the panel's: then nothing is sent in the camera's place.
 func isPanel(err error) bool {
-	for _, e := range []error{panel.ErrAway, panel.ErrShutter, panel.ErrDenied, panel.ErrNoPower, panel.ErrBusy} {
+	for _, e := range []error{panel.ErrAway, panel.ErrShutter, panel.ErrDenied, panel.ErrNoPower, panel.ErrHung, panel.ErrBusy} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"vindu/device/call"
 	"vindu/device/panel"
 	"vindu/device/panel/simulator"
+	"vindu/device/progress"
 	"vindu/device/screen"
 	"vindu/media/camera"
 	"vindu/protocol"
@@ -35,13 +37,16 @@ type bedside struct {
 	to    *pressed
 }
 
-func newBedside(t *testing.T) *bedside {
+func newBedside(t *testing.T) *bedside { return newBedsideUnder(t, nil) }
+
+// newBedsideUnder has a board on which those report who run calls.
+func newBedsideUnder(t *testing.T, board *progress.Board) *bedside {
 	pty, err := simulator.OpenPTY()
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := &bedside{t: t, sim: simulator.New(new(simulator.Panel), nil), cable: &simulator.Cable{Line: pty}, to: &pressed{make(chan string, 16)}}
-	d.hands = openHands(agent.Panel{Port: pty.Path()}, slog.New(slog.DiscardHandler))
+	d.hands = openHands(agent.Panel{Port: pty.Path()}, board, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(t.Context())
 	simulated, ran := make(chan error, 1), make(chan error, 1)
 	go func() { ran <- d.hands.run(ctx, d.to) }()
@@ -251,7 +256,7 @@ func TestPanelPulledInCall(t *testing.T) {
 // TestPanelAway: a panel that is configured and not there is a condition, and so is its camera's.
 func TestPanelAway(t *testing.T) {
 	cfg := agent.Default().Devices
-	away := &hands{panel: panel.New(func(context.Context) (io.ReadWriteCloser, error) { return nil, fs.ErrNotExist }, slog.New(slog.DiscardHandler))}
+	away := &hands{panel: panel.New(func(context.Context) (io.ReadWriteCloser, error) { return nil, fs.ErrNotExist }, func() bool { return true }, slog.New(slog.DiscardHandler))}
 	for _, test := range []struct {
 		name  string
 		hands *hands
@@ -276,6 +281,41 @@ func TestKnob(t *testing.T) {
 		if got := d.hands.knob(test.policy); got != test.want {
 			t.Errorf("%d of %d is %d, want %d", test.knob, test.policy, got, test.want)
 		}
+	}
+}
+
+// TestPanelCallHangs: a camera is closed when what runs the calls reports nothing any more, however well the panel's line and the pictures get on.
+func TestPanelCallHangs(t *testing.T) {
+	board := new(progress.Board)
+	d := newBedsideUnder(t, board)
+	d.hands.show(screen.Scene{Kind: screen.InCall})
+	var closed atomic.Int64
+	by := d.hands.powered(&drivers{
+		cameras: func() []camera.Info { return nil },
+		openCamera: func(_ context.Context, cfg camera.Config) (camera.Source, error) {
+			return &watched{camera.TestPicture(cfg), func() { closed.Add(1) }}, nil
+		},
+	})
+	if _, err := by.openCamera(t.Context(), camera.Config{}); !errors.Is(err, panel.ErrHung) {
+		t.Errorf("nothing runs calls: %v", err)
+	}
+	calls := board.Root(agent.CallsRoot)
+	source, err := by.openCamera(t.Context(), camera.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.until("the camera is closed", func() bool { return closed.Load() == 1 })
+	d.until("the power is cut", func() bool { return !d.sim.Outputs().Camera })
+	if _, _, err := source.Read(); !errors.Is(err, panel.ErrHung) {
+		t.Errorf("read: %v", err)
+	}
+	calls.Alive()
+	again, err := by.openCamera(t.Context(), camera.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(source.Close(), again.Close()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -30,7 +30,7 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 			log.Warn("screen not closed", "error", err)
 		}
 	}()
-	hands := openHands(cfg.Panel, log)
+	hands := openHands(cfg.Panel, over.board, log)
 	devices := &devices{cfg: cfg.Devices, screen: screen.state, by: hands.powered(by), hands: hands}
 	far := new(tap)
 	page, err := openPreview(cfg.Preview.Listen, cfg.Language, screen.memory, devices, far, log)

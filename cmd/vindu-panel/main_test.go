@@ -50,7 +50,7 @@ func TestCommand(t *testing.T) {
 	await("panel at /dev/pts/")
 	await("n no")
 
-	p := panel.New(panel.Port(link), slog.New(slog.DiscardHandler))
+	p := panel.New(panel.Port(link), func() bool { return true }, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- p.Run(ctx) }()

@@ -120,6 +120,9 @@ type Agent struct {
 	using   sync.RWMutex // held for reading by who uses the open folder or the outbox, for writing by who opens and closes them
 }
 
+// CallsRoot is the name of the Root that runs calls, which reports every call.AliveEvery.
+const CallsRoot = "calls"
+
 // New makes an Agent. It opens nothing but what Parts has open.
 func New(cfg Config, parts Parts, log *slog.Logger) (*Agent, error) {
 	lang, err := screen.LoadLanguage(cfg.Language)
@@ -263,7 +266,7 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) reportLock(ctx context.Context) error {
 	root := a.parts.Progress.Root("lock")
 	defer root.End()
-	tick, stop := root.Tick()
+	tick, stop := root.Tick(progress.Every)
 	defer stop()
 	for {
 		select {
@@ -539,7 +542,7 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 	t.calls, err = call.New(call.Config{
 		Self: h.id.Key(), Signer: h.id.Signer(), Software: a.parts.Software, Prover: t.prover(), Relays: t.relays, Policy: t.policyOf(), Media: a.parts.Media(h.id),
 		Sender: t.link, Outbox: box, View: t, Bell: a.parts.Bell, Store: fileStore{h.dir, callsFile}, Now: h.clock.Now, Log: log,
-		Root: a.parts.Progress.Root("calls"),
+		Root: a.parts.Progress.Root(CallsRoot),
 	})
 	if err != nil {
 		return err

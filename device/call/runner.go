@@ -23,6 +23,9 @@ const (
 	noticesPerMin = 10              // of refused invitations and hang-ups, for each cause; what exceeds it is counted in the next
 )
 
+// AliveEvery is how often a Runner that gets on tells its Root, so that others need not wait for a watchdog: a camera's power, for one.
+const AliveEvery = time.Second
+
 // Config is what a Runner works with. Every field is required, except Bell, Relays and Root.
 type Config struct {
 	Self     protocol.KeyHash
@@ -207,7 +210,7 @@ func (r *Runner) Run(ctx context.Context) error {
 
 func (r *Runner) loop(ctx context.Context) error {
 	stopping := ctx.Done()
-	alive, stop := r.c.Root.Tick()
+	alive, stop := r.c.Root.Tick(AliveEvery)
 	defer stop()
 	defer r.c.Root.End()
 	for {

@@ -279,7 +279,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	defer publish.Stop()
 	ripe := time.NewTimer(time.Hour)
 	defer ripe.Stop()
-	alive, stop := m.c.Root.Tick()
+	alive, stop := m.c.Root.Tick(progress.Every)
 	defer stop()
 	defer m.c.Root.End()
 	var looks sync.WaitGroup

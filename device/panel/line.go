@@ -94,6 +94,9 @@ func (p *Panel) serve(ctx context.Context, line io.ReadWriteCloser) (answered bo
 		case <-p.wake:
 			err = send(s.lease(false))
 		case <-renew.C:
+			if !s.panel.alive() {
+				s.panel.hung()
+			}
 			if s.answered {
 				err = send(s.lease(true))
 			} else {

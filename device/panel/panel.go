@@ -4,6 +4,7 @@
 // The camera has power, and its light is on, only while this end renews a lease. The panel ends it by itself: 1.5 s after the last renewal, at once when the
 // shutter closes or somebody says no, and then until that call is over. So:
 //   - A terminal whose program hangs, dies or loses the line has a camera without power within 2 s.
+//   - One in which only what runs the calls hangs asks for no power any more, and says so to the panel.
 //   - A lease that the panel ended is lost here as well (Lease.Lost), and whoever holds it closes the camera.
 //   - No event is lost to a damaged frame, or to who reads events late: presses are counted by the panel, and events are gathered until they are read.
 //   - Noise is no press: frames carry a CRC and the number of this session, and what was pressed before a session counts for nothing.
@@ -41,6 +42,8 @@ var (
 	ErrDenied = errors.New("somebody at the panel said no")
 	// ErrNoPower: the panel did not switch the camera on, or has switched it off for no reason that it says.
 	ErrNoPower = errors.New("the panel gives the camera no power")
+	// ErrHung: what needs the camera does not get on.
+	ErrHung = errors.New("what runs the call hangs")
 	// ErrBusy: the camera is in use.
 	ErrBusy = errors.New("the camera's power is held already")
 )
@@ -84,6 +87,7 @@ type State struct {
 // Panel is the terminal's. Its methods may be called from any goroutine.
 type Panel struct {
 	open   func(context.Context) (io.ReadWriteCloser, error)
+	alive  func() bool
 	log    *slog.Logger
 	events chan Event    // one set
 	wake   chan struct{} // something else is wanted
@@ -95,9 +99,9 @@ type Panel struct {
 	lamp    Lamp
 }
 
-// New returns a Panel whose line open opens. Nothing is opened before Run.
-func New(open func(context.Context) (io.ReadWriteCloser, error), log *slog.Logger) *Panel {
-	return &Panel{open: open, log: log, events: make(chan Event, 1), wake: make(chan struct{}, 1), changed: make(chan struct{})}
+// New returns a Panel whose line open opens. Nothing is opened before Run. alive is asked before each renewal, and must not block: the camera loses its power when it says no.
+func New(open func(context.Context) (io.ReadWriteCloser, error), alive func() bool, log *slog.Logger) *Panel {
+	return &Panel{open: open, alive: alive, log: log, events: make(chan Event, 1), wake: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
 // State returns what is known now.
@@ -132,9 +136,12 @@ type Lease struct {
 // Camera asks for power for the camera and returns when it is on. The lease is renewed until it is released or lost.
 func (p *Panel) Camera(ctx context.Context) (*Lease, error) {
 	l := &Lease{panel: p, lost: make(chan struct{})}
+	alive := p.alive()
 	p.mu.Lock()
 	var err error
 	switch s := p.state; {
+	case !alive:
+		err = ErrHung
 	case p.lease != nil:
 		err = ErrBusy
 	case !s.Here:
@@ -209,6 +216,16 @@ func (p *Panel) endLocked(l *Lease, err error) bool {
 	close(l.lost)
 	p.tell()
 	return true
+}
+
+// hung ends the lease because nobody is known who needs it.
+func (p *Panel) hung() {
+	p.mu.Lock()
+	ended := p.endLocked(p.lease, ErrHung)
+	p.mu.Unlock()
+	if ended {
+		p.log.Error("what runs the call hangs: the camera loses its power")
+	}
 }
 
 // tell wakes who waits for a change. p.mu is held.

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,6 +35,7 @@ type home struct {
 	sim    *simulator.Simulator
 	cable  *simulator.Cable
 	log    bytes.Buffer
+	hung   atomic.Bool
 	events panel.Event // all that came
 	stop   context.CancelFunc
 	done   chan error
@@ -48,7 +50,7 @@ func start(t *testing.T, logic simulator.Logic, between func(net.Conn) io.ReadWr
 			return nil, err
 		}
 		return between(plug{here}), nil
-	}, slog.New(slog.NewTextHandler(&h.log, nil)))
+	}, func() bool { return !h.hung.Load() }, slog.New(slog.NewTextHandler(&h.log, nil)))
 	ctx, stop := context.WithCancel(t.Context())
 	h.stop = stop
 	outlives, end := context.WithCancel(t.Context())
@@ -69,6 +71,8 @@ func start(t *testing.T, logic simulator.Logic, between func(net.Conn) io.ReadWr
 	h.events = 0
 	return h
 }
+
+func always() bool { return true }
 
 func straight(c net.Conn) io.ReadWriteCloser { return c }
 
@@ -163,6 +167,24 @@ func TestPulled(t *testing.T) {
 		if n := strings.Count(h.log.String(), "level=WARN"); n != 1 {
 			t.Errorf("said %d times:\n%s", n, h.log.String())
 		}
+	})
+}
+
+// TestHung: a terminal in which what runs the call does not get on gives the power back at once, and gets none before it does.
+func TestHung(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, new(simulator.Panel), straight)
+		h.panel.Show(wire.LampCall)
+		l := h.camera()
+		h.pass(3 * time.Second)
+		h.hung.Store(true)
+		h.pass(550 * time.Millisecond)
+		h.lost(l, panel.ErrHung)
+		if _, err := h.panel.Camera(t.Context()); !errors.Is(err, panel.ErrHung) || h.events != 0 || !h.sim.Outputs().Lamp {
+			t.Errorf("%v, %b", err, h.events)
+		}
+		h.hung.Store(false)
+		h.camera().Release()
 	})
 }
 
@@ -340,7 +362,7 @@ func TestReset(t *testing.T) {
 func TestStatusRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here, there := net.Pipe()
-		p := panel.New(func(context.Context) (io.ReadWriteCloser, error) { return here, nil }, slog.New(slog.DiscardHandler))
+		p := panel.New(func(context.Context) (io.ReadWriteCloser, error) { return here, nil }, always, slog.New(slog.DiscardHandler))
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- p.Run(ctx) }()
@@ -407,7 +429,7 @@ func TestNone(t *testing.T) {
 		p := panel.New(func(context.Context) (io.ReadWriteCloser, error) {
 			opened++
 			return nil, errors.New("nothing is plugged in")
-		}, slog.New(slog.NewTextHandler(&log, nil)))
+		}, always, slog.New(slog.NewTextHandler(&log, nil)))
 		ctx, stop := context.WithTimeout(t.Context(), time.Hour)
 		defer stop()
 		if err := p.Run(ctx); err != nil {
@@ -477,7 +499,7 @@ func TestNoise(t *testing.T) {
 				t.Cleanup(func() { there.Close() })
 				go func() { _, _ = io.Copy(io.Discard, there) }()
 				return &noisy{Conn: here, rand: noise, only: true}, nil
-			}, slog.New(slog.DiscardHandler))
+			}, always, slog.New(slog.DiscardHandler))
 			ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer stop()
 			if err := p.Run(ctx); err != nil {

@@ -58,12 +58,12 @@ func (r *Root) Alive() {
 	r.last = time.Now()
 }
 
-// Tick is when to report, for a loop that may have nothing else to do, until stop is called. A nil Root never asks for it.
-func (r *Root) Tick() (tick <-chan time.Time, stop func()) {
+// Tick is when to report, for a loop that may have nothing else to do, until stop is called: Every, or more often. A nil Root never asks for it.
+func (r *Root) Tick(every time.Duration) (tick <-chan time.Time, stop func()) {
 	if r == nil {
 		return nil, func() {}
 	}
-	t := time.NewTicker(Every)
+	t := time.NewTicker(min(every, Every))
 	return t.C, t.Stop
 }
 
@@ -88,6 +88,26 @@ func (b *Board) Late() []string {
 		}
 	}
 	return late
+}
+
+// Recent tells whether there are Roots of this name and all of them have reported within a time, for who wants to know sooner than a watchdog. A nil Board says yes.
+func (b *Board) Recent(name string, within time.Duration) bool {
+	if b == nil {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	found := false
+	for _, r := range b.roots {
+		if r.name != name {
+			continue
+		}
+		if time.Since(r.last) > within {
+			return false
+		}
+		found = true
+	}
+	return found
 }
 
 // Keeper feeds the watchdog while nobody is late.

@@ -94,6 +94,36 @@ func TestBlocked(t *testing.T) {
 	}
 }
 
+// TestRecent: whoever asks for a name is told sooner than a watchdog; who has ended, or never was, does not get on.
+func TestRecent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		board := new(Board)
+		recent := func(want bool, what string) {
+			t.Helper()
+			if board.Recent("calls", 3*time.Second) != want {
+				t.Errorf("%s: %v", what, !want)
+			}
+		}
+		recent(false, "nobody")
+		board.Root("screen")
+		recent(false, "another")
+		one := board.Root("calls")
+		recent(true, "begun")
+		<-time.After(3*time.Second + 1)
+		recent(false, "silent")
+		two := board.Root("calls")
+		recent(false, "one of two silent")
+		one.End()
+		recent(true, "the other")
+		two.Alive()
+		two.End()
+		recent(false, "ended")
+		if none := (*Board)(nil); !none.Recent("calls", 0) {
+			t.Error("no board")
+		}
+	})
+}
+
 func TestNobody(t *testing.T) {
 	var board *Board
 	root := board.Root("none")

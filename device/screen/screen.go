@@ -96,7 +96,7 @@ func (s *Screen) Run(ctx context.Context) error {
 		return err
 	}
 	defer s.paint.unmap()
-	alive, stop := s.root.Tick()
+	alive, stop := s.root.Tick(progress.Every)
 	defer stop()
 	defer s.root.End()
 	defer s.shine(Bright) // whoever shows something next finds a screen that is on
