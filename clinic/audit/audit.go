@@ -53,6 +53,7 @@ const (
 	PageRefused       = "page.refused"
 	CallPlaced        = "call.placed"
 	CallEnded         = "call.ended"
+	CallAnnounced     = "call.announced"
 	ConnectionRefused = "connection.refused"
 	MessageRefused    = "message.refused"
 

@@ -73,6 +73,8 @@ type Config struct {
 	TestCall func(t register.Terminal, call protocol.CallID) (*protocol.TestCall, error)
 	// Policy returns the signed policy of a terminal, nil if it has none: then it answers nobody. Nil: none has.
 	Policy func(ctx context.Context, terminal protocol.KeyHash) ([]byte, error)
+	// Coming returns the call that a home is told of, nil if it is told of none. Nil: no home is.
+	Coming func(ctx context.Context, home string) (*protocol.Coming, error)
 	// Withdrawn returns the mandates that terminals are not to take any more; nil: there are none.
 	Withdrawn func(context.Context) ([]protocol.Nonce, error)
 	// Report takes what a terminal tells without the broker, and returns the signed acknowledgements of what is committed; nil: nobody does.
@@ -367,10 +369,16 @@ func (s *Server) settings(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	var coming *protocol.Coming
+	if s.Coming != nil {
+		if coming, err = s.Coming(r.Context(), t.Home); err != nil {
+			return err
+		}
+	}
 	body, err := protocol.Encode(&protocol.Settings{
 		Version: protocol.Version, Organisation: s.Organisation, Home: t.HomeLabel, Authorities: s.Authority.Authorities(), At: protocol.At(s.now()),
 		Roots: s.Authority.RootChange(), Withdrawn: withdrawn, KeyOrder: order,
-		Trust: s.trustFor(r), Policy: policy,
+		Trust: s.trustFor(r), Policy: policy, Coming: coming,
 	})
 	if err != nil {
 		return err

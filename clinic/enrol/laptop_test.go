@@ -1,6 +1,7 @@
 package enrol
 
 import (
+	"context"
 	"net/http"
 	"testing"
 
@@ -31,5 +32,34 @@ func TestSettingsByVoucher(t *testing.T) {
 	}
 	if a := do(t, client, http.MethodGet, c.url+protocol.PathSettings, &v, "", nil); a.status != http.StatusForbidden || a.code != protocol.LinkRefused {
 		t.Errorf("of a terminal that was revoked: %d %s", a.status, a.code)
+	}
+}
+
+// TestSettingsAnnounceACall: a terminal's settings say what its home, and no other, is told.
+func TestSettingsAnnounceACall(t *testing.T) {
+	c := start(t)
+	v, client := c.voucher(t), c.client(t, nil)
+	certificates(t, do(t, client, http.MethodPost, c.url+protocol.PathEnroll, &v, typeRequest, csr(t, newKey(t))))
+	told := map[string]*protocol.Coming{}
+	c.Coming = func(_ context.Context, home string) (*protocol.Coming, error) { return told[home], nil }
+	coming := func() *protocol.Coming {
+		settings := new(protocol.Settings)
+		if err := protocol.Decode(do(t, client, http.MethodGet, c.url+protocol.PathSettings, &v, "", nil).body, settings); err != nil {
+			t.Fatal(err)
+		}
+		return settings.Coming
+	}
+	told["another home"] = &protocol.Coming{Name: "Per", Role: "doctor", At: 1}
+	if got := coming(); got != nil {
+		t.Errorf("told %+v", got)
+	}
+	homes, err := c.Register.Homes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := protocol.Coming{Name: "Anne Berg", Role: "nurse", At: 1_800_000_000_000}
+	told[homes[0].ID] = &want
+	if got := coming(); got == nil || *got != want {
+		t.Errorf("told %+v", got)
 	}
 }

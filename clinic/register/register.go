@@ -90,6 +90,7 @@ var steps = []string{
 	`ALTER TABLE vouchers ADD COLUMN refused_for TEXT`, // protocol.Code, when it last was
 	`CREATE INDEX vouchers_home ON vouchers (home)`,    // and rowid
 	`CREATE INDEX vouchers_used ON vouchers (used_key, used)`,
+	`CREATE TABLE announced (home TEXT PRIMARY KEY REFERENCES homes, person TEXT NOT NULL REFERENCES persons, at INTEGER NOT NULL) STRICT`,
 }
 
 // Home is where a terminal stands.

@@ -168,6 +168,7 @@ func (s *Server) startCall(w http.ResponseWriter, r *http.Request, v visitor) {
 		s.answer(w, r, err)
 		return
 	}
+	s.made(r.Context(), body.Home, v.person.ID)
 	w.WriteHeader(http.StatusCreated)
 }
 

@@ -212,7 +212,7 @@ func (s *Server) read(ctx context.Context) ([]homeView, error) {
 		}
 		views = append(views, v)
 	}
-	return views, nil
+	return views, s.told(ctx, views, now)
 }
 
 // follow keeps the board up to date until ctx ends.

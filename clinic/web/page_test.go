@@ -46,11 +46,12 @@ type clinic struct {
 	key            *ecdsa.PrivateKey // of the home's terminal
 	passkey        *webtest.Passkey
 	authorisations *webtest.Authorisations
+	told           chan protocol.KeyHash // terminals that were to fetch their settings
 }
 
 func newClinic(t testing.TB) *clinic {
 	t.Helper()
-	c := &clinic{t: t, register: webtest.NewRegister(), fleet: webtest.NewFleet(), audit: &webtest.Audit{}, key: webtest.NewKey()}
+	c := &clinic{t: t, register: webtest.NewRegister(), fleet: webtest.NewFleet(), audit: &webtest.Audit{}, key: webtest.NewKey(), told: make(chan protocol.KeyHash, 8)}
 	party := protocol.Party{Name: "Anne Berg", Role: "nurse", Organisation: "Solvik clinic"}
 	c.passkey = webtest.NewPasskey(webtest.Site.ID)
 	c.authorisations = webtest.NewAuthorisations(c.register, party, c.passkey.Credential())
@@ -83,6 +84,7 @@ func newClinic(t testing.TB) *clinic {
 	c.passkeys = webtest.NewPasskeys(t, s, c.audit, c.register, c.origin)
 	c.web, err = New(Options{
 		Sessions: c.sessions, Register: c.register, Fleet: c.fleet, Calls: c.calls, Passkeys: c.passkeys, Authorisations: c.authorisations, RelyingParty: webtest.Site, Organisation: "Solvik clinic", Log: log,
+		Announcements: c.register, Tell: func(_ context.Context, k protocol.KeyHash) error { c.told <- k; return nil },
 	})
 	if err != nil {
 		t.Fatal(err)

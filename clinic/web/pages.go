@@ -329,5 +329,6 @@ func (s *Server) homesPage(w http.ResponseWriter, r *http.Request, v visitor) {
 		Recent []recentView
 		Blank  recentView
 		Texts  template.JS
-	}{f, mine.only(homes), s.words.seen(mine, time.Now()), recent, recentView{}, template.JS(texts)})
+		Tells  bool // homes can be told of calls
+	}{f, mine.only(homes), s.words.seen(mine, time.Now()), recent, recentView{}, template.JS(texts), s.o.Announcements != nil})
 }

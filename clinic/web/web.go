@@ -83,6 +83,9 @@ type Options struct {
 	Provider     IdentityProvider
 	ProviderName string
 	Identities   Identities
+	// Announcements are what homes are told of calls that are to come, and Tell has a terminal fetch them; nil: homes are told of none.
+	Announcements Announcements
+	Tell          func(ctx context.Context, terminal protocol.KeyHash) error
 	// Organisation is the clinic's name, as its staff know it.
 	Organisation string
 	// Hosts are the names (without port) by which browsers reach the pages over TLS; empty means any. Over plain HTTP
@@ -194,6 +197,9 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /api/ice", s.api(s.ice))
 	mux.HandleFunc("GET /api/authorisation", s.api(s.authorisation))
 	mux.HandleFunc("POST /api/calls", s.api(s.startCall))
+	if s.o.Announcements != nil {
+		mux.HandleFunc("POST /api/homes/{home}/announcement", s.api(s.announce))
+	}
 	mux.HandleFunc("POST /api/calls/{call}/candidates", s.api(s.candidates))
 	mux.HandleFunc("POST /api/calls/{call}/hang-up", s.api(s.hangUp))
 	mux.HandleFunc("POST /api/calls/{call}/record", s.api(s.report))

@@ -38,6 +38,8 @@ var (
 	_ Passkeys = (*passkey.Service)(nil)
 	_ Staff    = (*register.Register)(nil)
 	_ Rights   = (*grants.Service)(nil)
+
+	_ Announcements = (*register.Register)(nil)
 )
 
 // client is a browser without scripts.

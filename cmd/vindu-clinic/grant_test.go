@@ -7,7 +7,9 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"database/sql"
+	"encoding/pem"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -227,7 +229,7 @@ func TestRollOver(t *testing.T) {
 	}
 }
 
-// TestPolicyArrives: a policy that is changed reaches a terminal that is connected, at once. What runs is a terminal's whole program but for its devices.
+// TestPolicyArrives: a policy that is changed, and a call that is announced, reach a terminal that is connected, at once. What runs is a terminal's whole program but for its devices.
 func TestPolicyArrives(t *testing.T) {
 	s := start(t, newClinic(t))
 	folder, _ := setUp(t, s, "Home 17")
@@ -243,6 +245,30 @@ func TestPolicyArrives(t *testing.T) {
 	before := kept()
 	must(t, "policy", "set", "-dir", s.dir, "-home", "Home 17", write(t, "volume = 20\n"))
 	eventually(t, "the policy arrives", func() bool { return !bytes.Equal(kept(), before) })
+
+	c := openBeside(t, s.dir)
+	home, err := c.register.EnsureHome(t.Context(), "test", "Home 17")
+	if err != nil {
+		t.Fatal(err)
+	}
+	anne := signIn(t, s, c, home.ID)
+	for _, test := range []struct {
+		body string
+		told bool
+	}{{`{"at": "15:00"}`, true}, {`{"at": ""}`, false}} {
+		response, err := anne.Post(anne.pages+"/api/homes/"+home.ID+"/announcement", "application/json", strings.NewReader(test.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusNoContent {
+			t.Errorf("%s: %s", test.body, response.Status)
+		}
+		eventually(t, "the terminal keeps "+test.body, func() bool {
+			block, _ := pem.Decode(kept())
+			return block != nil && bytes.Contains(block.Bytes, []byte("Anne Berg")) == test.told
+		})
+	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

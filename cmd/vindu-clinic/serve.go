@@ -152,14 +152,14 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	s.enrol = enrol.New(enrol.Config{
 		Organisation: c.config.Organisation, Authority: c.authority, Register: c.register, Relay: s.relay.TerminalServers, TestCall: s.robot.Call,
 		KeyLife: c.config.Terminals.KeyLife(), KeyStays: c.setup.Leaving, OrderElsewhere: c.orderElsewhere, Withdrawn: c.setup.Withdrawn, Policy: c.grants.Policy,
-		Report: s.fleet.Report, Log: part("enrol"),
+		Coming: s.coming, Report: s.fleet.Report, Log: part("enrol"),
 	})
 	if err := s.newPasskeys(ctx); err != nil {
 		return s, err
 	}
 	pages := web.Options{
 		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup, Ledger: s.ledger, Conditions: s.fleet,
-		Passkeys: s.passkeys, Staff: c.register, Rights: c.grants, Authorisations: callers{c.grants}, RelyingParty: site, Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
+		Announcements: c.register, Tell: s.tellSettings, Passkeys: s.passkeys, Staff: c.register, Rights: c.grants, Authorisations: callers{c.grants}, RelyingParty: site, Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
 	}
 	if err := s.newIdentityProvider(ctx, &pages); err != nil {
 		return s, err

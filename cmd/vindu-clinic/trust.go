@@ -41,6 +41,16 @@ func (s *server) tellSettings(ctx context.Context, terminal protocol.KeyHash) er
 	return s.fleet.Command(ctx, terminal, protocol.CommandSettings)
 }
 
+// coming is the call that a home is told of, if any.
+func (s *server) coming(ctx context.Context, home string) (*protocol.Coming, error) {
+	all, err := s.register.Announced(ctx)
+	a, ok := all[home]
+	if err != nil || !ok {
+		return nil, err
+	}
+	return &protocol.Coming{Name: a.Party.Name, Role: a.Party.Role, At: protocol.At(a.At)}, nil
+}
+
 // watchTrust takes over what commands beside the server change.
 func (s *server) watchTrust(ctx context.Context) error {
 	tick := time.NewTicker(trustPoll)

@@ -391,6 +391,9 @@
   async function candidates(call, list) {
     await post(`/api/calls/${call}/candidates`, { candidates: list });
   }
+  async function announce(home, at) {
+    await post(`/api/homes/${home}/announcement`, { at });
+  }
   async function hangUp(call, reason, signed) {
     await insist(`/api/calls/${call}/hang-up`, { reason, end: signed }, [500, 1e3, 2e3, 5e3, 15e3]);
   }
@@ -1398,6 +1401,12 @@
         if (spki) this.keys.set(home.dataset["home"] ?? "", importKey(spki));
         button.addEventListener("click", () => this.ring(home.dataset["home"] ?? ""));
       }
+      for (const form of document.querySelectorAll("form[data-announce]")) {
+        form.addEventListener("submit", (e) => {
+          e.preventDefault();
+          void this.announce(form, e.submitter?.getAttribute("name") === "back");
+        });
+      }
       this.panel.hangUp.addEventListener("click", () => this.handle({ type: "hangUp" }));
       this.panel.mute.addEventListener("click", () => this.toggle("muted"));
       this.panel.camera.addEventListener("click", () => this.toggle("cameraOff"));
@@ -1414,6 +1423,19 @@
       navigator.mediaDevices?.addEventListener?.("devicechange", () => void this.look());
       this.panel.show(this.state, { label: "", code: "" }, false);
       void this.look().finally(() => document.body.dataset["ready"] = "yes");
+    }
+    // announce has a home told when this person calls, or told of nothing; the home's notes then say so.
+    async announce(form, back) {
+      const said = form.querySelector(".said");
+      const at = form.querySelector("input[name=at]");
+      said.textContent = "";
+      try {
+        await announce(form.dataset["announce"] ?? "", back ? "" : at.value);
+        at.value = "";
+        said.textContent = this.words.say(back ? "page.untold" : "page.told");
+      } catch {
+        said.textContent = this.words.say("page.not_told");
+      }
     }
     // refresh gets credentials for the relay and prepares an offer with them.
     async refresh() {

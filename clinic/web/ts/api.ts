@@ -63,6 +63,11 @@ export async function candidates(call: string, list: readonly Candidate[]): Prom
 	await post(`/api/calls/${call}/candidates`, { candidates: list });
 }
 
+// announce has a home told when this person calls, by its clock; "": it is told of nothing.
+export async function announce(home: string, at: string): Promise<void> {
+	await post(`/api/homes/${home}/announcement`, { at });
+}
+
 // hangUp ends a call, also one of which the clinic has not answered, or not yet, that it began.
 // signed is the caller's signed end, base64, where there is one.
 export async function hangUp(call: string, reason: string, signed: string): Promise<void> {

@@ -92,6 +92,12 @@ class Page {
 			if (spki) this.keys.set(home.dataset["home"] ?? "", importKey(spki));
 			button.addEventListener("click", () => this.ring(home.dataset["home"] ?? ""));
 		}
+		for (const form of document.querySelectorAll<HTMLFormElement>("form[data-announce]")) {
+			form.addEventListener("submit", (e) => {
+				e.preventDefault(); // a page that is loaded again would end a call
+				void this.announce(form, e.submitter?.getAttribute("name") === "back");
+			});
+		}
 		this.panel.hangUp.addEventListener("click", () => this.handle({ type: "hangUp" }));
 		this.panel.mute.addEventListener("click", () => this.toggle("muted"));
 		this.panel.camera.addEventListener("click", () => this.toggle("cameraOff"));
@@ -108,6 +114,20 @@ class Page {
 		navigator.mediaDevices?.addEventListener?.("devicechange", () => void this.look());
 		this.panel.show(this.state, { label: "", code: "" }, false);
 		void this.look().finally(() => (document.body.dataset["ready"] = "yes"));
+	}
+
+	// announce has a home told when this person calls, or told of nothing; the home's notes then say so.
+	private async announce(form: HTMLFormElement, back: boolean): Promise<void> {
+		const said = form.querySelector<HTMLElement>(".said") as HTMLElement;
+		const at = form.querySelector<HTMLInputElement>("input[name=at]") as HTMLInputElement;
+		said.textContent = "";
+		try {
+			await api.announce(form.dataset["announce"] ?? "", back ? "" : at.value);
+			at.value = "";
+			said.textContent = this.words.say(back ? "page.untold" : "page.told");
+		} catch {
+			said.textContent = this.words.say("page.not_told");
+		}
 	}
 
 	// refresh gets credentials for the relay and prepares an offer with them.

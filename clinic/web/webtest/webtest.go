@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -25,13 +26,16 @@ import (
 
 // Register has homes and persons in memory.
 type Register struct {
-	mu      sync.Mutex
-	homes   []register.Home
-	persons map[string]register.Person
+	mu        sync.Mutex
+	homes     []register.Home
+	persons   map[string]register.Person
+	announced map[string]register.Announcement
 }
 
 // NewRegister returns an empty register.
-func NewRegister() *Register { return &Register{persons: map[string]register.Person{}} }
+func NewRegister() *Register {
+	return &Register{persons: map[string]register.Person{}, announced: map[string]register.Announcement{}}
+}
 
 // AddPerson adds a clinician and returns the ID.
 func (r *Register) AddPerson(p protocol.Party) string {
@@ -94,6 +98,24 @@ func (r *Register) Person(_ context.Context, id string) (register.Person, error)
 		return p, register.ErrNotFound
 	}
 	return p, nil
+}
+
+// Announce implements web.Announcements.
+func (r *Register) Announce(_ context.Context, home, person string, at time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.announced, home)
+	if !at.IsZero() {
+		r.announced[home] = register.Announcement{Person: person, Party: r.persons[person].Party, At: at}
+	}
+	return nil
+}
+
+// Announced implements web.Announcements.
+func (r *Register) Announced(context.Context) (map[string]register.Announcement, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.announced), nil
 }
 
 // Fleet has states that a test sets.
