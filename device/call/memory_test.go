@@ -102,7 +102,7 @@ func TestLostMemoryStaysLost(t *testing.T) {
 		if code, _ := m.use(&Proof{Invitation: invitation(behind)}, behind, behind); code != protocol.AuthReplayed {
 			t.Errorf("a test call right after the loss: %q", code)
 		}
-		time.Sleep(Skew)
+		<-time.After(Skew)
 		behind = behind.Add(Skew)
 		if code, err := m.use(&Proof{Invitation: invitation(behind)}, behind, behind); code != "" {
 			t.Fatalf("a test call a minute later: %s: %v", code, err)
@@ -111,11 +111,11 @@ func TestLostMemoryStaysLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		old := invitation(time.Now().Add(-time.Second))
-		time.Sleep(Skew / 2)
+		<-time.After(Skew / 2)
 		if code, _ := m.use(proven(old), time.Now(), time.Now()); code != protocol.AuthReplayed {
 			t.Errorf("after the loss: %q", code)
 		}
-		time.Sleep(Skew/2 + time.Second)
+		<-time.After(Skew/2 + time.Second)
 		if code, _ := m.use(proven(old), time.Now(), time.Now()); code != protocol.AuthReplayed {
 			t.Errorf("a minute after the loss: %q", code)
 		}
@@ -128,9 +128,9 @@ func TestLostMemoryStaysLost(t *testing.T) {
 		if code, _ := m.use(proven(old), time.Now(), time.Now()); code != protocol.AuthReplayed {
 			t.Errorf("after another start: %q", code)
 		}
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		m, _ = loadMemory(&document{b: []byte("damaged")})
-		time.Sleep(10 * time.Minute)
+		<-time.After(10 * time.Minute)
 		if code, err := m.use(proven(invitation(time.Now())), time.Now(), time.Now()); code != "" {
 			t.Errorf("the first call long after the loss: %s: %v", code, err)
 		}

@@ -94,14 +94,14 @@ func TestWithdrawnForgets(t *testing.T) {
 		for round := range byte(3) {
 			tell(i, invented(round)...)
 		}
-		time.Sleep(20 * 24 * time.Hour)
+		<-time.After(20 * 24 * time.Hour)
 		if tell(i, invented(3)[1:]...); !i.Withdrawn(invented(3)[1]) {
 			t.Fatal("there is room for these")
 		}
 		if refused := tell(i, protocol.Nonce{2}); len(refused) == 0 {
 			t.Error("a mandate of three weeks was forgotten")
 		}
-		time.Sleep(19 * 24 * time.Hour)
+		<-time.After(19 * 24 * time.Hour)
 		if refused := tell(load(t, disk.After(statetest.Everything)), protocol.Nonce{2}); len(refused) == 0 {
 			t.Error("a program that began just now does not know for how long it has known")
 		}

@@ -101,7 +101,7 @@ func (s *Session) seen(kind Kind) (n int) {
 }
 
 func every(d time.Duration) func(int) error {
-	return func(int) error { time.Sleep(d); return nil }
+	return func(int) error { <-time.After(d); return nil }
 }
 
 // A Read that never returns is left behind, and the camera opened again, within 10 s; what it brings later is thrown away.
@@ -117,17 +117,17 @@ func TestStuckCameraIsReplaced(t *testing.T) {
 					if n == 5 {
 						<-comes
 					}
-					time.Sleep(40 * time.Millisecond)
+					<-time.After(40 * time.Millisecond)
 					return nil
 				}
 			}
 			return cams.add(c), nil
 		}, func(s *Session, shown *shown) {
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			if got := shown.n.Load(); got != 5 {
 				t.Fatalf("%d pictures before it gets stuck", got)
 			}
-			time.Sleep(10*time.Second - 800*time.Millisecond)
+			<-time.After(10*time.Second - 800*time.Millisecond)
 			if shown.n.Load() < 6 || s.seen(CameraLost) != 1 || s.seen(CameraOpened) != 2 || !cams.all()[0].closed.Load() {
 				t.Errorf("after 10 s: %d pictures, lost %d times, opened %d times", shown.n.Load(), s.seen(CameraLost), s.seen(CameraOpened))
 			}
@@ -135,7 +135,7 @@ func TestStuckCameraIsReplaced(t *testing.T) {
 				t.Error("a camera with a reader in it counts as closed")
 			}
 			close(comes)
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			if cams.all()[0].n.Load() != 6 || s.camera.hanging() != 1 {
 				t.Errorf("the stuck camera was read %d times, %d readers are left", cams.all()[0].n.Load(), s.camera.hanging())
 			}
@@ -172,12 +172,12 @@ func TestHangingReadsAreBounded(t *testing.T) {
 			opened.Add(1)
 			return &reader{held: &held, read: func(int) error { <-comes; return camera.ErrGone }}, nil
 		}, func(s *Session, _ *shown) {
-			time.Sleep(10 * time.Minute)
+			<-time.After(10 * time.Minute)
 			if opened.Load() != mostHanging || s.camera.hanging() != mostHanging {
 				t.Errorf("opened %d times, %d hang", opened.Load(), s.camera.hanging())
 			}
 			close(comes)
-			time.Sleep(5 * time.Second)
+			<-time.After(5 * time.Second)
 			if opened.Load() == mostHanging {
 				t.Error("it is not tried again after the driver has come back")
 			}
@@ -195,7 +195,7 @@ func TestCameraPulledOutTwoHundredTimes(t *testing.T) {
 				return nil, camera.ErrNotFound // not back yet
 			}
 			c := &reader{held: &held, read: func(n int) error {
-				time.Sleep(40 * time.Millisecond)
+				<-time.After(40 * time.Millisecond)
 				if n == 3 {
 					return camera.ErrGone
 				}
@@ -204,7 +204,7 @@ func TestCameraPulledOutTwoHundredTimes(t *testing.T) {
 			return cams.add(c), nil
 		}, func(s *Session, shown *shown) {
 			for len(cams.all()) < 201 {
-				time.Sleep(10 * time.Millisecond)
+				<-time.After(10 * time.Millisecond)
 			}
 			synctest.Wait()
 			if got := shown.n.Load(); got != 600 {
