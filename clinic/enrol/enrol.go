@@ -41,6 +41,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"vindu/clinic/authority"
+	"vindu/clinic/pace"
 	"vindu/clinic/register"
 	"vindu/protocol"
 )
@@ -154,14 +155,14 @@ func (s *Server) handle(pattern string, f func(w http.ResponseWriter, r *http.Re
 func (s *Server) allow(r *http.Request) bool {
 	now := s.now()
 	if r.URL.Path == protocol.PathClock || r.URL.Path == protocol.PathTrust {
-		return s.callers.clocks.allow(place(r.RemoteAddr), now)
+		return s.callers.clocks.Allow(pace.Place(r.RemoteAddr), now)
 	}
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
 		if key, err := s.Authority.Terminal(r.TLS.PeerCertificates[0]); err == nil {
-			return s.callers.terminals.allow(key, now)
+			return s.callers.terminals.Allow(key, now)
 		}
 	}
-	return s.callers.strangers.allow(place(r.RemoteAddr), now)
+	return s.callers.strangers.Allow(pace.Place(r.RemoteAddr), now)
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
