@@ -2,11 +2,13 @@ package oidc
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"database/sql"
-	"encoding/base32"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -21,6 +23,8 @@ var (
 	ErrLinked = errors.New("identity is linked to another person")
 	// ErrCode is wrapped when a code is not one that somebody was shown within the last day.
 	ErrCode = errors.New("not a code that somebody was shown within the last day")
+	// ErrFull is wrapped when so many wait for an administrator that no more codes are kept.
+	ErrFull = errors.New("too many wait to be linked")
 )
 
 const (
@@ -32,6 +36,10 @@ var steps = []string{
 	`CREATE TABLE oidc_links (identity BLOB PRIMARY KEY, person TEXT NOT NULL, issuer TEXT NOT NULL, linked INTEGER NOT NULL) STRICT`,
 	`CREATE INDEX oidc_links_person ON oidc_links (person)`,
 	`CREATE TABLE oidc_waiting (code TEXT PRIMARY KEY, identity BLOB NOT NULL, issuer TEXT NOT NULL, expires INTEGER NOT NULL) STRICT`,
+	// What was kept before was hashed without a key, by which nobody is found any more.
+	`DELETE FROM oidc_links`,
+	`DROP TABLE oidc_waiting`,
+	`CREATE TABLE oidc_waiting (identity BLOB PRIMARY KEY, code TEXT NOT NULL UNIQUE, issuer TEXT NOT NULL, expires INTEGER NOT NULL) STRICT`,
 }
 
 // Unknown is the error for an identity that is not linked.
@@ -47,59 +55,80 @@ type Auditor interface {
 	AppendTx(ctx context.Context, tx *sql.Tx, e audit.Entry) error
 }
 
-// Links say which identity is which person. A provider's subject may be a national identity number, so only its SHA-256, with the issuer, is kept: a person who
-// is not linked gets a code to tell the administrator, who so never handles the number. Links are safe for concurrent use.
+// Links say which identity is which person. A provider's subject may be a national identity number, of which there are so few that a hash alone would be the number
+// itself to whoever tries them all. So only HMAC-SHA-256 (RFC 2104) of issuer and subject is kept, under a key that is in a file of its own and not in the database. A
+// person who is not linked gets a random code to tell the administrator, who so never handles the number. Links are safe for concurrent use.
 type Links struct {
 	store *store.Store
 	audit Auditor
+	key   []byte
 	now   func() time.Time
 }
 
-// NewLinks brings the tables up.
-func NewLinks(ctx context.Context, s *store.Store, log Auditor) (*Links, error) {
+// NewLinks brings the tables up. keyFile is the file of the key; it is made if there is none and nobody is linked.
+func NewLinks(ctx context.Context, s *store.Store, log Auditor, keyFile string) (*Links, error) {
 	if err := s.Migrate(ctx, "oidc", steps); err != nil {
 		return nil, fmt.Errorf("identities: %w", err)
 	}
-	return &Links{store: s, audit: log, now: time.Now}, nil
+	l := &Links{store: s, audit: log, now: time.Now}
+	var err error
+	if l.key, err = readKey(keyFile); errors.Is(err, fs.ErrNotExist) {
+		var linked int
+		if err := s.Read().QueryRowContext(ctx, "SELECT count(*) FROM oidc_links").Scan(&linked); err != nil {
+			return nil, fmt.Errorf("identities: %w", err)
+		}
+		if linked > 0 { // a new key would find none of them
+			return nil, fmt.Errorf("identities: %w; %d sign-ins are linked by it: restore it from the backup; if it is lost, put %d random bytes there, and link everybody anew", err, linked, keyBytes)
+		}
+		l.key, err = makeKey(keyFile)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("identities: %w", err)
+	}
+	return l, nil
 }
 
-// Hash is by which an identity is kept: SHA-256 of issuer and subject.
-func (i Identity) Hash() []byte {
-	h := sha256.Sum256([]byte("vindu/identity.v1\x00" + i.Issuer + "\x00" + i.Subject))
-	return h[:]
+// hash is by which an identity is kept.
+func (l *Links) hash(i Identity) []byte {
+	h := hmac.New(sha256.New, l.key)
+	h.Write([]byte("vindu/identity.v2\x00" + i.Issuer + "\x00" + i.Subject))
+	return h.Sum(nil)
 }
 
-// codeOf is what people say to each other: 16 characters, 80 bits.
-func codeOf(hash []byte) string {
-	h := sha256.Sum256(append([]byte("vindu/identity-code.v1\x00"), hash...))
-	s := base32.StdEncoding.EncodeToString(h[:])[:16]
-	return s[:4] + "-" + s[4:8] + "-" + s[8:12] + "-" + s[12:]
+// newCode is what people say to each other: 16 characters, 80 bits, which follow from nothing.
+func newCode() string {
+	s := rand.Text()
+	return s[:4] + "-" + s[4:8] + "-" + s[8:12] + "-" + s[12:16]
 }
 
-// Person returns whose identity it is. If it is nobody's, the error is a *Unknown and wraps ErrUnknown.
-func (l *Links) Person(ctx context.Context, i Identity) (person string, err error) {
-	hash := i.Hash()
-	err = l.store.Read().QueryRowContext(ctx, "SELECT person FROM oidc_links WHERE identity = ?", hash).Scan(&person)
+// Person returns whose identity it is, and by which hash it is kept. If it is nobody's, the error is a *Unknown and wraps ErrUnknown, or wraps ErrFull.
+func (l *Links) Person(ctx context.Context, i Identity) (person string, identity []byte, err error) {
+	identity = l.hash(i)
+	err = l.store.Read().QueryRowContext(ctx, "SELECT person FROM oidc_links WHERE identity = ?", identity).Scan(&person)
 	if err == nil {
-		return person, nil
+		return person, identity, nil
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
-		return "", fmt.Errorf("look for a person: %w", err)
+		return "", nil, fmt.Errorf("look for a person: %w", err)
 	}
-	code, now := codeOf(hash), l.now()
+	code, now := "", l.now()
 	err = l.store.Write(ctx, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM oidc_waiting WHERE expires <= ?", now.UnixMilli()); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO oidc_waiting (code, identity, issuer, expires) SELECT ?1, ?2, ?3, ?4
-			WHERE (SELECT count(*) FROM oidc_waiting) < ?5 OR EXISTS (SELECT 1 FROM oidc_waiting WHERE code = ?1)
-			ON CONFLICT (code) DO UPDATE SET expires = excluded.expires`, code, hash, i.Issuer, now.Add(codeLife).UnixMilli(), maxWaiting)
+		err := tx.QueryRowContext(ctx, `INSERT INTO oidc_waiting (identity, code, issuer, expires) SELECT ?1, ?2, ?3, ?4
+			WHERE (SELECT count(*) FROM oidc_waiting) < ?5 OR EXISTS (SELECT 1 FROM oidc_waiting WHERE identity = ?1)
+			ON CONFLICT (identity) DO UPDATE SET expires = excluded.expires RETURNING code`,
+			identity, newCode(), i.Issuer, now.Add(codeLife).UnixMilli(), maxWaiting).Scan(&code)
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrFull
+		}
 		return err
 	})
 	if err != nil {
-		return "", fmt.Errorf("keep a code for the administrator: %w", err)
+		return "", nil, fmt.Errorf("keep a code for the administrator: %w", err)
 	}
-	return "", &Unknown{code}
+	return "", identity, &Unknown{code}
 }
 
 // Holds reports whether an identity, named by its hash, is a person's still.
@@ -166,9 +195,13 @@ func (l *Links) Link(ctx context.Context, by, person, code string) error {
 	return nil
 }
 
-// Unlink takes all identities from a person and returns how many there were.
-func (l *Links) Unlink(ctx context.Context, by, person string) (n int64, err error) {
+// Unlink takes all identities from a person and returns how many there were. also is done with it, or neither: what the identities have begun, such as sessions, ends
+// with them, so that it does not hold again when one is linked again.
+func (l *Links) Unlink(ctx context.Context, by, person string, also func(ctx context.Context, tx *sql.Tx, person string) error) (n int64, err error) {
 	err = l.store.Write(ctx, func(tx *sql.Tx) error {
+		if err := also(ctx, tx, person); err != nil {
+			return err
+		}
 		result, err := tx.ExecContext(ctx, "DELETE FROM oidc_links WHERE person = ?", person)
 		if err != nil {
 			return err

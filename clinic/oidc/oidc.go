@@ -41,7 +41,6 @@ const (
 	mostAgain     = 5 * time.Minute
 	refresh       = 12 * time.Hour // what a provider says of itself may change
 	exchangeLimit = 15 * time.Second
-	maxAge        = 12 * time.Hour // of the person's sign-in at the provider
 	leeway        = time.Minute
 )
 
@@ -217,22 +216,18 @@ func (p *Provider) client(found *oidc.Provider) *oauth2.Config {
 type Flow struct {
 	State, Nonce, Verifier string
 	Began                  time.Time
-	Anew                   bool // the person has to sign in there even if the provider knows the browser
 }
 
-// Begin returns the address at which a person signs in: anew, even if the provider knows the browser, such as after somebody has signed out here. The error wraps
-// ErrProvider.
-func (p *Provider) Begin(ctx context.Context, anew bool) (address string, f Flow, err error) {
+// Begin returns the address at which a person signs in. It is anew, even if the provider knows the browser: on a computer that several use, whom the provider remembers
+// is not who sits there. The error wraps ErrProvider.
+func (p *Provider) Begin(ctx context.Context) (address string, f Flow, err error) {
 	found, err := p.discover(ctx)
 	if err != nil {
 		return "", Flow{}, err
 	}
-	f = Flow{State: token(), Nonce: token(), Verifier: oauth2.GenerateVerifier(), Began: p.now(), Anew: anew}
-	options := []oauth2.AuthCodeOption{
-		oidc.Nonce(f.Nonce), oauth2.S256ChallengeOption(f.Verifier), oauth2.SetAuthURLParam("max_age", fmt.Sprint(int(maxAge.Seconds()))),
-	}
-	if anew { // Core §3.1.2.1
-		options = append(options, oauth2.SetAuthURLParam("prompt", "login"))
+	f = Flow{State: token(), Nonce: token(), Verifier: oauth2.GenerateVerifier(), Began: p.now()}
+	options := []oauth2.AuthCodeOption{ // Core §3.1.2.1: with max_age, the answer says when the person signed in
+		oidc.Nonce(f.Nonce), oauth2.S256ChallengeOption(f.Verifier), oauth2.SetAuthURLParam("prompt", "login"), oauth2.SetAuthURLParam("max_age", fmt.Sprint(int(FlowLife.Seconds()))),
 	}
 	if len(p.c.Assurance) > 0 {
 		options = append(options, oauth2.SetAuthURLParam("acr_values", strings.Join(p.c.Assurance, " ")))
@@ -249,27 +244,37 @@ func token() string {
 // Identity is who signed in at the provider.
 type Identity struct {
 	Issuer, Subject string
-	Assurance       string // acr
-	At              time.Time
+	Assurance       string    // acr
+	At              time.Time // when, to the second
+}
+
+// Code returns the code that the browser brought back from the provider, which Finish is to exchange. Nobody is asked: what anybody can make up is refused here. Errors
+// wrap ErrRefused.
+func (f Flow) Code(query url.Values) (string, error) {
+	if f.State == "" || subtle.ConstantTimeCompare([]byte(query.Get("state")), []byte(f.State)) != 1 {
+		return "", fmt.Errorf("%w: the answer belongs to another sign-in", ErrRefused)
+	}
+	if code := query.Get("error"); code != "" {
+		return "", fmt.Errorf("%w: the provider says %.40q", ErrRefused, code)
+	}
+	code := query.Get("code")
+	if code == "" || len(code) > 4096 {
+		return "", fmt.Errorf("%w: the answer has no code", ErrRefused)
+	}
+	return code, nil
 }
 
 // Finish takes what the browser brought back from the provider. Errors wrap ErrRefused or ErrProvider.
 func (p *Provider) Finish(ctx context.Context, f Flow, query url.Values) (Identity, error) {
-	if f.State == "" || subtle.ConstantTimeCompare([]byte(query.Get("state")), []byte(f.State)) != 1 {
-		return Identity{}, fmt.Errorf("%w: the answer belongs to another sign-in", ErrRefused)
+	code, err := f.Code(query)
+	if err != nil {
+		return Identity{}, err
 	}
 	if p.now().Sub(f.Began) > FlowLife {
 		return Identity{}, fmt.Errorf("%w: it took too long", ErrRefused)
 	}
 	if iss := query.Get("iss"); iss != "" && iss != p.c.Issuer { // RFC 9207: an answer of another provider
 		return Identity{}, fmt.Errorf("%w: the answer is of another provider", ErrRefused)
-	}
-	if code := query.Get("error"); code != "" {
-		return Identity{}, fmt.Errorf("%w: the provider says %.40q", ErrRefused, code)
-	}
-	code := query.Get("code")
-	if code == "" || len(code) > 4096 {
-		return Identity{}, fmt.Errorf("%w: the answer has no code", ErrRefused)
 	}
 	found, err := p.discover(ctx)
 	if err != nil {
@@ -347,9 +352,11 @@ func (p *Provider) verify(ctx context.Context, found *oidc.Provider, raw string,
 		return Identity{}, fmt.Errorf("%w: the id token is of the future", ErrRefused)
 	case len(p.c.Assurance) > 0 && !slices.Contains(p.c.Assurance, claims.ACR):
 		return Identity{}, fmt.Errorf("%w: the provider vouches at level %.40q, which is not enough", ErrRefused, claims.ACR)
-	case claims.AuthTime <= 0 || now.Sub(at) > maxAge+leeway: // max_age was asked for, so auth_time has to be there (§2)
-		return Identity{}, fmt.Errorf("%w: the provider does not say when the person signed in, or it was too long ago", ErrRefused)
-	case f.Anew && at.Before(f.Began.Add(-leeway)):
+	case claims.AuthTime <= 0: // max_age was asked for, so auth_time has to be there (§2)
+		return Identity{}, fmt.Errorf("%w: the provider does not say when the person signed in", ErrRefused)
+	case at.After(now.Add(leeway)):
+		return Identity{}, fmt.Errorf("%w: the person has signed in in the future", ErrRefused)
+	case at.Before(f.Began.Add(-leeway)):
 		return Identity{}, fmt.Errorf("%w: the person was not asked anew, as the clinic wanted", ErrRefused)
 	default:
 		return Identity{Issuer: p.c.Issuer, Subject: id.Subject, Assurance: claims.ACR, At: at}, nil

@@ -55,13 +55,13 @@ func TestRun(t *testing.T) {
 		if n := d.asked.Load(); n < 8 || n > 30 {
 			t.Errorf("asked %d times in an hour", n)
 		}
-		if _, _, err := p.Begin(t.Context(), false); !errors.Is(err, ErrProvider) {
+		if _, _, err := p.Begin(t.Context()); !errors.Is(err, ErrProvider) {
 			t.Errorf("while it is away: %v", err)
 		}
 		d.down.Store(false)
 		<-time.After(2 * mostAgain)
 		before := d.asked.Load()
-		if _, _, err := p.Begin(t.Context(), false); err != nil || d.asked.Load() != before {
+		if _, _, err := p.Begin(t.Context()); err != nil || d.asked.Load() != before {
 			t.Errorf("when it is back: %v, asked %d times", err, d.asked.Load()-before)
 		}
 		d.down.Store(true)
@@ -69,7 +69,7 @@ func TestRun(t *testing.T) {
 		if d.asked.Load() == before {
 			t.Error("not asked anew in a day and a half")
 		}
-		if _, _, err := p.Begin(t.Context(), false); err != nil {
+		if _, _, err := p.Begin(t.Context()); err != nil {
 			t.Errorf("away again: %v", err)
 		}
 		stop()
@@ -82,7 +82,7 @@ func TestRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		if _, _, err := fresh.Begin(t.Context(), false); !errors.Is(err, ErrProvider) || time.Since(began) > requestLimit {
+		if _, _, err := fresh.Begin(t.Context()); !errors.Is(err, ErrProvider) || time.Since(began) > requestLimit {
 			t.Errorf("one that hangs: %v after %v", err, time.Since(began))
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"sync"
 	"time"
@@ -19,22 +20,23 @@ import (
 
 	"vindu/clinic/audit"
 	"vindu/clinic/oidc"
+	"vindu/clinic/pace"
 	"vindu/clinic/register"
 )
 
 // IdentityProvider is where persons can sign in besides; oidc.Provider is one.
 type IdentityProvider interface {
-	Begin(ctx context.Context, anew bool) (address string, f oidc.Flow, err error)
+	Begin(ctx context.Context) (address string, f oidc.Flow, err error)
 	Finish(ctx context.Context, f oidc.Flow, query url.Values) (oidc.Identity, error)
 }
 
 // Identities say which identity is which person; oidc.Links is one.
 type Identities interface {
-	Person(ctx context.Context, i oidc.Identity) (person string, err error)
+	Person(ctx context.Context, i oidc.Identity) (person string, identity []byte, err error)
 	Holds(ctx context.Context, identity []byte, person string) (bool, error)
 	Of(ctx context.Context, person string) ([]oidc.Linked, error)
 	Link(ctx context.Context, by, person, code string) error
-	Unlink(ctx context.Context, by, person string) (int64, error)
+	Unlink(ctx context.Context, by, person string, also func(ctx context.Context, tx *sql.Tx, person string) error) (int64, error)
 }
 
 const (
@@ -44,10 +46,18 @@ const (
 
 	flowCookie       = "identity"
 	maxUsedFlows     = 4096
-	finishesPerSec   = 5 // of all who come back: each asks the provider
-	burstOfFinishes  = 20
 	maxIdentityQuery = 8 << 10
 )
+
+// Bounds of those who come back from the provider with a code: the provider is asked for each. Who begins sign-ins and makes codes up takes the share of the own address
+// first; behind it there may be a whole clinic.
+var (
+	finishesOfPlace = pace.Bound{PerSecond: 1, Burst: 20}
+	finishes        = pace.Bound{PerSecond: 10, Burst: 60}
+)
+
+// errEnded is wrapped when somebody signed in at the provider before all sign-ins of this person were ended.
+var errEnded = errors.New("the person was signed out everywhere after this sign-in at the identity provider")
 
 func (s *Server) identityRoutes(mux *http.ServeMux) {
 	if s.o.Provider == nil {
@@ -60,10 +70,11 @@ func (s *Server) identityRoutes(mux *http.ServeMux) {
 // flows seals what has to be kept while a person is at the provider into a cookie of the person's own browser: so an answer that is brought by another browser is worth
 // nothing, and strangers fill no memory. Each is good once.
 type flows struct {
-	seal  cipher.AEAD
-	limit *rate.Limiter
-	mu    sync.Mutex
-	used  map[string]time.Time // states, until when they would be good
+	seal   cipher.AEAD
+	places *pace.Callers[netip.Prefix]
+	all    *rate.Limiter
+	mu     sync.Mutex
+	used   map[string]time.Time // states, until when they would be good
 }
 
 func newFlows() (*flows, error) {
@@ -77,7 +88,14 @@ func newFlows() (*flows, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &flows{seal: seal, limit: rate.NewLimiter(finishesPerSec, burstOfFinishes), used: map[string]time.Time{}}, nil
+	return &flows{
+		seal: seal, places: pace.New[netip.Prefix](finishesOfPlace), all: rate.NewLimiter(finishes.PerSecond, finishes.Burst), used: map[string]time.Time{},
+	}, nil
+}
+
+// allow bounds how often the provider is asked.
+func (f *flows) allow(remote string, now time.Time) bool {
+	return f.places.Allow(pace.Place(remote), now) && f.all.AllowN(now, 1)
 }
 
 var flowPurpose = []byte("vindu/identity-flow.v1")
@@ -90,8 +108,8 @@ func (f *flows) wrap(flow oidc.Flow) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(f.seal.Seal(nil, nil, b, flowPurpose)), nil
 }
 
-// take opens what wrap made and uses it up.
-func (f *flows) take(cookie string, now time.Time) (flow oidc.Flow, ok bool) {
+// open opens what wrap made. It does not use it up.
+func (f *flows) open(cookie string, now time.Time) (flow oidc.Flow, ok bool) {
 	b, err := base64.RawURLEncoding.DecodeString(cookie)
 	if err == nil {
 		b, err = f.seal.Open(nil, nil, b, flowPurpose)
@@ -102,10 +120,15 @@ func (f *flows) take(cookie string, now time.Time) (flow oidc.Flow, ok bool) {
 	if err != nil || now.Sub(flow.Began) > oidc.FlowLife {
 		return oidc.Flow{}, false
 	}
+	return flow, true
+}
+
+// take uses a flow up, and reports whether it was not before.
+func (f *flows) take(flow oidc.Flow, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, twice := f.used[flow.State]; twice {
-		return oidc.Flow{}, false
+		return false
 	}
 	for state, until := range f.used {
 		if now.After(until) || len(f.used) >= maxUsedFlows { // the provider takes each code once, too
@@ -113,7 +136,7 @@ func (f *flows) take(cookie string, now time.Time) (flow oidc.Flow, ok bool) {
 		}
 	}
 	f.used[flow.State] = flow.Began.Add(oidc.FlowLife)
-	return flow, true
+	return true
 }
 
 // flowCookieName is beside the session's, and bound as that is.
@@ -126,17 +149,6 @@ func setFlowCookie(w http.ResponseWriter, r *http.Request, value string) {
 	}
 	if value == "" {
 		c.MaxAge = -1
-	}
-	http.SetCookie(w, c)
-}
-
-// leftCookieName says that somebody has signed out here whom the provider may still know: the next one is asked who it is.
-func leftCookieName(r *http.Request) string { return cookieName(r) + "-left" }
-
-func setLeftCookie(w http.ResponseWriter, r *http.Request, left bool) {
-	c := &http.Cookie{Name: leftCookieName(r), Value: "yes", Path: "/", MaxAge: int(SessionLife.Seconds()), HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode}
-	if !left {
-		c.Value, c.MaxAge = "", -1
 	}
 	http.SetCookie(w, c)
 }
@@ -156,8 +168,7 @@ func (s *Server) beginIdentity(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, s.address(r)+"/sign-in", http.StatusSeeOther)
 		return
 	}
-	_, left := r.Cookie(leftCookieName(r))
-	address, flow, err := s.o.Provider.Begin(r.Context(), left == nil)
+	address, flow, err := s.o.Provider.Begin(r.Context())
 	if err != nil {
 		s.identityAway(w, r, err)
 		return
@@ -186,6 +197,16 @@ func (s *Server) identityAway(w http.ResponseWriter, r *http.Request, err error)
 	s.identityNotice(w, r, http.StatusServiceUnavailable, "away")
 }
 
+// identityRefused says that nobody was signed in by what came back from the provider.
+func (s *Server) identityRefused(w http.ResponseWriter, r *http.Request, query url.Values, err error) {
+	s.complain(r, "answer of the identity provider refused", "error", err)
+	if query.Get("error") == "access_denied" {
+		s.identityNotice(w, r, http.StatusForbidden, "cancelled")
+	} else {
+		s.identityNotice(w, r, http.StatusForbidden, "refused")
+	}
+}
+
 // finishIdentity takes what the browser brings back from the provider, and signs in whom an administrator has linked to it.
 func (s *Server) finishIdentity(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Referrer-Policy", "no-referrer")
@@ -193,51 +214,66 @@ func (s *Server) finishIdentity(w http.ResponseWriter, r *http.Request) {
 	if cookie, err := r.Cookie(flowCookieName(r)); err == nil {
 		sealed = cookie.Value
 	}
-	setFlowCookie(w, r, "")
-	flow, ok := s.flows.take(sealed, time.Now())
-	if !ok || len(r.URL.RawQuery) > maxIdentityQuery {
+	now, other := time.Now(), func() {
 		s.complain(r, "answer of the identity provider refused", "error", "not of a sign-in that this browser has begun, or used before")
 		s.identityNotice(w, r, http.StatusForbidden, "other")
+	}
+	flow, ok := s.flows.open(sealed, now)
+	if !ok || len(r.URL.RawQuery) > maxIdentityQuery {
+		other()
 		return
 	}
-	if !s.flows.limit.Allow() {
+	query := r.URL.Query()
+	// Until here, and as long as it is bounded, nothing is used up: another site that sends the browser here spoils no sign-in, and who is told to wait comes again.
+	if _, err := flow.Code(query); err != nil {
+		s.identityRefused(w, r, query, err)
+		return
+	}
+	if !s.flows.allow(r.RemoteAddr, now) {
 		s.complain(r, "answers of the identity provider come too often")
 		s.identityNotice(w, r, http.StatusServiceUnavailable, "busy")
 		return
 	}
-	query := r.URL.Query()
-	identity, err := s.o.Provider.Finish(r.Context(), flow, query)
+	if !s.flows.take(flow, now) {
+		other()
+		return
+	}
+	setFlowCookie(w, r, "")
+	i, err := s.o.Provider.Finish(r.Context(), flow, query)
 	switch {
 	case errors.Is(err, oidc.ErrRefused):
-		s.complain(r, "answer of the identity provider refused", "error", err)
-		if query.Get("error") == "access_denied" {
-			s.identityNotice(w, r, http.StatusForbidden, "cancelled")
-		} else {
-			s.identityNotice(w, r, http.StatusForbidden, "refused")
-		}
+		s.identityRefused(w, r, query, err)
 		return
 	case err != nil:
 		s.identityAway(w, r, err)
 		return
 	}
-	person, err := s.o.Identities.Person(r.Context(), identity)
+	person, identity, err := s.o.Identities.Person(r.Context(), i)
 	if unknown, ok := errors.AsType[*oidc.Unknown](err); ok {
-		s.unknownIdentity(w, r, unknown.Code, identity)
+		s.unknownIdentity(w, r, unknown.Code, identity, i)
 		return
 	}
 	var session string
 	var expires time.Time
 	if err == nil {
 		if _, err = s.o.Register.Person(r.Context(), person); err == nil {
-			session, expires, err = s.o.Sessions.beginBy(r.Context(), person, identity)
+			session, expires, err = s.o.Sessions.beginBy(r.Context(), person, identity, i)
 		}
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, oidc.ErrFull):
+		s.complain(r, "too many wait to be linked", "issuer", i.Issuer)
+		s.identityNotice(w, r, http.StatusServiceUnavailable, "full")
+		return
+	case errors.Is(err, errEnded):
+		s.complain(r, "sign-in at the identity provider refused", "person", person, "error", err)
+		s.identityNotice(w, r, http.StatusForbidden, "ended")
+		return
+	case err != nil:
 		s.broken(w, r, err)
 		return
 	}
 	s.leaveBefore(r)
-	setLeftCookie(w, r, false)
 	setCookie(w, r, session, expires)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
@@ -248,8 +284,8 @@ type unknownView struct {
 	Code, Name string
 }
 
-func (s *Server) unknownIdentity(w http.ResponseWriter, r *http.Request, code string, i oidc.Identity) {
-	if s.refusals.tell("identity "+code, time.Now()) { // each once an hour: whoever has an account there can come as often as they like
+func (s *Server) unknownIdentity(w http.ResponseWriter, r *http.Request, code string, identity []byte, i oidc.Identity) {
+	if s.refusals.tell("identity "+string(identity), time.Now()) { // each once an hour: whoever has an account there can come as often as they like
 		s.o.Log.Warn("identity is not linked to a person", "issuer", i.Issuer, "code", code)
 		if err := s.o.Sessions.note(r.Context(), audit.Entry{Who: "stranger", What: audit.IdentityRefused, Subject: i.Issuer, Detail: map[string]string{"code": code, "level": i.Assurance}}); err != nil {
 			s.o.Log.Error("identity that is not linked is not in the audit log", "error", err)
@@ -302,25 +338,33 @@ func (s *Server) linkIdentity(w http.ResponseWriter, r *http.Request, v visitor)
 	s.personView(w, r, v, http.StatusUnprocessableEntity, personView{Identity: &view})
 }
 
-// unlinkIdentity takes the identities from a person. Sessions that were begun by them end: visitor asks for each.
+// unlinkIdentity takes the identities from a person. Sessions that were begun by them end.
 func (s *Server) unlinkIdentity(w http.ResponseWriter, r *http.Request, v visitor) {
 	p, ok := s.whom(w, r)
 	if !ok {
 		return
 	}
-	_, err := s.o.Identities.Unlink(r.Context(), v.person.Who(), p.ID)
+	_, err := s.o.Identities.Unlink(r.Context(), v.person.Who(), p.ID, s.o.Sessions.endIdentities)
 	s.Dismiss(p.ID)
 	s.done(w, r, p.ID, err)
 }
 
-// beginBy begins the session of a person whom the identity provider has signed in. It is not fresh: what matters asks for a passkey.
-func (s *Sessions) beginBy(ctx context.Context, person string, i oidc.Identity) (session string, expires time.Time, err error) {
+// beginBy begins the session of a person whom the identity provider has signed in; identity is by which that is kept. It is not fresh: what matters asks for a passkey.
+// The error wraps errEnded if the person was signed out everywhere since.
+func (s *Sessions) beginBy(ctx context.Context, person string, identity []byte, i oidc.Identity) (session string, expires time.Time, err error) {
 	session, hash := newToken()
 	now := s.now()
 	expires = now.Add(SessionLife)
 	err = s.store.Write(ctx, func(tx *sql.Tx) error {
+		var ended bool
+		if err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM web_ended WHERE person = ? AND at >= ?)", person, i.At.UnixMilli()).Scan(&ended); err != nil {
+			return err
+		}
+		if ended {
+			return errEnded
+		}
 		if _, err := tx.ExecContext(ctx, "INSERT INTO web_sessions (hash, person, created, expires, identity) VALUES (?, ?, ?, ?, ?)",
-			hash, person, now.UnixMilli(), expires.UnixMilli(), i.Hash()); err != nil {
+			hash, person, now.UnixMilli(), expires.UnixMilli(), identity); err != nil {
 			return err
 		}
 		who := register.Person{ID: person}.Who()
@@ -331,4 +375,13 @@ func (s *Sessions) beginBy(ctx context.Context, person string, i oidc.Identity) 
 		return "", time.Time{}, fmt.Errorf("sign in: %w", err)
 	}
 	return session, expires, nil
+}
+
+// endIdentities ends the sessions of a person that were begun at the identity provider, and has a later sign-in there be wanted for another.
+func (s *Sessions) endIdentities(ctx context.Context, tx *sql.Tx, person string) error {
+	if _, err := tx.ExecContext(ctx, "DELETE FROM web_sessions WHERE person = ? AND identity IS NOT NULL", person); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, "INSERT INTO web_ended (person, at) VALUES (?1, ?2) ON CONFLICT (person) DO UPDATE SET at = max(at, excluded.at)", person, s.now().UnixMilli())
+	return err
 }

@@ -5,20 +5,27 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"database/sql"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/netip"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"vindu/clinic/audit"
 	"vindu/clinic/oidc"
 	"vindu/clinic/oidc/oidctest"
+	"vindu/clinic/pace"
 	"vindu/clinic/register"
 	"vindu/clinic/web/webtest"
 )
@@ -59,7 +66,7 @@ func (d *desk) withProvider() (*oidctest.Provider, *said) {
 	d.options.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	d.options.ProviderName = "HelseID"
 	d.options.Provider = must(oidc.New(oidc.Config{Issuer: p.URL, ClientID: oidctest.ClientID, Key: key, Redirect: d.server.URL + SignInBack, Assurance: []string{"Level4"}, Log: d.options.Log}))
-	d.options.Identities = must(oidc.NewLinks(d.t.Context(), d.store, d.audit))
+	d.options.Identities = must(oidc.NewLinks(d.t.Context(), d.store, d.audit, filepath.Join(filepath.Dir(d.folder), "identity.key")))
 	d.pages = must(New(d.options))
 	return p, log
 }
@@ -164,6 +171,7 @@ func TestIdentityInBrowser(t *testing.T) {
 	// One identity is one person; an administrator who came in that way touches a passkey like any other.
 	walk()
 	b.reads("Nobody here is linked")
+	shown = code.FindString(eval[string](b, `document.getElementById("code").textContent`))
 	c = d.client(kari)
 	if status, _ := d.post(c, personPath(kari.ID)+"/identity", url.Values{"code": {shown}}); status != http.StatusOK {
 		t.Errorf("linked to another: %d", status)
@@ -272,13 +280,9 @@ func TestIdentityOfAnother(t *testing.T) {
 	if left := victim.Jar.Cookies(u); len(left) != 1 {
 		t.Errorf("cookies are left: %v", left)
 	}
-	// Who signs out is not signed in again by the provider's memory alone.
-	d.post(victim, "/leave", nil)
-	if address := d.leads(victim); !strings.Contains(address, "prompt=login") {
-		t.Errorf("after signing out: %s", address)
-	}
-	if address := d.leads(d.stranger()); strings.Contains(address, "prompt=login") {
-		t.Errorf("in another browser: %s", address)
+	// Nobody is signed in by the provider's memory alone: the next one at this computer is another.
+	if address := d.leads(d.stranger()); !strings.Contains(address, "prompt=login") {
+		t.Errorf("not asked who it is: %s", address)
 	}
 	p.Lock()
 	p.Tokens = func(http.ResponseWriter, *http.Request) { t.Error("the provider is asked for a code that was used") }
@@ -334,6 +338,10 @@ func TestIdentityAway(t *testing.T) {
 func TestFlows(t *testing.T) {
 	f, other := must(newFlows()), must(newFlows())
 	now := time.Now()
+	take := func(f *flows, cookie string, now time.Time) (oidc.Flow, bool) {
+		flow, ok := f.open(cookie, now)
+		return flow, ok && f.take(flow, now)
+	}
 	flow := func(i int) oidc.Flow {
 		return oidc.Flow{State: fmt.Sprint("s", i), Nonce: "n", Verifier: "the-verifier", Began: now.Add(time.Duration(i) * time.Millisecond)}
 	}
@@ -341,30 +349,152 @@ func TestFlows(t *testing.T) {
 	if strings.Contains(sealed, "verifier") {
 		t.Error("not sealed")
 	}
-	if _, ok := other.take(sealed, now); ok {
+	if _, ok := take(other, sealed, now); ok {
 		t.Error("another server opens it")
 	}
 	for _, broken := range []string{"", "x", sealed[:len(sealed)-2], sealed + "A"} {
-		if _, ok := f.take(broken, now); ok {
+		if _, ok := take(f, broken, now); ok {
 			t.Errorf("%q opens", broken)
 		}
 	}
-	if _, ok := f.take(sealed, now.Add(oidc.FlowLife+time.Second)); ok {
+	if _, ok := take(f, sealed, now.Add(oidc.FlowLife+time.Second)); ok {
 		t.Error("too late")
 	}
-	if got, ok := f.take(sealed, now); !ok || got.Verifier != "the-verifier" || got.State != "s0" {
+	if got, ok := take(f, sealed, now); !ok || got.Verifier != "the-verifier" || got.State != "s0" {
 		t.Errorf("%+v, %v", got, ok)
 	}
-	if _, ok := f.take(sealed, now); ok {
+	if _, ok := take(f, sealed, now); ok {
 		t.Error("twice")
 	}
 	for i := range maxUsedFlows + 10 {
-		f.take(must(f.wrap(flow(i+1))), now)
+		take(f, must(f.wrap(flow(i+1))), now)
 	}
 	if len(f.used) > maxUsedFlows {
 		t.Errorf("%d are kept", len(f.used))
 	}
-	if _, ok := f.take(must(f.wrap(flow(-5))), now.Add(oidc.FlowLife-time.Minute)); !ok {
+	if _, ok := take(f, must(f.wrap(flow(-5))), now.Add(oidc.FlowLife-time.Minute)); !ok {
 		t.Error("a new one")
+	}
+}
+
+// Who is signed out everywhere, or whose link is taken away, comes in again by signing in anew alone: neither what the provider remembers, nor a sign-in that was begun
+// before, nor a link that is put back opens what was ended.
+func TestIdentityEnded(t *testing.T) {
+	d := newDesk(t)
+	p, _ := d.withProvider()
+	olav := d.linked(p)
+	_, admin, _ := d.administrator()
+	signedInThere := func(ago time.Duration) {
+		p.Lock()
+		defer p.Unlock()
+		p.Claims["auth_time"] = time.Now().Add(-ago).Unix()
+	}
+	act := func(path string, form url.Values) {
+		t.Helper()
+		if status, page := d.post(admin, personPath(olav.ID)+path, form); status != http.StatusOK {
+			t.Fatalf("%s: %d %s", path, status, page)
+		}
+	}
+	enter := func(c *http.Client) (int, string) {
+		t.Helper()
+		return d.back(c, p.Authorise(d.leads(c)))
+	}
+	ended := func() { // was a while ago
+		t.Helper()
+		if err := d.store.Write(t.Context(), func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(t.Context(), "UPDATE web_ended SET at = at - 2000")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, began := d.stranger(), d.stranger()
+	if status, page := enter(c); status != http.StatusOK || !d.signedInAs(c) {
+		t.Fatalf("%d %s", status, page)
+	}
+	before := p.Authorise(d.leads(began)) // is at the provider meanwhile
+	signedInThere(5 * time.Second)
+	act("/end", nil)
+	if d.signedInAs(c) {
+		t.Error("signed in still")
+	}
+	for name, back := range map[string]func() (int, string){"remembered": func() (int, string) { return enter(c) }, "begun before": func() (int, string) { return d.back(began, before) }} {
+		if status, page := back(); status != http.StatusForbidden || !strings.Contains(page, "You were signed out here everywhere") {
+			t.Errorf("%s: %d %s", name, status, page)
+		}
+	}
+	if d.signedInAs(c) || d.signedInAs(began) {
+		t.Error("a sign-in from before opens a session")
+	}
+	ended()
+	signedInThere(0)
+	if status, page := enter(c); status != http.StatusOK || !d.signedInAs(c) {
+		t.Fatalf("anew: %d %s", status, page)
+	}
+	// The link is taken away, and put back.
+	act("/identity/remove", nil)
+	if d.signedInAs(c) {
+		t.Error("signed in without a link")
+	}
+	_, page := enter(d.stranger())
+	act("/identity", url.Values{"code": {code.FindString(page)}})
+	if d.signedInAs(c) {
+		t.Error("a session from before the link was taken away holds again")
+	}
+	ended()
+	if status, _ := enter(c); status != http.StatusOK || !d.signedInAs(c) {
+		t.Errorf("anew: %d", status)
+	}
+}
+
+// Who begins sign-ins and makes answers up keeps nobody else from signing in, has the provider asked seldom, and nothing is lost by who is told to wait.
+func TestIdentityBounds(t *testing.T) {
+	d := newDesk(t)
+	p, _ := d.withProvider()
+	d.linked(p)
+	const burst = 20
+	d.pages.flows.places = pace.New[netip.Prefix](pace.Bound{PerSecond: rate.Every(time.Hour), Burst: burst}) // however slow this machine is
+	asked := 0
+	p.Lock()
+	p.Tokens = func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"error":"invalid_grant"}`)
+	}
+	p.Unlock()
+	stranger, honest := d.stranger(), d.stranger()
+	answer := p.Authorise(d.leads(honest))
+	d.leads(stranger)
+	most := finishes.Burst + burst
+	for i := range most {
+		if status, page := d.back(stranger, url.Values{"state": {"made up"}, "code": {"made up"}}); status != http.StatusForbidden || !strings.Contains(page, "could not be verified") {
+			t.Fatalf("wrong state, %d times: %d %s", i+1, status, page)
+		}
+		if status, page := d.back(honest, url.Values{"state": answer["state"]}); status != http.StatusForbidden || !strings.Contains(page, "could not be verified") {
+			t.Fatalf("no code, %d times: %d %s", i+1, status, page)
+		}
+	}
+	status := 0
+	for i := 0; i < most && status != http.StatusServiceUnavailable; i++ {
+		made := p.Authorise(d.leads(stranger))
+		made.Set("code", "made up")
+		status, _ = d.back(stranger, made)
+	}
+	p.Lock()
+	if asked != burst {
+		t.Errorf("the provider was asked %d times", asked)
+	}
+	p.Tokens = nil
+	p.Unlock()
+	if status, page := d.back(honest, answer); status != http.StatusServiceUnavailable || !strings.Contains(page, "Load this page again in a minute") {
+		t.Errorf("behind the same address: %d %s", status, page)
+	}
+	elsewhere := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	transport := &http.Transport{DialContext: elsewhere.DialContext}
+	t.Cleanup(transport.CloseIdleConnections)
+	honest.Transport = transport
+	if status, page := d.back(honest, answer); status != http.StatusOK || !d.signedInAs(honest) {
+		t.Errorf("from another address, the same answer: %d %s", status, page)
 	}
 }

@@ -218,7 +218,6 @@ func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
 	if cookie, err := r.Cookie(cookieName(r)); err == nil {
 		if h, err := s.o.Sessions.find(r.Context(), cookie.Value); err == nil && h.identity != nil && s.o.Provider != nil {
 			next = s.words.say("identity.left", names{"name": s.o.ProviderName})
-			setLeftCookie(w, r, true)
 		}
 		if err := s.o.Sessions.leave(r.Context(), cookie.Value); err != nil {
 			s.broken(w, r, err)

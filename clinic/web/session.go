@@ -51,6 +51,8 @@ var steps = []string{
 	`ALTER TABLE web_sessions ADD COLUMN touched INTEGER`, // when the person last used a passkey
 	`CREATE INDEX web_sessions_person ON web_sessions (person)`,
 	`ALTER TABLE web_sessions ADD COLUMN identity BLOB`, // of the identity provider's person, by which it was begun, as its hash
+	// Whoever signed in at the identity provider before is not signed in by that any more: the provider does not know that the person was signed out here.
+	`CREATE TABLE web_ended (person TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT`,
 }
 
 // Auditor is where sign-ins are written down; audit.Log is one.
@@ -218,13 +220,16 @@ func (s *Sessions) Count(ctx context.Context, person string, passkeys []passkey.
 	return n, nil
 }
 
-// End ends all sessions of a person, and makes void the sign-in links that were not used.
+// End ends all sessions of a person, and makes void the sign-in links that were not used and what the person has signed in for at the identity provider.
 func (s *Sessions) End(ctx context.Context, by, person string) error {
 	err := s.store.Write(ctx, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "DELETE FROM web_sessions WHERE person = ?", person); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, "DELETE FROM web_links WHERE person = ? AND used IS NULL", person); err != nil {
+			return err
+		}
+		if err := s.endIdentities(ctx, tx, person); err != nil {
 			return err
 		}
 		return s.audit.AppendTx(ctx, tx, audit.Entry{Who: by, What: audit.SessionsEnded, Subject: register.Person{ID: person}.Who()})

@@ -26,6 +26,7 @@ const (
 	folderBroker    = "broker"
 	fileDatabase    = "clinic.db"
 	fileLock        = "serve.lock"
+	fileIdentityKey = "identity.key"
 )
 
 // clinic is what every command works on.

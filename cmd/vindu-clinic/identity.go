@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"vindu/clinic/oidc"
 	"vindu/clinic/web"
@@ -31,7 +32,7 @@ func (s *server) newIdentityProvider(ctx context.Context, o *web.Options) (err e
 	if err != nil {
 		return fmt.Errorf("oidc: %w", err)
 	}
-	links, err := oidc.NewLinks(ctx, s.store, s.audit)
+	links, err := oidc.NewLinks(ctx, s.store, s.audit, filepath.Join(s.config.State, fileIdentityKey))
 	if err != nil {
 		return err
 	}

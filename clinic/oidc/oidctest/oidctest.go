@@ -116,7 +116,7 @@ func (p *Provider) Authorise(address string) url.Values {
 
 func (p *Provider) authorise(q url.Values) url.Values {
 	if q.Get("response_type") != "code" || q.Get("client_id") != ClientID || q.Get("code_challenge_method") != "S256" || q.Get("nonce") == "" || q.Get("state") == "" ||
-		q.Get("max_age") == "" || !strings.Contains(q.Get("scope"), "openid") {
+		q.Get("max_age") == "" || q.Get("prompt") != "login" || !strings.Contains(q.Get("scope"), "openid") {
 		p.t.Errorf("asked for %v", q)
 	}
 	p.given++
