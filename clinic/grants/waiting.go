@@ -219,10 +219,10 @@ func (i *Item) Words() string {
 	case *protocol.Authorisation:
 		homes := make([]string, 0, 2)
 		if n := len(m.Scope.Homes); n > 0 {
-			homes = append(homes, fmt.Sprintf("homes %s", strings.Join(m.Scope.Homes, ", ")))
+			homes = append(homes, "homes "+quoted(m.Scope.Homes))
 		}
 		if n := len(m.Scope.Groups); n > 0 {
-			homes = append(homes, fmt.Sprintf("homes in the groups %s", strings.Join(m.Scope.Groups, ", ")))
+			homes = append(homes, "homes in the groups "+quoted(m.Scope.Groups))
 		}
 		passkeys := make([]string, 0, len(m.Credentials)) // by name, so that one that was slipped in can be seen
 		for _, c := range m.Credentials {
@@ -250,8 +250,8 @@ func (i *Item) Words() string {
 		if len(rules) == 0 {
 			rules = []string{"nobody gets in"}
 		}
-		return fmt.Sprintf("Terminal %s in home %s: %s; everybody else is refused; %d spans of quiet hours (%s), at most %d min, volume %d %%; groups: %s",
-			m.Terminal.Code(), m.Home, strings.Join(rules, "; "), len(m.Quiet), m.Zone, m.Longest/60, m.Volume, strings.Join(m.Groups, ", "))
+		return fmt.Sprintf("Terminal %s in home %q: %s; everybody else is refused; %d spans of quiet hours (%q), at most %d min, volume %d %%; groups: %s",
+			m.Terminal.Code(), m.Home, strings.Join(rules, "; "), len(m.Quiet), m.Zone, m.Longest/60, m.Volume, quoted(m.Groups))
 	case *protocol.Trust:
 		keys := make([]string, 0, len(m.Authorities))
 		for _, k := range m.Authorities {
@@ -261,10 +261,10 @@ func (i *Item) Words() string {
 		for _, k := range m.Service {
 			service = append(service, protocol.HashSPKI(k).Code())
 		}
-		return fmt.Sprintf("ALL TERMINALS are to believe the authorisation keys %s and the server's keys %s, and passkeys of the site %s at %s, and to use the relays %s",
-			strings.Join(keys, " and "), strings.Join(service, " and "), m.RelyingParty.ID, strings.Join(m.RelyingParty.Origins, ", "), strings.Join(m.Relays, ", "))
+		return fmt.Sprintf("ALL TERMINALS are to believe the authorisation keys %s and the server's keys %s, and passkeys of the site %q at %s, and to use the relays %s",
+			strings.Join(keys, " and "), strings.Join(service, " and "), m.RelyingParty.ID, quoted(m.RelyingParty.Origins), quoted(m.Relays))
 	case *protocol.Mandate:
-		return fmt.Sprintf("%s, %s, %s, may work at ALL TERMINALS from the laptop with the key %s until %s", m.Person.Name, m.Person.Role, m.Person.Organisation, protocol.HashSPKI(m.Key).Code(), day(m.To))
+		return fmt.Sprintf("%q, %q, %q, may work at ALL TERMINALS from the laptop with the key %s until %s", m.Person.Name, m.Person.Role, m.Person.Organisation, protocol.HashSPKI(m.Key).Code(), day(m.To))
 	case *protocol.Decommission:
 		return fmt.Sprintf("Terminal %s is to DESTROY its keys and state; ordered %s, good until %s", m.Terminal.Code(), day(m.Issued), day(m.Expires))
 	case *protocol.KeyOrder:

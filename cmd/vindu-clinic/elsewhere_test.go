@@ -67,7 +67,7 @@ func TestOrdersElsewhere(t *testing.T) {
 		t.Errorf("%d items wait, want a mandate and two orders:\n%s", n, file)
 	}
 	code, signed, said := do(t, "authorise", "-key", keyFile, "-yes", write(t, file))
-	for _, want := range []string{"Kari Nes, technician", "Terminal " + goes.Key().Code() + " is to DESTROY its keys", "Terminal " + stays.Key().Code() + " is to replace its key", "3 signed"} {
+	for _, want := range []string{`"Kari Nes", "technician"`, "Terminal " + goes.Key().Code() + " is to DESTROY its keys", "Terminal " + stays.Key().Code() + " is to replace its key", "3 signed"} {
 		if code != 0 || !strings.Contains(said, want) {
 			t.Errorf("authorise: %d, %s; want %q", code, said, want)
 		}

@@ -8,15 +8,19 @@ import (
 	"crypto/x509"
 	"database/sql"
 	"encoding/pem"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"vindu/clinic/config"
+	"vindu/clinic/grants"
 	"vindu/device/identity"
 	"vindu/device/screen"
 	"vindu/device/state"
@@ -275,6 +279,8 @@ func TestPolicyArrives(t *testing.T) {
 	}
 }
 
+var newPasskey = regexp.MustCompile(`NEW PASSKEY ([A-Z2-7-]{19}) of "Anne Berg"`)
+
 // TestKeyElsewhere: the authorisation key is taken away from a clinic that runs. Authorisations, policies and the next key come and go by files, and what was tampered with is
 // refused.
 func TestKeyElsewhere(t *testing.T) {
@@ -302,24 +308,39 @@ func TestKeyElsewhere(t *testing.T) {
 		t.Error("a policy that nobody has signed")
 	}
 	file := write(t, must(t, "waiting", "-dir", s.dir))
-	code, signed, said := do(t, "authorise", "-key", key, "-yes", file)
-	if code != 0 || !strings.Contains(said, `"Anne Berg", "nurse"`) || !strings.Contains(said, "with the passkeys ") || !strings.Contains(said, "volume 20 %") || !strings.Contains(said, "Kari Nes, technician") || !strings.Contains(said, "3 signed") {
+	passkey := newPasskey.FindStringSubmatch(func() string { _, _, said := do(t, "authorise", "-key", key, "-yes", file); return said }())
+	if passkey == nil {
+		t.Fatal("no new passkey is said")
+	}
+	refused(t, "passkeys are new to this key: "+passkey[1], "authorise", "-key", key, "-yes", file)
+	refused(t, "passkeys are new to this key: "+passkey[1], "authorise", "-key", key, "-yes", "-accept-new", "AAAA-AAAA-AAAA-AAAA", file)
+	if _, err := os.Stat(grants.MemoryPath(key)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was refused is remembered: %v", err)
+	}
+	ask := func(answer string) (out, said string, err error) {
+		var stdout, stderr bytes.Buffer
+		call := newCall("authorise", []string{"-key", key, file}, &stdout, &stderr)
+		call.stdin = strings.NewReader(answer)
+		err = authorise(t.Context(), call)
+		return stdout.String(), stderr.String(), err
+	}
+	for _, answer := range []string{"no\n", "yes\n", "yes\nyes\n", "new\nno\n", "new\n", ""} {
+		if out, _, err := ask(answer); err == nil || out != "" {
+			t.Errorf("with a new passkey, answer %q: signed", answer)
+		}
+	}
+	code, signed, said := do(t, "authorise", "-key", key, "-yes", "-accept-new", strings.ToLower(passkey[1]), file)
+	if code != 0 || !strings.Contains(said, `"Anne Berg", "nurse"`) || !strings.Contains(said, "with the passkeys ") || !strings.Contains(said, "volume 20 %") || !strings.Contains(said, `"Kari Nes", "technician"`) || !strings.Contains(said, "3 signed") {
 		t.Fatalf("authorise: %d, %s", code, said)
 	}
-	ask := func(answer string) (string, error) {
-		var out, errs bytes.Buffer
-		call := newCall("authorise", []string{"-key", key, file}, &out, &errs)
-		call.stdin = strings.NewReader(answer)
-		err := authorise(t.Context(), call)
-		return out.String(), err
-	}
 	for _, answer := range []string{"no\n", "y\n", ""} {
-		if out, err := ask(answer); err == nil || out != "" {
+		if out, _, err := ask(answer); err == nil || out != "" {
 			t.Errorf("answer %q: signed", answer)
 		}
 	}
-	if out, err := ask("yes\n"); err != nil || !strings.Contains(out, `"signed"`) {
-		t.Errorf("answer yes: %v", err)
+	// What was signed here before is not new again.
+	if out, said, err := ask("yes\n"); err != nil || !strings.Contains(out, `"signed"`) || strings.Contains(said, "NEW PASSKEY") {
+		t.Errorf("answer yes: %v, %s", err, said)
 	}
 	other := newClinic(t)
 	refused(t, "not what this clinic wanted signed", "accept", "-dir", other, write(t, signed))
@@ -357,7 +378,7 @@ func TestKeyElsewhere(t *testing.T) {
 
 	// The key is followed by another, which never was on the server.
 	next := filepath.Join(t.TempDir(), "next.key")
-	public := write(t, must(t, "authorise", "-new", next))
+	public := write(t, must(t, "authorise", "-new", next, "-key", key))
 	sign := func(key string) {
 		t.Helper()
 		must(t, "accept", "-dir", s.dir, write(t, must(t, "authorise", "-yes", "-key", key, write(t, must(t, "waiting", "-dir", s.dir)))))

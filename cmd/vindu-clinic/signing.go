@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -105,13 +106,27 @@ func waiting(ctx context.Context, c *call) (err error) {
 // authorise signs what waits. It needs the file and the key, and neither a clinic nor a network.
 func authorise(_ context.Context, c *call) (err error) {
 	keyFile := c.flags.String("key", "", "the file of the authorisation key")
-	fresh := c.flags.String("new", "", "make a new key in this file instead, and print its public half, for vindu-clinic roll-over -public")
-	yes := c.flags.Bool("yes", false, "sign without asking")
+	fresh := c.flags.String("new", "", "make a new key in this file instead, and print its public half, for vindu-clinic roll-over -public; with -key, passkeys that were signed by that one are not new to it")
+	yes := c.flags.Bool("yes", false, "sign without asking, unless there are new passkeys")
+	var accepted []string
+	c.flags.Func("accept-new", "the `CODE` of a new passkey that is known to be its person's; once for each", func(code string) error {
+		accepted = append(accepted, strings.ToUpper(strings.TrimSpace(code)))
+		return nil
+	})
 	if c.has("new") {
 		if err := c.parse("new"); err != nil {
 			return err
 		}
+		memory := new(grants.Memory)
+		if *keyFile != "" {
+			if memory, err = grants.ReadMemory(grants.MemoryPath(*keyFile)); err != nil {
+				return err
+			}
+		}
 		public, err := authority.NewAuthorisationKey(*fresh)
+		if err == nil && *keyFile != "" {
+			err = memory.Write(grants.MemoryPath(*fresh))
+		}
 		if err != nil {
 			return err
 		}
@@ -138,27 +153,65 @@ func authorise(_ context.Context, c *call) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.stderr, "From %s, written %s:\n", protocol.Printable(f.Clinic), f.Made.Time().Local().Format(time.DateTime))
+	memory, err := grants.ReadMemory(grants.MemoryPath(*keyFile))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stderr, "From %q, written %s:\n", f.Clinic, f.Made.Time().Local().Format(time.DateTime))
+	var seen []grants.Passkey
+	var unknown []string // new passkeys that nobody has accepted
 	for n, i := range items {
 		fmt.Fprintf(c.stderr, "%4d  %s\n", n+1, i.Words())
+		for _, p := range memory.New(i) {
+			fmt.Fprintf(c.stderr, "      NEW PASSKEY %s of %q\n", p.Code, p.Party.Name)
+			if slices.Contains(seen, p) {
+				continue
+			}
+			seen = append(seen, p)
+			if at := slices.Index(accepted, p.Code); at >= 0 { // for one person
+				accepted = slices.Delete(accepted, at, at+1)
+			} else {
+				unknown = append(unknown, p.Code)
+			}
+		}
 	}
 	if rest := len(f.Items) - len(items); rest > 0 {
 		fmt.Fprintf(c.stderr, "%d more are for another key, and stay unsigned.\n", rest)
 	}
+	answers := bufio.NewReader(c.stdin)
+	ask := func(want, format string, args ...any) error {
+		fmt.Fprintf(c.stderr, format, args...)
+		answer, err := answers.ReadString('\n')
+		if strings.TrimSpace(answer) == want {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("nothing was signed: no answer: %w", err)
+		}
+		return fmt.Errorf("nothing was signed: the answer was not %s", want)
+	}
+	if len(unknown) > 0 && *yes {
+		return fmt.Errorf("nothing was signed: passkeys are new to this key: %s. Ask each person, not by the clinic's pages, whether it is the own, and add -accept-new CODE for it", strings.Join(unknown, ", "))
+	}
+	if len(unknown) > 0 {
+		err := ask("new", "New passkeys, not signed here for that person the last time: %d. Whoever has the clinic's server can put one of their own among them: ask these persons, not by its pages, whether they have made a passkey since.\nIs each of them its person's? Write new: ", len(unknown))
+		if err != nil {
+			return err
+		}
+	}
 	if !*yes {
-		fmt.Fprintf(c.stderr, "Sign these %d? Write yes: ", len(items))
-		answer, err := bufio.NewReader(c.stdin).ReadString('\n')
-		if strings.TrimSpace(answer) != "yes" {
-			if err != nil {
-				return fmt.Errorf("nothing was signed: no answer: %w", err)
-			}
-			return errors.New("nothing was signed: the answer was not yes")
+		if err := ask("yes", "Sign these %d? Write yes: ", len(items)); err != nil {
+			return err
 		}
 	}
 	for _, i := range items {
 		if err := i.Sign(key); err != nil {
 			return err
 		}
+	}
+	memory.Keep(items) // before anything leaves: what was signed and not remembered would be new again, and be waved through
+	if err := memory.Write(grants.MemoryPath(*keyFile)); err != nil {
+		return fmt.Errorf("nothing was signed: %w", err)
 	}
 	if err := f.Write(c.stdout); err != nil {
 		return fmt.Errorf("write what was signed: %w", err)
