@@ -28,6 +28,8 @@ type caller struct {
 	a      *protocol.Authorisation
 	scope  []string // homes
 	err    error
+	asked  func(times int) // before an authorisation is told; nil: nothing happens then
+	times  int
 }
 
 func newCaller(t testing.TB) *caller {
@@ -61,6 +63,13 @@ func (c *caller) authorise(t testing.TB, change func(*protocol.Authorisation)) {
 }
 
 func (c *caller) Current(context.Context, string) ([]byte, *protocol.Authorisation, error) {
+	c.mu.Lock()
+	c.times++
+	asked, times := c.asked, c.times
+	c.mu.Unlock()
+	if asked != nil {
+		asked(times)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.signed, c.a, c.err
@@ -337,6 +346,98 @@ func TestRevokePerson(t *testing.T) {
 				w.told(t, s, x.want)
 				w.end(t, s, x.want)
 				w.ended(t, s.Call, x.want)
+			})
+		})
+	}
+}
+
+// TestRightEndsMeanwhile: what was withdrawn after a call was proven, and told before it was known to those who end calls, ends it unsent: it is told once.
+func TestRightEndsMeanwhile(t *testing.T) {
+	none := protocol.WithCode(protocol.AuthNone, errors.New("withdrawn"))
+	disk := errors.New("disk")
+	for name, x := range map[string]struct {
+		change func(*testing.T, *caller)
+		code   protocol.Code // of the record
+		cause  error
+	}{
+		"the right was withdrawn":   {func(_ *testing.T, c *caller) { c.err = none }, protocol.AuthNone, none},
+		"the home has left a group": {func(_ *testing.T, c *caller) { c.scope = nil }, protocol.AuthNone, nil},
+		"the passkey was removed": {func(t *testing.T, c *caller) {
+			c.a.Credentials = []protocol.Credential{newCaller(t).passkey.Credential(t)}
+		}, protocol.AuthPasskey, nil},
+		"nobody can say":             {func(_ *testing.T, c *caller) { c.err = disk }, protocol.SignalLostClinic, disk},
+		"another authorisation came": {func(_ *testing.T, c *caller) { c.signed = []byte("renewed") }, "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				r, id := w.caller.request(t, w.terminal)
+				w.caller.asked = func(times int) {
+					if times == 2 {
+						w.RevokePerson("another", nil)
+						w.caller.mu.Lock()
+						defer w.caller.mu.Unlock()
+						x.change(t, w.caller)
+					}
+				}
+				_, err := w.Start(context.Background(), r)
+				if x.code == "" {
+					if m := <-w.link.sent; err != nil || m.Kind != protocol.KindInvite {
+						t.Errorf("%v, %s", err, m.Kind)
+					}
+					return
+				}
+				if failed, ok := errors.AsType[*Failure](err); ok != (x.cause != disk) || ok && failed.Code != x.code || x.cause != nil && !errors.Is(err, x.cause) {
+					t.Errorf("%v", err)
+				}
+				w.untold(t)
+				w.ended(t, id, x.code)
+			})
+		})
+	}
+}
+
+// TestStoppedDuringInvitation: whoever ends a call while its invitation is on its way, the terminal hears of the end after it: else it would ring for a call that is over.
+func TestStoppedDuringInvitation(t *testing.T) {
+	for name, x := range map[string]struct {
+		stop func(*world)
+		code protocol.Code
+	}{
+		"the right is withdrawn": {func(w *world) {
+			w.RevokePerson(person, func(string, []byte) (protocol.Code, error) { return protocol.EndWithdrawn, nil })
+		}, protocol.EndWithdrawn},
+		"the terminal is revoked": {func(w *world) { w.Revoke(w.terminal) }, protocol.EndCutOff},
+		"it takes too long":       {func(*world) { pass(replyTimeout + tick) }, protocol.SignalNoReply},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				reached, release := make(chan struct{}), make(chan struct{})
+				w.link.set(func() {
+					w.link.hold = func(m *protocol.CallIn) {
+						if m.Kind == protocol.KindInvite {
+							close(reached)
+							<-release
+						}
+					}
+				})
+				r, id := w.caller.request(t, w.terminal)
+				started := make(chan Started, 1)
+				go func() {
+					s, err := w.Start(context.Background(), r)
+					if err != nil {
+						t.Error(err)
+					}
+					started <- s
+				}()
+				<-reached
+				x.stop(w)
+				w.untold(t)
+				close(release)
+				s := <-started
+				if m := <-w.link.sent; m.Kind != protocol.KindInvite {
+					t.Fatalf("first the terminal got %s", m.Kind)
+				}
+				w.told(t, s, x.code)
+				w.recorded(t, id, x.code)
 			})
 		})
 	}

@@ -398,15 +398,15 @@ func (s *Service) keepTimes(now time.Time) {
 			s.apply(c, endWaited, c.ending, nil)
 		case c.ending != "": // in time
 		case over(c.pageGone, pageGrace):
-			s.apply(c, hangUp, protocol.EndPageClosed, nil)
+			s.stop(c, protocol.EndPageClosed)
 		case over(c.until, lapseGrace):
-			s.apply(c, hangUp, protocol.EndLapsed, nil)
+			s.stop(c, protocol.EndLapsed)
 		case c.state == Calling && over(c.began, replyTimeout):
-			s.apply(c, hangUp, protocol.SignalNoReply, nil)
+			s.stop(c, protocol.SignalNoReply)
 		case c.state == Ringing && over(c.rang, ringTimeout):
-			s.apply(c, hangUp, protocol.AnswerTimeout, nil)
+			s.stop(c, protocol.AnswerTimeout)
 		case c.state == Talking && over(c.talking, maxTalk):
-			s.apply(c, hangUp, protocol.EndMaxDuration, nil)
+			s.stop(c, protocol.EndMaxDuration)
 		}
 	}
 }

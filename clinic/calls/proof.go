@@ -97,6 +97,32 @@ func (s *Service) prove(ctx context.Context, r Request, home register.Home, now 
 	return &invited{inv, &protocol.Invite{Invitation: r.Proof.Invitation, Offer: r.Offer, Assertion: r.Proof.Assertion, Authorisation: signed}, Person{r.Person.ID, a.Party}, a.To.Time()}, nil
 }
 
+// stillMay asks anew, of a call that is known to all who end calls, whether its person may have it: what was withdrawn between prove and then has ended nothing, and is told
+// once. A *Failure says why not.
+func (s *Service) stillMay(ctx context.Context, c *call) error {
+	if c.until.IsZero() { // no authorisation was needed
+		return nil
+	}
+	_, a, err := s.authorisations.Current(ctx, c.person.ID)
+	if code := protocol.CodeOf(err); code == protocol.AuthNone {
+		return &Failure{Call: c.id, Code: code, Err: err}
+	}
+	if err != nil {
+		return fmt.Errorf("start call: %w", err)
+	}
+	covered, err := s.authorisations.Covers(ctx, a, c.home)
+	if err != nil {
+		return fmt.Errorf("start call: %w", err)
+	}
+	if !covered {
+		return &Failure{Call: c.id, Code: protocol.AuthNone, Err: errors.New("the home is not in the person's scope any more")}
+	}
+	if _, known := a.Credential(c.passkey); !known {
+		return &Failure{Call: c.id, Code: protocol.AuthPasskey, Err: errors.New("the passkey is not the person's any more")}
+	}
+	return nil
+}
+
 func passkeyCode(err error) protocol.Code {
 	switch {
 	case errors.Is(err, protocol.ErrOrigin):

@@ -13,7 +13,7 @@ func (s *Service) Revoke(terminal protocol.KeyHash) {
 	var ending []*call
 	for _, c := range s.calls {
 		if c.terminal == terminal && c.state != Ended {
-			s.apply(c, hangUp, protocol.EndCutOff, nil)
+			s.stop(c, protocol.EndCutOff)
 			ending = append(ending, c)
 		}
 	}
@@ -58,7 +58,7 @@ func (s *Service) RevokePerson(person string, permits func(home string, passkey 
 			reason = protocol.EndLapsed // nobody has withdrawn anything
 		}
 		s.mu.Lock()
-		s.apply(c, hangUp, reason, nil)
+		s.stop(c, reason)
 		s.mu.Unlock()
 	}
 }

@@ -297,6 +297,14 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 	if !s.add(c) {
 		return Started{}, &Failure{Call: c.id, Code: protocol.SignalLostClinic, Err: ErrStopped}
 	}
+	if err := s.stillMay(ctx, c); err != nil {
+		code := protocol.SignalLostClinic
+		if failed, ok := errors.AsType[*Failure](err); ok {
+			code = failed.Code
+		}
+		s.happen(c.id, terminalLost, code) // which has heard of nothing
+		return Started{}, err
+	}
 	s.log.Info("call placed", "call", c.id, "person", r.Person.ID, "home", home.ID, "terminal", home.Terminal, "relay_only", inv.RelayOnly)
 	inv.invite.ICE = s.relay.TerminalServers(home.Terminal)
 	err = s.link.Send(ctx, home.Terminal, &protocol.CallIn{Version: protocol.Version, Call: c.id, Kind: protocol.KindInvite, Invite: inv.invite})
@@ -523,12 +531,18 @@ func (s *Service) HangUp(ctx context.Context, person string, id protocol.CallID,
 			c.callerEnd = signed
 		}
 	}
-	if !c.invited && c.state == Calling && c.unwanted == "" {
-		c.unwanted = reason
-		return nil
-	}
-	s.apply(c, hangUp, reason, nil)
+	s.stop(c, reason)
 	return nil
+}
+
+// stop ends a call for a reason. One whose invitation is not on its way yet is ended as soon as it is: a hang-up that overtakes it is for a call that the terminal does not
+// know, and then it would ring for one that is over. s.mu is held.
+func (s *Service) stop(c *call, reason protocol.Code) {
+	if c.invited || c.state != Calling {
+		s.apply(c, hangUp, reason, nil)
+	} else if c.unwanted == "" {
+		c.unwanted = reason
+	}
 }
 
 // Report takes the page's half of a call's record.
