@@ -128,13 +128,14 @@ func (b *board) answer(key protocol.KeyHash, p *protocol.Presence) *protocol.Com
 	return &protocol.Command{Version: protocol.Version, Kind: protocol.CommandHeard, Beat: p.Beat, Confirm: e.RoundTrip.IsZero()}
 }
 
-// reported notes what came from a terminal by another way than the broker: it is alive, but cannot be called.
+// reported notes what came from a terminal by another way than the broker: it is alive, but cannot be called. Its requests come one after the other, so that the last is
+// the newest whatever its clock says, which may have been put right meanwhile.
 func (b *board) reported(key protocol.KeyHash, h *protocol.Health, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e := b.entry(key)
 	e.Heard = now
-	if h == nil || e.Health != nil && h.At <= e.Health.At {
+	if h == nil {
 		return
 	}
 	changed := e.Health == nil || !sameToPeople(e.Health, h)

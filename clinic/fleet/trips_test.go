@@ -123,9 +123,14 @@ func TestReported(t *testing.T) {
 	b.presence(terminal, presence(true, first), false, start)
 	b.presence(terminal, presence(false, first), false, start.Add(time.Second))
 	later := start.Add(10 * time.Minute)
-	b.reported(terminal, report(later, func(h *protocol.Health) { h.Software = "1.1" }), later)
-	b.reported(terminal, report(later.Add(-time.Minute), nil), later)
+	b.reported(terminal, report(later.Add(24*time.Hour), func(h *protocol.Health) { h.Software = "1.1" }), later) // by a clock that is ahead
 	if s := b.state(terminal, later); s.Online || !s.Heard.Equal(later) || s.Software != "1.1" {
+		t.Errorf("%+v", s)
+	}
+	later = later.Add(time.Minute)
+	b.reported(terminal, report(later, func(h *protocol.Health) { h.Software = "1.2" }), later) // and by the same, put right
+	b.reported(terminal, nil, later.Add(time.Second))
+	if s := b.state(terminal, later); !s.Heard.Equal(later.Add(time.Second)) || s.Software != "1.2" || s.Health.At != protocol.At(later) {
 		t.Errorf("%+v", s)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -61,6 +62,11 @@ func TestVersions(t *testing.T) {
 	}
 	if err := c.ChangePolicy(t.Context(), "olav", "", 0, soft); !errors.Is(err, ErrChanged) {
 		t.Errorf("who has not seen the first one: %v", err)
+	}
+	for _, made := range []int64{-1, -2, math.MinInt64} {
+		if err := c.ChangePolicy(t.Context(), "olav", "", made, soft); !errors.Is(err, ErrChanged) {
+			t.Errorf("who names version %d: %v", made, err)
+		}
 	}
 	history, err := c.PolicyHistory(t.Context(), "", 10)
 	if err != nil || len(history) != 1 {

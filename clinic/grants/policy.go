@@ -191,13 +191,19 @@ func (s Settings) policy() (*protocol.Policy, error) {
 
 // SetPolicy says what holds in all homes, if home is empty, or what differs in one. The error wraps ErrBounds or register.ErrNotFound.
 func (s *Service) SetPolicy(ctx context.Context, who, home string, settings Settings) error {
-	return s.setPolicy(ctx, who, home, -1, settings)
+	return s.setPolicy(ctx, who, home, anyVersion, settings)
 }
 
 // ChangePolicy is SetPolicy for who has seen a version: if it is not the newest any more, the error wraps ErrChanged. Version 0 is that nothing was said yet.
 func (s *Service) ChangePolicy(ctx context.Context, who, home string, version int64, settings Settings) error {
+	if version < 0 { // nobody has seen such a one
+		return fmt.Errorf("set policy: %w", ErrChanged)
+	}
 	return s.setPolicy(ctx, who, home, version, settings)
 }
+
+// anyVersion is in place of the version that somebody has seen.
+const anyVersion = -1
 
 func (s *Service) setPolicy(ctx context.Context, who, home string, version int64, settings Settings) error {
 	if home != "" {
@@ -220,7 +226,7 @@ func (s *Service) setPolicy(ctx context.Context, who, home string, version int64
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		if version >= 0 && version != newest {
+		if version != anyVersion && version != newest {
 			return ErrChanged
 		}
 		if len(before)+len(body) > 4<<10 { // an entry of the audit log holds so much; the table has it all
