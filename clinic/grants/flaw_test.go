@@ -149,7 +149,7 @@ func TestGroupHomes(t *testing.T) {
 	c := open(t)
 	other := c.newHome("Home 18")
 	set := func(before, homes []string) error {
-		return c.SetGroupHomes(t.Context(), "kari", "north", before, homes)
+		return c.SetGroupHomes(t.Context(), "kari", "north", GroupState(before), homes)
 	}
 	if err := set(nil, []string{c.home.ID, other.ID}); err != nil {
 		t.Fatal(err)
@@ -162,13 +162,15 @@ func TestGroupHomes(t *testing.T) {
 	c.give(g)
 	last := int64(-1)
 	c.ends(&last)
-	if err := set(nil, nil); !errors.Is(err, ErrChanged) {
-		t.Errorf("who has not seen its homes: %v", err)
+	for _, before := range [][]string{nil, {c.home.ID}, {other.ID}, {c.home.ID + " " + other.ID}, {c.home.ID, other.ID, "1"}} {
+		if err := set(before, nil); !errors.Is(err, ErrChanged) {
+			t.Errorf("who has seen the homes %q: %v", before, err)
+		}
 	}
 	if err := set([]string{c.home.ID, other.ID}, []string{"1"}); !errors.Is(err, register.ErrNotFound) || len(Flaws(err)) != 1 {
 		t.Errorf("a home that is not there: %v", err)
 	}
-	if err := c.SetGroupHomes(t.Context(), "kari", " north", nil, nil); !errors.Is(err, ErrBounds) || len(Flaws(err)) != 1 {
+	if err := c.SetGroupHomes(t.Context(), "kari", " north", GroupState(nil), nil); !errors.Is(err, ErrBounds) || len(Flaws(err)) != 1 {
 		t.Errorf("a name: %v", err)
 	}
 	if err := set([]string{other.ID, c.home.ID}, []string{c.home.ID}); err != nil {

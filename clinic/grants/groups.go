@@ -2,7 +2,9 @@ package grants
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,10 +41,19 @@ func (s *Service) checkGroups(ctx context.Context, home string, groups []string)
 	return err
 }
 
-// SetGroupHomes says which homes belong to a group, in place of those before; a group without homes is none. before are the homes that it is believed to have: if it has
-// others, somebody else has changed it meanwhile and the error wraps ErrChanged. Else errors wrap ErrBounds or register.ErrNotFound.
-func (s *Service) SetGroupHomes(ctx context.Context, who, name string, before, homes []string) error {
-	before, homes = sorted(before), sorted(homes)
+// GroupState names the homes that a group has, in whatever order: those of another time have another name.
+func GroupState(homes []string) string {
+	h := sha256.New()
+	for _, id := range sorted(homes) {
+		fmt.Fprintf(h, "%d %s ", len(id), id)
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// SetGroupHomes says which homes belong to a group, in place of those before; a group without homes is none. before is the GroupState of the homes that it is believed to
+// have: if it has others, somebody else has changed it meanwhile and the error wraps ErrChanged. Else errors wrap ErrBounds or register.ErrNotFound.
+func (s *Service) SetGroupHomes(ctx context.Context, who, name, before string, homes []string) error {
+	homes = sorted(homes)
 	if err := checkName("group of homes", name); err != nil {
 		return flaw("name", err)
 	}
@@ -57,7 +68,7 @@ func (s *Service) SetGroupHomes(ctx context.Context, who, name string, before, h
 			return err
 		}
 		was := sorted(all[name])
-		if !slices.Equal(was, before) {
+		if GroupState(was) != before {
 			return ErrChanged
 		}
 		for _, h := range sorted(slices.Concat(was, homes)) {

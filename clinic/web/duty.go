@@ -48,7 +48,7 @@ type Ledger interface {
 // start is the first page of each duty.
 var start = map[register.Duty]string{register.Clinician: "/", register.Technician: "/technician", register.Operator: "/operator", register.Administrator: "/administrator"}
 
-// maxForm bounds what a form may send.
+// maxForm bounds what a form may send that names no more than a few things.
 const maxForm = 16 << 10
 
 // only has a page shown to those alone whose duty it is. Who has another is led to the own first page from "/", and told elsewhere.
@@ -122,13 +122,13 @@ func (s *seldom) tell(what string, now time.Time) bool {
 
 // form is page for what a form sends.
 func (s *Server) form(duty register.Duty, h func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
-	return s.page(s.only(duty, s.filled(h)))
+	return s.page(s.only(duty, s.filled(maxForm, h)))
 }
 
-// filled reads what a form sent.
-func (s *Server) filled(h func(http.ResponseWriter, *http.Request, visitor)) func(http.ResponseWriter, *http.Request, visitor) {
+// filled reads what a form sent, at most most bytes.
+func (s *Server) filled(most int64, h func(http.ResponseWriter, *http.Request, visitor)) func(http.ResponseWriter, *http.Request, visitor) {
 	return func(w http.ResponseWriter, r *http.Request, v visitor) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		r.Body = http.MaxBytesReader(w, r.Body, most)
 		if err := r.ParseForm(); err != nil {
 			status := http.StatusBadRequest
 			var large *http.MaxBytesError

@@ -16,6 +16,13 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
+const (
+	// maxNames bounds the homes of a group.
+	maxNames = 4096
+	// maxGroupForm bounds a form that names so many of them: "homes=", a number, "&".
+	maxGroupForm = 40 * maxNames
+)
+
 // groupView is a group of homes in the list.
 type groupView struct {
 	Name, Path string
@@ -30,7 +37,8 @@ type groupForm struct {
 	formView
 	Groups []groupView
 	Name   string
-	Before []string // the homes that the group had when the form was made
+	Before string // grants.GroupState of the homes that the group had when the form was made
+	Known  bool   // whether persons may ring homes of a group of this name already is asked
 	Homes  []choiceView
 }
 
@@ -60,12 +68,7 @@ func (s *Server) groupsView(w http.ResponseWriter, r *http.Request, v visitor, s
 		}
 		slices.Sort(own)
 		line.Labels = strings.Join(own, "; ")
-		persons := 0
-		for _, g := range all {
-			if slices.Contains(g.Scope.Groups, name) {
-				persons++
-			}
-		}
+		persons := naming(all, name)
 		if line.Persons = s.words["groups.persons.none"]; persons > 0 {
 			line.Persons = s.words.count("groups.persons.", persons)
 		}
@@ -77,22 +80,39 @@ func (s *Server) groupsView(w http.ResponseWriter, r *http.Request, v visitor, s
 	s.render(w, r, status, "groups", view)
 }
 
+// naming counts the grants that name a group.
+func naming(all []grants.Grant, group string) (n int) {
+	for _, g := range all {
+		if slices.Contains(g.Scope.Groups, group) {
+			n++
+		}
+	}
+	return n
+}
+
 func (s *Server) makeGroup(w http.ResponseWriter, r *http.Request, v visitor) {
 	homes := r.PostForm["homes"]
 	view := groupForm{Name: strings.TrimSpace(r.PostForm.Get("name"))}
 	if len(homes) == 0 {
 		view.Bad.add("homes", s.words["groups.bad.none"])
 	}
+	s.tooMany(&view, homes)
 	groups, err := s.o.Rights.Groups(r.Context())
-	if err != nil {
+	all, grantsErr := s.o.Rights.Grants(r.Context())
+	if err := errors.Join(err, grantsErr); err != nil {
 		s.broken(w, r, err)
 		return
 	}
-	if len(groups[view.Name]) > 0 {
+	// A group that was there before, and whose last home has left, is on no page; the rights that name it stay.
+	switch n := naming(all, view.Name); {
+	case len(groups[view.Name]) > 0:
 		view.Bad.add("name", s.words["groups.bad.there"])
+	case n > 0 && r.PostForm.Get("known") != view.Name:
+		view.Known = true
+		view.Bad.add("name", s.words.count("groups.bad.named.", n))
 	}
 	if len(view.Bad) == 0 {
-		if err = s.o.Rights.SetGroupHomes(r.Context(), v.person.Who(), view.Name, nil, homes); err == nil {
+		if err = s.o.Rights.SetGroupHomes(r.Context(), v.person.Who(), view.Name, grants.GroupState(nil), homes); err == nil {
 			http.Redirect(w, r, "/administrator/groups", http.StatusSeeOther)
 			return
 		}
@@ -102,6 +122,13 @@ func (s *Server) makeGroup(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	view.Bad.order("name", "homes")
 	s.groupsView(w, r, v, http.StatusUnprocessableEntity, view, homes)
+}
+
+// tooMany says so of homes that are too many for a group.
+func (s *Server) tooMany(view *groupForm, homes []string) {
+	if len(homes) > maxNames {
+		view.Bad.add("homes", s.words.say("groups.bad.many", names{"count": itoa(maxNames)}))
+	}
 }
 
 func (s *Server) groupRefused(w http.ResponseWriter, r *http.Request, view *groupForm, err error) bool {
@@ -124,7 +151,7 @@ func (s *Server) groupPage(w http.ResponseWriter, r *http.Request, v visitor) {
 	case len(groups[name]) == 0:
 		s.fail(w, r, http.StatusNotFound, "error.404")
 	default:
-		s.groupView(w, r, v, http.StatusOK, groupForm{Name: name, Before: groups[name]}, groups[name])
+		s.groupView(w, r, v, http.StatusOK, groupForm{Name: name, Before: grants.GroupState(groups[name])}, groups[name])
 	}
 }
 
@@ -143,8 +170,12 @@ func (s *Server) groupView(w http.ResponseWriter, r *http.Request, v visitor, st
 }
 
 func (s *Server) changeGroup(w http.ResponseWriter, r *http.Request, v visitor) {
-	view := groupForm{Name: r.PostForm.Get("name"), Before: r.PostForm["before"]}
+	view := groupForm{Name: r.PostForm.Get("name"), Before: r.PostForm.Get("before")}
 	homes := r.PostForm["homes"]
+	if s.tooMany(&view, homes); len(view.Bad) > 0 {
+		s.groupView(w, r, v, http.StatusUnprocessableEntity, view, homes)
+		return
+	}
 	err := s.o.Rights.SetGroupHomes(r.Context(), v.person.Who(), view.Name, view.Before, homes)
 	if err == nil {
 		http.Redirect(w, r, "/administrator/groups", http.StatusSeeOther)
@@ -164,7 +195,7 @@ func (s *Server) changeGroup(w http.ResponseWriter, r *http.Request, v visitor) 
 				now = append(now, labels[h])
 			}
 			slices.Sort(now)
-			status, view.Before = http.StatusConflict, groups[view.Name]
+			status, view.Before = http.StatusConflict, grants.GroupState(groups[view.Name])
 			view.Fix = s.words.say("groups.bad.changed.next", names{"homes": strings.Join(now, "; ")})
 		}
 		s.groupView(w, r, v, status, view, homes)

@@ -47,7 +47,7 @@ func (s *Server) passkeyRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /invited/{token}", s.invitedPage)
 	mux.HandleFunc("GET /passkeys", s.page(s.passkeysPage))
 	mux.HandleFunc("GET /passkeys/add", s.page(s.fresh(s.addPage)))
-	mux.HandleFunc("POST /passkeys/{passkey}/remove", s.page(s.filled(s.fresh(s.removeOwn))))
+	mux.HandleFunc("POST /passkeys/{passkey}/remove", s.page(s.filled(maxForm, s.fresh(s.removeOwn))))
 	mux.HandleFunc("POST /api/invited/{token}/begin", s.beginInvited)
 	mux.HandleFunc("POST /api/invited/{token}/finish", s.finishInvited)
 	mux.HandleFunc("POST /api/sign-in/begin", s.beginSignIn)

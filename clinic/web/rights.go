@@ -27,7 +27,7 @@ type Rights interface {
 	History(ctx context.Context, person string) ([]grants.Grant, error)
 	Review(ctx context.Context) ([]grants.Grant, error)
 	Groups(ctx context.Context) (map[string][]string, error)
-	SetGroupHomes(ctx context.Context, who, name string, before, homes []string) error
+	SetGroupHomes(ctx context.Context, who, name, before string, homes []string) error
 	PolicySettings(ctx context.Context, home string) (effects, own grants.Settings, err error)
 	PolicyHistory(ctx context.Context, home string, limit int) ([]grants.Version, error)
 	ChangePolicy(ctx context.Context, who, home string, version int64, settings grants.Settings) error
@@ -40,14 +40,17 @@ type Rights interface {
 const endingSoon = 30 * 24 * time.Hour
 
 func (s *Server) rightsRoutes(mux *http.ServeMux, page, form func(func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc) {
+	group := func(h func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
+		return s.page(s.only(register.Administrator, s.filled(maxGroupForm, s.fresh(h))))
+	}
 	mux.HandleFunc("GET /administrator/persons/{person}/right", page(s.rightPage))
 	mux.HandleFunc("POST /administrator/persons/{person}/right", form(s.giveRight))
 	mux.HandleFunc("POST /administrator/persons/{person}/right/renew", form(s.renewRight))
 	mux.HandleFunc("POST /administrator/persons/{person}/right/withdraw", form(s.withdrawRight))
 	mux.HandleFunc("GET /administrator/groups", page(s.groupsPage))
-	mux.HandleFunc("POST /administrator/groups", form(s.makeGroup))
+	mux.HandleFunc("POST /administrator/groups", group(s.makeGroup))
 	mux.HandleFunc("GET /administrator/groups/homes", page(s.groupPage))
-	mux.HandleFunc("POST /administrator/groups/homes", form(s.changeGroup))
+	mux.HandleFunc("POST /administrator/groups/homes", group(s.changeGroup))
 	mux.HandleFunc("GET /administrator/signing", page(s.signingPage))
 	mux.HandleFunc("POST /administrator/signing/file", form(s.writeWaiting))
 	mux.HandleFunc("POST /administrator/signing", s.page(s.only(register.Administrator, s.acceptSigned)))
@@ -394,9 +397,6 @@ func (s *Server) rightForm(w http.ResponseWriter, r *http.Request, v visitor, st
 	}
 	s.render(w, r, status, "right", form)
 }
-
-// maxNames bounds the boxes that a form may tick.
-const maxNames = 4096
 
 func (s *Server) giveRight(w http.ResponseWriter, r *http.Request, v visitor) {
 	p, ok := s.whom(w, r)

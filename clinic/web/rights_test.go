@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"errors"
+	"fmt"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -259,7 +261,7 @@ func TestGroupPages(t *testing.T) {
 	if status, page := d.get(c, path); status != http.StatusOK || !strings.Contains(page, `value="`+home.ID+`" checked`) || strings.Contains(page, `value="`+other.ID+`" checked`) {
 		t.Errorf("its page: %d", status)
 	}
-	form := url.Values{"name": {"north & <b>"}, "before": {home.ID}, "homes": {home.ID, other.ID}}
+	form := url.Values{"name": {"north & <b>"}, "before": {grants.GroupState([]string{home.ID})}, "homes": {home.ID, other.ID}}
 	if status, _ := d.post(c, "/administrator/groups/homes", form); status != http.StatusOK {
 		t.Errorf("changed: %d", status)
 	}
@@ -267,15 +269,71 @@ func TestGroupPages(t *testing.T) {
 	if status, page := d.post(c, "/administrator/groups/homes", form); status != http.StatusConflict || !strings.Contains(page, "Home 17, Storgata; Home 18") || !strings.Contains(page, `value="`+other.ID+`" checked`) {
 		t.Errorf("changed by who has not seen the change: %d", status)
 	}
+	// A group can have thousands of homes, and be made smaller.
+	now := grants.GroupState([]string{home.ID, other.ID})
+	for n, want := range map[int]int{maxNames: http.StatusOK, maxNames + 1: http.StatusUnprocessableEntity, maxGroupForm / 9: http.StatusRequestEntityTooLarge} {
+		many := url.Values{"name": {"north & <b>"}, "before": {now}, "homes": append(slices.Repeat([]string{home.ID}, n-1), other.ID)}
+		if status, page := d.post(c, "/administrator/groups/homes", many); status != want || want == http.StatusUnprocessableEntity && !strings.Contains(page, "at most 4096 homes") {
+			t.Errorf("%d homes: %d, want %d", n, status, want)
+		}
+		many.Set("name", fmt.Sprint("of ", n))
+		if status, page := d.post(c, "/administrator/groups", many); status != want || want == http.StatusUnprocessableEntity && !strings.Contains(page, "at most 4096 homes") {
+			t.Errorf("made of %d homes: %d, want %d", n, status, want)
+		}
+	}
 	navigate(b, d.server.URL+"/administrator/groups")
 	b.look("groups")
 	navigate(b, d.server.URL+path)
 	b.look("group")
-	if status, _ := d.post(c, "/administrator/groups/homes", url.Values{"name": {"north & <b>"}, "before": {home.ID, other.ID}}); status != http.StatusOK {
+	if status, _ := d.post(c, "/administrator/groups/homes", url.Values{"name": {"north & <b>"}, "before": {now}}); status != http.StatusOK {
 		t.Errorf("emptied: %d", status)
 	}
 	if status, _ := d.get(c, path); status != http.StatusNotFound {
 		t.Errorf("gone: %d", status)
+	}
+}
+
+// Who may ring the homes of a group that is gone may ring those of one that is made by the same name: that is said before it is made.
+func TestGroupNamedAlready(t *testing.T) {
+	d := newDesk(t)
+	b, c, _ := d.administrator()
+	home := d.home("Home 17, Storgata")
+	anne := d.add("Anne Berg", register.Clinician)
+	err := d.rights.SetGroupHomes(t.Context(), "test", "north", grants.GroupState(nil), []string{home.ID})
+	if err == nil {
+		_, err = d.rights.Give(t.Context(), "test", grants.Grant{
+			Person: anne.ID, Employment: "employed", Callers: "staff", Reason: "works here", Scope: protocol.Scope{Groups: []string{"north"}}, From: time.Now(), To: time.Now().AddDate(0, 1, 0),
+		})
+	}
+	if err == nil {
+		err = d.rights.SetGroupHomes(t.Context(), "test", "north", grants.GroupState([]string{home.ID}), nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := func(name, known string) (int, string) {
+		t.Helper()
+		return d.post(c, "/administrator/groups", url.Values{"name": {name}, "homes": {home.ID}, "known": {known}})
+	}
+	for _, known := range []string{"", "yes", "south"} {
+		if status, page := made("north", known); status != http.StatusUnprocessableEntity || !strings.Contains(page, "One person&#39;s right names a group of this name") || !strings.Contains(page, `name="known" value="north"`) {
+			t.Errorf("known %q: %d", known, status)
+		}
+	}
+	if status, page := made("south", ""); status != http.StatusOK || strings.Contains(page, `name="known"`) {
+		t.Errorf("a name that no right has: %d", status)
+	}
+	navigate(b, d.server.URL+"/administrator/groups")
+	b.keys("#name", "north")
+	eval[bool](b, `document.querySelector("#home-`+home.ID+`").click(), true`)
+	b.button("Make this group")
+	b.reads("names a group of this name")
+	b.look("group-named")
+	eval[bool](b, `document.querySelector("#known").click(), true`)
+	b.button("Make this group")
+	b.reads("One person may ring them.")
+	if groups := must(d.rights.Groups(t.Context())); !slices.Equal(groups["north"], []string{home.ID}) {
+		t.Errorf("%v", groups)
 	}
 }
 
