@@ -162,7 +162,7 @@ func TestGroupHomes(t *testing.T) {
 	c.give(g)
 	last := int64(-1)
 	c.ends(&last)
-	for _, before := range [][]string{nil, {c.home.ID}, {other.ID}, {c.home.ID + " " + other.ID}, {c.home.ID, other.ID, "1"}} {
+	for _, before := range [][]string{nil, {c.home.ID}, {other.ID}, {c.home.ID + " " + other.ID}, {other.ID + " " + c.home.ID}, {c.home.ID, other.ID, "1"}} {
 		if err := set(before, nil); !errors.Is(err, ErrChanged) {
 			t.Errorf("who has seen the homes %q: %v", before, err)
 		}
