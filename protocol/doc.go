@@ -13,7 +13,7 @@
 //
 // # Statements
 //
-// An Invitation, an Answer, an End and an Ack, among others, are COSE_Sign1 messages (RFC 9052 §4.2) with
+// An Invitation, an Answer, an End, Candidates and an Ack, among others, are COSE_Sign1 messages (RFC 9052 §4.2) with
 // ES256 (RFC 9053 §2.1). The protected header names the statement's kind as content
 // type and the signer's key (SHA-256 of its SubjectPublicKeyInfo) as kid, so that a signature over one kind can
 // never pass for another.

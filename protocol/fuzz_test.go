@@ -34,7 +34,7 @@ func fuzzMessage[T any, P interface {
 }
 
 func FuzzCallIn(f *testing.F) {
-	fuzzMessage[CallIn](f, "call-in invite", "call-in candidate", "call-in hang-up")
+	fuzzMessage[CallIn](f, "call-in invite", "call-in candidates", "call-in hang-up")
 }
 
 func FuzzCallOut(f *testing.F) {
@@ -64,7 +64,7 @@ func FuzzEvent(f *testing.F) {
 func FuzzVerify(f *testing.F) {
 	key := testKey(7)
 
-	for _, name := range []string{"invitation", "answer", "refusal", "end", "mandate", "session", "hand-over", "decommission", "decommissioned", "clock", "ack", "authorisation", "trust", "policy"} {
+	for _, name := range []string{"invitation", "answer", "refusal", "end", "mandate", "session", "hand-over", "decommission", "decommissioned", "clock", "ack", "candidates", "authorisation", "trust", "policy"} {
 		b, err := Sign(messages(f)[name].(statement), key)
 		if err != nil {
 			f.Fatal(err)
@@ -72,7 +72,7 @@ func FuzzVerify(f *testing.F) {
 		f.Add(b)
 	}
 	payloads := func() (p [][]byte) {
-		for _, name := range []string{"invitation", "answer", "refusal", "end", "mandate", "session", "hand-over", "decommission", "decommissioned", "clock", "ack", "authorisation", "trust", "policy"} {
+		for _, name := range []string{"invitation", "answer", "refusal", "end", "mandate", "session", "hand-over", "decommission", "decommissioned", "clock", "ack", "candidates", "authorisation", "trust", "policy"} {
 			b, err := Encode(messages(f)[name])
 			if err != nil {
 				f.Fatal(err)
@@ -82,7 +82,7 @@ func FuzzVerify(f *testing.F) {
 		return p
 	}()
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, s := range []statement{new(Invitation), new(Answer), new(End), new(Mandate), new(Session), new(HandOver), new(Decommission), new(Decommissioned), new(Clock), new(Ack), new(KeyOrder), new(Authorisation), new(Trust), new(Policy)} {
+		for _, s := range []statement{new(Invitation), new(Answer), new(End), new(Mandate), new(Session), new(HandOver), new(Decommission), new(Decommissioned), new(Clock), new(Ack), new(Candidates), new(KeyOrder), new(Authorisation), new(Trust), new(Policy)} {
 			if Verify(b, &key.PublicKey, s) != nil {
 				continue
 			}

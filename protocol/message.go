@@ -4,21 +4,22 @@ import "github.com/fxamacker/cbor/v2"
 
 // Kinds of call messages.
 const (
-	KindInvite    = "invite"
-	KindCandidate = "candidate"
-	KindHangUp    = "hang-up"
-	KindAnswer    = "answer"
-	KindEnd       = "end"
+	KindInvite     = "invite"
+	KindCandidate  = "candidate"  // the terminal's
+	KindCandidates = "candidates" // the caller's
+	KindHangUp     = "hang-up"
+	KindAnswer     = "answer"
+	KindEnd        = "end"
 )
 
 // CallIn is a call message to the terminal, on InCall. Exactly the field that Kind names is set.
 type CallIn struct {
-	Version   uint       `cbor:"1,keyasint"`
-	Call      CallID     `cbor:"2,keyasint"`
-	Kind      string     `cbor:"3,keyasint"`
-	Invite    *Invite    `cbor:"4,keyasint,omitempty"`
-	Candidate *Candidate `cbor:"5,keyasint,omitempty"`
-	HangUp    *HangUp    `cbor:"6,keyasint,omitempty"`
+	Version    uint    `cbor:"1,keyasint"`
+	Call       CallID  `cbor:"2,keyasint"`
+	Kind       string  `cbor:"3,keyasint"`
+	Invite     *Invite `cbor:"4,keyasint,omitempty"`
+	Candidates []byte  `cbor:"5,keyasint,omitempty"` // signed Candidates
+	HangUp     *HangUp `cbor:"6,keyasint,omitempty"`
 }
 
 // Invite carries the caller's proof and offer.
@@ -99,7 +100,7 @@ func (m *CallIn) valid() error {
 		return malformed("call message lacks a call")
 	}
 	set := 0
-	for _, b := range []bool{m.Invite != nil, m.Candidate != nil, m.HangUp != nil} {
+	for _, b := range []bool{m.Invite != nil, len(m.Candidates) != 0, m.HangUp != nil} {
 		if b {
 			set++
 		}
@@ -110,8 +111,8 @@ func (m *CallIn) valid() error {
 	switch {
 	case m.Kind == KindInvite && m.Invite != nil:
 		return m.Invite.valid()
-	case m.Kind == KindCandidate && m.Candidate != nil:
-		return m.Candidate.valid()
+	case m.Kind == KindCandidates && len(m.Candidates) != 0:
+		return checkStatement(m.Candidates)
 	case m.Kind == KindHangUp && m.HangUp != nil:
 		return checkStatement(m.HangUp.End)
 	}

@@ -24,12 +24,13 @@ const vectorsFile = "testdata/vectors.json"
 // vectors are golden: every implementation of the protocol, in whatever language, has to agree with them. TestVectors makes them, from
 // fixed keys and by deterministic signatures (RFC 6979), so that the file can be compared byte for byte.
 type vectors struct {
-	About   string         `json:"about"`
-	Answers []answerVector `json:"answers"`
-	Ends    []endVector    `json:"ends"`
-	Acks    []ackVector    `json:"acks"`
-	CBOR    []cborVector   `json:"cbor"`
-	Texts   []textVector   `json:"texts"`
+	About      string             `json:"about"`
+	Answers    []answerVector     `json:"answers"`
+	Ends       []endVector        `json:"ends"`
+	Acks       []ackVector        `json:"acks"`
+	Candidates []candidatesVector `json:"candidates"`
+	CBOR       []cborVector       `json:"cbor"`
+	Texts      []textVector       `json:"texts"`
 }
 
 // textVector is a text that a statement carries, as the software of an answer, and whether it may.
@@ -73,6 +74,16 @@ type ackVector struct {
 	Want    string `json:"want"` // "ok", or the code of the failure
 	Epoch   string `json:"epoch,omitempty"`
 	Seq     uint64 `json:"seq,omitempty"`
+}
+
+// candidatesVector is what a terminal has in hand when candidates arrive: the invitation was proven, and names the key.
+type candidatesVector struct {
+	Name       string `json:"name"`
+	Invitation []byte `json:"invitation"`
+	Candidates []byte `json:"candidates"`
+	Want       string `json:"want"` // "ok", or the code of the failure
+	Number     uint64 `json:"number,omitempty"`
+	Lines      int    `json:"lines,omitempty"`
 }
 
 // cborVector is one item and whether it is in the encoding that doc.go describes.
@@ -358,6 +369,30 @@ func makeVectors(t *testing.T) *vectors {
 	acknowledged("without a signature", forged, mustEncode(t, committed))
 	acknowledged("a time in place of it", forged, mustSign(t, &Clock{Version: Version, Nonce: committed.Epoch, At: 42}, clinic))
 
+	calling, calledBy, paths := candidatesOf(t)
+	written := mustEncode(t, calling)
+	path := func(name, want string, signed []byte) {
+		c := candidatesVector{Name: name, Invitation: written, Candidates: signed, Want: want}
+		if want == "ok" {
+			c.Number, c.Lines = paths.Number, len(paths.List)
+		}
+		v.Candidates = append(v.Candidates, c)
+	}
+	at := func(change func(*Candidates)) []byte {
+		c := *paths
+		change(&c)
+		return mustSign(t, &c, fixedSigner{testKey(1)})
+	}
+	unproven := string(AuthUnproven)
+	path("the caller's", "ok", at(func(*Candidates) {}))
+	path("by another key", unproven, mustSign(t, paths, home))
+	path("of another call", unproven, at(func(c *Candidates) { c.Call[0] ^= 1 }))
+	path("for another terminal", unproven, at(func(c *Candidates) { c.Terminal[0] ^= 1 }))
+	path("with another invitation", unproven, at(func(c *Candidates) { c.Invitation[0] ^= 1 }))
+	path("another address", unproven, replaceOnce(t, at(func(*Candidates) {}), []byte("192.0.2.1"), []byte("192.0.2.9")))
+	path("without a signature", unproven, mustEncode(t, paths))
+	path("an end in place of them", unproven, mustSign(t, finished(func(e *End) { e.Call, e.Terminal, e.Invitation = calling.Call, calling.Terminal, calledBy }), fixedSigner{testKey(1)}))
+
 	item := func(name string, ok bool, b ...byte) { v.CBOR = append(v.CBOR, cborVector{name, b, ok}) }
 	item("zero", true, 0x00)
 	item("23", true, 0x17)
@@ -498,6 +533,24 @@ func TestVectors(t *testing.T) {
 				return
 			}
 			if err != nil || hex.EncodeToString(got.Epoch[:]) != a.Epoch || got.Seq != a.Seq {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
+	}
+	for _, c := range v.Candidates {
+		t.Run("candidates/"+c.Name, func(t *testing.T) {
+			inv := new(Invitation)
+			if err := Decode(c.Invitation, inv); err != nil {
+				t.Fatal(err)
+			}
+			got, err := VerifyCandidates(c.Candidates, inv, HashOf(c.Invitation))
+			if c.Want != "ok" {
+				if err == nil || string(CodeOf(err)) != c.Want {
+					t.Errorf("%+v, %v", got, err)
+				}
+				return
+			}
+			if err != nil || got.Number != c.Number || len(got.List) != c.Lines {
 				t.Errorf("%+v, %v", got, err)
 			}
 		})

@@ -324,7 +324,7 @@ func (c *crowd) othersPersons(t *testing.T, calls []Started) {
 			_, recordErr := c.Record(ctx, person, s.Call)
 			for what, err := range map[string]error{
 				"hang-up":   c.HangUp(ctx, person, s.Call, protocol.EndCallerHungUp, end),
-				"candidate": c.Candidate(ctx, person, s.Call, protocol.Candidate{Line: "candidate:1", Mid: "0"}),
+				"candidate": c.Candidates(ctx, person, s.Call, []byte("signed")),
 				"record":    recordErr,
 				"report": c.Report(ctx, person, s.Call, &protocol.CallRecord{
 					Version: protocol.Version, Call: s.Call, By: protocol.SideCaller, Began: 5, Outcome: protocol.EndCallerHungUp,

@@ -347,8 +347,9 @@ func TestBadRequests(t *testing.T) {
 			err  error
 			want error
 		}{
-			"another's candidate":      {w.Candidate(ctx, "other", s.Call, protocol.Candidate{Mid: "0"}), ErrNotFound},
-			"huge candidate":           {w.Candidate(ctx, person, s.Call, protocol.Candidate{Line: protocol.CandidateLine(strings.Repeat("x", protocol.MaxCandidate+1))}), ErrBadRequest},
+			"another's candidate":      {w.Candidates(ctx, "other", s.Call, []byte("signed")), ErrNotFound},
+			"huge candidates":          {w.Candidates(ctx, person, s.Call, make([]byte, protocol.MaxStatement+1)), ErrBadRequest},
+			"no candidates":            {w.Candidates(ctx, person, s.Call, nil), ErrBadRequest},
 			"another's hang-up":        {w.HangUp(ctx, "other", s.Call, protocol.EndCallerHungUp, nil), ErrNotFound},
 			"hang up no call, no code": {w.HangUp(ctx, person, protocol.NewCallID(), "because.why", nil), ErrBadRequest},
 			"hang up for no code":      {w.HangUp(ctx, person, s.Call, "because", nil), ErrBadRequest},
@@ -413,9 +414,9 @@ func TestBounds(t *testing.T) {
 			t.Errorf("one call too many: %v", err)
 		}
 		for i := range maxCandidates + 5 {
-			err := w.Candidate(context.Background(), person, s.Call, protocol.Candidate{Line: "candidate:1", Mid: "0"})
+			err := w.Candidates(context.Background(), person, s.Call, []byte("signed"))
 			if (i >= maxCandidates) != errors.Is(err, ErrTooMany) {
-				t.Errorf("candidate %d: %v", i, err)
+				t.Errorf("candidates %d: %v", i, err)
 			}
 			w.say(&protocol.CallOut{Call: s.Call, Kind: protocol.KindCandidate, Candidate: &protocol.Candidate{Line: "candidate:2", Mid: "0"}})
 		}

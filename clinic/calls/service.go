@@ -40,7 +40,7 @@ const (
 const (
 	maxCalls      = 2000 // that run at the same time
 	maxPerPerson  = 4
-	maxCandidates = 64  // of each end of a call
+	maxCandidates = 64  // of the terminal, and statements with them of the caller, in a call
 	complaints    = 1   // a second in the log of what terminals must not send, after the first 50
 	updateQueue   = 512 // updates that wait for one subscriber; it is cut off when they do not fit, and comes back
 	outQueue      = 256 // hang-ups that wait to be sent; what does not fit is lost, and the terminal finds out by itself
@@ -481,9 +481,9 @@ func (s *Service) own(person string, id protocol.CallID) (*call, error) {
 	return c, nil
 }
 
-// Candidate passes a candidate of the page on to the terminal. After the call's end it does nothing.
-func (s *Service) Candidate(ctx context.Context, person string, id protocol.CallID, candidate protocol.Candidate) error {
-	message := &protocol.CallIn{Version: protocol.Version, Call: id, Kind: protocol.KindCandidate, Candidate: &candidate}
+// Candidates passes candidates that the page has signed on to the terminal, which verifies them. After the call's end it does nothing.
+func (s *Service) Candidates(ctx context.Context, person string, id protocol.CallID, signed []byte) error {
+	message := &protocol.CallIn{Version: protocol.Version, Call: id, Kind: protocol.KindCandidates, Candidates: signed}
 	if _, err := protocol.Encode(message); err != nil {
 		return fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}

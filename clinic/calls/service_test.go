@@ -371,10 +371,10 @@ func TestCall(t *testing.T) {
 		if u := w.expect(t, KindAnswer, Ringing); u.SDP != answerSDP || len(u.Answer) == 0 {
 			t.Errorf("update %+v", u)
 		}
-		if err := w.Candidate(context.Background(), person, s.Call, protocol.Candidate{Line: "candidate:1", Mid: "0"}); err != nil {
+		if err := w.Candidates(context.Background(), person, s.Call, []byte("signed")); err != nil {
 			t.Fatal(err)
 		}
-		if m := <-w.link.sent; m.Kind != protocol.KindCandidate || m.Candidate.Line != "candidate:1" {
+		if m := <-w.link.sent; m.Kind != protocol.KindCandidates || string(m.Candidates) != "signed" {
 			t.Errorf("sent %+v", m)
 		}
 		w.say(&protocol.CallOut{Call: s.Call, Kind: protocol.KindCandidate, Candidate: &protocol.Candidate{Line: "candidate:2", Mid: "0"}})

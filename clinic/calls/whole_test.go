@@ -232,10 +232,10 @@ func TestWholeCall(t *testing.T) {
 	d := c.device(t, "17")
 	s, updates, invitation := c.ring(t, d, "17")
 	ctx := context.Background()
-	if err := c.Candidate(ctx, person, s.Call, protocol.Candidate{Line: "candidate:1", Mid: "0"}); err != nil {
+	if err := c.Candidates(ctx, person, s.Call, []byte("signed")); err != nil {
 		t.Fatal(err)
 	}
-	d.hear(protocol.KindCandidate)
+	d.hear(protocol.KindCandidates)
 	if err := c.HangUp(ctx, person, s.Call, protocol.EndCallerHungUp, nil); err != nil {
 		t.Fatal(err)
 	}

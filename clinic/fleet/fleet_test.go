@@ -252,12 +252,12 @@ func TestCallMessages(t *testing.T) {
 	if !x.State(d.Hash).Online {
 		t.Error("a terminal that speaks is not online")
 	}
-	in := &protocol.CallIn{Version: protocol.Version, Call: call, Kind: protocol.KindCandidate, Candidate: &protocol.Candidate{Line: "candidate:1", Mid: "0"}}
+	in := &protocol.CallIn{Version: protocol.Version, Call: call, Kind: protocol.KindCandidates, Candidates: []byte("signed")}
 	if err := x.Send(context.Background(), d.Hash, in); err != nil {
 		t.Fatal(err)
 	}
 	var got protocol.CallIn
-	if m := d.next(t); m.Topic() != protocol.InTopic(d.Hash, protocol.InCall) || protocol.Decode(m.Payload(), &got) != nil || got.Candidate.Line != "candidate:1" {
+	if m := d.next(t); m.Topic() != protocol.InTopic(d.Hash, protocol.InCall) || protocol.Decode(m.Payload(), &got) != nil || string(got.Candidates) != "signed" {
 		t.Errorf("sent %q on %s", m.Payload(), m.Topic())
 	}
 	if err := x.Send(context.Background(), d.Hash, &protocol.CallIn{Version: 1, Call: call, Kind: "other"}); !errors.Is(err, protocol.ErrMalformed) {

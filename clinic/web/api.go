@@ -16,8 +16,6 @@ import (
 const (
 	// maxBody bounds what a browser may send: an offer, escaped.
 	maxBody = protocol.MaxSDP + 16<<10
-	// maxCandidates bounds one batch.
-	maxCandidates = 32
 )
 
 var pagePattern = regexp.MustCompile(`^[0-9a-f]{32}$`)
@@ -183,20 +181,11 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, into any) (protoco
 
 func (s *Server) candidates(w http.ResponseWriter, r *http.Request, v visitor) {
 	var body struct {
-		Candidates []struct {
-			Line  protocol.CandidateLine `json:"line"`
-			Mid   string                 `json:"mid"`
-			MLine uint16                 `json:"mline"`
-		} `json:"candidates"`
+		Candidates []byte `json:"candidates"` // signed by the call's own key, for the terminal
 	}
 	id, err := s.call(w, r, &body)
-	if err == nil && len(body.Candidates) > maxCandidates {
-		err = fmt.Errorf("%w: %d candidates at once", calls.ErrBadRequest, len(body.Candidates))
-	}
-	for _, c := range body.Candidates {
-		if err == nil {
-			err = s.o.Calls.Candidate(r.Context(), v.person.ID, id, protocol.Candidate{Line: c.Line, Mid: c.Mid, MLine: c.MLine})
-		}
+	if err == nil {
+		err = s.o.Calls.Candidates(r.Context(), v.person.ID, id, body.Candidates)
 	}
 	s.answer(w, r, err)
 }

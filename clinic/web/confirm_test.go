@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,13 +50,14 @@ func TestInvitation(t *testing.T) {
 		{"by a clock that is ahead", "Ánne", "x", false, true, -3 * time.Minute},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := eval[struct{ Invitation, End, Certificate, Code string }](b, fmt.Sprintf(`(async () => {
+			got := eval[struct{ Invitation, End, Certificate, Code, Candidates string }](b, fmt.Sprintf(`(async () => {
 				const {bytes, invitation} = vindu;
 				const by = {signed: bytes.fromBase64(%q), party: {name: %q, role: "nurse", organisation: "Home care"}, passkeys: [], rp: "localhost", id: "a", to: 1800000000000, clock: 0, lag: %d};
 				const wish = {call: %q, terminal: bytes.fromBase64(%q), offer: %q, errand: %q, relayOnly: %t, urgent: %t};
 				const i = await invitation.write(wish, by, 1790000000000);
 				const certificate = new Uint8Array(32).fill(9);
 				return {invitation: bytes.toBase64(i.bytes), end: bytes.toBase64(await invitation.end(i, wish, "end.caller_hung_up", 61234.4, by, 1790000100000)),
+					candidates: bytes.toBase64(await invitation.candidates(i, wish, 300, [{line: "candidate:1 1 udp 1 192.0.2.1 9 typ host", mid: "0", mline: 0}, {line: "", mid: "", mline: 1}])),
 					certificate: bytes.toBase64(certificate), code: await invitation.code(i.bytes, certificate)};
 			})()`, base64.StdEncoding.EncodeToString(signed), c.person, c.lag.Milliseconds(), call, base64.StdEncoding.EncodeToString(terminal[:]), offer, c.errand, c.relayOnly, c.urgent))
 			raw := decode64(t, got.Invitation)
@@ -83,6 +86,10 @@ func TestInvitation(t *testing.T) {
 			if *end != want {
 				t.Errorf("%+v, want %+v", *end, want)
 			}
+			paths, err := protocol.VerifyCandidates(decode64(t, got.Candidates), inv, protocol.HashOf(raw))
+			if err != nil || paths.Number != 300 || !slices.Equal(paths.List, []protocol.Candidate{{Line: "candidate:1 1 udp 1 192.0.2.1 9 typ host", Mid: "0"}, {MLine: 1}}) {
+				t.Errorf("%+v, %v", paths, err)
+			}
 			if want := protocol.CallCode(protocol.HashOf(raw), protocol.Fingerprint(decode64(t, got.Certificate))); got.Code != want {
 				t.Errorf("code %q, want %q", got.Code, want)
 			}
@@ -90,6 +97,45 @@ func TestInvitation(t *testing.T) {
 	}
 	if eval[bool](b, `(async () => { const {invitation} = vindu; const k = await vindu.cose.newKey(); return k.key.extractable })()`) {
 		t.Error("the key of a call can be taken out of the browser")
+	}
+}
+
+// TestManyCandidates: however many candidates a computer has, and however long they are, each goes into a statement that a terminal takes.
+func TestManyCandidates(t *testing.T) {
+	b := modules(t)
+	for _, long := range []int{20, 150, 250, 500} {
+		got := eval[struct {
+			Invitation string
+			Signed     []string
+		}](b, fmt.Sprintf(`(async () => {
+			const {bytes, invitation, peer} = vindu;
+			const by = {signed: new Uint8Array(1), party: {name: "A", role: "nurse", organisation: "B"}, passkeys: [], rp: "localhost", id: "a", to: 1800000000000, clock: 0, lag: 0};
+			const wish = {call: %q, terminal: new Uint8Array(32).fill(7), offer: "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=fingerprint:sha-256 " + %q + "\r\n", errand: "", relayOnly: false, urgent: false};
+			const i = await invitation.write(wish, by, 1790000000000);
+			const waiting = Array.from({length: 40}, (_, n) => ({line: ("candidate:" + n).padEnd(%d, "x"), mid: "0", mline: 0}));
+			const signed = [];
+			while (waiting.length > 0) signed.push(bytes.toBase64(await invitation.candidates(i, wish, signed.length + 1, peer.batch(waiting))));
+			return {invitation: bytes.toBase64(i.bytes), signed};
+		})()`, protocol.NewCallID(), protocol.Fingerprint{9}, long))
+		inv, raw, lines := new(protocol.Invitation), decode64(t, got.Invitation), 0
+		if err := protocol.Decode(raw, inv); err != nil {
+			t.Fatal(err)
+		}
+		for i, signed := range got.Signed {
+			c, err := protocol.VerifyCandidates(decode64(t, signed), inv, protocol.HashOf(raw))
+			if err != nil || c.Number != uint64(i+1) {
+				t.Fatalf("%d characters: %+v, %v", long, c, err)
+			}
+			for _, line := range c.List {
+				if want := fmt.Sprintf("candidate:%d", lines); strings.TrimRight(string(line.Line), "x") != want || len(line.Line) != long {
+					t.Errorf("%q, want %s", line.Line, want)
+				}
+				lines++
+			}
+		}
+		if lines != 40 || long < 200 && len(got.Signed) != 5 {
+			t.Errorf("%d characters: %d candidates in %d statements", long, lines, len(got.Signed))
+		}
 	}
 }
 

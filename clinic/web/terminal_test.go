@@ -101,19 +101,30 @@ func newTerminal(t testing.TB, c *clinic, call *webtest.Call) *terminal {
 	answer, err := f.pc.CreateAnswer(nil)
 	f.check(err)
 	f.sdp = answer.SDP
-	f.wg.Go(func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case candidate := <-c.calls.Candidates:
-				mid, mline := candidate.Mid, candidate.MLine
-				_ = f.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: string(candidate.Line), SDPMid: &mid, SDPMLineIndex: &mline})
-			}
-		}
-	})
+	f.wg.Go(func() { f.paths(ctx) })
 	t.Cleanup(f.close)
 	return f
+}
+
+// paths takes the page's candidates as a terminal does: if this call's own key has signed them, and their numbers grow.
+func (f *terminal) paths(ctx context.Context) {
+	number := uint64(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case signed := <-f.c.calls.Paths(f.call.ID):
+			got, err := protocol.VerifyCandidates(signed, f.call.Proven, protocol.HashOf(f.call.Invitation))
+			if err != nil || got.Number != number+1 {
+				f.t.Errorf("candidates after number %d: %+v, %v", number, got, err)
+				continue
+			}
+			number = got.Number
+			for _, candidate := range got.List {
+				_ = f.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: string(candidate.Line), SDPMid: &candidate.Mid, SDPMLineIndex: &candidate.MLine})
+			}
+		}
+	}
 }
 
 func (f *terminal) check(err error) {

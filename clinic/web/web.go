@@ -40,7 +40,7 @@ type Calls interface {
 	// Start begins a call. A *calls.Failure says why it could not be set up; other errors wrap one of the
 	// sentinels of package calls.
 	Start(ctx context.Context, r calls.Request) (calls.Started, error)
-	Candidate(ctx context.Context, person string, call protocol.CallID, c protocol.Candidate) error
+	Candidates(ctx context.Context, person string, call protocol.CallID, signed []byte) error
 	// HangUp ends a call; signed is the caller's signed end, if there is one.
 	HangUp(ctx context.Context, person string, call protocol.CallID, reason protocol.Code, signed []byte) error
 	Report(ctx context.Context, person string, call protocol.CallID, half *protocol.CallRecord) error

@@ -296,7 +296,7 @@ func TestRefusals(t *testing.T) {
 		{"record with a negative number", "POST", "/api/calls/" + id + "/record", `{"version":1,"by":"caller","began":1,"duration":-1,"outcome":"end.caller_hung_up"}`, same, http.StatusBadRequest},
 		{"record with a control character", "POST", "/api/calls/" + id + "/record", `{"version":1,"by":"caller","began":1,"outcome":"end.caller_hung_up","camera":"\u009b31m"}`, same, http.StatusBadRequest},
 		{"record with text turned round", "POST", "/api/calls/" + id + "/record", `{"version":1,"by":"caller","began":1,"outcome":"end.caller_hung_up","sound":"a\u200eb"}`, same, http.StatusBadRequest},
-		{"too many candidates", "POST", "/api/calls/" + id + "/candidates", `{"candidates":[` + strings.Repeat(`{"line":""},`, maxCandidates) + `{"line":""}]}`, same, http.StatusBadRequest},
+		{"candidates that nobody has signed", "POST", "/api/calls/" + id + "/candidates", `{"candidates":[{"line":""}]}`, same, http.StatusBadRequest},
 		{"stream of no page", "GET", "/events?page=1", "", nil, http.StatusBadRequest},
 		{"stream after nonsense", "GET", "/events?page=" + page + "&after=x", "", nil, http.StatusBadRequest},
 		{"no such page", "GET", "/nowhere", "", nil, http.StatusNotFound},

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pion/webrtc/v4"
+
 	"vindu/clinic/calls"
 	"vindu/device/screen"
 	"vindu/protocol"
@@ -175,6 +177,7 @@ func onTheLine() []hostility {
 	return []hostility{
 		{has: theBroker, does: "connects to the terminal in the caller's place, with his own certificate", refuses: theTerminal, code: protocol.AuthFingerprint, run: (*bench).asCaller},
 		{has: theBroker, does: "gives the terminal a relay of his own to use", refuses: theTerminal, code: protocol.AuthRelay, says: goesOn, run: (*bench).ownRelay},
+		{has: recorder, does: "gives the terminal candidates of his own, and the caller's of an earlier call", refuses: theTerminal, code: protocol.AuthUnproven, says: goesOn, run: (*bench).ownPath},
 		{has: relays, does: "has the caller offer no SRTP profile but AES_CM", refuses: theTerminal, code: protocol.DTLSWeak, says: protocol.Explain(protocol.DTLSFailed).Sentence, run: relayed(hello(clientHello, weakenSRTP))},
 		{has: relays, does: "has the caller offer no suite of DTLS but one with CBC", refuses: theTerminal, code: protocol.DTLSWeak, says: protocol.Explain(protocol.DTLSFailed).Sentence, run: relayed(hello(clientHello, weakenSuites))},
 		{has: relays, does: "has the terminal seem to choose AES_CM", refuses: thePage, code: protocol.DTLSFailed, run: relayed(hello(serverHello, weakenSRTP))},
@@ -211,13 +214,58 @@ func (x *bench) ownRelay(h hostility) {
 	}
 }
 
+// ownPath is a place of the attacker's in the home's network, or anywhere, that the terminal is to ask for a path.
+func (x *bench) ownPath(h hostility) {
+	x.t.Helper()
+	his, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	x.c.check(err)
+	asked := make(chan struct{}, 1)
+	var listening sync.WaitGroup
+	listening.Go(func() {
+		if _, _, err := his.ReadFrom(make([]byte, 1500)); err == nil {
+			asked <- struct{}{}
+		}
+	})
+	_, port, err := net.SplitHostPort(his.LocalAddr().String())
+	x.c.check(err)
+	x.c.tap(taps{toTerminal: func(m *protocol.CallIn) []*protocol.CallIn {
+		list := []*protocol.CallIn{m}
+		if m.Kind != protocol.KindInvite {
+			return list
+		}
+		s := &protocol.Candidates{
+			Version: protocol.Version, Call: m.Call, Terminal: x.c.home.Terminal, Invitation: protocol.HashOf(m.Invite.Invitation), Number: 1,
+			List: []protocol.Candidate{{Line: protocol.CandidateLine("candidate:7 1 udp 2130706431 127.0.0.1 " + port + " typ host"), Mid: "0"}},
+		}
+		signed, err := protocol.Sign(s, x.key)
+		x.c.check(err)
+		plain, err := protocol.Encode(s)
+		x.c.check(err)
+		for _, b := range [][]byte{signed, plain, x.spentPath} {
+			list = append(list, &protocol.CallIn{Version: protocol.Version, Call: m.Call, Kind: protocol.KindCandidates, Candidates: b})
+		}
+		return list
+	}})
+	call := x.talk()
+	x.told(h.code, call, 0)
+	x.hangUp(call)
+	if n := x.notices(h.code, call); n != 1 {
+		x.t.Errorf("the terminal has told of it %d times", n)
+	}
+	x.c.check(his.Close())
+	listening.Wait()
+	if len(asked) != 0 {
+		x.t.Error("the terminal has looked for a path there")
+	}
+}
+
 // asCaller is an impostor who has learnt the caller's ICE credentials.
 func (x *bench) asCaller(h hostility) {
 	x.t.Helper()
 	check := x.untouched()
 	x.c.tap(taps{
 		toTerminal: func(m *protocol.CallIn) []*protocol.CallIn {
-			if m.Kind == protocol.KindCandidate {
+			if m.Kind == protocol.KindCandidates {
 				return nil
 			}
 			return []*protocol.CallIn{m}
@@ -231,8 +279,18 @@ func (x *bench) asCaller(h hostility) {
 	})
 	call := x.placed()
 	answer := x.c.awaitRinging(call)
-	who := newImpostor(x.t, string(x.c.recorded(call).Invite.Offer), string(answer.SDP), true, func(c protocol.Candidate) {
-		x.c.send(&protocol.CallIn{Version: protocol.Version, Call: call, Kind: protocol.KindCandidate, Candidate: &c})
+	// His candidates the terminal would not take; he knows its own, and asks it.
+	who := newImpostor(x.t, string(x.c.recorded(call).Invite.Offer), string(answer.SDP), true, func(protocol.Candidate) {})
+	known := 0
+	x.c.await("a path to the terminal", func() bool {
+		list := x.c.from(call)
+		for _, m := range list[known:] {
+			if m.Kind == protocol.KindCandidate && m.Candidate.Line != "" {
+				x.c.check(who.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: string(m.Candidate.Line), SDPMid: &m.Candidate.Mid, SDPMLineIndex: &m.Candidate.MLine}))
+			}
+		}
+		known = len(list)
+		return x.notices(h.code, call) > 0
 	})
 	x.told(h.code, call, 0)
 	x.page.says(h.sentence())

@@ -69,6 +69,7 @@ type clinicServer struct {
 	// What went over the wire, for those who record: of every call, the invite as the server sent it, and all that the terminal said.
 	invites map[protocol.CallID]*protocol.CallIn
 	hangUps map[protocol.CallID]*protocol.CallIn
+	paths   map[protocol.CallID]*protocol.CallIn // the first candidates of the caller
 	said    map[protocol.CallID][]*protocol.CallOut
 	pagesOf map[chan calls.Update]bool
 }
@@ -107,7 +108,7 @@ func (c *clinicServer) check(err error) {
 func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 	t.Helper()
 	ctx := t.Context()
-	c := &clinicServer{t: t, log: log, invites: map[protocol.CallID]*protocol.CallIn{}, hangUps: map[protocol.CallID]*protocol.CallIn{}, said: map[protocol.CallID][]*protocol.CallOut{}, pagesOf: map[chan calls.Update]bool{}}
+	c := &clinicServer{t: t, log: log, invites: map[protocol.CallID]*protocol.CallIn{}, hangUps: map[protocol.CallID]*protocol.CallIn{}, paths: map[protocol.CallID]*protocol.CallIn{}, said: map[protocol.CallID][]*protocol.CallOut{}, pagesOf: map[chan calls.Update]bool{}}
 	dir := t.TempDir()
 	c.check(authority.Create(filepath.Join(dir, "authority"), "Solvik clinic"))
 	var err error
@@ -331,6 +332,10 @@ func (w *wire) Send(ctx context.Context, key protocol.KeyHash, m *protocol.CallI
 	switch m.Kind {
 	case protocol.KindInvite:
 		w.c.invites[m.Call] = m
+	case protocol.KindCandidates:
+		if w.c.paths[m.Call] == nil {
+			w.c.paths[m.Call] = m
+		}
 	case protocol.KindHangUp:
 		w.c.hangUps[m.Call] = m
 	}

@@ -64,6 +64,7 @@ type bench struct {
 	spentEnd  []byte               // its end, signed by its terminal
 	spentBye  []byte               // and by its caller
 	spentSaid *protocol.CallAnswer // and what its terminal answered
+	spentPath []byte               // and the caller's first candidates
 }
 
 // TestHostile is the promise that nobody looks into a home who may not, held against who owns broker, relay, network and the clinic's server: a
@@ -130,7 +131,7 @@ func (x *bench) honest() {
 	}
 	x.hangUp(call)
 	x.spent, x.spentEnd = x.c.recorded(call), x.terminalEnd(call)
-	x.spentBye, x.spentSaid = x.c.hangUps[call].HangUp.End, x.c.awaitRinging(call)
+	x.spentBye, x.spentSaid, x.spentPath = x.c.hangUps[call].HangUp.End, x.c.awaitRinging(call), x.c.paths[call].Candidates
 	if received, sent := x.page.counted(); received == 0 || sent == 0 {
 		x.t.Errorf("%d packets have reached the page and %d left it", received, sent)
 	}

@@ -197,7 +197,14 @@ func (h *home) call(page *caller, id string, terminal protocol.KeyHash) {
 	h.see("who calls", func(s screen.Scene) bool { return s.Kind == screen.Ringing })
 	until(t, "prepared", func() bool { return len(h.media.Sessions()) == n+1 })
 	session := h.media.Sessions()[n]
-	page.post("/api/calls/"+name.String()+"/candidates", map[string]any{"candidates": []any{map[string]any{"line": "candidate:1 1 udp 1 127.0.0.1 9 typ host", "mid": "0", "mline": 0}}})
+	signed, err := protocol.Sign(&protocol.Candidates{
+		Version: protocol.Version, Call: name, Terminal: terminal, Invitation: page.proven, Number: 1, List: []protocol.Candidate{{Line: "candidate:1 1 udp 1 127.0.0.1 9 typ host", Mid: "0"}},
+	}, page.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page.post("/api/calls/"+name.String()+"/candidates", map[string]any{"candidates": signed})
+	until(t, "the page's candidate", func() bool { return len(session.Candidates()) == 1 })
 	session.Say(devicecall.MediaEvent{Kind: devicecall.MediaCandidate, Candidate: protocol.Candidate{Line: "candidate:2 1 udp 1 127.0.0.1 9 typ host", Mid: "0"}})
 	session.Say(devicecall.MediaEvent{Kind: devicecall.MediaConnected})
 	session.Say(devicecall.MediaEvent{Kind: devicecall.MediaSeen})

@@ -322,7 +322,9 @@ type caller struct {
 	page    string
 	updates chan update
 	passkey *passkeytest.Authenticator
-	ended   <-chan struct{} // closed when the page's stream is
+	proven  protocol.Hash     // the invitation of the last call
+	key     *ecdsa.PrivateKey // of the last call
+	ended   <-chan struct{}   // closed when the page's stream is
 }
 
 type update struct {
@@ -409,15 +411,17 @@ func (c *caller) ring(home string, terminal protocol.KeyHash) protocol.CallID {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	c.key = calltest.NewKey(c.t)
 	call, now, offer := protocol.NewCallID(), protocol.At(time.Now()), calltest.Offer(calltest.Caller)
 	raw, err := protocol.Encode(&protocol.Invitation{
 		Version: protocol.Version, Call: call, Terminal: terminal, Caller: calltest.Caller, Offer: protocol.HashOf(offer), Parties: []protocol.Party{own.Party}, Issued: now, Expires: now + 90_000,
-		Nonce: protocol.NewNonce(), Key: calltest.SPKI(c.t, calltest.NewKey(c.t)), Authorisation: protocol.HashOf(own.Authorisation),
+		Nonce: protocol.NewNonce(), Key: calltest.SPKI(c.t, c.key), Authorisation: protocol.HashOf(own.Authorisation),
 	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	a := c.passkey.Assert(c.t, protocol.RelyingParty{ID: own.RP, Origins: []string{c.pages}}, protocol.HashOf(raw))
+	c.proven = protocol.HashOf(raw)
+	a := c.passkey.Assert(c.t, protocol.RelyingParty{ID: own.RP, Origins: []string{c.pages}}, c.proven)
 	body, err := json.Marshal(map[string]any{
 		"home": home, "page": c.page, "offer": offer, "invitation": raw,
 		"assertion": map[string][]byte{"credential": a.Credential, "authenticator_data": a.AuthenticatorData, "client_data": a.ClientData, "signature": a.Signature},

@@ -426,7 +426,7 @@ var statements = map[string]func() any{
 	"vindu/key-order.v1": func() any { return new(protocol.KeyOrder) }, "vindu/mandate.v1": func() any { return new(protocol.Mandate) },
 	"vindu/hand-over.v1": func() any { return new(protocol.HandOver) }, "vindu/decommission.v1": func() any { return new(protocol.Decommission) },
 	"vindu/decommissioned.v1": func() any { return new(protocol.Decommissioned) }, "vindu/clock.v1": func() any { return new(protocol.Clock) },
-	"vindu/ack.v1": func() any { return new(protocol.Ack) },
+	"vindu/ack.v1": func() any { return new(protocol.Ack) }, "vindu/candidates.v1": func() any { return new(protocol.Candidates) },
 }
 
 func (k kinds) statement(t *testing.T, b []byte) {
@@ -493,7 +493,7 @@ func wanted(t *testing.T) map[string]string {
 					}
 					if prefix == "Kind" { // of which message, its types say
 						kind = "CallIn "
-						if value == protocol.KindAnswer || value == protocol.KindEnd || value == protocol.KindRefusal {
+						if value == protocol.KindAnswer || value == protocol.KindCandidate || value == protocol.KindEnd || value == protocol.KindRefusal {
 							kind = "CallOut "
 						}
 					}

@@ -13,20 +13,23 @@ import (
 
 // current is the call that runs. The owner's goroutine alone touches it, except where a field says otherwise.
 type current struct {
-	call    protocol.CallID
-	invite  *protocol.Invite
-	hash    protocol.Hash // of the invitation's bytes
-	proof   *Proof
-	policy  Decision
-	lapses  time.Time            // the authorisation, by the monotonic clock
-	inv     *protocol.Invitation // proof's
-	other   *protocol.Invite     // of another caller, while it is refused
-	began   time.Time
-	ended   time.Time // when the end was decided
-	answer  time.Time // when "answered" was signed and sent; nothing opens before
-	stages  []protocol.StageTime
-	early   []protocol.Candidate
-	session Session
+	call       protocol.CallID
+	invite     *protocol.Invite
+	hash       protocol.Hash // of the invitation's bytes
+	proof      *Proof
+	policy     Decision
+	lapses     time.Time            // the authorisation, by the monotonic clock
+	inv        *protocol.Invitation // proof's
+	other      *protocol.Invite     // of another caller, while it is refused
+	began      time.Time
+	ended      time.Time // when the end was decided
+	answer     time.Time // when "answered" was signed and sent; nothing opens before
+	stages     []protocol.StageTime
+	early      []protocol.Candidate
+	number     uint64 // of the candidates that were taken last
+	statements int    // with candidates that came, whoever sent them
+	doubted    bool   // some were not the caller's, and that was told
+	session    Session
 
 	cancels    []context.CancelFunc // of Prepare and Open
 	preparing  Session              // written by Prepare's goroutine before prepareEnd is closed

@@ -18,6 +18,7 @@ import (
 const (
 	maxInbox      = 64              // messages of the clinic that wait; more are dropped, counted and logged
 	maxEarly      = 64              // candidates that wait for the session; more are dropped
+	maxCandidates = 64              // statements with candidates that are looked at in a call
 	closeLimit    = 3 * time.Second // in which camera and microphone have to be closed
 	goodbyeLimit  = time.Second     // in which the last messages leave when the program stops
 	noticesPerMin = 10              // of refused invitations and hang-ups, for each cause; what exceeds it is counted in the next
@@ -311,11 +312,11 @@ func (r *Runner) message(m *protocol.CallIn) {
 		r.cur.other = m.Invite
 		r.apply(Invited{m.Call})
 		r.cur.other = nil
-	case protocol.KindCandidate:
-		if r.cur == nil || m.Call != r.state.Call || r.state.Phase == Ending {
+	case protocol.KindCandidates:
+		if r.cur == nil || m.Call != r.state.Call || r.cur.inv == nil || r.state.Phase == Ending {
 			return
 		}
-		r.addCandidate(*m.Candidate)
+		r.candidates(m.Candidates)
 	case protocol.KindHangUp:
 		if r.cur == nil || m.Call != r.state.Call || r.cur.inv == nil {
 			return
@@ -351,6 +352,31 @@ func (r *Runner) second(m *protocol.CallIn) {
 	}
 	r.c.Log.Warn("second invitation to the call that runs", "call", m.Call, "code", code, "error", err)
 	r.notice(code, m.Call, "second invitation")
+}
+
+// candidates takes those that the caller has signed, and no others: nobody in between has this terminal look for paths to where he likes.
+func (r *Runner) candidates(signed []byte) {
+	cur := r.cur
+	if cur.statements++; cur.statements > maxCandidates {
+		return
+	}
+	c, err := protocol.VerifyCandidates(signed, cur.inv, cur.hash)
+	if err != nil {
+		r.complain(protocol.AuthUnproven, cur.call, "candidates that are not the caller's", err)
+		if !cur.doubted { // once is enough: the call goes on
+			cur.doubted = true
+			r.notice(protocol.AuthUnproven, cur.call, "candidates")
+		}
+		return
+	}
+	if c.Number <= cur.number {
+		r.c.Log.Debug("candidates came once more, or late", "call", cur.call, "number", c.Number)
+		return
+	}
+	cur.number = c.Number
+	for _, one := range c.List {
+		r.addCandidate(one)
+	}
 }
 
 func (r *Runner) addCandidate(c protocol.Candidate) {

@@ -203,14 +203,13 @@ func TestEarlyCandidates(t *testing.T) {
 		x.start()
 		m, _ := x.clinic.Invite(t, time.Now())
 		x.deliver(m)
-		candidate := &protocol.CallIn{Version: protocol.Version, Call: m.Call, Kind: protocol.KindCandidate, Candidate: &protocol.Candidate{Line: "candidate:1"}}
-		x.deliver(candidate)
-		stray := *candidate
+		x.deliver(x.clinic.Candidates(t, m, 1))
+		stray := x.clinic.Candidates(t, m, 2)
 		stray.Call = protocol.NewCallID()
-		x.deliver(&stray)
+		x.deliver(stray)
 		close(x.media.Hold)
 		synctest.Wait()
-		x.deliver(candidate)
+		x.deliver(x.clinic.Candidates(t, m, 2))
 		if n := len(x.session().Candidates()); n != 2 {
 			t.Errorf("%d candidates reached the session, want 2", n)
 		}

@@ -249,6 +249,7 @@
 
   // ts/invitation.ts
   var typeEnd = "vindu/end.v1";
+  var typeCandidates = "vindu/candidates.v1";
   var life = 9e4;
   var drift = 2e3;
   var clockAhead = () => Date.now() - performance.now();
@@ -327,6 +328,10 @@
     const fields = new Fields(1, fromHex(wish.call), wish.terminal, await sha256(i.bytes), "caller", reason, Math.max(0, Math.round(talked)), 0, 0, now + by.lag);
     return sign(encode(fields), typeEnd, i.key);
   }
+  async function candidates(i, wish, number, list) {
+    const fields = new Fields(1, fromHex(wish.call), wish.terminal, await sha256(i.bytes), number, list.map((c) => new Fields(c.line, c.mid, c.mline)));
+    return sign(encode(fields), typeCandidates, i.key);
+  }
   async function code(invitation, certificate) {
     const label = new TextEncoder().encode("vindu/call-code.v1");
     const sum2 = await sha256(concat(label, await sha256(invitation), certificate));
@@ -388,8 +393,8 @@
     if (!response.ok) throw new Refused(response.status, response.headers.get("Vindu-Failure") ?? "");
     return parseAuthorisation(await response.json(), performance.now() - asked);
   }
-  async function candidates(call, list) {
-    await post(`/api/calls/${call}/candidates`, { candidates: list });
+  async function candidates2(call, signed) {
+    await post(`/api/calls/${call}/candidates`, { candidates: signed });
   }
   async function announce(home, at) {
     await post(`/api/homes/${home}/announcement`, { at });
@@ -930,6 +935,8 @@
   // ts/peer.ts
   var maxQueued = 64;
   var gatherFor = 30;
+  var together = 8;
+  var longest = 1400;
   var graceForPath = 8e3;
   var graceForFirstPath = 15e3;
   var Peer = class {
@@ -941,6 +948,9 @@
     made;
     watcher;
     toClinic = [];
+    sign;
+    statements = 0;
+    posting = Promise.resolve();
     fromTerminal = [];
     accepted = false;
     everConnected = false;
@@ -974,9 +984,10 @@
       this.watcher = watcher;
       this.made.then((offer) => this.pc.setLocalDescription(offer)).catch(() => this.watcher?.failed("browser.failed"));
     }
-    // named tells which call this is; candidates may go out from here on.
-    named(call) {
+    // named tells which call this is; candidates may go out from here on, signed for it.
+    named(call, sign2) {
       this.call = call;
+      this.sign = sign2;
       this.flush();
     }
     // accept takes a proven answer. Its certificate is the only one that may speak.
@@ -1033,9 +1044,16 @@
     flush() {
       window.clearTimeout(this.sending);
       this.sending = 0;
-      const list = this.toClinic;
-      this.toClinic = [];
-      if (list.length > 0) candidates(this.call, list).catch(() => void 0);
+      this.posting = this.posting.then(() => this.post());
+    }
+    // post sends what waits, one statement after the other: the terminal takes their numbers only as they grow.
+    async post() {
+      while (this.sign && this.toClinic.length > 0) {
+        try {
+          await candidates2(this.call, toBase64(await this.sign(++this.statements, batch(this.toClinic))));
+        } catch {
+        }
+      }
     }
     arm(after) {
       window.clearTimeout(this.grace);
@@ -1087,6 +1105,14 @@
       return good;
     }
   };
+  function batch(waiting) {
+    let n = 0;
+    for (let size = 0; n < Math.min(waiting.length, together); n++) {
+      size += waiting[n]?.line.length ?? 0;
+      if (n > 0 && size > longest) break;
+    }
+    return waiting.splice(0, n);
+  }
   function prefer(t, wanted) {
     const all = RTCRtpReceiver.getCapabilities(t.receiver.track.kind)?.codecs ?? [];
     const codecs = all.filter((c) => wanted.test(c.mimeType));
@@ -1635,13 +1661,14 @@
     }
     async post(a) {
       try {
-        if (!a.wish || !a.invitation || !a.assertion) throw new Error("not confirmed");
+        const { wish, invitation: written } = a;
+        if (!wish || !written || !a.assertion) throw new Error("not confirmed");
         const { credential, authenticator_data, client_data, signature } = a.assertion;
         const starting = start({
           home: a.home,
           page: this.id,
-          offer: a.wish.offer,
-          invitation: toBase64(a.invitation.bytes),
+          offer: wish.offer,
+          invitation: toBase64(written.bytes),
           assertion: { credential: toBase64(credential), authenticator_data: toBase64(authenticator_data), client_data: toBase64(client_data), signature: toBase64(signature) }
         });
         a.peer.begin({
@@ -1655,8 +1682,8 @@
         await starting;
         const key = await a.key;
         if (!key) throw new Error("the home has no terminal");
-        a.expected = { key, call: a.call, invitation: a.invitation.bytes };
-        a.peer.named(a.call);
+        a.expected = { key, call: a.call, invitation: written.bytes };
+        a.peer.named(a.call, (number, list) => candidates(written, wish, number, list));
         this.handle({ type: "started", attempt: a.number, call: a.call });
       } catch (cause) {
         const said = cause instanceof Refused ? cause : void 0;

@@ -8,12 +8,6 @@ export class Refused extends Error {
 	}
 }
 
-export interface Candidate {
-	readonly line: string;
-	readonly mid: string;
-	readonly mline: number;
-}
-
 const patience = 10_000;
 
 function inTime(): AbortSignal {
@@ -59,8 +53,9 @@ export async function authorisation(): Promise<Authorisation> {
 	return parseAuthorisation((await response.json()) as Parameters<typeof parseAuthorisation>[0], performance.now() - asked);
 }
 
-export async function candidates(call: string, list: readonly Candidate[]): Promise<void> {
-	await post(`/api/calls/${call}/candidates`, { candidates: list });
+// candidates sends some that are signed (base64), which the terminal verifies.
+export async function candidates(call: string, signed: string): Promise<void> {
+	await post(`/api/calls/${call}/candidates`, { candidates: signed });
 }
 
 // announce has a home told when this person calls, by its clock; "": it is told of nothing.

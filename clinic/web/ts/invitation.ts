@@ -7,6 +7,7 @@ import { newKey, OwnKey, sign } from "./cose";
 import { fingerprint } from "./sdp";
 
 const typeEnd = "vindu/end.v1";
+const typeCandidates = "vindu/candidates.v1";
 export const life = 90_000; // ms for which an invitation holds: the touch is in it
 
 // Authorisation is the person's, as the clinic keeps it; the terminal verifies it.
@@ -57,6 +58,13 @@ export async function write(wish: Wish, by: Authorisation, now = Date.now()): Pr
 		),
 	);
 	return { bytes, key };
+}
+
+// Candidate is one of a connection's (RFC 8840); an empty line ends them.
+export interface Candidate {
+	readonly line: string;
+	readonly mid: string;
+	readonly mline: number;
 }
 
 // Assertion is the passkey's proof, in the spelling of the clinic's API.
@@ -120,6 +128,12 @@ export async function confirm(i: Invitation, by: Authorisation, signal: AbortSig
 export async function end(i: Invitation, wish: Wish, reason: string, talked: number, by: Authorisation, now = Date.now()): Promise<Uint8Array> {
 	const fields = new Fields(1, fromHex(wish.call), wish.terminal, await sha256(i.bytes), "caller", reason, Math.max(0, Math.round(talked)), 0, 0, now + by.lag);
 	return sign(encode(fields), typeEnd, i.key);
+}
+
+// candidates are addresses at which this page may be reached, signed: the terminal looks for no path to any others. number grows in a call.
+export async function candidates(i: Invitation, wish: Wish, number: number, list: readonly Candidate[]): Promise<Uint8Array> {
+	const fields = new Fields(1, fromHex(wish.call), wish.terminal, await sha256(i.bytes), number, list.map((c) => new Fields(c.line, c.mid, c.mline)));
+	return sign(encode(fields), typeCandidates, i.key);
 }
 
 // code is the six digits that both ends show, of the invitation and the terminal's certificate; package protocol has the same.

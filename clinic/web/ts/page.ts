@@ -335,10 +335,11 @@ class Page {
 
 	private async post(a: Attempt): Promise<void> {
 		try {
-			if (!a.wish || !a.invitation || !a.assertion) throw new Error("not confirmed");
+			const { wish, invitation: written } = a;
+			if (!wish || !written || !a.assertion) throw new Error("not confirmed");
 			const { credential, authenticator_data, client_data, signature } = a.assertion;
 			const starting = api.start({
-				home: a.home, page: this.id, offer: a.wish.offer, invitation: toBase64(a.invitation.bytes),
+				home: a.home, page: this.id, offer: wish.offer, invitation: toBase64(written.bytes),
 				assertion: { credential: toBase64(credential), authenticator_data: toBase64(authenticator_data), client_data: toBase64(client_data), signature: toBase64(signature) },
 			});
 			a.peer.begin({
@@ -352,8 +353,8 @@ class Page {
 			await starting;
 			const key = await a.key;
 			if (!key) throw new Error("the home has no terminal");
-			a.expected = { key, call: a.call, invitation: a.invitation.bytes };
-			a.peer.named(a.call);
+			a.expected = { key, call: a.call, invitation: written.bytes };
+			a.peer.named(a.call, (number, list) => invitation.candidates(written, wish, number, list));
 			this.handle({ type: "started", attempt: a.number, call: a.call });
 		} catch (cause) {
 			const said = cause instanceof api.Refused ? cause : undefined;

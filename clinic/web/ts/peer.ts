@@ -3,8 +3,9 @@
 // sound can leave by any other.
 
 import * as api from "./api";
-import { equal, sha256 } from "./bytes";
+import { equal, sha256, toBase64 } from "./bytes";
 import { Code } from "./call";
+import { Candidate } from "./invitation";
 
 export interface Watcher {
 	connected(): void;
@@ -19,6 +20,8 @@ export interface Options {
 
 const maxQueued = 64;
 const gatherFor = 30; // ms for which candidates are collected into one request
+const together = 8; // candidates in one statement, and
+const longest = 1_400; // so many characters of theirs: a statement is bounded
 const graceForPath = 8_000;
 const graceForFirstPath = 15_000;
 
@@ -30,7 +33,10 @@ export class Peer {
 	private readonly picture: RTCRtpTransceiver;
 	private readonly made: Promise<RTCSessionDescriptionInit>;
 	private watcher: Watcher | undefined;
-	private toClinic: api.Candidate[] = [];
+	private toClinic: Candidate[] = [];
+	private sign: ((number: number, list: readonly Candidate[]) => Promise<Uint8Array>) | undefined;
+	private statements = 0;
+	private posting = Promise.resolve();
 	private fromTerminal: RTCIceCandidateInit[] = [];
 	private accepted = false;
 	private everConnected = false;
@@ -68,9 +74,10 @@ export class Peer {
 		this.made.then((offer) => this.pc.setLocalDescription(offer)).catch(() => this.watcher?.failed("browser.failed"));
 	}
 
-	// named tells which call this is; candidates may go out from here on.
-	named(call: string): void {
+	// named tells which call this is; candidates may go out from here on, signed for it.
+	named(call: string, sign: (number: number, list: readonly Candidate[]) => Promise<Uint8Array>): void {
 		this.call = call;
+		this.sign = sign;
 		this.flush();
 	}
 
@@ -85,7 +92,7 @@ export class Peer {
 		for (const c of waiting) void this.add(c);
 	}
 
-	async candidate(c: api.Candidate): Promise<void> {
+	async candidate(c: Candidate): Promise<void> {
 		const init: RTCIceCandidateInit = { candidate: c.line, sdpMid: c.mid, sdpMLineIndex: c.mline };
 		if (this.accepted) await this.add(init);
 		else if (this.fromTerminal.length < maxQueued) this.fromTerminal.push(init);
@@ -137,9 +144,18 @@ export class Peer {
 	private flush(): void {
 		window.clearTimeout(this.sending);
 		this.sending = 0;
-		const list = this.toClinic;
-		this.toClinic = [];
-		if (list.length > 0) api.candidates(this.call, list).catch(() => undefined); // the path fails by itself if they were needed
+		this.posting = this.posting.then(() => this.post());
+	}
+
+	// post sends what waits, one statement after the other: the terminal takes their numbers only as they grow.
+	private async post(): Promise<void> {
+		while (this.sign && this.toClinic.length > 0) {
+			try {
+				await api.candidates(this.call, toBase64(await this.sign(++this.statements, batch(this.toClinic))));
+			} catch {
+				// The path fails by itself if they were needed.
+			}
+		}
 	}
 
 	private arm(after: number): void {
@@ -196,6 +212,16 @@ export class Peer {
 		});
 		return good;
 	}
+}
+
+// batch takes from what waits as much as one statement holds.
+export function batch(waiting: Candidate[]): Candidate[] {
+	let n = 0;
+	for (let size = 0; n < Math.min(waiting.length, together); n++) {
+		size += waiting[n]?.line.length ?? 0;
+		if (n > 0 && size > longest) break;
+	}
+	return waiting.splice(0, n);
 }
 
 function prefer(t: RTCRtpTransceiver, wanted: RegExp): void {

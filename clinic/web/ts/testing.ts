@@ -5,6 +5,7 @@ export * as call from "./call";
 export * as cbor from "./cbor";
 export * as cose from "./cose";
 export * as invitation from "./invitation";
+export * as peer from "./peer";
 export * as proof from "./proof";
 export * as record from "./record";
 export * as sdp from "./sdp";

@@ -21,11 +21,10 @@ const queue = 256
 // Calls stands in for the service that carries calls. What pages do arrives on its channels; what terminals do is said
 // by the methods of Call.
 type Calls struct {
-	Placed     chan *Call
-	HungUp     chan HangUp
-	Candidates chan protocol.Candidate
-	Reported   chan *protocol.CallRecord
-	Closed     chan string // the page whose stream has ended
+	Placed   chan *Call
+	HungUp   chan HangUp
+	Reported chan *protocol.CallRecord
+	Closed   chan string // the page whose stream has ended
 
 	mu             sync.Mutex
 	register       *Register
@@ -36,6 +35,7 @@ type Calls struct {
 	subs           map[chan calls.Update]subscriber
 	records        []calls.Record
 	unwanted       map[protocol.CallID]protocol.Code // hung up before they were known
+	paths          map[protocol.CallID]chan []byte
 }
 
 type logged struct {
@@ -55,9 +55,9 @@ type HangUp struct {
 // NewCalls returns a service to the homes of r.
 func NewCalls(r *Register, a *Authorisations) *Calls {
 	return &Calls{
-		Placed: make(chan *Call, queue), HungUp: make(chan HangUp, queue), Candidates: make(chan protocol.Candidate, queue),
+		Placed: make(chan *Call, queue), HungUp: make(chan HangUp, queue),
 		Reported: make(chan *protocol.CallRecord, queue), Closed: make(chan string, queue),
-		register: r, authorisations: a, subs: map[chan calls.Update]subscriber{}, unwanted: map[protocol.CallID]protocol.Code{},
+		register: r, authorisations: a, subs: map[chan calls.Update]subscriber{}, unwanted: map[protocol.CallID]protocol.Code{}, paths: map[protocol.CallID]chan []byte{},
 	}
 }
 
@@ -132,10 +132,20 @@ func (c *Calls) prove(ctx context.Context, r calls.Request) (*protocol.Invitatio
 	return inv, err
 }
 
-// Candidate implements web.Calls.
-func (c *Calls) Candidate(_ context.Context, _ string, _ protocol.CallID, candidate protocol.Candidate) error {
-	c.Candidates <- candidate
+// Candidates implements web.Calls.
+func (c *Calls) Candidates(_ context.Context, _ string, call protocol.CallID, signed []byte) error {
+	c.Paths(call) <- signed
 	return nil
+}
+
+// Paths has the signed candidates of a call's page.
+func (c *Calls) Paths(call protocol.CallID) chan []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.paths[call] == nil {
+		c.paths[call] = make(chan []byte, queue)
+	}
+	return c.paths[call]
 }
 
 // HangUp implements web.Calls.

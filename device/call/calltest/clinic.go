@@ -257,6 +257,29 @@ func (c *Clinic) HangUp(t testing.TB, invite *protocol.CallIn, reason protocol.C
 	return c.HangUpBy(t, invite, end, key)
 }
 
+// Candidates returns candidates of the caller of the call that invite began, signed by the call's key. Each of change may spoil them before.
+func (c *Clinic) Candidates(t testing.TB, invite *protocol.CallIn, number uint64, change ...func(*protocol.Candidates)) *protocol.CallIn {
+	t.Helper()
+	s := &protocol.Candidates{
+		Version: protocol.Version, Call: invite.Call, Terminal: c.Self, Invitation: protocol.HashOf(invite.Invite.Invitation), Number: number,
+		List: []protocol.Candidate{{Line: protocol.CandidateLine(fmt.Sprintf("candidate:%d", number)), Mid: "0"}},
+	}
+	for _, f := range change {
+		f(s)
+	}
+	return c.CandidatesBy(t, invite, s, c.Caller)
+}
+
+// CandidatesBy returns candidates signed by whatever key.
+func (c *Clinic) CandidatesBy(t testing.TB, invite *protocol.CallIn, s *protocol.Candidates, key *ecdsa.PrivateKey) *protocol.CallIn {
+	t.Helper()
+	signed, err := protocol.Sign(s, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &protocol.CallIn{Version: protocol.Version, Call: invite.Call, Kind: protocol.KindCandidates, Candidates: signed}
+}
+
 // HangUpBy returns an end of the call that invite began, signed by whatever key.
 func (c *Clinic) HangUpBy(t testing.TB, invite *protocol.CallIn, end *protocol.End, key *ecdsa.PrivateKey) *protocol.CallIn {
 	t.Helper()
