@@ -250,8 +250,8 @@ func (i *Item) Words() string {
 		if len(rules) == 0 {
 			rules = []string{"nobody gets in"}
 		}
-		return fmt.Sprintf("Terminal %s in home %q: %s; everybody else is refused; %d spans of quiet hours (%q), at most %d min, volume %d %%; groups: %s",
-			m.Terminal.Code(), m.Home, strings.Join(rules, "; "), len(m.Quiet), m.Zone, m.Longest/60, m.Volume, quoted(m.Groups))
+		return fmt.Sprintf("Terminal %s in home %q: %s; everybody else is refused; %s (times of %q), at most %d min, volume %d %%; groups: %s",
+			m.Terminal.Code(), m.Home, strings.Join(rules, "; "), quietWords(m.Quiet), m.Zone, m.Longest/60, m.Volume, quoted(m.Groups))
 	case *protocol.Trust:
 		keys := make([]string, 0, len(m.Authorities))
 		for _, k := range m.Authorities {
@@ -271,6 +271,28 @@ func (i *Item) Words() string {
 		return fmt.Sprintf("Terminal %s is to replace its key", m.Terminal.Code())
 	}
 	return "unreadable"
+}
+
+// quietWords are quiet hours as they are read before they are signed.
+func quietWords(spans []protocol.Span) string {
+	if len(spans) == 0 {
+		return "no quiet hours"
+	}
+	words := make([]string, 0, len(spans))
+	for _, s := range spans {
+		var on []string
+		for n, day := range days {
+			if s.Days&(1<<n) != 0 {
+				on = append(on, day)
+			}
+		}
+		when := strings.Join(on, " ")
+		if len(on) == len(days) {
+			when = "every day"
+		}
+		words = append(words, fmt.Sprintf("%s from %02d:%02d to %02d:%02d", when, s.From/60, s.From%60, s.To/60, s.To%60))
+	}
+	return "quiet " + strings.Join(words, ", ")
 }
 
 // For returns the items that a key is to sign.

@@ -70,6 +70,19 @@ func sign(t *testing.T, f *File, key *ecdsa.PrivateKey) *File {
 	return copyOf(t, f)
 }
 
+// Who signs a policy reads when it is quiet, not how often.
+func TestQuietWords(t *testing.T) {
+	for want, spans := range map[string][]protocol.Span{
+		"no quiet hours":                      nil,
+		"quiet every day from 22:00 to 07:05": {{Days: 0x7f, From: 22 * 60, To: 7*60 + 5}},
+		"quiet mon sun from 00:00 to 24:00, every day from 12:30 to 13:00": {{Days: 0x41, To: 24 * 60}, {Days: 0x7f, From: 750, To: 780}},
+	} {
+		if got := quietWords(spans); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // TestElsewhere: with the key on another machine all goes on, by files, and nothing comes in that was not asked for.
 func TestElsewhere(t *testing.T) {
 	c := open(t)
