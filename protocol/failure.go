@@ -224,6 +224,7 @@ const (
 	CheckFails          Code = "unknown.check_fails"
 	QualityDelay        Code = "quality.delay"
 	QualityLoss         Code = "quality.loss"
+	QualityPaused       Code = "quality.picture_paused"
 	MediaRobot          Code = "media.test_call"
 	Unknown             Code = "unknown.unknown"
 )

@@ -157,6 +157,7 @@ var Register = withTexts([]Failure{
 	probed(EgressNoUDP, Nobody, Note, 0, "egress", "no server that the clinic names is reached over UDP"),
 	happens(QualityDelay, Technician, Warning, foundCheck),
 	happens(QualityLoss, Technician, Warning, foundCheck),
+	holds(QualityPaused, Technician, Warning, 0, foundMedia, "cmd/vindu-agent TestWeakLinePausesThePicture"),
 	happens(MediaRobot, Operator, Serious, foundCheck),
 
 	// Found by the probes of package device/health.

@@ -37,6 +37,24 @@ func TestCiphersStayOnTheRecord(t *testing.T) {
 	}
 }
 
+// That the picture stands still is said while sound comes and pictures do not, and neither before the first picture nor when nothing comes at all.
+func TestPictureThatStandsStill(t *testing.T) {
+	got := eval[string](modules(t), `(async () => {
+		const r = new vindu.record.Recorder();
+		const said = [];
+		for (const [pictures, sounds] of [[0, 0], [0, 50], [30, 100], [60, 150], [60, 200], [60, 200], [60, 250], [61, 300]]) {
+			await r.last(Promise.resolve(new Map([
+				["V", {type: "inbound-rtp", id: "V", kind: "video", framesDecoded: pictures}],
+				["A", {type: "inbound-rtp", id: "A", kind: "audio", packetsReceived: sounds}],
+			])), (paused) => said.push(paused ? "still" : "-"));
+		}
+		return said.join(" ");
+	})()`)
+	if got != "- - - - still - still -" {
+		t.Errorf("said %q", got)
+	}
+}
+
 type vectors struct {
 	Answers []struct {
 		Name, Call, SDP, Want, Decision, Key string

@@ -189,6 +189,10 @@ func (s *mediaSession) translate(e session.Event) {
 	case session.SoundLost:
 		s.clear(isSound)
 		s.hold(soundCode(e.Err))
+	case session.PicturePaused:
+		s.hold(protocol.QualityPaused)
+	case session.PictureResumed:
+		s.clear(func(c protocol.Code) bool { return c == protocol.QualityPaused })
 	case session.Failed:
 		s.failed(e)
 	case session.PathFound, session.FarSound, session.Sending:

@@ -23,6 +23,7 @@ import (
 	"vindu/media/echo"
 	"vindu/media/peer"
 	"vindu/media/peer/peertest"
+	"vindu/media/session"
 	"vindu/media/sound"
 	"vindu/media/sound/soundtest"
 	"vindu/protocol"
@@ -346,6 +347,23 @@ func TestPrepareRefusesAnotherCertificate(t *testing.T) {
 	_, err = f.media.Prepare(t.Context(), call.Offer{SDP: protocol.SDP(offer), Remote: protocol.Fingerprint{1}, Ledger: f.ledger})
 	if me, ok := errors.AsType[*call.MediaError](err); !ok || me.Code != protocol.AuthFingerprint {
 		t.Errorf("got %v", err)
+	}
+}
+
+// What the line is too weak for is a condition while it lasts, and no other ends with it.
+func TestWeakLinePausesThePicture(t *testing.T) {
+	s := &mediaSession{events: make(chan call.MediaEvent, 4), own: t.Context(), holds: []protocol.Code{protocol.CaptureTestPicture}}
+	for _, test := range []struct {
+		kind session.Kind
+		on   bool
+	}{{session.PicturePaused, true}, {session.PictureResumed, false}, {session.PicturePaused, true}, {session.PictureResumed, false}} {
+		s.translate(session.Event{Kind: test.kind})
+		if got := <-s.events; got.Kind != call.MediaCondition || got.Code != protocol.QualityPaused || got.On != test.on {
+			t.Errorf("after %s: %+v", test.kind, got)
+		}
+	}
+	if len(s.events) != 0 || len(s.holds) != 1 {
+		t.Errorf("%d more events, %v holds", len(s.events), s.holds)
 	}
 }
 

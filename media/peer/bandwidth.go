@@ -80,6 +80,9 @@ type controller struct {
 	threshold      time.Duration // queueHigh, or more where others keep the queue long
 	peak           float64       // most that arrived lately
 	peakAt, lostAt time.Duration
+	lossBefore     float64 // at the last decrease for loss
+	lossFutile     int     // decreases for loss in a row after which as much was lost
+	lossFloor      float64 // what is lost however little is sent: by the air, not by a full line
 }
 
 func newController(start, least, most int) *controller {
@@ -170,6 +173,9 @@ func (c *controller) update(now, rtt time.Duration) {
 	if now-c.lossAt >= lossWindow {
 		if c.total > 0 {
 			c.loss = float64(c.lost) / float64(c.total)
+			if c.loss < c.lossFloor {
+				c.lossFloor += (c.loss - c.lossFloor) / 8
+			}
 		}
 		c.total, c.lost, c.lossAt = 0, 0, now
 	}
@@ -183,15 +189,30 @@ func (c *controller) update(now, rtt time.Duration) {
 	case c.high && now-c.since >= standing && settled:
 		c.decrease(now, min(c.target, rate*backOff))
 		c.ceiling = rate
-	case c.loss > lossBad && now-c.lostAt >= lossWindow && settled:
+	case c.loss > max(lossBad, c.lossFloor*1.3+0.03) && now-c.lostAt >= lossWindow && settled:
 		c.lostAt = now
-		c.decrease(now, c.target*(1-0.5*c.loss))
-	case c.queue < queueLow && c.loss < lossGood:
+		c.decreaseForLoss(now)
+	case c.queue < queueLow && c.loss < max(lossGood, c.lossFloor*1.3):
 		c.futile = 0
 		c.threshold = max(queueHigh, time.Duration(float64(c.threshold)*(1-0.1*dt.Seconds())))
 		c.grow(dt)
 	}
 	c.target = min(max(c.target, c.least), c.most)
+}
+
+// decreaseForLoss sends less, unless that has not helped before: what the air loses it loses of few packets as of many.
+func (c *controller) decreaseForLoss(now time.Duration) {
+	if c.lossBefore > 0 && now-c.lastDecrease < 4*time.Second && c.loss > c.lossBefore*7/10 {
+		c.lossFutile++
+	} else {
+		c.lossFutile = 0
+	}
+	c.lossBefore = c.loss
+	if c.lossFutile >= 3 {
+		c.lossFutile, c.lossFloor = 0, c.loss
+		return
+	}
+	c.decrease(now, c.target*(1-0.5*c.loss))
 }
 
 // watch follows whether a queue stands.
@@ -221,7 +242,8 @@ func (c *controller) decrease(now time.Duration, to float64) {
 }
 
 func (c *controller) grow(dt time.Duration) {
-	limit := c.peak*useRoom + useSlop
+	// However little is sent, twice the least may be tried: a picture that was given up has to come back some time.
+	limit := max(c.peak*useRoom+useSlop, 2*c.least)
 	if c.target >= limit {
 		return
 	}

@@ -146,6 +146,58 @@ func wants(used, queue, lost float64) func(t *testing.T, o outcome) {
 	}
 }
 
+// What the air loses is lost however little is sent, and no reason to send less and less.
+func TestBandwidthOnLossyAir(t *testing.T) {
+	for _, tt := range []struct {
+		lose  float64
+		least float64
+	}{{0.1, 300_000}, {0.2, 250_000}, {0.3, 200_000}} {
+		o := road{rate: steady(20e6), room: 64_000, delay: 50 * time.Millisecond, lose: tt.lose}.drive(newController(500_000, 80_000, 1_500_000), 60*time.Second, 10*time.Second)
+		if o.low < tt.least {
+			t.Errorf("%.0f %% lost: the target falls to %.0f", 100*tt.lose, o.low)
+		}
+	}
+}
+
+// A line that is full of our packets is a reason, though it keeps no queue: then losses become fewer when less is sent.
+func TestBandwidthOnALineWithoutQueue(t *testing.T) {
+	o := road{rate: steady(4e5), room: 2_400, delay: 20 * time.Millisecond}.drive(newController(1_000_000, 80_000, 1_500_000), 60*time.Second, 15*time.Second)
+	if o.lost > 0.2 || o.used < 0.8 {
+		t.Errorf("%.2f lost, %.2f used", o.lost, o.used)
+	}
+}
+
+// A line that has become much wider is found out in less than half a minute, however long it was narrow.
+func TestBandwidthFindsAWiderLine(t *testing.T) {
+	c := newController(500_000, 80_000, 1_500_000)
+	w := road{room: 64_000, delay: 20 * time.Millisecond, rate: func(at time.Duration) float64 {
+		if at < 40*time.Second {
+			return 3e5
+		}
+		return 20e6
+	}}
+	w.drive(c, 65*time.Second, 5*time.Second)
+	if c.target < 1_400_000 {
+		t.Errorf("%.0f bit/s after 25 s on a wide line", c.target)
+	}
+}
+
+// While the picture is paused sound alone is sent; still a line that carries a picture is believed to, or it would never come back.
+func TestBandwidthWhileThePictureIsPaused(t *testing.T) {
+	c := newController(80_000, 80_000, 1_500_000)
+	c.ceiling = 75_000
+	for i := range 50 * 60 {
+		now := time.Duration(i) * 20 * time.Millisecond
+		c.note(sample{sent: now, arrived: now + time.Hour, size: 110})
+		if i%5 == 0 {
+			c.update(now, 40*time.Millisecond)
+		}
+	}
+	if c.target != 160_000 {
+		t.Errorf("%.0f bit/s after a minute of sound, want twice the least", c.target)
+	}
+}
+
 // The line narrows to a third and widens again.
 func TestBandwidthFollowsTheLine(t *testing.T) {
 	w := road{room: 64_000, delay: 20 * time.Millisecond, rate: func(at time.Duration) float64 {

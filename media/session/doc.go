@@ -11,7 +11,7 @@
 //   - A camera or sound card that is missing, busy or pulled out does not end the call: the rest goes on, an event tells
 //     why, and it is tried again every 2 s (with jitter) until it is back.
 //   - Sound goes before picture: the picture gets what the bandwidth estimate leaves over, and gives up
-//     sharpness, then size, then frames.
+//     sharpness, then size, then frames, then all; it comes back by itself.
 //   - A slow consumer never holds anything up: of pictures the newest wins, the others are dropped and counted.
 //   - Coding a picture allocates nothing.
 //
@@ -149,6 +149,10 @@ const (
 	SoundLost
 	// Sending: the first picture has left.
 	Sending
+	// PicturePaused: the line is too weak for a picture and our own is left out; sound goes on.
+	PicturePaused
+	// PictureResumed: it is being sent again.
+	PictureResumed
 	// Interrupted: the caller has not been heard for 3 s. Resumed or Failed follows.
 	Interrupted
 	// Resumed: it is heard again.
@@ -159,7 +163,7 @@ const (
 
 var kindNames = [...]string{
 	"", "local_candidate", "end_of_candidates", "path_found", "connected", "far_video", "far_sound",
-	"camera_opened", "sound_opened", "camera_lost", "sound_lost", "sending", "interrupted", "resumed", "failed",
+	"camera_opened", "sound_opened", "camera_lost", "sound_lost", "sending", "picture_paused", "picture_resumed", "interrupted", "resumed", "failed",
 }
 
 // String returns the kind's name.

@@ -75,6 +75,7 @@ type nearStats struct {
 	encoding                                              atomic.Int64
 	bitrate, width, height, fps                           atomic.Int64
 	soundFrames                                           atomic.Uint64
+	paused                                                atomic.Bool
 }
 
 // answeredOr waits until Open was called; false if ctx ends first.
@@ -314,7 +315,18 @@ func (e *encoder) govern(now time.Time) {
 		return
 	}
 	e.updated = now
-	q := e.gov.update(e.s.peer.TargetBitrate(), e.s.cfg.AudioBitrate, e.load, now)
+	target := e.s.peer.TargetBitrate()
+	q := e.gov.update(target, soundBitrate(e.s.cfg.AudioBitrate, target), e.load, now)
+	if q.paused != e.want.paused {
+		kind := PicturePaused
+		if !q.paused {
+			kind = PictureResumed
+			e.enc.ForceKeyframe()
+		}
+		e.s.near.paused.Store(q.paused)
+		e.s.log.Info("picture and line", "paused", q.paused, "target", target)
+		e.s.emit(Event{Kind: kind})
+	}
 	if q.bitrate != e.want.bitrate {
 		e.enc.SetBitrate(q.bitrate)
 		e.s.peer.SetVideoRate(q.bitrate)
@@ -332,6 +344,10 @@ func (e *encoder) govern(now time.Time) {
 func (e *encoder) send(p picture) error {
 	s := e.s
 	e.govern(p.at)
+	if e.want.paused {
+		s.near.skipped.Add(1)
+		return nil
+	}
 	// Pictures come with jitter, so that one is taken that is early by up to a third of the interval.
 	interval := time.Duration(float64(time.Second) / e.want.fps)
 	if p.at.Before(e.due.Add(-interval / 3)) {

@@ -68,6 +68,78 @@ func TestGovernor(t *testing.T) {
 	}
 }
 
+// Where there is no room for a picture none is sent, and it comes back by itself; each time that was too early it waits longer.
+func TestGovernorPausesThePicture(t *testing.T) {
+	now := time.Unix(1000, 0)
+	g := newGovernor(image.Pt(640, 480), 30, 500_000, 1_400_000, 32_000)
+	// until runs it until the picture is paused, or is not, and returns how long that took.
+	until := func(target int, paused bool) time.Duration {
+		began := now
+		for now.Sub(began) < 2*time.Minute {
+			q := g.update(target, soundBitrate(32_000, target), 0.1, now)
+			now = now.Add(rateEvery)
+			if q.paused == paused {
+				break
+			}
+		}
+		return now.Sub(began)
+	}
+	if d := until(80_000, true); d < pauseAfter || d > pauseAfter+time.Second {
+		t.Errorf("paused after %v", d)
+	}
+	// In between is neither.
+	for range 100 {
+		if q := g.update(100_000, soundBitrate(32_000, 100_000), 0.1, now); !q.paused {
+			t.Fatal("the picture is back on a line that is too weak")
+		}
+		now = now.Add(rateEvery)
+	}
+	want := resumeFirst
+	for i := range 6 {
+		if d := until(160_000, false); d < want || d > want+time.Second {
+			t.Errorf("back after %v the time number %d, want %v", d, i+1, want)
+		}
+		q := g.update(160_000, 32_000, 0.1, now)
+		if q.size != image.Pt(320, 240) || q.fps > 8 {
+			t.Errorf("it comes back as %+v", q)
+		}
+		if d := until(80_000, true); d > 3*pauseAfter {
+			t.Errorf("paused again after %v", d)
+		}
+		want = min(2*want, resumeLast)
+	}
+	// A picture that lasted makes it patient no longer.
+	until(160_000, false)
+	for range int(resumeGood/rateEvery) + 1 {
+		g.update(200_000, 32_000, 0.1, now)
+		now = now.Add(rateEvery)
+	}
+	until(80_000, true)
+	if d := until(160_000, false); d > resumeFirst+time.Second {
+		t.Errorf("back after %v", d)
+	}
+	// A moment is no reason.
+	for i := range 100 {
+		target := 300_000
+		if i%10 < 5 {
+			target = 80_000
+		}
+		if g.update(target, soundBitrate(32_000, target), 0.1, now).paused {
+			t.Fatal("paused for a moment")
+		}
+		now = now.Add(rateEvery)
+	}
+}
+
+// Sound has its share of whatever there is.
+func TestSoundHasItsShare(t *testing.T) {
+	for target, want := range map[int]int{1_500_000: 32_000, 96_000: 32_000, 80_000: 26_666, 60_000: 20_000, 10_000: 12_000} {
+		if got := soundBitrate(32_000, target); got != want {
+			t.Errorf("%d of %d, want %d", got, target, want)
+		}
+	}
+}
+
 // A processor that is too slow for the picture gets a smaller one, though the line is wide.
 func TestGovernorEasesTheProcessor(t *testing.T) {
 	now := time.Unix(1000, 0)

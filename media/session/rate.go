@@ -11,6 +11,7 @@ type quality struct {
 	bitrate int // video, bit/s
 	size    image.Point
 	fps     float64
+	paused  bool // no picture is sent: sound needs what there is
 }
 
 // step is one rung of the ladder: part of the full size, share of the full frame rate, and the least bitrate, for 640×480,
@@ -37,6 +38,15 @@ const (
 	growth     = 0.20 // of the encoder's target, each second
 	slack      = 0.04 // changes smaller than this are not worth telling the encoder
 
+	// Less than pauseBelow for pauseAfter, and the picture is left out; it comes back when there has been resumeAbove for some time, which
+	// doubles each time that was too early.
+	pauseBelow  = 30_000
+	resumeAbove = 45_000
+	pauseAfter  = 2 * time.Second
+	resumeFirst = 4 * time.Second
+	resumeLast  = 60 * time.Second
+	resumeGood  = 20 * time.Second // a picture that lasts this long did not come back too early
+
 	// The processor: coding may take this share of the time between two pictures. Beyond it the picture becomes smaller, however wide
 	// the line is; when it takes little for long, larger again.
 	loadHigh, loadLow = 0.8, 0.35
@@ -60,10 +70,15 @@ type governor struct {
 	floor     int // the largest picture that the processor can code
 	loadSince time.Time
 	loadWrong int
+
+	paused   bool
+	turning  time.Time     // since when the line is too weak for a picture, or good enough for one again; zero if it is as it was
+	resumed  time.Time     // when the picture came back last
+	patience time.Duration // how long the line has to be good before it does
 }
 
 func newGovernor(full image.Point, fps float64, start, limit, audio int) *governor {
-	g := &governor{full: full, fps: fps, max: limit}
+	g := &governor{full: full, fps: fps, max: limit, patience: resumeFirst}
 	g.rate = share(start, audio)
 	for g.rung < len(ladder)-1 && g.rate < g.least(g.rung) {
 		g.rung++
@@ -95,9 +110,40 @@ func (g *governor) update(target, audio int, load float64, now time.Time) qualit
 	case want > g.rate:
 		g.rate = min(want, g.rate*(1+growth*min(dt, 1))+1)
 	}
+	g.pause(want, now)
 	g.climb(now)
-	g.ease(load, now)
+	if !g.paused {
+		g.ease(load, now)
+	}
 	return g.quality()
+}
+
+// pause leaves the picture out, and brings it back.
+func (g *governor) pause(want float64, now time.Time) {
+	turns, after := want < pauseBelow, pauseAfter
+	if g.paused {
+		turns, after = want >= resumeAbove, g.patience
+	}
+	switch {
+	case !turns:
+		g.turning = time.Time{}
+		return
+	case g.turning.IsZero():
+		g.turning = now
+	}
+	if now.Sub(g.turning) < after {
+		return
+	}
+	g.paused, g.turning = !g.paused, time.Time{}
+	switch {
+	case !g.paused:
+		g.resumed = now
+		g.rung, g.wrong = len(ladder)-1, 0
+	case !g.resumed.IsZero() && now.Sub(g.resumed) < resumeGood:
+		g.patience = min(2*g.patience, resumeLast)
+	default:
+		g.patience = resumeFirst
+	}
 }
 
 // ease follows the processor's load.
@@ -148,5 +194,6 @@ func (g *governor) quality() quality {
 		bitrate: int(g.rate),
 		size:    image.Pt(max(g.full.X*s.num/s.den&^1, 16), max(g.full.Y*s.num/s.den&^1, 16)),
 		fps:     max(g.fps*s.fps, min(g.fps, 5)),
+		paused:  g.paused,
 	}
 }

@@ -37,6 +37,7 @@ type NearStats struct {
 	Encoding  time.Duration // in all
 	// What is sent now.
 	Bitrate, Width, Height, FPS int
+	Paused                      bool // no picture is sent, because the line is too weak for one
 
 	SoundFrames uint64 // of 10 ms, captured and coded
 }
@@ -63,7 +64,7 @@ func (s *Session) Stats() Stats {
 			Skipped: s.near.skipped.Load(), TooMuch: s.near.tooFast.Load(), Keyframes: s.near.keyframes.Load(),
 			Bytes: s.near.bytes.Load(), Encoding: time.Duration(s.near.encoding.Load()),
 			Bitrate: int(s.near.bitrate.Load()), Width: int(s.near.width.Load()), Height: int(s.near.height.Load()),
-			FPS: int(s.near.fps.Load()), SoundFrames: s.near.soundFrames.Load(),
+			FPS: int(s.near.fps.Load()), Paused: s.near.paused.Load(), SoundFrames: s.near.soundFrames.Load(),
 		},
 		Far:           s.far.snapshot(),
 		Sound:         s.jitter.Stats(),

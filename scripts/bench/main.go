@@ -53,11 +53,16 @@ func main() {
 	rounds := flag.Int("rounds", 3, "how many times each side has each call")
 	only := flag.String("only", "", "the only call to measure, such as 640×480@30 (default all)")
 	onlySound := flag.Bool("sound", false, "measure only what is done to sound; writes no bench.json")
+	onlyLine := flag.Bool("line", false, "measure only calls on bad lines; writes no bench.json")
 	peer := flag.Bool("peer", true, "measure GStreamer too")
 	duration := flag.Duration("for", 15*time.Second, "how long each call is measured")
 	flag.Parse()
-	if *onlySound {
-		if err := table(soundRows()); err != nil {
+	if *onlySound || *onlyLine {
+		rows := soundRows
+		if *onlyLine {
+			rows = func() []row { return lineRows(ctx) }
+		}
+		if err := table(rows()); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}

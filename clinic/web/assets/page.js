@@ -810,6 +810,8 @@
     hint = get("hint");
     weakness = get("weak");
     ending = get("ends");
+    interrupted = false;
+    still = false;
     phase = "idle";
     seen = "awaited";
     there = /* @__PURE__ */ new Set();
@@ -835,7 +837,8 @@
         this.root.dataset["outcome"] = "";
       } else {
         this.root.dataset["outcome"] = s.phase === "ended" ? this.words.explain(s.outcome).kind : "";
-        this.weak(false);
+        this.interrupted = this.still = false;
+        this.line();
         this.put(this.ending, "");
         this.homeNotes.replaceChildren();
         this.put(this.hint, "");
@@ -892,7 +895,17 @@
       this.put(this.ending, this.words.say("call.ends", { time: clock(at) }));
     }
     weak(weak) {
-      this.put(this.weakness, weak ? this.words.say("call.weak") : "");
+      this.interrupted = weak;
+      this.line();
+    }
+    // paused says that no picture comes, though sound does.
+    paused(paused) {
+      this.still = paused;
+      this.line();
+    }
+    // line says what is wrong with the line: that nothing comes before that no picture does.
+    line() {
+      this.put(this.weakness, this.interrupted ? this.words.say("call.weak") : this.still ? this.words.say("call.paused") : "");
     }
     picture(seen) {
       if (this.seen === seen) return;
@@ -1255,6 +1268,8 @@
     microphone = 0;
     end = 0;
     timer = 0;
+    before;
+    // the reading before
     // stage notes the first time that a stage is reached.
     stage(stage) {
       if (this.stages.every((s) => s.stage !== stage)) this.stages.push({ stage, after: Math.round(performance.now() - this.clock) });
@@ -1269,14 +1284,17 @@
       if (microphone) this.microphone = Date.now();
     }
     // follow reads the statistics now and then, so that there is a last reading even when the page is torn down.
-    follow(stats) {
-      const read = () => void this.last(stats());
+    // It says whether the picture stands still while sound comes.
+    follow(stats, paused) {
+      const read = () => void this.last(stats(), paused);
       read();
       this.timer = window.setInterval(read, every);
     }
-    async last(stats) {
+    async last(stats, paused) {
       try {
-        this.read(await stats);
+        const report = await stats;
+        this.read(report);
+        paused?.(this.stands(report));
       } catch {
       }
     }
@@ -1309,6 +1327,16 @@
         q.jitter = natural(1e3 * Math.max(...inbound.filter((s) => s["kind"] === "audio").map((s) => Number(s["jitter"] ?? 0)), 0));
       }
       q.frames_sent = sum(all.filter((s) => s.type === "outbound-rtp"), "framesSent") || q.frames_sent;
+    }
+    // stands tells whether no picture has come since the reading before, though sound has and there were pictures earlier.
+    stands(report) {
+      const all = [];
+      report.forEach((s) => all.push(s));
+      const of = (kind, field) => sum(all.filter((s) => s.type === "inbound-rtp" && s["kind"] === kind), field);
+      const now = { pictures: of("video", "framesDecoded"), sounds: of("audio", "packetsReceived") };
+      const before2 = this.before;
+      this.before = now;
+      return !!before2 && now.pictures > 0 && now.pictures === before2.pictures && now.sounds > before2.sounds;
     }
     // closed notes that camera and microphone were closed, and with them the call.
     closed() {
@@ -1673,7 +1701,7 @@
         });
         a.peer.begin({
           connected: () => {
-            a.recorder.follow(() => a.peer.stats());
+            a.recorder.follow(() => a.peer.stats(), (paused) => this.attempt === a && !a.over && this.panel.paused(paused));
             this.handle({ type: "connected", attempt: a.number });
           },
           failed: (code2) => this.failed(a, code2),

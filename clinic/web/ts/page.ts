@@ -344,7 +344,7 @@ class Page {
 			});
 			a.peer.begin({
 				connected: () => {
-					a.recorder.follow(() => a.peer.stats());
+					a.recorder.follow(() => a.peer.stats(), (paused) => this.attempt === a && !a.over && this.panel.paused(paused));
 					this.handle({ type: "connected", attempt: a.number });
 				},
 				failed: (code) => this.failed(a, code),

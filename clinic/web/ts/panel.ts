@@ -51,6 +51,8 @@ export class Panel {
 	private readonly weakness = get("weak");
 	private readonly ending = get("ends");
 
+	private interrupted = false;
+	private still = false;
 	private phase: Phase = "idle";
 	private seen: Picture = "awaited";
 	private there = new Set<string>(); // names of those who are in the call
@@ -79,7 +81,8 @@ export class Panel {
 			this.root.dataset["outcome"] = "";
 		} else {
 			this.root.dataset["outcome"] = s.phase === "ended" ? this.words.explain(s.outcome).kind : "";
-			this.weak(false);
+			this.interrupted = this.still = false;
+			this.line();
 			this.put(this.ending, "");
 			this.homeNotes.replaceChildren();
 			this.put(this.hint, "");
@@ -144,7 +147,19 @@ export class Panel {
 	}
 
 	weak(weak: boolean): void {
-		this.put(this.weakness, weak ? this.words.say("call.weak") : "");
+		this.interrupted = weak;
+		this.line();
+	}
+
+	// paused says that no picture comes, though sound does.
+	paused(paused: boolean): void {
+		this.still = paused;
+		this.line();
+	}
+
+	// line says what is wrong with the line: that nothing comes before that no picture does.
+	private line(): void {
+		this.put(this.weakness, this.interrupted ? this.words.say("call.weak") : this.still ? this.words.say("call.paused") : "");
 	}
 
 	picture(seen: Picture): void {

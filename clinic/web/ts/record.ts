@@ -56,6 +56,7 @@ export class Recorder {
 	private microphone = 0;
 	private end = 0;
 	private timer = 0;
+	private before: { readonly pictures: number; readonly sounds: number } | undefined; // the reading before
 
 	// stage notes the first time that a stage is reached.
 	stage(stage: string): void {
@@ -74,15 +75,18 @@ export class Recorder {
 	}
 
 	// follow reads the statistics now and then, so that there is a last reading even when the page is torn down.
-	follow(stats: () => Promise<RTCStatsReport>): void {
-		const read = (): void => void this.last(stats());
+	// It says whether the picture stands still while sound comes.
+	follow(stats: () => Promise<RTCStatsReport>, paused: (paused: boolean) => void): void {
+		const read = (): void => void this.last(stats(), paused);
 		read();
 		this.timer = window.setInterval(read, every);
 	}
 
-	async last(stats: Promise<RTCStatsReport>): Promise<void> {
+	async last(stats: Promise<RTCStatsReport>, paused?: (paused: boolean) => void): Promise<void> {
 		try {
-			this.read(await stats);
+			const report = await stats;
+			this.read(report);
+			paused?.(this.stands(report));
 		} catch {
 			// The reading before it stands.
 		}
@@ -118,6 +122,17 @@ export class Recorder {
 			q.jitter = natural(1000 * Math.max(...inbound.filter((s) => s["kind"] === "audio").map((s) => Number(s["jitter"] ?? 0)), 0));
 		}
 		q.frames_sent = sum(all.filter((s) => s.type === "outbound-rtp"), "framesSent") || q.frames_sent;
+	}
+
+	// stands tells whether no picture has come since the reading before, though sound has and there were pictures earlier.
+	private stands(report: RTCStatsReport): boolean {
+		const all: Numbers[] = [];
+		report.forEach((s: Numbers) => all.push(s));
+		const of = (kind: string, field: string): number => sum(all.filter((s) => s.type === "inbound-rtp" && s["kind"] === kind), field);
+		const now = { pictures: of("video", "framesDecoded"), sounds: of("audio", "packetsReceived") };
+		const before = this.before;
+		this.before = now;
+		return !!before && now.pictures > 0 && now.pictures === before.pictures && now.sounds > before.sounds;
 	}
 
 	// closed notes that camera and microphone were closed, and with them the call.
