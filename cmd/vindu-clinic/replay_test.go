@@ -86,6 +86,15 @@ func (x *replay) record() {
 	x.stranger = signInAs(t, x.s, x.c, x.homeOf(x.other.label), "Ola Vik")
 	x.one.call(x.page, terminal.Home, key)
 
+	// The home is told of the next one: its settings have that from here on.
+	person, err := x.c.register.EnsurePerson(t.Context(), "test", protocol.Party{Name: "Anne Berg", Role: "nurse", Organisation: "Fjordbyen kommune"}, register.Clinician)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.c.register.Announce(t.Context(), terminal.Home, person.ID, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+
 	// A call by the robot, that the terminal has asked for.
 	checks, err := x.one.agent.Check(t.Context(), technician{protocol.NewNonce()}, acceptance.Wanted{Names: []string{"call.robot"}}, nil)
 	if err != nil {
