@@ -47,6 +47,11 @@ type CallRecord struct {
 	CameraClosed Time        `cbor:"15,keyasint" json:"camera_closed"`
 	MicOpen      Time        `cbor:"16,keyasint" json:"microphone_open"`
 	MicClosed    Time        `cbor:"17,keyasint" json:"microphone_closed"`
+
+	// What was tried to find a path, where none was found, and the quality through the call.
+	Pairs  []Pair        `cbor:"18,keyasint,omitempty" json:"pairs,omitempty"`
+	Gather []GatherError `cbor:"19,keyasint,omitempty" json:"gather,omitempty"`
+	Series *Series       `cbor:"20,keyasint,omitempty" json:"series,omitempty"`
 }
 
 func (r *CallRecord) valid() error {
@@ -68,6 +73,12 @@ func (r *CallRecord) valid() error {
 		if err := checkText("text of the call record", s, false); err != nil {
 			return err
 		}
+	}
+	if err := validPath(r.Pairs, r.Gather); err != nil {
+		return err
+	}
+	if err := r.Series.valid(); err != nil {
+		return err
 	}
 	return r.Outcome.valid()
 }

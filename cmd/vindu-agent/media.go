@@ -90,6 +90,7 @@ type mediaSession struct {
 	sound      retry
 	realCamera bool // a real one was open in this call
 	cameraHung atomic.Bool
+	quality    protocol.Sampler
 }
 
 // SDP implements call.Session.
@@ -140,8 +141,13 @@ func (s *mediaSession) serve() {
 				"rtt_ms", ms(c.RTT), "concealed_ms", ms(c.Concealed), "freezes", c.Freezes, "frozen_ms", ms(c.Frozen), "cpu", oneDecimal(c.CPU))
 		}
 	}()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var before session.Stats
 	for {
 		select {
+		case <-tick.C:
+			before = s.sample(before)
 		case e := <-s.inner.Events():
 			s.translate(e)
 		case <-s.own.Done():
@@ -538,7 +544,37 @@ func (s *mediaSession) Report() call.Report {
 			r.Stages = append(r.Stages, t)
 		}
 	}
+	if st.Times.Path.IsZero() {
+		for _, p := range s.inner.Tried() {
+			pair := protocol.Pair{Local: protocol.PathEnd(p.Local), Remote: protocol.PathEnd(p.Remote), State: p.State, Asked: p.Asked, Answered: p.Answered, Heard: p.Heard}
+			if pair.Valid() && len(r.Pairs) < protocol.MaxPairs {
+				r.Pairs = append(r.Pairs, pair)
+			}
+		}
+	}
+	r.Series = s.quality.Series()
 	return r
+}
+
+// sample adds the second since before to the series of the quality, once there is a connection, and returns the numbers now.
+func (s *mediaSession) sample(before session.Stats) session.Stats {
+	st := s.inner.Stats()
+	if before.Times.Connected.IsZero() {
+		return st
+	}
+	now, was := st.Connection, before.Connection
+	since := func(now, was uint64) uint64 { return now - min(now, was) }
+	lost := since(now.VideoIn.Lost+now.AudioIn.Lost, was.VideoIn.Lost+was.AudioIn.Lost)
+	due := lost + since(now.VideoIn.Packets+now.AudioIn.Packets, was.VideoIn.Packets+was.AudioIn.Packets)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.quality.Add(protocol.Sample{
+		RTT: ms(now.RTT), Loss: 1000 * lost / max(due, 1), Jitter: ms(now.AudioIn.Jitter),
+		Out:    since(now.VideoOut.Bytes+now.AudioOut.Bytes, was.VideoOut.Bytes+was.AudioOut.Bytes) / 125,
+		In:     since(now.VideoIn.Bytes+now.AudioIn.Bytes, was.VideoIn.Bytes+was.AudioIn.Bytes) / 125,
+		Frames: since(st.Far.Frames, before.Far.Frames),
+	})
+	return st
 }
 
 func ms(d time.Duration) uint64 { return uint64(max(d, 0).Milliseconds()) }

@@ -135,6 +135,8 @@ type Report struct {
 	Camera, Sound         string // kinds, as in protocol.CallRecord
 	Quality               protocol.Quality
 	Stages                []Stage
+	Pairs                 []protocol.Pair  // that were tried, where no path was found
+	Series                *protocol.Series // nil: it was never connected
 }
 
 // Stage is an instant of a call's course.

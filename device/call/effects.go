@@ -347,6 +347,7 @@ func (r *Runner) finish(f Finish, now time.Time) {
 		report := cur.session.Report()
 		rec.Crypto, rec.LocalPath, rec.RemotePath = report.Crypto, report.LocalPath, report.RemotePath
 		rec.Camera, rec.Sound, rec.Quality = report.Camera, report.Sound, report.Quality
+		rec.Pairs, rec.Series = report.Pairs, report.Series
 		for _, s := range report.Stages {
 			cur.stage(s.Name, s.At)
 		}

@@ -10,6 +10,9 @@ func (p *Peer) shut() {
 	p.closing.Do(func() {
 		go func() {
 			defer close(p.closed)
+			p.looking.Lock() // pion's statistics are not safe beside this
+			p.shutting = true
+			p.looking.Unlock()
 			if err := p.pc.GracefulClose(); err != nil {
 				p.log.Debug("connection closed with an error")
 			}

@@ -90,6 +90,10 @@ type Peer struct {
 	plis, nacksSent, nacksHeard  atomic.Uint64
 	roundTrip                    atomic.Int64
 	pair                         atomic.Pointer[webrtc.ICECandidatePair]
+	tried                        atomic.Pointer[[]Pair]
+	way                          atomic.Pointer[way]
+	looking                      sync.Mutex // over shutting, and while pion's statistics are read
+	shutting                     bool
 	proved, hearing              atomic.Bool
 
 	runMu   sync.Mutex
@@ -450,6 +454,9 @@ func (p *Peer) serve(ctx context.Context, wg *sync.WaitGroup) error {
 			return nil
 		case <-tick.C:
 			p.measure()
+			if !path {
+				p.try()
+			}
 		case <-lost.C:
 			return fail(StageMedia, fmt.Errorf("%w for %s", ErrSilent, silentAfter+lostAfter))
 		case r := <-p.tracks:
@@ -474,6 +481,7 @@ func (p *Peer) serve(ctx context.Context, wg *sync.WaitGroup) error {
 		case dtlsState == webrtc.DTLSTransportStateFailed:
 			return fail(StageDTLS, p.handshakeError())
 		case ice == webrtc.ICEConnectionStateFailed && !path:
+			p.try()
 			return fail(StageICE, ErrNoPath)
 		case ice == webrtc.ICEConnectionStateFailed:
 			return fail(StageMedia, fmt.Errorf("%w for %s", ErrSilent, silentAfter+failedAfter))

@@ -173,18 +173,39 @@ func (p *Peer) Stats() Stats {
 	return s
 }
 
-// protocol is how packets leave by pair.
+// way is how packets leave by a pair.
+type way struct {
+	pair     *webrtc.ICECandidatePair
+	protocol string
+}
+
+// protocol is how packets leave by pair. It is looked up once: pion's statistics are not safe beside a connection that the far end closes.
 func (p *Peer) protocol(pair *webrtc.ICECandidatePair) string {
-	if pair.Local.Typ == webrtc.ICECandidateTypeRelay && p.alive.Err() == nil {
-		for _, v := range p.pc.GetStats() {
-			c, ok := v.(webrtc.ICECandidateStats)
-			if ok && c.CandidateType == webrtc.ICECandidateTypeRelay && c.RelayProtocol != "" &&
-				c.Port == int32(pair.Local.Port) && c.IP == pair.Local.Address {
-				return c.RelayProtocol
-			}
+	if pair.Local.Typ != webrtc.ICECandidateTypeRelay {
+		return pair.Local.Protocol.String()
+	}
+	if known := p.way.Load(); known != nil && known.pair == pair {
+		return known.protocol
+	}
+	for _, v := range p.look() {
+		c, ok := v.(webrtc.ICECandidateStats)
+		if ok && c.CandidateType == webrtc.ICECandidateTypeRelay && c.RelayProtocol != "" &&
+			c.Port == int32(pair.Local.Port) && c.IP == pair.Local.Address {
+			p.way.Store(&way{pair, c.RelayProtocol})
+			return c.RelayProtocol
 		}
 	}
 	return pair.Local.Protocol.String()
+}
+
+// look reads pion's statistics; there are none once the connection is being closed.
+func (p *Peer) look() webrtc.StatsReport {
+	p.looking.Lock()
+	defer p.looking.Unlock()
+	if p.shutting || p.alive.Err() != nil {
+		return nil
+	}
+	return p.pc.GetStats()
 }
 
 func isEnd(err error) bool {

@@ -56,6 +56,9 @@ type Stats struct {
 	Call          grade.Call   // since the call was connected
 }
 
+// Tried returns the pairs of candidates that were tried until there was a path. Any goroutine, also after Close.
+func (s *Session) Tried() []peer.Pair { return s.peer.Tried() }
+
 // Stats returns the call's numbers. Any goroutine, also after Close.
 func (s *Session) Stats() Stats {
 	out := Stats{
