@@ -35,8 +35,9 @@ var steps = []string{
 	`CREATE INDEX calls_running ON calls (call) WHERE ended = 0`,
 	`ALTER TABLE calls ADD COLUMN invitation BLOB`, // SHA-256 of the signed protocol.Invitation; NULL if none was sent
 	`ALTER TABLE calls ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0`,
-	`ALTER TABLE calls ADD COLUMN proof BLOB`,      // protocol.CallProof
-	`ALTER TABLE calls ADD COLUMN caller_end BLOB`, // signed protocol.End
+	`ALTER TABLE calls ADD COLUMN proof BLOB`,                            // protocol.CallProof
+	`ALTER TABLE calls ADD COLUMN caller_end BLOB`,                       // signed protocol.End
+	`ALTER TABLE calls ADD COLUMN never_left INTEGER NOT NULL DEFAULT 0`, // 1: it ended in the page, and nobody was asked to call
 }
 
 // Auditor is the part of the audit log that is written to.
@@ -54,8 +55,11 @@ type Records struct {
 
 	// Alarm raises an alarm as part of a transaction; register.Register.RaiseTx does. It is set before anything else is called. nil: nobody is told.
 	Alarm func(ctx context.Context, tx *sql.Tx, code protocol.Code, terminal protocol.KeyHash, detail string) (fresh bool, err error)
+	// Held tells what held of a terminal during a call; it is set before anything is read. nil: nothing is known of that.
+	Held Conditions
 
 	mu     sync.Mutex
+	ended  map[protocol.Code]uint64                                                             // since the server began, by the clinic's own view
 	listen func(terminal protocol.KeyHash, half *protocol.CallRecord, end *protocol.EndReceipt) // the Service's
 }
 
@@ -154,7 +158,11 @@ type ending struct {
 
 // finish commits the clinic's end of a call. Doing it again changes nothing.
 func (r *Records) finish(ctx context.Context, call protocol.CallID, person string, e ending) error {
-	return r.store.Write(ctx, func(tx *sql.Tx) error { return r.end(ctx, tx, call, person, e) })
+	err := r.store.Write(ctx, func(tx *sql.Tx) error { return r.end(ctx, tx, call, person, e) })
+	if err == nil {
+		r.count(e)
+	}
+	return err
 }
 
 func (r *Records) end(ctx context.Context, tx *sql.Tx, call protocol.CallID, person string, e ending) error {
@@ -323,7 +331,7 @@ func (r *Records) callerHalf(ctx context.Context, person string, call protocol.C
 }
 
 const selectRecord = `SELECT call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only,
-	began, rang, talking, ended, outcome, terminal_end, terminal_half, caller_half, urgent, proof, caller_end FROM calls`
+	began, rang, talking, ended, outcome, terminal_end, terminal_half, caller_half, urgent, proof, caller_end, never_left FROM calls`
 
 func scanRecord(scan func(...any) error) (Record, error) {
 	var r Record
@@ -332,7 +340,7 @@ func scanRecord(scan func(...any) error) (Record, error) {
 	var outcome string
 	if err := scan(&call, &r.Person.ID, &r.Person.Party.Name, &r.Person.Party.Role, &r.Person.Party.Organisation,
 		&r.Home, &r.HomeLabel, &terminal, &r.SPKI, &r.Errand, &r.RelayOnly,
-		&began, &rang, &talking, &ended, &outcome, &r.TerminalEnd, &terminalHalf, &callerHalf, &r.Urgent, &r.Proof, &r.CallerEnd); err != nil {
+		&began, &rang, &talking, &ended, &outcome, &r.TerminalEnd, &terminalHalf, &callerHalf, &r.Urgent, &r.Proof, &r.CallerEnd, &r.NeverLeft); err != nil {
 		return r, err
 	}
 	copy(r.Call[:], call)
@@ -341,6 +349,7 @@ func scanRecord(scan func(...any) error) (Record, error) {
 	r.TalkingAt, r.EndedAt = protocol.Time(talking).Time(), protocol.Time(ended).Time()
 	r.TerminalHalf, r.CallerHalf = decodeHalf(terminalHalf), decodeHalf(callerHalf)
 	if ended != 0 {
+		r.clinic = protocol.Code(outcome)
 		r.Outcome = join(protocol.Code(outcome), r.TerminalHalf, r.CallerHalf)
 		r.Failure = protocol.Explain(r.Outcome)
 		r.Sentence = r.Failure.Sentence
@@ -401,7 +410,7 @@ func (r *Records) list(ctx context.Context, person string, limit int) ([]Record,
 		}
 		list = append(list, rec)
 	}
-	if err := rows.Err(); err != nil {
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return nil, fmt.Errorf("read records of calls: %w", err)
 	}
 	return list, nil
@@ -415,5 +424,5 @@ func (r *Records) get(ctx context.Context, person string, call protocol.CallID) 
 	if err != nil {
 		return Record{}, fmt.Errorf("read record of call %s: %w", call, err)
 	}
-	return rec, nil
+	return rec, r.diagnose(ctx, &rec)
 }

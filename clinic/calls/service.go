@@ -553,6 +553,13 @@ func (s *Service) Report(ctx context.Context, person string, id protocol.CallID,
 	return s.records.callerHalf(ctx, person, id, half)
 }
 
+// Running returns how many calls run.
+func (s *Service) Running() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.calls)
+}
+
 // Records returns the latest calls of a person, the latest first, at most limit.
 func (s *Service) Records(ctx context.Context, person string, limit int) ([]Record, error) {
 	return s.records.list(ctx, person, limit)

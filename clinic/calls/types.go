@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"vindu/clinic/diagnosis"
 	"vindu/protocol"
 )
 
@@ -120,6 +121,11 @@ type Record struct {
 	Outcome  protocol.Code
 	Failure  protocol.Failure // Explain(Outcome)
 	Sentence string           // one sentence for people: what and where
+	// Diagnosis says what became of the call, where, who acts, and how sure that is; of a call that runs, and in a list, nothing.
+	Diagnosis diagnosis.Diagnosis
+	NeverLeft bool // it ended in the caller's page; the clinic was not asked to call anybody
+
+	clinic protocol.Code // why it ended, as the clinic saw it
 
 	TerminalEnd  []byte               // signed protocol.End of the terminal, nil if none came
 	CallerEnd    []byte               // signed protocol.End of the caller, by the call's own key; nil if the clinic had to end it, or the terminal did

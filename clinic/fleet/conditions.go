@@ -31,6 +31,28 @@ func (s *events) change(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHa
 	return nil
 }
 
+// Held returns what held of a terminal at any time between two instants, as far as it has told.
+func (f *Fleet) Held(ctx context.Context, key protocol.KeyHash, from, to time.Time) ([]protocol.Code, error) {
+	rows, err := f.config.Store.Read().QueryContext(ctx, `SELECT DISTINCT code FROM fleet_conditions
+		WHERE terminal = ? AND since <= ? AND (until = 0 OR until >= ?) ORDER BY code`, key[:], int64(protocol.At(to)), int64(protocol.At(from)))
+	if err != nil {
+		return nil, fmt.Errorf("read conditions of terminal %s: %w", key.Code(), err)
+	}
+	defer rows.Close()
+	var list []protocol.Code
+	for rows.Next() {
+		var c protocol.Code
+		if err := rows.Scan(&c); err != nil {
+			return nil, fmt.Errorf("read conditions of terminal %s: %w", key.Code(), err)
+		}
+		list = append(list, c)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read conditions of terminal %s: %w", key.Code(), err)
+	}
+	return list, nil
+}
+
 // Conditions returns what held of a terminal, the latest first, at most limit of them.
 func (f *Fleet) Conditions(ctx context.Context, key protocol.KeyHash, limit int) ([]Past, error) {
 	rows, err := f.config.Store.Read().QueryContext(ctx, `SELECT code, since, until, figure FROM fleet_conditions
