@@ -213,6 +213,60 @@ func (s *Server) hangUp(w http.ResponseWriter, r *http.Request, v visitor) {
 	s.poke(v.person.ID)
 }
 
+// attempt takes the half of an attempt that ended in its page, before the clinic was asked for a call.
+func (s *Server) attempt(w http.ResponseWriter, r *http.Request, v visitor) {
+	var body struct {
+		Home string               `json:"home"`
+		Half *protocol.CallRecord `json:"half"`
+	}
+	id, err := s.call(w, r, &body)
+	if err == nil && body.Half == nil {
+		err = fmt.Errorf("%w: an attempt without its half of the record", calls.ErrBadRequest)
+	}
+	if err == nil {
+		body.Half.Call = id
+		err = body.Half.Validate()
+	}
+	if err == nil {
+		if err = s.mayKnow(r.Context(), v.person.ID, body.Home); errors.Is(err, errNotTheirs) {
+			s.denied(r, v, "home "+body.Home)
+			s.refuse(w, http.StatusForbidden, protocol.AuthNone, "")
+			return
+		}
+	}
+	if err == nil {
+		err = s.o.Calls.Attempt(r.Context(), calls.Person{ID: v.person.ID, Party: v.person.Party}, body.Home, body.Half)
+	}
+	s.answer(w, r, err)
+	s.poke(v.person.ID)
+}
+
+// verdict says what became of a call that failed, and what the caller can do now. It says nothing of a call that is as it should be, nor where the page
+// itself has said all of it.
+func (s *Server) verdict(w http.ResponseWriter, r *http.Request, v visitor) {
+	id, err := protocol.ParseCallID(r.PathValue("call"))
+	if err != nil {
+		s.answer(w, r, err)
+		return
+	}
+	record, err := s.o.Calls.Record(r.Context(), v.person.ID, id)
+	if err != nil {
+		s.answer(w, r, err)
+		return
+	}
+	d := record.Diagnosis
+	said := struct {
+		Sentence string `json:"sentence"`
+		Now      string `json:"now"`
+		Complete bool   `json:"complete"`
+	}{Complete: record.NeverLeft || record.TerminalHalf != nil && record.CallerHalf != nil}
+	known := d.What+"." == record.Failure.Sentence && d.Now == record.Failure.Next
+	if d.What != "" && d.Who != protocol.Nobody && !known {
+		said.Sentence, said.Now = d.Sentence(), d.Now
+	}
+	reply(w, http.StatusOK, said)
+}
+
 func (s *Server) report(w http.ResponseWriter, r *http.Request, v visitor) {
 	half := new(protocol.CallRecord)
 	id, err := s.call(w, r, half)

@@ -11,6 +11,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"vindu/clinic/calls"
+	"vindu/clinic/diagnosis"
 	"vindu/clinic/web/webtest"
 	"vindu/protocol"
 )
@@ -59,7 +60,7 @@ func TestUnproven(t *testing.T) {
 			f.listen()
 			f.check(test.answer(c, f))
 			b.says("The call has ended: " + protocol.Explain(test.want).Sentence)
-			b.until(fmt.Sprintf(`document.getElementById("next").textContent === %q`, protocol.Explain(test.want).Next))
+			b.judged(diagnosis.Diagnose(diagnosis.Evidence{Outcome: test.want}))
 			if got := receive(t, c.calls.HungUp); got.Reason != test.want {
 				t.Errorf("the clinic was told %s", got.Reason)
 			}
@@ -160,14 +161,21 @@ func TestNotStarted(t *testing.T) {
 	c.calls.Refuse(&calls.Failure{Code: protocol.SignalOffline})
 	b.button("Ring")
 	b.says("The call has ended: The terminal is not connected to the clinic.")
-	b.until(`document.getElementById("next").textContent.includes("power and network")`)
+	b.judged(diagnosis.Diagnose(diagnosis.Evidence{Outcome: protocol.SignalOffline}))
 	b.until(`document.querySelector("#recent-calls .sentence")?.textContent === "The terminal is not connected to the clinic."`)
 	b.shot("offline")
 	c.calls.Refuse(nil)
 	b.button("Ring")
 	c.placed()
 	b.says("Calling")
+	b.until(`document.getElementById("verdict").hidden`)
 	b.forgive("409 (Conflict)")
+}
+
+// judged waits until the page shows what the clinic says of a call that failed, and what to do now.
+func (b *tab) judged(d diagnosis.Diagnosis) {
+	b.t.Helper()
+	b.until(fmt.Sprintf(`document.getElementById("verdict").checkVisibility() && document.getElementById("verdict").textContent === %q && document.getElementById("next").textContent === %q`, d.Sentence(), d.Now))
 }
 
 // What this computer lacks is said, before the call and during it, and what it has is used.
@@ -232,6 +240,14 @@ func TestPermissionDenied(t *testing.T) {
 		b.until(`document.getElementById("next").textContent.includes("Allow it beside the address")`)
 		if len(c.calls.Placed) != 0 {
 			t.Error("the home was rung before the browser had asked")
+		}
+		b.until(`document.querySelector("#recent-calls .sentence")?.textContent === "The browser was not allowed to use camera and microphone."`)
+		list, err := c.calls.Records(t.Context(), c.person, 9)
+		if err != nil || len(list) != 1 || !list[0].NeverLeft || list[0].CallerHalf.Outcome != protocol.BrowserDenied || list[0].Home != c.home.ID {
+			t.Errorf("on record is %+v, %v", list, err)
+		}
+		if eval[bool](b, `document.getElementById("verdict").checkVisibility()`) {
+			t.Error("what the page has said is said twice")
 		}
 	})
 	t.Run("withdrawn", func(t *testing.T) {

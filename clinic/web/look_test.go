@@ -8,6 +8,8 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
+	"vindu/clinic/calls"
+	"vindu/clinic/diagnosis"
 	"vindu/clinic/web/webtest"
 	"vindu/protocol"
 )
@@ -90,13 +92,23 @@ func TestLook(t *testing.T) {
 	alarm.Call, alarm.Outcome, alarm.Sentence, alarm.HomeLabel = protocol.NewCallID(), protocol.ProofAnswer, protocol.Explain(protocol.ProofAnswer).Sentence, c.home.Label
 	c.calls.AddRecord(alarm)
 
+	host, relay := protocol.PathEnd{Kind: "host", Network: "v4.private", Transport: "udp"}, protocol.PathEnd{Kind: "relay", Network: "v4.public", Transport: "tls"}
+	lost := bad
+	lost.Call, lost.Outcome, lost.Sentence, lost.RangAt = protocol.NewCallID(), protocol.ICEFailed, protocol.Explain(protocol.ICEFailed).Sentence, lost.Began
+	lost.CallerHalf = &protocol.CallRecord{
+		Version: protocol.Version, By: protocol.SideCaller, Began: protocol.At(lost.Began), Outcome: protocol.ICEFailed, Gather: []protocol.GatherError{{Way: "udp", Code: 701}},
+		Pairs:  []protocol.Pair{{Local: host, Remote: host, State: "failed", Asked: 12}, {Local: host, Remote: relay, State: "failed", Asked: 9, Heard: 2}},
+		Series: &protocol.Series{Every: 1, RTT: []uint64{30, 820}, Loss: []uint64{0, 431}, Jitter: []uint64{3, 90}, Out: []uint64{900, 80}, In: []uint64{1200, 60}, Frames: []uint64{25, 2}},
+	}
+	c.calls.AddRecord(lost)
+
 	b := newTab(t)
 	c.confirms(b)
 	navigate(b, c.server.URL)
 	b.look("sign-in")
 	navigate(b, c.link())
 	b.until(`document.body.dataset.ready === "yes"`)
-	b.until(`document.querySelectorAll("#recent-calls li").length === 3`)
+	b.until(`document.querySelectorAll("#recent-calls li").length === 4`)
 	b.look("homes")
 	b.button("Ring")
 	f := newTerminal(t, c, c.placed())
@@ -116,12 +128,21 @@ func TestLook(t *testing.T) {
 	b.says("The call has ended")
 	b.until(`document.getElementById("receipt").textContent`)
 	b.look("call-ended")
+	c.calls.Hold(protocol.EgressUDP)
+	c.calls.Refuse(&calls.Failure{Code: protocol.ICEFailed})
+	b.forgive("409 (Conflict)")
+	b.button("Ring")
+	b.judged(diagnosis.Diagnose(diagnosis.Evidence{Outcome: protocol.ICEFailed, Held: []protocol.Code{protocol.EgressUDP}}))
+	b.look("call-judged")
 	navigate(b, c.server.URL+"/calls/"+good.Call.String())
 	b.look("record")
 	eval[*struct{}](b, `(document.querySelectorAll("details").forEach((d) => d.open = true), null)`)
 	b.look("record, open")
 	navigate(b, c.server.URL+"/calls/"+bad.Call.String())
 	b.look("record-offline")
+	navigate(b, c.server.URL+"/calls/"+lost.Call.String())
+	eval[*struct{}](b, `(document.querySelectorAll("details").forEach((d) => d.open = true), null)`)
+	b.look("record-no-path")
 	navigate(b, c.server.URL+"/nowhere")
 	b.look("not-found")
 	b.forgive("404 (Not Found)")

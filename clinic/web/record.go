@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -33,6 +34,10 @@ type recordView struct {
 	frame
 	Line    recentView
 	Who     string
+	What    string // the sentence: what, where, who acts, how sure
+	Because string // what it rests on
+	Now     string // what the caller can do now
+	For     string // whom Next is for, if it is not said before
 	Next    string
 	Facts   []fact
 	Journal string
@@ -78,7 +83,19 @@ func (w words) record(r calls.Record) recordView {
 	}
 	add("record.began", w.full(r.Began), false)
 	if r.Outcome != "" {
-		v.Who, v.Next = w["record.who."+string(f.Who)], f.Next
+		d := r.Diagnosis
+		v.Next = cmp.Or(d.Next, f.Next)
+		switch {
+		case d.What == "", d.Who == protocol.Nobody && d.What+"." == f.Sentence:
+			v.Who = w["record.who."+string(f.Who)] // the sentence to the caller says it all
+		case d.Who == protocol.Nobody:
+			v.What = d.What + "."
+		default:
+			v.What, v.Now, v.Because, v.For = d.Sentence(), d.Now, w.say("record.because", names{"because": d.Because}), w["record.next."+string(d.Who)]
+		}
+		if v.Now == v.Next {
+			v.Next = ""
+		}
 		if !r.EndedAt.IsZero() {
 			add("record.ended", w.full(r.EndedAt), false)
 		}
@@ -130,7 +147,32 @@ func (w words) half(title string, h *protocol.CallRecord) halfView {
 			"freezes": n(q.Freezes), "concealed": n(q.Concealed),
 		})},
 	}
+	v.Facts = append(v.Facts, w.tried(h)...)
+	if s := h.Series; s != nil && len(s.RTT) > 0 {
+		worst := func(list []uint64) string { return n(slices.Max(list)) }
+		least := func(list []uint64) string { return n(slices.Min(list)) }
+		v.Facts = append(v.Facts, fact{Name: w["record.series"], Value: w.say("record.series.text", names{
+			"every": n(s.Every), "rtt": worst(s.RTT), "loss": strconv.FormatFloat(float64(slices.Max(s.Loss))/10, 'f', 1, 64), "jitter": worst(s.Jitter),
+			"out": least(s.Out), "in": least(s.In), "frames": least(s.Frames),
+		})})
+	}
 	return v
+}
+
+// tried says what was tried to find a path, and what came of it: of addresses the kind of network, for more was never told.
+func (w words) tried(h *protocol.CallRecord) []fact {
+	var facts []fact
+	end := func(e protocol.PathEnd) string { return e.Kind + " " + e.Network + " " + e.Transport }
+	for _, p := range h.Pairs {
+		facts = append(facts, fact{Name: w["record.tried"], Value: w.say("record.tried.text", names{
+			"local": end(p.Local), "remote": end(p.Remote), "state": p.State,
+			"asked": strconv.FormatUint(p.Asked, 10), "answered": strconv.FormatUint(p.Answered, 10), "heard": strconv.FormatUint(p.Heard, 10),
+		})})
+	}
+	for _, g := range h.Gather {
+		facts = append(facts, fact{Name: w["record.unserved"], Mono: true, Value: fmt.Sprintf("%s: %d", g.Way, g.Code)})
+	}
+	return facts
 }
 
 // path says which way picture and sound took, by the types of the two ends' ICE candidates (RFC 8445 §4). Where both used an address of

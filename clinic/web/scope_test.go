@@ -90,6 +90,20 @@ func TestCallBesideScope(t *testing.T) {
 			t.Errorf("%s: %s, %s", home, response.Status, response.Header.Get(protocol.FailureHeader))
 		}
 	}
+	for _, home := range []string{other.ID, "there is none"} {
+		body := fmt.Sprintf(`{"home": %q, "half": {"version": 1, "by": "caller", "began": 1, "outcome": "browser.failed"}}`, home)
+		response, err := client.Post(c.server.URL+"/api/calls/"+protocol.NewCallID().String()+"/attempt", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusForbidden {
+			t.Errorf("attempt at %s: %s", home, response.Status)
+		}
+	}
+	if list, err := c.calls.Records(t.Context(), c.person, 9); err != nil || len(list) != 0 {
+		t.Errorf("on record is %+v, %v", list, err)
+	}
 	if len(c.calls.Placed) != 0 {
 		t.Error("a home was called")
 	}

@@ -44,6 +44,8 @@ type Calls interface {
 	// HangUp ends a call; signed is the caller's signed end, if there is one.
 	HangUp(ctx context.Context, person string, call protocol.CallID, reason protocol.Code, signed []byte) error
 	Report(ctx context.Context, person string, call protocol.CallID, half *protocol.CallRecord) error
+	// Attempt keeps the page's half of an attempt that never left it.
+	Attempt(ctx context.Context, person calls.Person, home string, half *protocol.CallRecord) error
 	// Subscribe delivers the updates of the calls that person has begun on page, those after seq first, until cancel. The
 	// channel is closed when the subscriber cannot keep up.
 	Subscribe(person, page string, seq uint64) (updates <-chan calls.Update, cancel func())
@@ -203,6 +205,8 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /api/calls/{call}/candidates", s.api(s.candidates))
 	mux.HandleFunc("POST /api/calls/{call}/hang-up", s.api(s.hangUp))
 	mux.HandleFunc("POST /api/calls/{call}/record", s.api(s.report))
+	mux.HandleFunc("POST /api/calls/{call}/attempt", s.api(s.attempt))
+	mux.HandleFunc("GET /api/calls/{call}/verdict", s.api(s.verdict))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, http.StatusNotFound, "error.404") })
 
 	origin := http.NewCrossOriginProtection()

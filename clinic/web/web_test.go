@@ -297,6 +297,10 @@ func TestRefusals(t *testing.T) {
 		{"record with a control character", "POST", "/api/calls/" + id + "/record", `{"version":1,"by":"caller","began":1,"outcome":"end.caller_hung_up","camera":"\u009b31m"}`, same, http.StatusBadRequest},
 		{"record with text turned round", "POST", "/api/calls/" + id + "/record", `{"version":1,"by":"caller","began":1,"outcome":"end.caller_hung_up","sound":"a\u200eb"}`, same, http.StatusBadRequest},
 		{"candidates that nobody has signed", "POST", "/api/calls/" + id + "/candidates", `{"candidates":[{"line":""}]}`, same, http.StatusBadRequest},
+		{"attempt without a half", "POST", "/api/calls/" + id + "/attempt", `{"home":"` + c.home.ID + `"}`, same, http.StatusBadRequest},
+		{"attempt with an address", "POST", "/api/calls/" + id + "/attempt", `{"home":"` + c.home.ID + `","half":{"version":1,"by":"caller","began":1,"outcome":"browser.failed","gather":[{"way":"turn:192.0.2.1","code":701}]}}`, same, http.StatusBadRequest},
+		{"verdict of no such call", "GET", "/api/calls/" + id + "/verdict", "", same, http.StatusNotFound},
+		{"verdict's name malformed", "GET", "/api/calls/xyz/verdict", "", same, http.StatusBadRequest},
 		{"stream of no page", "GET", "/events?page=1", "", nil, http.StatusBadRequest},
 		{"stream after nonsense", "GET", "/events?page=" + page + "&after=x", "", nil, http.StatusBadRequest},
 		{"no such page", "GET", "/nowhere", "", nil, http.StatusNotFound},
@@ -345,8 +349,10 @@ func TestOthersCalls(t *testing.T) {
 	c.calls.AddRecord(record)
 	c.person = c.register.AddPerson(protocol.Party{Name: "Bo Lie", Role: "nurse", Organisation: "Solvik clinic"})
 	client := c.signedIn()
-	if status, _, _ := c.get(client, "/calls/"+record.Call.String()); status != http.StatusNotFound {
-		t.Errorf("another's record: %d", status)
+	for _, path := range []string{"/calls/" + record.Call.String(), "/api/calls/" + record.Call.String() + "/verdict"} {
+		if status, _, _ := c.get(client, path); status != http.StatusNotFound {
+			t.Errorf("another's %s: %d", path, status)
+		}
 	}
 	same := map[string]string{"Sec-Fetch-Site": "same-origin"}
 	if status, _, _ := c.request(client, "POST", "/api/calls/"+record.Call.String()+"/hang-up", `{"reason":"end.caller_hung_up"}`, same); status != http.StatusNotFound {
@@ -533,7 +539,7 @@ func TestWords(t *testing.T) {
 	}
 	asked := map[string]bool{}
 	prefixes := []string{"setup.state.", "operator.order.", "operator.grade.", "operator.check.", "check.", "record.stage.", "record.who.", "record.kind.", "call.status.", "call.picture.", "call.roster.", "own.", "outcome.", "duty.word.", "duty.does.", "admin.passkeys.", "admin.sessions.", "condition.severity.", "condition.who.",
-		"field.", "day.", "rights.bad.", "groups.bad.", "groups.homes.", "groups.persons.", "signing.count.", "signing.taken.", "signing.stale.", "signing.unsigned.", "rules.bad.", "rules.mode.", "identity."}
+		"field.", "day.", "rights.bad.", "groups.bad.", "groups.homes.", "groups.persons.", "signing.count.", "signing.taken.", "signing.stale.", "signing.unsigned.", "rules.bad.", "rules.mode.", "identity.", "record.next."}
 	for _, pattern := range []string{"*.go", "templates/*.html", "ts/*.ts"} {
 		sources, err := filepath.Glob(pattern)
 		if err != nil {

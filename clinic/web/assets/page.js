@@ -405,6 +405,14 @@
   async function record(call, half) {
     await insist(`/api/calls/${call}/record`, half, [2e3, 5e3, 15e3, 3e4]);
   }
+  async function attempt(call, home, half) {
+    await insist(`/api/calls/${call}/attempt`, { home, half }, [2e3, 5e3, 15e3, 3e4]);
+  }
+  async function verdict(call) {
+    const response = await fetch(`/api/calls/${call}/verdict`, { signal: inTime() });
+    if (!response.ok) throw new Refused(response.status, "");
+    return await response.json();
+  }
   async function insist(path, body, pauses) {
     for (const pause of [...pauses, 0]) {
       try {
@@ -729,7 +737,7 @@
   var sound = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
   var picture = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30, max: 30 } };
   async function permission() {
-    const states = await Promise.all(
+    const states2 = await Promise.all(
       ["camera", "microphone"].map(async (name) => {
         try {
           return (await navigator.permissions.query({ name })).state;
@@ -738,7 +746,7 @@
         }
       })
     );
-    return states.includes("denied") ? "denied" : states.includes("prompt") ? "prompt" : "granted";
+    return states2.includes("denied") ? "denied" : states2.includes("prompt") ? "prompt" : "granted";
   }
   async function present() {
     const devices = await navigator.mediaDevices?.enumerateDevices() ?? [];
@@ -810,6 +818,7 @@
     hint = get("hint");
     weakness = get("weak");
     ending = get("ends");
+    judged = get("verdict");
     interrupted = false;
     still = false;
     phase = "idle";
@@ -834,6 +843,7 @@
       this.controls.hidden = !live;
       if (live) {
         this.put(this.receipt, "");
+        this.put(this.judged, "");
         this.root.dataset["outcome"] = "";
       } else {
         this.root.dataset["outcome"] = s.phase === "ended" ? this.words.explain(s.outcome).kind : "";
@@ -843,6 +853,11 @@
         this.homeNotes.replaceChildren();
         this.put(this.hint, "");
       }
+    }
+    // verdict says what the clinic makes of a call that failed, and what the caller can do now, in place of what the page knew to say.
+    verdict(sentence, now) {
+      this.put(this.next, now);
+      this.put(this.judged, sentence);
     }
     // members shows who takes part, by name and role, and says who comes and who goes. Of who has opened the call nothing is said.
     members(members, live) {
@@ -969,6 +984,7 @@
     everConnected = false;
     sending = 0;
     grace = 0;
+    refusals = [];
     outgoing;
     expected;
     constructor(options) {
@@ -984,6 +1000,9 @@
       prefer(this.picture, /^video\/(vp8|h264|rtx)$/i);
       this.pc.ontrack = (e) => this.remote.addTrack(e.track);
       this.pc.onicecandidate = (e) => this.found(e.candidate);
+      this.pc.onicecandidateerror = (e) => {
+        if (e instanceof RTCPeerConnectionIceErrorEvent) this.unserved(e.url, e.errorCode);
+      };
       this.pc.onconnectionstatechange = () => void this.changed();
       this.made = this.pc.createOffer();
       this.made.catch(() => void 0);
@@ -996,6 +1015,10 @@
     begin(watcher) {
       this.watcher = watcher;
       this.made.then((offer) => this.pc.setLocalDescription(offer)).catch(() => this.watcher?.failed("browser.failed"));
+    }
+    // unserved notes a server that gave no candidate. They are few, and each is asked only a few times.
+    unserved(url, code2) {
+      if (this.refusals.length < maxQueued) this.refusals.push({ url, code: code2 });
     }
     // named tells which call this is; candidates may go out from here on, signed for it.
     named(call, sign2) {
@@ -1227,10 +1250,10 @@
   }
   async function proveEnd(signed, expected) {
     try {
-      const end3 = decodeEnd(await open(signed, typeEnd2, expected.key));
-      await aboutThisCall(end3, expected);
-      if (end3.by !== "terminal") throw new Error("by another side");
-      return end3;
+      const end4 = decodeEnd(await open(signed, typeEnd2, expected.key));
+      await aboutThisCall(end4, expected);
+      if (end4.by !== "terminal") throw new Error("by another side");
+      return end4;
     } catch (cause) {
       throw new Unproven("proof.answer", String(cause));
     }
@@ -1241,8 +1264,114 @@
     if (!equal(s.invitation, await sha256(expected.invitation))) throw new Error("about another invitation");
   }
 
+  // ts/path.ts
+  var maxPairs = 40;
+  var maxErrors = 12;
+  var kinds = ["host", "srflx", "prflx", "relay"];
+  var states = ["frozen", "waiting", "in-progress", "failed", "succeeded"];
+  var Path = class {
+    pairs = /* @__PURE__ */ new Map();
+    errors = [];
+    // read takes what the statistics say of each pair; a browser forgets those that have failed, so the last that was said of one stays.
+    read(all) {
+      const byId = (id) => all.find((s) => s.id === id);
+      for (const p of all) {
+        if (p.type !== "candidate-pair" || this.pairs.size >= maxPairs && !this.pairs.has(p.id)) continue;
+        const local = byId(p["localCandidateId"]);
+        const remote = byId(p["remoteCandidateId"]);
+        const state = String(p["state"]);
+        if (!local || !remote || !states.includes(state)) continue;
+        this.pairs.set(p.id, {
+          local: end3(local),
+          remote: end3(remote),
+          state,
+          asked: count(p["requestsSent"]),
+          answered: count(p["responsesReceived"]),
+          heard: count(p["requestsReceived"])
+        });
+      }
+    }
+    // failed notes a server that gave no candidate.
+    failed(url, code2) {
+      if (code2 < 300 || code2 > 799 || this.errors.length >= maxErrors) return;
+      const way = /^stuns?:/i.test(url) ? "stun" : /^turns:/i.test(url) ? "tls" : /transport=tcp/i.test(url) ? "tcp" : "udp";
+      if (this.errors.every((e) => e.way !== way || e.code !== code2)) this.errors.push({ way, code: code2 });
+    }
+    tried() {
+      return [...this.pairs.values()];
+    }
+    gather() {
+      return [...this.errors];
+    }
+  };
+  function end3(c) {
+    const kind = String(c["candidateType"]);
+    const relay = String(c["relayProtocol"] ?? "");
+    const transport = relay || String(c["protocol"] ?? "udp");
+    return {
+      kind: kinds.includes(kind) ? kind : "prflx",
+      network: network(c["address"] ?? c["ip"]),
+      transport: transport === "tls" || transport === "tcp" ? transport : "udp"
+    };
+  }
+  function count(v) {
+    return typeof v === "number" && v > 0 ? Math.round(v) : 0;
+  }
+  function network(address) {
+    if (typeof address !== "string" || address === "") return "hidden";
+    if (/\.local$/i.test(address)) return "hidden";
+    const four = /^(\d+)\.(\d+)\.\d+\.\d+$/.exec(address);
+    if (four) {
+      const [a, b] = [Number(four[1]), Number(four[2])];
+      if (a === 10 || a === 172 && b >= 16 && b < 32 || a === 192 && b === 168) return "v4.private";
+      if (a === 100 && b >= 64 && b < 128) return "v4.shared";
+      if (a === 127 || a === 169 && b === 254) return "v4.local";
+      return "v4.public";
+    }
+    const six = address.replace(/^\[|\]$/g, "").toLowerCase();
+    if (!six.includes(":")) return "unknown";
+    if (six === "::1" || /^fe[89ab]/.test(six)) return "v6.local";
+    return /^f[cd]/.test(six) ? "v6.private" : "v6.public";
+  }
+
+  // ts/series.ts
+  var most = 240;
+  var columns = ["rtt", "loss", "jitter", "out", "in", "frames"];
+  var worst = ["loss", "jitter"];
+  var Sampler = class {
+    series = { every: 1, rtt: [], loss: [], jitter: [], out: [], in: [], frames: [] };
+    pending = [];
+    // add takes the next second.
+    add(x) {
+      this.pending.push(x);
+      if (this.pending.length < this.series.every) return;
+      this.flush();
+      if (this.series.rtt.length >= most) this.halve();
+    }
+    flush() {
+      for (const c of columns) this.series[c].push(join(c, this.pending.map((p) => p[c])));
+      this.pending = [];
+    }
+    halve() {
+      this.series.every *= 2;
+      for (const c of columns) {
+        const old = this.series[c];
+        this.series[c] = Array.from({ length: Math.floor(old.length / 2) }, (_, i) => join(c, old.slice(2 * i, 2 * i + 2)));
+      }
+    }
+    // result is undefined if nothing was gathered.
+    result() {
+      if (this.pending.length > 0 && this.series.rtt.length < most) this.flush();
+      return this.series.rtt.length > 0 ? this.series : void 0;
+    }
+  };
+  function join(column, list) {
+    const value = worst.includes(column) ? Math.max(...list) : list.reduce((a, b) => a + b, 0) / list.length;
+    return Math.max(0, Math.floor(value));
+  }
+
   // ts/record.ts
-  var every = 2e3;
+  var every = 1e3;
   var Recorder = class {
     began = Date.now();
     clock = performance.now();
@@ -1270,6 +1399,9 @@
     timer = 0;
     before;
     // the reading before
+    path = new Path();
+    sampler = new Sampler();
+    sampled;
     // stage notes the first time that a stage is reached.
     stage(stage) {
       if (this.stages.every((s) => s.stage !== stage)) this.stages.push({ stage, after: Math.round(performance.now() - this.clock) });
@@ -1286,7 +1418,8 @@
     // follow reads the statistics now and then, so that there is a last reading even when the page is torn down.
     // It says whether the picture stands still while sound comes.
     follow(stats, paused) {
-      const read = () => void this.last(stats(), paused);
+      let readings = 0;
+      const read = () => void this.last(stats(), readings++ % 2 === 0 ? paused : void 0);
       read();
       this.timer = window.setInterval(read, every);
     }
@@ -1303,6 +1436,7 @@
       report.forEach((s) => all.push(s));
       const byId = (id) => all.find((s) => s.id === id);
       const q = this.quality;
+      if (!this.reached("connected")) this.path.read(all);
       const transport = all.find((s) => s.type === "transport");
       if (transport) {
         this.suite = text(transport["dtlsCipher"]) || this.suite;
@@ -1326,6 +1460,7 @@
         q.concealed = natural(sum(inbound, "concealedSamples") / 48);
         q.jitter = natural(1e3 * Math.max(...inbound.filter((s) => s["kind"] === "audio").map((s) => Number(s["jitter"] ?? 0)), 0));
       }
+      if (inbound.length > 0 && this.reached("connected")) this.sample(q);
       q.frames_sent = sum(all.filter((s) => s.type === "outbound-rtp"), "framesSent") || q.frames_sent;
     }
     // stands tells whether no picture has come since the reading before, though sound has and there were pictures earlier.
@@ -1338,6 +1473,29 @@
       this.before = now;
       return !!before2 && now.pictures > 0 && now.pictures === before2.pictures && now.sounds > before2.sounds;
     }
+    reached(stage) {
+      return this.stages.some((s) => s.stage === stage);
+    }
+    // sample adds what has come since the reading before to the series.
+    sample(q) {
+      const now = { at: performance.now(), out: q.bytes_sent, in: q.bytes_received, lost: q.packets_lost, received: q.packets_received, frames: q.frames_decoded };
+      const b = this.sampled;
+      const seconds = b ? (now.at - b.at) / 1e3 : 0;
+      if (b && seconds < 0.5) return;
+      this.sampled = now;
+      if (!b) return;
+      const lost = Math.max(0, now.lost - b.lost);
+      const due = lost + Math.max(0, now.received - b.received);
+      const rate = (n) => natural(n / 125 / seconds);
+      this.sampler.add({
+        rtt: natural(this.rtts[this.rtts.length - 1]),
+        loss: due > 0 ? Math.round(1e3 * lost / due) : 0,
+        jitter: q.jitter,
+        out: rate(now.out - b.out),
+        in: rate(now.in - b.in),
+        frames: natural((now.frames - b.frames) / seconds)
+      });
+    }
     // closed notes that camera and microphone were closed, and with them the call.
     closed() {
       window.clearInterval(this.timer);
@@ -1347,7 +1505,13 @@
     half(outcome) {
       const after = (stage) => this.stages.find((s) => s.stage === stage)?.after;
       const answered = after("answered");
+      const series = this.sampler.result();
+      const pairs = this.reached("connected") ? [] : this.path.tried();
+      const gather = this.reached("connected") ? [] : this.path.gather();
       return {
+        ...pairs.length > 0 ? { pairs } : {},
+        ...gather.length > 0 ? { gather } : {},
+        ...series ? { series } : {},
         version: 1,
         by: "caller",
         began: this.began,
@@ -1405,6 +1569,8 @@
   var firstPicture = 5e3;
   var lastPicture = 3e3;
   var look = 500;
+  var unrecorded = [400, 401, 403, 413];
+  var judgeAfter = [2e3, 6e3];
   var warnBefore = 2 * 6e4;
   var lapseGrace = 2e3;
   var clockOff = 6e4;
@@ -1654,7 +1820,7 @@
       if (this.leaving) return beacon(call, "hang-up", { reason: code2, end: "" });
       const a = this.attempt?.call === call ? this.attempt : void 0;
       const signed = a?.invitation && a.wish && a.by ? end(a.invitation, a.wish, code2, a.recorder.talked(), a.by).then(toBase64) : Promise.resolve("");
-      signed.then((end3) => hangUp(call, code2, end3)).catch(() => void 0);
+      signed.then((end4) => hangUp(call, code2, end4)).catch(() => void 0);
     }
     // confirm writes the invitation and has the passkey sign it.
     async confirm(a) {
@@ -1699,9 +1865,10 @@
           invitation: toBase64(written.bytes),
           assertion: { credential: toBase64(credential), authenticator_data: toBase64(authenticator_data), client_data: toBase64(client_data), signature: toBase64(signature) }
         });
+        a.kept = starting.then(() => true, (cause) => !(cause instanceof Refused && unrecorded.includes(cause.status)));
+        a.recorder.follow(() => a.peer.stats(), (paused) => this.attempt === a && !a.over && this.panel.paused(paused));
         a.peer.begin({
           connected: () => {
-            a.recorder.follow(() => a.peer.stats(), (paused) => this.attempt === a && !a.over && this.panel.paused(paused));
             this.handle({ type: "connected", attempt: a.number });
           },
           failed: (code2) => this.failed(a, code2),
@@ -1782,8 +1949,8 @@
     async receipt(a, update2) {
       if (!a.expected || !update2.end) return;
       try {
-        const end3 = await proveEnd(fromBase64(update2.end), a.expected);
-        this.panel.closed(Math.max(end3.cameraClosed, end3.microphoneClosed));
+        const end4 = await proveEnd(fromBase64(update2.end), a.expected);
+        this.panel.closed(Math.max(end4.cameraClosed, end4.microphoneClosed));
       } catch {
         this.panel.unproven();
         hangUp(a.expected.call, "proof.end", "").catch(() => void 0);
@@ -1798,18 +1965,43 @@
       a.over = true;
       a.abort.abort();
       a.recorder.closed();
-      const call = a.expected?.call;
+      const call = a.call;
+      for (const r of a.peer.refusals) a.recorder.path.failed(r.url, r.code);
       if (this.leaving) {
-        if (call) beacon(call, "record", a.recorder.half(this.state.outcome));
+        const half = a.recorder.half(this.state.outcome);
+        if (a.kept) beacon(call, "record", half);
+        else beacon(call, "attempt", { home: a.home, half });
         a.peer.close();
         return;
       }
       const outcome = this.state.outcome;
       void a.recorder.last(a.peer.stats()).then(() => {
         a.peer.close();
-        if (call) record(call, a.recorder.half(outcome)).catch(() => void 0);
+        const half = a.recorder.half(outcome);
+        void this.tell(a, half).catch(() => void 0);
         if (!running(this.state)) void this.refresh();
       });
+    }
+    // tell gives the clinic this page's half of the record.
+    async tell(a, half) {
+      if (!a.kept) await attempt(a.call, a.home, half);
+      else if (await a.kept) await record(a.call, half);
+      else return;
+      await this.judge(a);
+    }
+    // judge shows what the clinic makes of a call that failed, and again when the terminal's half should have come.
+    async judge(a) {
+      for (const wait of [0, ...judgeAfter]) {
+        if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
+        if (a.number !== this.state.attempt || this.state.phase !== "ended") return;
+        try {
+          const verdict2 = await verdict(a.call);
+          if (a.number !== this.state.attempt || this.state.phase !== "ended") return;
+          if (verdict2.sentence !== "") this.panel.verdict(verdict2.sentence, verdict2.now);
+          if (verdict2.complete) return;
+        } catch {
+        }
+      }
     }
     toggle(what) {
       this[what] = !this[what];

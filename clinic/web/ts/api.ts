@@ -74,6 +74,24 @@ export async function record(call: string, half: unknown): Promise<void> {
 	await insist(`/api/calls/${call}/record`, half, [2_000, 5_000, 15_000, 30_000]);
 }
 
+// attempt sends the half of an attempt of which the clinic was never asked to make a call.
+export async function attempt(call: string, home: string, half: unknown): Promise<void> {
+	await insist(`/api/calls/${call}/attempt`, { home, half }, [2_000, 5_000, 15_000, 30_000]);
+}
+
+// Verdict is what the clinic says of a call that is over.
+export interface Verdict {
+	readonly sentence: string;
+	readonly now: string;
+	readonly complete: boolean; // nothing more is to come
+}
+
+export async function verdict(call: string): Promise<Verdict> {
+	const response = await fetch(`/api/calls/${call}/verdict`, { signal: inTime() });
+	if (!response.ok) throw new Refused(response.status, "");
+	return (await response.json()) as Verdict;
+}
+
 // insist posts again, after pauses, if the clinic is not there just now.
 async function insist(path: string, body: unknown, pauses: readonly number[]): Promise<void> {
 	for (const pause of [...pauses, 0]) {
@@ -88,7 +106,7 @@ async function insist(path: string, body: unknown, pauses: readonly number[]): P
 }
 
 // beacon sends what the page still has to say while it is being closed.
-export function beacon(call: string, what: "hang-up" | "record", body: unknown): void {
+export function beacon(call: string, what: "hang-up" | "record" | "attempt", body: unknown): void {
 	navigator.sendBeacon(`/api/calls/${call}/${what}`, new Blob([JSON.stringify(body)], { type: "application/json" }));
 }
 

@@ -12,7 +12,7 @@ import * as media from "./media";
 import { Called, Panel } from "./panel";
 import { Peer } from "./peer";
 import { Expected, proveAnswer, proveEnd, Unproven } from "./proof";
-import { Recorder } from "./record";
+import { Half, Recorder } from "./record";
 import { Words } from "./words";
 
 // Attempt is what belongs to one ring and is thrown away with it.
@@ -34,6 +34,7 @@ interface Attempt {
 	certificate?: Uint8Array;
 	own?: media.Own;
 	proofs: Promise<void>; // answers are proven in the order in which they came
+	kept?: Promise<boolean>; // once the clinic was asked for the call: whether it has a record of it
 	over: boolean;
 	watch: number; // looks whether pictures come
 	ends: number; // waits for the end of the authorisation
@@ -43,6 +44,8 @@ const refreshICE = 20 * 60_000; // credentials of the relay live for an hour at 
 const firstPicture = 5_000; // ms within which it is expected
 const lastPicture = 3_000; // ms after which a picture is not the home's any more
 const look = 500;
+const unrecorded = [400, 401, 403, 413]; // what the clinic refuses before it is a call
+const judgeAfter = [2_000, 6_000]; // ms in which the terminal's half of the record is likely to come
 const warnBefore = 2 * 60_000; // that the authorisation ends in a call
 const lapseGrace = 2_000; // for the terminal to end such a call and to say so
 const clockOff = 60_000; // by which this computer's clock is wrong enough to be spoken of
@@ -342,9 +345,10 @@ class Page {
 				home: a.home, page: this.id, offer: wish.offer, invitation: toBase64(written.bytes),
 				assertion: { credential: toBase64(credential), authenticator_data: toBase64(authenticator_data), client_data: toBase64(client_data), signature: toBase64(signature) },
 			});
+			a.kept = starting.then(() => true, (cause) => !(cause instanceof api.Refused && unrecorded.includes(cause.status)));
+			a.recorder.follow(() => a.peer.stats(), (paused) => this.attempt === a && !a.over && this.panel.paused(paused));
 			a.peer.begin({
 				connected: () => {
-					a.recorder.follow(() => a.peer.stats(), (paused) => this.attempt === a && !a.over && this.panel.paused(paused));
 					this.handle({ type: "connected", attempt: a.number });
 				},
 				failed: (code) => this.failed(a, code),
@@ -445,18 +449,46 @@ class Page {
 		a.over = true;
 		a.abort.abort();
 		a.recorder.closed();
-		const call = a.expected?.call;
+		const call = a.call;
+		for (const r of a.peer.refusals) a.recorder.path.failed(r.url, r.code);
 		if (this.leaving) {
-			if (call) api.beacon(call, "record", a.recorder.half(this.state.outcome));
+			const half = a.recorder.half(this.state.outcome);
+			if (a.kept) api.beacon(call, "record", half);
+			else api.beacon(call, "attempt", { home: a.home, half });
 			a.peer.close();
 			return;
 		}
 		const outcome = this.state.outcome;
 		void a.recorder.last(a.peer.stats()).then(() => {
 			a.peer.close();
-			if (call) api.record(call, a.recorder.half(outcome)).catch(() => undefined); // the clinic's own record says what is missing
+			const half = a.recorder.half(outcome);
+			void this.tell(a, half).catch(() => undefined); // the clinic's own record says what is missing
 			if (!running(this.state)) void this.refresh();
 		});
+	}
+
+	// tell gives the clinic this page's half of the record.
+	private async tell(a: Attempt, half: Half): Promise<void> {
+		if (!a.kept) await api.attempt(a.call, a.home, half);
+		else if (await a.kept) await api.record(a.call, half);
+		else return; // it is in the audit log
+		await this.judge(a);
+	}
+
+	// judge shows what the clinic makes of a call that failed, and again when the terminal's half should have come.
+	private async judge(a: Attempt): Promise<void> {
+		for (const wait of [0, ...judgeAfter]) {
+			if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
+			if (a.number !== this.state.attempt || this.state.phase !== "ended") return;
+			try {
+				const verdict = await api.verdict(a.call);
+				if (a.number !== this.state.attempt || this.state.phase !== "ended") return;
+				if (verdict.sentence !== "") this.panel.verdict(verdict.sentence, verdict.now);
+				if (verdict.complete) return;
+			} catch {
+				// What the page knows itself stands.
+			}
+		}
 	}
 
 	private toggle(what: "muted" | "cameraOff"): void {

@@ -50,6 +50,7 @@ export class Panel {
 	private readonly hint = get("hint");
 	private readonly weakness = get("weak");
 	private readonly ending = get("ends");
+	private readonly judged = get("verdict");
 
 	private interrupted = false;
 	private still = false;
@@ -78,6 +79,7 @@ export class Panel {
 		this.controls.hidden = !live;
 		if (live) {
 			this.put(this.receipt, "");
+			this.put(this.judged, "");
 			this.root.dataset["outcome"] = "";
 		} else {
 			this.root.dataset["outcome"] = s.phase === "ended" ? this.words.explain(s.outcome).kind : "";
@@ -87,6 +89,12 @@ export class Panel {
 			this.homeNotes.replaceChildren();
 			this.put(this.hint, "");
 		}
+	}
+
+	// verdict says what the clinic makes of a call that failed, and what the caller can do now, in place of what the page knew to say.
+	verdict(sentence: string, now: string): void {
+		this.put(this.next, now);
+		this.put(this.judged, sentence);
 	}
 
 	// members shows who takes part, by name and role, and says who comes and who goes. Of who has opened the call nothing is said.

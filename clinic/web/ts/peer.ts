@@ -42,6 +42,7 @@ export class Peer {
 	private everConnected = false;
 	private sending = 0;
 	private grace = 0;
+	readonly refusals: { readonly url: string; readonly code: number }[] = [];
 	private outgoing: { readonly stream: MediaStream; readonly picture: boolean; readonly sound: boolean } | undefined;
 	private expected: Uint8Array | undefined;
 
@@ -58,6 +59,9 @@ export class Peer {
 		prefer(this.picture, /^video\/(vp8|h264|rtx)$/i);
 		this.pc.ontrack = (e) => this.remote.addTrack(e.track);
 		this.pc.onicecandidate = (e) => this.found(e.candidate);
+		this.pc.onicecandidateerror = (e) => {
+			if (e instanceof RTCPeerConnectionIceErrorEvent) this.unserved(e.url, e.errorCode);
+		};
 		this.pc.onconnectionstatechange = () => void this.changed();
 		this.made = this.pc.createOffer();
 		this.made.catch(() => undefined); // reported by offer and begin
@@ -72,6 +76,11 @@ export class Peer {
 	begin(watcher: Watcher): void {
 		this.watcher = watcher;
 		this.made.then((offer) => this.pc.setLocalDescription(offer)).catch(() => this.watcher?.failed("browser.failed"));
+	}
+
+	// unserved notes a server that gave no candidate. They are few, and each is asked only a few times.
+	private unserved(url: string, code: number): void {
+		if (this.refusals.length < maxQueued) this.refusals.push({ url, code });
 	}
 
 	// named tells which call this is; candidates may go out from here on, signed for it.

@@ -2,6 +2,8 @@
 // the quality was. It holds no content and no addresses.
 
 import { Code } from "./call";
+import { GatherError, Pair, Path } from "./path";
+import { Columns, Sampler } from "./series";
 
 export interface Half {
 	readonly version: 1;
@@ -20,6 +22,9 @@ export interface Half {
 	readonly camera_closed: number;
 	readonly microphone_open: number;
 	readonly microphone_closed: number;
+	readonly pairs?: readonly Pair[]; // what was tried, where no path was found
+	readonly gather?: readonly GatherError[];
+	readonly series?: Columns;
 }
 
 interface Quality {
@@ -38,7 +43,7 @@ interface Quality {
 // Numbers are what of a stats report is used here (W3C webrtc-stats).
 type Numbers = Readonly<Record<string, unknown>> & { readonly type: string; readonly id: string };
 
-const every = 2_000;
+const every = 1_000;
 
 export class Recorder {
 	private readonly began = Date.now();
@@ -57,6 +62,9 @@ export class Recorder {
 	private end = 0;
 	private timer = 0;
 	private before: { readonly pictures: number; readonly sounds: number } | undefined; // the reading before
+	readonly path = new Path();
+	private readonly sampler = new Sampler();
+	private sampled: { at: number; out: number; in: number; lost: number; received: number; frames: number } | undefined;
 
 	// stage notes the first time that a stage is reached.
 	stage(stage: string): void {
@@ -77,7 +85,8 @@ export class Recorder {
 	// follow reads the statistics now and then, so that there is a last reading even when the page is torn down.
 	// It says whether the picture stands still while sound comes.
 	follow(stats: () => Promise<RTCStatsReport>, paused: (paused: boolean) => void): void {
-		const read = (): void => void this.last(stats(), paused);
+		let readings = 0; // within one second a slow picture may well stand
+		const read = (): void => void this.last(stats(), readings++ % 2 === 0 ? paused : undefined);
 		read();
 		this.timer = window.setInterval(read, every);
 	}
@@ -97,6 +106,7 @@ export class Recorder {
 		report.forEach((s: Numbers) => all.push(s));
 		const byId = (id: unknown): Numbers | undefined => all.find((s) => s.id === id);
 		const q = this.quality;
+		if (!this.reached("connected")) this.path.read(all);
 		const transport = all.find((s) => s.type === "transport");
 		if (transport) {
 			// A reading after the other end has closed has no ciphers any more.
@@ -121,6 +131,7 @@ export class Recorder {
 			q.concealed = natural(sum(inbound, "concealedSamples") / 48);
 			q.jitter = natural(1000 * Math.max(...inbound.filter((s) => s["kind"] === "audio").map((s) => Number(s["jitter"] ?? 0)), 0));
 		}
+		if (inbound.length > 0 && this.reached("connected")) this.sample(q);
 		q.frames_sent = sum(all.filter((s) => s.type === "outbound-rtp"), "framesSent") || q.frames_sent;
 	}
 
@@ -135,6 +146,27 @@ export class Recorder {
 		return !!before && now.pictures > 0 && now.pictures === before.pictures && now.sounds > before.sounds;
 	}
 
+	private reached(stage: string): boolean {
+		return this.stages.some((s) => s.stage === stage);
+	}
+
+	// sample adds what has come since the reading before to the series.
+	private sample(q: Quality): void {
+		const now = { at: performance.now(), out: q.bytes_sent, in: q.bytes_received, lost: q.packets_lost, received: q.packets_received, frames: q.frames_decoded };
+		const b = this.sampled;
+		const seconds = b ? (now.at - b.at) / 1000 : 0;
+		if (b && seconds < 0.5) return; // the last reading of all, soon after one
+		this.sampled = now;
+		if (!b) return;
+		const lost = Math.max(0, now.lost - b.lost);
+		const due = lost + Math.max(0, now.received - b.received);
+		const rate = (n: number): number => natural(n / 125 / seconds); // kbit/s
+		this.sampler.add({
+			rtt: natural(this.rtts[this.rtts.length - 1]), loss: due > 0 ? Math.round((1000 * lost) / due) : 0, jitter: q.jitter,
+			out: rate(now.out - b.out), in: rate(now.in - b.in), frames: natural((now.frames - b.frames) / seconds),
+		});
+	}
+
 	// closed notes that camera and microphone were closed, and with them the call.
 	closed(): void {
 		window.clearInterval(this.timer);
@@ -145,7 +177,11 @@ export class Recorder {
 	half(outcome: Code): Half {
 		const after = (stage: string): number | undefined => this.stages.find((s) => s.stage === stage)?.after;
 		const answered = after("answered");
+		const series = this.sampler.result();
+		const pairs = this.reached("connected") ? [] : this.path.tried();
+		const gather = this.reached("connected") ? [] : this.path.gather();
 		return {
+			...(pairs.length > 0 ? { pairs } : {}), ...(gather.length > 0 ? { gather } : {}), ...(series ? { series } : {}),
 			version: 1, by: "caller", began: this.began, outcome,
 			duration: answered === undefined ? 0 : (after("ended") ?? 0) - answered,
 			stages: this.stages,

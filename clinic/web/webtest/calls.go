@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"vindu/clinic/calls"
+	"vindu/clinic/diagnosis"
 	"vindu/protocol"
 )
 
@@ -36,6 +37,7 @@ type Calls struct {
 	records        []calls.Record
 	unwanted       map[protocol.CallID]protocol.Code // hung up before they were known
 	paths          map[protocol.CallID]chan []byte
+	held           []protocol.Code
 }
 
 type logged struct {
@@ -66,6 +68,13 @@ func (c *Calls) Refuse(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.refuse = err
+}
+
+// Hold says what holds of every terminal.
+func (c *Calls) Hold(codes ...protocol.Code) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = codes
 }
 
 // Start implements web.Calls.
@@ -193,6 +202,17 @@ func (c *Calls) Report(_ context.Context, person string, call protocol.CallID, h
 	return calls.ErrNotFound
 }
 
+// Attempt implements web.Calls.
+func (c *Calls) Attempt(_ context.Context, person calls.Person, home string, half *protocol.CallRecord) error {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.records = append(c.records, calls.Record{
+		Call: half.Call, Person: person, Home: home, HomeLabel: home, Began: now, EndedAt: now, Outcome: half.Outcome, CallerHalf: half, NeverLeft: true,
+	})
+	return nil
+}
+
 // Subscribe implements web.Calls.
 func (c *Calls) Subscribe(person, page string, seq uint64) (<-chan calls.Update, func()) {
 	c.mu.Lock()
@@ -229,14 +249,22 @@ func (c *Calls) Records(_ context.Context, person string, limit int) ([]calls.Re
 	return own[:min(limit, len(own))], nil
 }
 
-// Record implements web.Calls.
+// Record implements web.Calls. What is said of the call rests on the halves, and on what Hold has said.
 func (c *Calls) Record(_ context.Context, person string, call protocol.CallID) (calls.Record, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range c.records {
-		if r.Call == call && r.Person.ID == person {
-			return r, nil
+		if r.Call != call || r.Person.ID != person {
+			continue
 		}
+		if r.Outcome != "" {
+			r.Failure = protocol.Explain(r.Outcome)
+			r.Diagnosis = diagnosis.Diagnose(diagnosis.Evidence{
+				Outcome: r.Outcome, Clinic: r.Outcome, Talked: !r.TalkingAt.IsZero(), NeverLeft: r.NeverLeft, RelayOnly: r.RelayOnly,
+				Terminal: r.TerminalHalf, Caller: r.CallerHalf, Held: c.held,
+			})
+		}
+		return r, nil
 	}
 	return calls.Record{}, calls.ErrNotFound
 }
