@@ -44,6 +44,7 @@ type Config struct {
 	Relay          Relay          `toml:"relay"`
 	Authorisations Authorisations `toml:"authorisations"`
 	OIDC           OIDC           `toml:"oidc"`
+	Metrics        Metrics        `toml:"metrics"`
 	Log            Log            `toml:"log"`
 }
 
@@ -178,6 +179,26 @@ type Relay struct {
 	Local   bool   `toml:"local"`
 }
 
+// Metrics is where Prometheus asks. There is none without Listen.
+type Metrics struct {
+	Listen string `toml:"listen"`
+	Token  string `toml:"token"` // file
+}
+
+func (m *Metrics) check() error {
+	if m.Listen == "" {
+		if m.Token != "" {
+			return errors.New("metrics.listen is not set, though metrics.token is")
+		}
+		return nil
+	}
+	errs := []error{hostPort("metrics.listen", m.Listen, false), text("metrics.token", m.Token)}
+	if host, _, err := net.SplitHostPort(m.Listen); err == nil && !Loopback(host) {
+		errs = append(errs, fmt.Errorf("metrics.listen = %q: only a loopback address may be without TLS: ask from this machine, or through a proxy on it", m.Listen))
+	}
+	return errors.Join(errs...)
+}
+
 // Log is what the server says about itself.
 type Log struct {
 	Level  string `toml:"level"`
@@ -222,7 +243,7 @@ func Load(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("%w %s: %w", ErrConfig, path, err)
 	}
-	for _, p := range []*string{&c.State, &c.Web.Certificate, &c.Web.Key, &c.OIDC.Key} {
+	for _, p := range []*string{&c.State, &c.Web.Certificate, &c.Web.Key, &c.OIDC.Key, &c.Metrics.Token} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(path), *p)
 		}
@@ -263,6 +284,7 @@ func (c *Config) Check() error {
 		c.Relay.check(),
 		c.Authorisations.check(),
 		c.OIDC.check(),
+		c.Metrics.check(),
 		c.Log.check(),
 	)
 }

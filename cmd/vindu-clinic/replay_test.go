@@ -235,7 +235,21 @@ func (x *replay) reports(key protocol.KeyHash) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	event.Seq++
+	// A call for which no path was found has what no call of this test has.
+	relayed := protocol.PathEnd{Kind: "relay", Network: "v4.public", Transport: "tls"}
+	body, err = protocol.Encode(&protocol.CallRecord{
+		Version: protocol.Version, Call: protocol.NewCallID(), By: protocol.SideTerminal, Began: now, Outcome: protocol.ICEFailed,
+		Pairs: []protocol.Pair{{Local: relayed, Remote: relayed, State: "failed"}}, Gather: []protocol.GatherError{{Way: "tls", Code: 701}},
+		Series: &protocol.Series{Every: 1, RTT: []uint64{1}, Loss: []uint64{1}, Jitter: []uint64{1}, Out: []uint64{1}, In: []uint64{1}, Frames: []uint64{1}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unfound, err := protocol.Encode(&protocol.Event{Version: protocol.Version, Epoch: event.Epoch, Seq: 2, At: now, Kind: protocol.EventCall, Body: body})
+	if err != nil {
+		t.Fatal(err)
+	}
+	event.Seq = 3
 	reported, err := protocol.Encode(&protocol.Report{Version: protocol.Version, Events: []protocol.Event{event}})
 	if err != nil {
 		t.Fatal(err)
@@ -243,8 +257,10 @@ func (x *replay) reports(key protocol.KeyHash) {
 	x.one.stop()
 	x.as(x.one, key, func(c mqtt.Client) {
 		topic := protocol.OutTopic(key, protocol.OutEvent)
-		x.publish(c, topic, published)
-		x.one.tap.keep(recorded{topic: topic, payload: published})
+		for _, payload := range [][]byte{published, unfound} {
+			x.publish(c, topic, payload)
+			x.one.tap.keep(recorded{topic: topic, payload: payload})
+		}
 	})
 	x.one.with(func(id *identity.Identity) {
 		own := tls.Certificate{PrivateKey: id.Signer()}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"vindu/clinic/authority"
@@ -20,6 +21,7 @@ import (
 	"vindu/clinic/fleet"
 	"vindu/clinic/frontdoor"
 	"vindu/clinic/ledger"
+	"vindu/clinic/metrics"
 	"vindu/clinic/oidc"
 	"vindu/clinic/passkey"
 	"vindu/clinic/register"
@@ -87,6 +89,9 @@ type server struct {
 	fleet    *fleet.Fleet
 	relay    *relay.Relay
 	calls    *calls.Service
+	records  *calls.Records
+	numbers  []net.Listener // where Prometheus asks; none if nobody may
+	metrics  *metrics.Handler
 	robot    *robot.Robot
 	door     *frontdoor.Door
 	enrol    *enrol.Server
@@ -140,6 +145,10 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	}, part("fleet")); err != nil {
 		return s, err
 	}
+	records.Held, s.records = s.fleet.Held, records
+	if err := s.newMetrics(ctx, part("metrics")); err != nil {
+		return s, err
+	}
 	site := s.site()
 	s.calls = calls.New(calls.Config{
 		Records: records, Link: s.fleet, Register: c.register, Authority: c.authority, Authorisations: callers{c.grants}, RelyingParty: site, Relay: s.relay, Log: part("calls"),
@@ -181,7 +190,7 @@ func (s *server) listen(ctx context.Context) (err error) {
 // closeListeners is for a server that does not run; one that does closes them itself.
 func (s *server) closeListeners() error {
 	var errs []error
-	for _, l := range append(s.plain, s.front) {
+	for _, l := range slices.Concat(s.plain, s.numbers, []net.Listener{s.front}) {
 		if l != nil {
 			errs = append(errs, l.Close())
 		}
@@ -258,6 +267,11 @@ func (s *server) run(ctx context.Context) error {
 	for _, l := range s.plain {
 		stages = append(stages, stage{name: "pages on " + l.Addr().String(), run: func(ctx context.Context) error {
 			return serveHTTP(ctx, s.pages, l, nil, part("web"))
+		}})
+	}
+	for _, l := range s.numbers {
+		stages = append(stages, stage{name: "metrics on " + l.Addr().String(), run: func(ctx context.Context) error {
+			return serveHTTP(ctx, s.metrics, l, nil, part("metrics"))
 		}})
 	}
 	if s.files != nil {
