@@ -4,6 +4,8 @@
 //	                                                    other files, starting programs and waiting for connections
 //	vindu-agent enrol -config FILE -voucher-file FILE   set it up with a voucher of the clinic; FILE - reads it from standard input;
 //	                                                    -new-key gives up the key that it has, or has lost, and makes another
+//	vindu-agent diagnose -config FILE                   print what the terminal says of itself, and who can do what; -json: for who supports it,
+//	                                                    without anything that names a person, a home or the terminal
 //	vindu-agent config                                  print a configuration file with every key and its default
 //	vindu-agent version                                 print the version, the commit and what it is made of
 //
@@ -32,6 +34,7 @@ const usage = `usage:
   vindu-agent run -config FILE                        be the terminal; -confine: and give up all other files and rights
   vindu-agent enrol -config FILE -voucher-file FILE   set the terminal up; FILE - is standard input;
                                                       -new-key: with a new key, giving up the one it has
+  vindu-agent diagnose -config FILE                   print what the terminal says of itself; -json: for who supports it
   vindu-agent config                                  print a configuration with every key and its default
   vindu-agent version                                 print the version, the commit and what it is made of
 `
@@ -62,7 +65,10 @@ func command(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	file := flags.String("config", "/etc/vindu/agent.toml", "")
-	voucher, newKey, confined := "", false, false
+	voucher, newKey, confined, asJSON := "", false, false, false
+	if args[0] == "diagnose" {
+		flags.BoolVar(&asJSON, "json", false, "")
+	}
 	if args[0] == "run" {
 		flags.BoolVar(&confined, "confine", false, "")
 	}
@@ -103,6 +109,12 @@ func command(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 			return err
 		}
 		return enrol(ctx, cfg, voucher, newKey, in, out, logger(cfg.Log, errOut))
+	case "diagnose":
+		cfg, err := agent.LoadConfig(*file)
+		if err != nil {
+			return err
+		}
+		return diagnose(cfg, asJSON, out)
 	case "config":
 		_, err := io.WriteString(out, agent.Example)
 		return err

@@ -524,9 +524,10 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 		Software: a.parts.Software, Now: h.clock.Now, Outbox: events, Prepare: t.time.prepare,
 		Service: t.service, Refused: t.refusedAck,
 	}, link.Handlers{Call: t.callMessage, Command: t.command, State: t.linkState}, log)
+	t.kept = newTold(func(b []byte) error { return h.dir.Write(healthFile, b) })
 	t.health = health.New(health.Config{
 		Software: a.parts.Software, KeyGrade: h.id.Grade(), Devices: a.parts.Devices, Counters: t.counters, Checks: t.checks,
-		Publish: t.link.SetHealth, Changed: t.conditionChanged, Now: h.clock.Now, Log: log, Root: a.parts.Progress.Root("health"),
+		Publish: t.publish, Changed: t.conditionChanged, Now: h.clock.Now, Log: log, Root: a.parts.Progress.Root("health"),
 	})
 	t.prober = t.newProber(grant.Address)
 	if to, ok := clinic.(reporter); ok {

@@ -326,7 +326,7 @@ func wipe(dir *state.Dir, keys identity.Keys, forget func() error) error {
 
 // wipeFormer destroys what is for one clinic alone: what waits for it, what it is to be told of, and the time by its clock.
 func wipeFormer(dir *state.Dir) error {
-	names := []string{callsFile, checksFile, clock.FileName, bootsFile, diskFile}
+	names := []string{callsFile, checksFile, clock.FileName, bootsFile, diskFile, healthFile}
 	databases, err := filepath.Glob(filepath.Join(dir.Path(), "outbox.db*"))
 	if err != nil {
 		return err

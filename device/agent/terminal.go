@@ -39,6 +39,7 @@ type terminal struct {
 	stuck   chan error                  // bounded by one: a device that a check opened does not close
 	renewer *identity.Renewer
 	health  *health.Monitor
+	kept    *told
 	prober  *health.Prober
 	power   *health.Power
 	courier *courier                      // nil if the clinic takes nothing by https
@@ -97,6 +98,7 @@ func (t *terminal) run(ctx context.Context) error {
 	group, rest := errgroup.WithContext(rest)
 	group.Go(func() error { return t.link.Run(rest) })
 	group.Go(func() error { return t.health.Run(rest) })
+	group.Go(func() error { return t.kept.run(rest, t.a.log) })
 	group.Go(func() error { return t.probe(rest) })
 	group.Go(func() error { return t.reportChanges(rest) })
 	if t.courier != nil {
