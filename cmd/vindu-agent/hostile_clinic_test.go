@@ -41,28 +41,29 @@ const terminalsName = "terminals.test"
 // clinicServer is a clinic's real parts in this process, behind one door. Where one speaks to another, to a page or to a terminal, a hostile owner may
 // put his own words (taps); he has whatever this process has, but not the key in offline.
 type clinicServer struct {
-	t         *testing.T
-	log       *slog.Logger
-	site      protocol.RelyingParty
-	offline   *authority.Authority // with the authorisation key, which is on another machine; the rest of it is the server's
-	audit     *audit.Log
-	register  *register.Register
-	setup     *setup.Service
-	grants    *grants.Service
-	broker    *broker.NATS
-	fleet     *fleet.Fleet
-	calls     *calls.Service
-	sessions  *web.Sessions
-	pages     *httptest.Server
-	door      *frontdoor.Door
-	address   string // of the front door
-	cables    *cables
-	relay     *hostileRelay
-	passkey   *webtest.Passkey
-	person    register.Person
-	home      register.Home
-	old       []byte // the trust before the one that holds
-	oldPolicy []byte // the policy before the one that holds
+	t          *testing.T
+	log        *slog.Logger
+	site       protocol.RelyingParty
+	offline    *authority.Authority // with the authorisation key, which is on another machine; the rest of it is the server's
+	audit      *audit.Log
+	register   *register.Register
+	setup      *setup.Service
+	grants     *grants.Service
+	broker     *broker.NATS
+	fleet      *fleet.Fleet
+	calls      *calls.Service
+	sessions   *web.Sessions
+	pages      *httptest.Server
+	door       *frontdoor.Door
+	address    string // of the front door
+	cables     *cables
+	relay      *hostileRelay
+	passkey    *webtest.Passkey
+	person     register.Person
+	home       register.Home
+	old        []byte // the trust before the one that holds
+	oldPolicy  []byte // the policy before the one that holds
+	stopBroker context.CancelFunc
 
 	mu   sync.Mutex
 	taps taps
@@ -164,6 +165,9 @@ func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 	records, err := calls.OpenRecords(ctx, st, c.audit, log)
 	c.check(err)
 	records.Alarm = c.register.RaiseTx
+	records.Held = func(ctx context.Context, terminal protocol.KeyHash, from, to time.Time) ([]protocol.Code, error) {
+		return c.fleet.Held(ctx, terminal, from, to)
+	}
 	book, err := clinicledger.New(ctx, clinicledger.Config{Store: st, Calls: records, Mandates: c.setup, Alarms: c.register, Log: log})
 	c.check(err)
 	brokerAddress := func() string {
@@ -194,8 +198,10 @@ func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 
 	running, stop := context.WithCancel(context.Background())
 	var all sync.WaitGroup
+	brokering, stopBroker := context.WithCancel(running)
+	c.stopBroker = stopBroker
 	for name, run := range map[string]func(context.Context) error{
-		"broker": c.broker.Run, "fleet": c.fleet.Run, "calls": c.calls.Run, "door": c.door.Run, "pages": site.Run, "wire": between.run,
+		"broker": func(context.Context) error { return c.broker.Run(brokering) }, "fleet": c.fleet.Run, "calls": c.calls.Run, "door": c.door.Run, "pages": site.Run, "wire": between.run,
 		"grants": func(ctx context.Context) error {
 			return c.grants.Run(ctx, func(ctx context.Context, terminal protocol.KeyHash) error {
 				return c.fleet.Command(ctx, terminal, protocol.CommandSettings)

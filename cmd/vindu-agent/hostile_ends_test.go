@@ -27,7 +27,24 @@ import (
 type deviceWatch struct{ opened, closed, read atomic.Int64 }
 
 // capture are the terminal's camera and microphone, watched.
-type capture struct{ camera, microphone deviceWatch }
+type capture struct {
+	camera, microphone deviceWatch
+	trouble            atomic.Pointer[trouble] // nil: they are well
+}
+
+// trouble is what is wrong with the devices.
+type trouble struct {
+	noCamera, noMicrophone            bool
+	openCamera, readCamera, openSound error
+}
+
+// ails returns what is wrong now.
+func (c *capture) ails() trouble {
+	if t := c.trouble.Load(); t != nil {
+		return *t
+	}
+	return trouble{}
+}
 
 // taken is what was done with both so far.
 func (c *capture) taken() [4]int64 {
@@ -41,16 +58,30 @@ func (c *capture) shut() bool {
 
 func (c *capture) drivers() *drivers {
 	return &drivers{
-		cameras: func() []camera.Info { return []camera.Info{{Path: "/dev/vindu-watched", Name: "watched"}} },
+		cameras: func() []camera.Info {
+			if c.ails().noCamera {
+				return nil
+			}
+			return []camera.Info{{Path: "/dev/vindu-watched", Name: "watched"}}
+		},
 		openCamera: func(_ context.Context, cfg camera.Config) (camera.Source, error) {
+			if err := c.ails().openCamera; err != nil {
+				return nil, err
+			}
 			c.camera.opened.Add(1)
-			return &watchedCamera{Source: camera.TestPicture(cfg), w: &c.camera}, nil
+			return &watchedCamera{Source: camera.TestPicture(cfg), w: &c.camera, ails: c.ails}, nil
 		},
 		cards: func() (capture, playback []sound.Card) {
 			card := []sound.Card{{Device: "watched", Name: "watched"}}
+			if c.ails().noMicrophone {
+				return nil, card
+			}
 			return card, card
 		},
 		openSound: func(context.Context, sound.Config) (sound.Device, error) {
+			if err := c.ails().openSound; err != nil {
+				return nil, err
+			}
 			c.microphone.opened.Add(1)
 			return &watchedSound{Device: sound.TestSound(nil), w: &c.microphone}, nil
 		},
@@ -60,10 +91,14 @@ func (c *capture) drivers() *drivers {
 type watchedCamera struct {
 	camera.Source
 	w    *deviceWatch
+	ails func() trouble
 	once sync.Once
 }
 
 func (c *watchedCamera) Read() (image.Image, func(), error) {
+	if err := c.ails().readCamera; err != nil {
+		return nil, nil, err
+	}
 	img, release, err := c.Source.Read()
 	if err == nil {
 		c.w.read.Add(1)

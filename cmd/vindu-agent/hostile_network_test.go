@@ -112,8 +112,11 @@ func (n *cables) answerOld(yes bool) {
 	n.cut()
 }
 
-// hostileRelay is a TURN server whose owner changes what he relays.
-type hostileRelay struct{ address string }
+// hostileRelay is a TURN server whose owner changes what he relays, and may tell an end a password that is not right.
+type hostileRelay struct {
+	address                    string
+	misleadsPage, misleadsHome atomic.Bool
+}
 
 func newHostileRelay(t *testing.T, change func([]byte) []byte) *hostileRelay {
 	t.Helper()
@@ -137,16 +140,24 @@ func newHostileRelay(t *testing.T, change func([]byte) []byte) *hostileRelay {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	return &hostileRelay{udp.LocalAddr().String()}
+	return &hostileRelay{address: udp.LocalAddr().String()}
 }
 
 // Servers implements web.Relay.
-func (r *hostileRelay) Servers() []protocol.ICEServer {
-	return []protocol.ICEServer{{URLs: []string{"turn:" + r.address + "?transport=udp"}, Username: "user", Credential: "secret"}}
+func (r *hostileRelay) Servers() []protocol.ICEServer { return r.servers(r.misleadsPage.Load()) }
+
+func (r *hostileRelay) servers(misleads bool) []protocol.ICEServer {
+	password := protocol.Secret("secret")
+	if misleads {
+		password = "another"
+	}
+	return []protocol.ICEServer{{URLs: []string{"turn:" + r.address + "?transport=udp"}, Username: "user", Credential: password}}
 }
 
 // TerminalServers implements calls.Relay.
-func (r *hostileRelay) TerminalServers(protocol.KeyHash) []protocol.ICEServer { return r.Servers() }
+func (r *hostileRelay) TerminalServers(protocol.KeyHash) []protocol.ICEServer {
+	return r.servers(r.misleadsHome.Load())
+}
 
 // changing changes what is relayed.
 type changing struct {

@@ -71,6 +71,19 @@ type bench struct {
 // real page calls the program that ships, whose camera and microphone are watched, through him. Whatever he does is refused by one end or the other, with
 // its own cause; operators learn of it; and nothing of camera or microphone was read, nor has reached anybody.
 func TestHostile(t *testing.T) {
+	x := newBench(t)
+	t.Run("an honest call", func(t *testing.T) { x.as(t, (*bench).honest) })
+	for _, h := range hostilities() {
+		t.Run(h.does, func(t *testing.T) { x.as(t, func(x *bench) { x.try(h) }) })
+	}
+	t.Run("an honest call afterwards", func(t *testing.T) { x.as(t, (*bench).honest) })
+	x.t = t
+	writeHostileDoc(t)
+}
+
+// newBench has a terminal and a page that have found their clinic.
+func newBench(t *testing.T) *bench {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -85,14 +98,7 @@ func TestHostile(t *testing.T) {
 	t.Cleanup(func() { x.terminal.end() })
 	x.online()
 	x.page = newClinicianPage(t, x.c)
-
-	t.Run("an honest call", func(t *testing.T) { x.as(t, (*bench).honest) })
-	for _, h := range hostilities() {
-		t.Run(h.does, func(t *testing.T) { x.as(t, func(x *bench) { x.try(h) }) })
-	}
-	t.Run("an honest call afterwards", func(t *testing.T) { x.as(t, (*bench).honest) })
-	x.t = t
-	writeHostileDoc(t)
+	return x
 }
 
 // as has the bench report to t.
