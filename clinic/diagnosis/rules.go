@@ -278,7 +278,7 @@ var good = []Rule{
 	{Name: "right-ended", If: all("outcome=end.authorisation_over"), Where: Rights, Sure: Certain, Because: byEnd},
 	{Name: "right-withdrawn", If: all("outcome=end.right_withdrawn"), Where: Rights, Sure: Certain, Because: byClinic},
 	{Name: "passkey-removed", If: all("outcome=end.passkey_removed"), Where: Rights, Sure: Certain, Because: byClinic},
-	{Name: "cut-off", If: all("outcome=end.terminal_cut_off"), Where: Rights, Sure: Certain, Now: "Telephone the home if the conversation was not over.", Because: byClinic},
+	{Name: "cut-off", If: all("outcome=end.terminal_cut_off"), Where: Rights, Sure: Certain, Now: "Telephone the home; a technician sets a terminal up there anew.", Because: byClinic},
 	{Name: "out-of-use", If: all("outcome=end.out_of_use"), Where: Rights, Sure: Certain, Now: "Telephone the home if the conversation was not over.", Because: byEnd},
 	{Name: "stopped", If: all("outcome=end.terminal_stopped"), Where: Terminal, Sure: Certain, Now: "Ring again when the terminal is back.", Next: "See on its page whether it comes back by itself; if not, have it restarted.", Because: byEnd},
 }
