@@ -526,3 +526,23 @@ func FuzzKernelFiles(f *testing.F) {
 		}
 	})
 }
+
+// How much room is little: of a small disk a share, of any some megabytes; and a large disk's tenth is much.
+func TestSpaceIsLow(t *testing.T) {
+	for name, c := range map[string]struct {
+		free, total uint64 // MiB
+		low         bool
+	}{
+		"a tenth of a small partition":      {200, 2 << 10, true},
+		"a fifth of it":                     {400, 2 << 10, false},
+		"hardly anything, but a large part": {60, 100, true},
+		"a tenth of a large disk":           {24 << 10, 252 << 10, false},
+		"the last of a large disk":          {900, 252 << 10, true},
+	} {
+		probe := Space(fstest.MapFS{}, func() (uint64, uint64, error) { return c.free << 20, c.total << 20, nil })
+		found, err := probe.Run(t.Context())
+		if err != nil || (len(found) == 1) != c.low {
+			t.Errorf("%s: %v, %v", name, found, err)
+		}
+	}
+}

@@ -14,7 +14,8 @@ import (
 const (
 	slowDisk = 2 * time.Second
 	leastMiB = 64
-	wornOut  = 0x0a // 90 to 100 % of the life is used
+	roomy    = 1 << 30 // free bytes that are enough, whatever share of a large disk they are
+	wornOut  = 0x0a    // 90 to 100 % of the life is used
 	tellLoss = 24 * time.Hour
 )
 
@@ -38,7 +39,7 @@ func Space(files fs.FS, free func() (free, total uint64, err error)) Probe {
 		if low {
 			least, leastShare = leastMiB*3/2, 15
 		}
-		if low = percent < leastShare || bytes < least<<20; low {
+		if low = percent < leastShare && bytes < roomy || bytes < least<<20; low {
 			found = append(found, Finding{protocol.StorageLow, fmt.Sprintf("%d MiB free", bytes>>20)})
 		}
 		return found, nil
