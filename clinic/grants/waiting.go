@@ -3,7 +3,7 @@ package grants
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
+	"crypto"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -296,7 +296,7 @@ func quietWords(spans []protocol.Span) string {
 }
 
 // For returns the items that a key is to sign.
-func (f *File) For(key *ecdsa.PublicKey) ([]*Item, error) {
+func (f *File) For(key crypto.PublicKey) ([]*Item, error) {
 	hash, err := protocol.HashKey(key)
 	if err != nil {
 		return nil, err
@@ -314,7 +314,7 @@ func (f *File) For(key *ecdsa.PublicKey) ([]*Item, error) {
 }
 
 // Sign signs an item.
-func (i *Item) Sign(key *ecdsa.PrivateKey) error {
+func (i *Item) Sign(key crypto.Signer) error {
 	m, err := i.statement()
 	if err != nil {
 		return fmt.Errorf("sign: %w: %w", ErrFile, err)

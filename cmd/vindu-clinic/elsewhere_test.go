@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -121,4 +122,53 @@ func TestOrdersElsewhere(t *testing.T) {
 	}
 	eventually(t, "the last order is signed", func() bool { return len(c.order(t, last.Key()).Signed) > 0 })
 	verify("the last order", protocol.Verify(c.order(t, last.Key()).Signed, &key.PublicKey, new(protocol.Decommission)))
+}
+
+// TestToken: the authorisation key is in a security module (SoftHSM by PKCS #11, as a smart card would be), and signs from there.
+func TestToken(t *testing.T) {
+	s := start(t, newClinic(t))
+	key := filepath.Join(s.dir, folderAuthority, "authorisation.key")
+	dir := t.TempDir()
+	public := filepath.Join(dir, "public.pem")
+	configuration := filepath.Join(dir, "softhsm2.conf")
+	if err := os.WriteFile(configuration, []byte("directories.tokendir = "+dir+"\nobjectstore.backend = file\nlog.level = ERROR\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"softhsm2-util", "--init-token", "--free", "--label", "vindu", "--pin", "1234", "--so-pin", "1234"},
+		{"softhsm2-util", "--import", key, "--token", "vindu", "--label", "authorisation", "--id", "01", "--pin", "1234"},
+		{"openssl", "pkey", "-in", key, "-pubout", "-out", public},
+	} {
+		tool := exec.CommandContext(t.Context(), args[0], args[1:]...)
+		tool.Env = append(os.Environ(), "SOFTHSM2_CONF="+configuration)
+		if out, err := tool.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, "waits to be signed", "mandate", "-dir", s.dir, "-person", "Kari Nes", "-laptop", laptopKey(t))
+	file := write(t, must(t, "waiting", "-dir", s.dir))
+	command := func(pin string) string {
+		return "SOFTHSM2_CONF=" + configuration + " pkcs11-tool --module /usr/lib/softhsm/libsofthsm2.so --token-label vindu --login --pin " + pin + " --sign --mechanism ECDSA --id 01"
+	}
+	if code, out, said := do(t, "authorise", "-token", command("4321"), "-public", public, "-yes", file); code != 1 || out != "" || !strings.Contains(said, "token did not sign") {
+		t.Errorf("with a wrong PIN: %d, %s, %s", code, out, said)
+	}
+	code, signed, said := do(t, "authorise", "-token", command("1234"), "-public", public, "-yes", file)
+	if code != 0 || !strings.Contains(said, `"Kari Nes", "technician"`) || !strings.Contains(said, "1 signed") {
+		t.Fatalf("authorise: %d, %s", code, said)
+	}
+	if _, _, said := do(t, "accept", "-dir", s.dir, write(t, signed)); !strings.Contains(said, "1 are in force") {
+		t.Errorf("accept: %s", said)
+	}
+	for _, args := range [][]string{
+		{"-token", "true", "-yes", file},
+		{"-token", "true", "-public", public, "-key", public, "-yes", file},
+	} {
+		if code, _, said := do(t, append([]string{"authorise"}, args...)...); code != 2 {
+			t.Errorf("%v: %d, %s", args, code, said)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"os"
@@ -106,6 +107,8 @@ func waiting(ctx context.Context, c *call) (err error) {
 // authorise signs what waits. It needs the file and the key, and neither a clinic nor a network.
 func authorise(_ context.Context, c *call) (err error) {
 	keyFile := c.flags.String("key", "", "the file of the authorisation key")
+	token := c.flags.String("token", "", "the `COMMAND` that has a token sign, instead of -key: it reads a SHA-256 digest and writes the ECDSA signature by the key that -public names")
+	public := c.flags.String("public", "", "with -token: the file of its public key (PEM)")
 	fresh := c.flags.String("new", "", "make a new key in this file instead, and print its public half, for vindu-clinic roll-over -public; with -key, passkeys that were signed by that one are not new to it")
 	yes := c.flags.Bool("yes", false, "sign without asking, unless there are new passkeys")
 	var accepted []string
@@ -136,7 +139,11 @@ func authorise(_ context.Context, c *call) (err error) {
 		fmt.Fprintf(c.stderr, "The key is in %s, and nowhere else: keep a copy in a safe place.\n", *fresh)
 		return nil
 	}
-	in, err := c.file("key")
+	needs := []string{"key"}
+	if c.has("token") {
+		needs = []string{"token", "public"}
+	}
+	in, err := c.file(needs...)
 	if err != nil {
 		return err
 	}
@@ -145,15 +152,15 @@ func authorise(_ context.Context, c *call) (err error) {
 	if err != nil {
 		return err
 	}
-	key, err := authority.ReadKey(*keyFile)
+	key, beside, err := c.signer(*keyFile, *token, *public)
 	if err != nil {
 		return err
 	}
-	items, err := f.For(&key.PublicKey)
+	items, err := f.For(key.Public())
 	if err != nil {
 		return err
 	}
-	memory, err := grants.ReadMemory(grants.MemoryPath(*keyFile))
+	memory, err := grants.ReadMemory(grants.MemoryPath(beside))
 	if err != nil {
 		return err
 	}
@@ -210,7 +217,7 @@ func authorise(_ context.Context, c *call) (err error) {
 		}
 	}
 	memory.Keep(items) // before anything leaves: what was signed and not remembered would be new again, and be waved through
-	if err := memory.Write(grants.MemoryPath(*keyFile)); err != nil {
+	if err := memory.Write(grants.MemoryPath(beside)); err != nil {
 		return fmt.Errorf("nothing was signed: %w", err)
 	}
 	if err := f.Write(c.stdout); err != nil {
@@ -218,6 +225,19 @@ func authorise(_ context.Context, c *call) (err error) {
 	}
 	fmt.Fprintf(c.stderr, "%d signed. Bring them back: vindu-clinic accept -dir D SIGNED\n", len(items))
 	return nil
+}
+
+// signer is the authorisation key, in a file or on a token, and the file beside which its memory is.
+func (c *call) signer(keyFile, token, public string) (key crypto.Signer, beside string, err error) {
+	switch {
+	case keyFile != "" && token != "":
+		return nil, "", fmt.Errorf("%w: %s: -key or -token, not both", errUsage, c.flags.Name())
+	case token != "":
+		key, err = authority.NewToken(public, token, c.stderr)
+		return key, public, err
+	}
+	key, err = authority.ReadKey(keyFile)
+	return key, keyFile, err
 }
 
 // accept takes back what was signed.
