@@ -30,9 +30,9 @@ func record(data, log string, nobarrier bool) error {
 	if err := addDevice(fmt.Sprintf("%s %s", data, log), uint64(len(before))/sectorSize); err != nil {
 		return err
 	}
-	options := ""
+	options := "commit=600" // no commit in the background, beside the packages' own: see deliver
 	if nobarrier {
-		options = "nobarrier"
+		options += ",nobarrier"
 	}
 	place, err := os.MkdirTemp("", "powercut-")
 	if err != nil {

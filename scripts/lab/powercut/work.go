@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"strings"
-	"sync"
 	"time"
 
 	"vindu/device/identity"
@@ -93,7 +92,7 @@ func numberIn(content []byte) uint64 {
 	return binary.BigEndian.Uint64(content[len(content)-8:])
 }
 
-// work is a terminal's: events come and go, and at the same time a file is replaced. Each promise is marked before it may be kept
+// work is a terminal's: events come and go, and in between a file is replaced. Each promise is marked before it may be kept
 // and after it has been made.
 func work(path string, mark func(string) error) (err error) {
 	dir, err := state.Open(path)
@@ -117,26 +116,13 @@ func work(path string, mark func(string) error) (err error) {
 	if err := mark(markReady + "=" + key.Name()); err != nil {
 		return err
 	}
-	var ended sync.WaitGroup
-	var fileErr error
-	ended.Go(func() { fileErr = replaceFile(dir, mark) })
-	err = deliver(box, mark)
-	ended.Wait()
-	return errors.Join(err, fileErr)
+	return deliver(dir, box, mark)
 }
 
-func replaceFile(dir *state.Dir, mark func(string) error) error {
-	for n := uint64(1); n <= writes; n++ {
-		err := between(mark, markWriting, markWritten, n, func() error { return dir.Write(file, content(n)) })
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func deliver(box *outbox.Outbox, mark func(string) error) error {
-	sent := uint64(0)
+// deliver does one thing after the other: dm-log-writes takes what is unflushed into the first of two flushes that run at the same time, so that its log
+// shows the second, and what was promised after it, before those writes, as no disk would have it.
+func deliver(dir *state.Dir, box *outbox.Outbox, mark func(string) error) error {
+	sent, written := uint64(0), uint64(0)
 	for n := uint64(1); n <= events; n++ {
 		kind, body, err := event(n)
 		if err != nil {
@@ -144,6 +130,12 @@ func deliver(box *outbox.Outbox, mark func(string) error) error {
 		}
 		if err := between(mark, markAppending, markAppended, n, func() error { return box.Append(kind, body) }); err != nil {
 			return err
+		}
+		for ; written < n*writes/events; written++ {
+			next := written + 1
+			if err := between(mark, markWriting, markWritten, next, func() error { return dir.Write(file, content(next)) }); err != nil {
+				return err
+			}
 		}
 		if n%ackEach != 0 {
 			continue

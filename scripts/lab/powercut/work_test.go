@@ -15,15 +15,8 @@ func worked(t *testing.T) (string, promises) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "state")
 	var p promises
-	marks := make(chan string, 2*(events+writes+events)) // both goroutines mark
-	if err := work(path, func(mark string) error { marks <- mark; return nil }); err != nil {
+	if err := work(path, p.keep); err != nil {
 		t.Fatal(err)
-	}
-	close(marks)
-	for mark := range marks {
-		if err := p.keep(mark); err != nil {
-			t.Fatal(err)
-		}
 	}
 	return path, p
 }
