@@ -339,6 +339,9 @@ func (s *session) do(ctx context.Context, method, path, contentType string, body
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
+	if err == nil {
+		err = ctx.Err() // an answer to what was given up is none: its server may have stopped in the middle of it
+	}
 	if err != nil {
 		return nil, protocol.WithCode(protocol.LinkUnreachable, fmt.Errorf("read the answer to %s: %w", path, err))
 	}
