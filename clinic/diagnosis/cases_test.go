@@ -241,6 +241,7 @@ var cases = []struct {
 	{"Policy refuses", "policy", told(protocol.AnswerRefused)},
 	{"Nobody said yes", "nobody", told(protocol.AnswerNobody)},
 	{"Terminal that cannot ask", "no-key", Evidence{Outcome: protocol.AnswerRefused, Clinic: protocol.AnswerRefused, Terminal: end(protocol.AnswerNoKey)}},
+	{"Terminal that cannot ask, whose record comes first", "no-key", Evidence{Outcome: protocol.AnswerNoKey, Clinic: protocol.AnswerNoKey, Terminal: end(protocol.AnswerNoKey)}},
 	{"Rang, sound held by another program", "rang-media", told(protocol.AnswerTimeout, protocol.CaptureSoundBusy)},
 	{"Rang and did not answer", "rang", told(protocol.AnswerTimeout)},
 	{"Hung up while it rang", "hung-up-ringing", Evidence{Outcome: hungUp, Rang: true}},

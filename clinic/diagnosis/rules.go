@@ -255,7 +255,8 @@ var answers = []Rule{
 	{Name: "busy", If: all("outcome=answer.busy"), Where: Terminal, Sure: Certain, Because: byAnswer},
 	{Name: "quiet", If: all("outcome=answer.quiet_hours"), Where: Home, Sure: Certain, Now: "Ring as urgent if you may and it is, or try again after the quiet hours.", Because: byAnswer},
 	{Name: "shutter", If: all("outcome=answer.shutter_closed"), Where: Home, Sure: Certain, Because: byAnswer},
-	{Name: "no-key", If: all("outcome=answer.refused", "terminal=answer.no_key"), Where: Terminal, Who: protocol.Technician, Sure: Certain,
+	{Name: "no-key", If: all("outcome:answer", "terminal=answer.no_key"), // the outcome is either's: its answer and its record come by two ways
+		Where: Terminal, Who: protocol.Technician, Sure: Certain,
 		What: "The home's policy asks the person at the terminal, and the terminal has no key to take calls by",
 		Next: "Connect one and name it in the terminal's configuration, or have an administrator change the policy.", Because: "the terminal's half of the record"},
 	{Name: "policy", If: all("outcome=answer.refused"), Where: Rights, Sure: Certain, Because: byAnswer},
