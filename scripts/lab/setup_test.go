@@ -472,8 +472,13 @@ func takenOutOfUse(t *testing.T, clinic *Clinic, guest *Guest, browser *Browser,
 	}
 	guest.Log("the signed receipt is at the clinic")
 	seeScene(t, guest, "returned", "en", screen.Scene{Kind: screen.Returned})
-	found, err := guest.Exec(t.Context(), control.Command{Args: []string{"sh", "-c",
-		"find /var/lib/vindu -type f; ! find / -xdev \\( -name key.pem -o -name tpm.pem -o -name clinic.pem \\) | grep . && ! grep -rlE 'PRIVATE KEY|SEALED KEY|BEGIN CERTIFICATE' /etc /var /tmp /run /root 2>/dev/null"}})
+	// The receipt comes first, and what it tells of next.
+	var found control.Result
+	err := guest.Until(t.Context(), 20*time.Second, func() (err error) {
+		found, err = guest.Exec(t.Context(), control.Command{Args: []string{"sh", "-c",
+			"find /var/lib/vindu -type f; ! find / -xdev \\( -name key.pem -o -name tpm.pem -o -name clinic.pem \\) | grep . && ! grep -rlE 'PRIVATE KEY|SEALED KEY|BEGIN CERTIFICATE' /etc /var /tmp /run /root 2>/dev/null"}})
+		return err
+	})
 	if err != nil {
 		t.Errorf("left on the disk: %v\n%s", err, found.Output)
 	}
