@@ -119,8 +119,8 @@ func work(path string, mark func(string) error) (err error) {
 	return deliver(dir, box, mark)
 }
 
-// deliver does one thing after the other: dm-log-writes takes what is unflushed into the first of two flushes that run at the same time, so that its log
-// shows the second, and what was promised after it, before those writes, as no disk would have it.
+// deliver does one thing after the other: dm-log-writes, as we understand it, takes what is unflushed into the first of two flushes that run at the same time, so
+// that its log shows the second, and what was promised after it, before those writes (docs/not-proven.md).
 func deliver(dir *state.Dir, box *outbox.Outbox, mark func(string) error) error {
 	sent, written := uint64(0), uint64(0)
 	for n := uint64(1); n <= events; n++ {
