@@ -135,6 +135,12 @@ func (p *Peer) settings(cfg Config) (webrtc.SettingEngine, error) {
 	s.SetDTLSConnectContextMaker(func() (context.Context, func()) {
 		return context.WithTimeout(p.alive, handshakeLimit)
 	})
+	s.SetDTLSRetransmissionInterval(handshakeRetry)
+	sockets, err := newTwice()
+	if err != nil {
+		return s, err
+	}
+	s.SetNet(sockets)
 	s.SetSRTPReplayProtectionWindow(512)
 	s.SetSRTCPReplayProtectionWindow(512)
 	s.SetFireOnTrackBeforeFirstRTP(true)

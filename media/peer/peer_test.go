@@ -490,6 +490,40 @@ func TestLossIsRepaired(t *testing.T) {
 	}
 }
 
+// What the terminal says in the handshake it says twice: its last flight nobody asks for again in time.
+func TestHandshakeIsSaidTwice(t *testing.T) {
+	var mu sync.Mutex
+	said := map[string]int{}
+	line, err := peertest.NewLine(peertest.Way{See: func(packet []byte) {
+		if len(packet) > 0 && (packet[0] == 20 || packet[0] == 22) {
+			mu.Lock()
+			said[string(packet)]++
+			mu.Unlock()
+		}
+	}}, peertest.Way{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(line.Close)
+	c, offer := newCaller(t, peertest.Options{Line: line})
+	n := newNear(t, peer.Config{}, offer)
+	if err := c.Answer(string(n.p.Answer())); err != nil {
+		t.Fatal(err)
+	}
+	n.start(c)
+	n.await(peer.Secure)
+	eventually(t, "two flights, each packet of them twice", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, times := range said {
+			if times != 2 {
+				return false
+			}
+		}
+		return len(said) >= 2
+	})
+}
+
 // A far end that vanishes without a word is missed. That it is missed within 10 s is kept by TestSilenceIsShort.
 func TestFarEndVanishes(t *testing.T) {
 	c, offer := newCaller(t, peertest.Options{})

@@ -45,6 +45,10 @@ type Options struct {
 	Line *Line
 }
 
+// browserRetry is when a browser sends a flight of the handshake again first: libwebrtc does after twice the round trip that ICE has measured
+// (DtlsTransport::ConfigureHandshakeTimeout), 400 ms on the lines that calls are set up over here; RFC 9147 §5.8.2 recommends it.
+const browserRetry = 400 * time.Millisecond
+
 // Caller is the far end.
 type Caller struct {
 	opt  Options
@@ -101,6 +105,9 @@ func New(opt Options) (*Caller, string, error) {
 	s.SetSrflxAcceptanceMinWait(0)
 	s.SetPrflxAcceptanceMinWait(0)
 	s.SetRelayAcceptanceMinWait(0)
+	if opt.Line != nil {
+		s.SetDTLSRetransmissionInterval(browserRetry)
+	}
 	s.SetInterfaceFilter(func(name string) bool { return name == "lo" })
 	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	if opt.Profiles != nil {

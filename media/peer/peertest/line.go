@@ -26,6 +26,8 @@ type Way struct {
 	Seed    uint64  // of chance
 	// Lose is asked for each packet, counted from 1; nil loses none. ICE and DTLS packets are asked about too.
 	Lose func(n int) bool
+	// See is shown each packet that comes to a Line, before anything is done to it.
+	See func(packet []byte)
 }
 
 // Line stands between two ends on the loopback interface and treats packets as a bad line does. Candidates must
@@ -101,6 +103,9 @@ func (l *Line) carry(from, to *end, way Way) {
 				return
 			}
 			from.peer.Store(addr)
+			if way.See != nil {
+				way.See(buf[:k])
+			}
 			fate, at, waited := shaper.Admit(time.Since(l.began), k)
 			switch fate {
 			case Lost:
