@@ -2,8 +2,8 @@
 //
 // Its upper half tells the people in the home, in large type, what the terminal does and that they may say no (R23, R24); the lower
 // half is what the hand-over record says: which terminal, who set it up and when, and what was checked. It says nothing about a patient and
-// carries no secret. The page is one HTML file without scripts that loads nothing; every browser prints it, also to PDF. Its languages
-// are the files in words/.
+// carries no secret. The page is one HTML file without scripts that loads nothing; every browser prints it, also to PDF. What people are told is
+// protocol/notice's, in the same languages; the other words are the files in words/.
 package sheet
 
 import (
@@ -22,6 +22,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"vindu/protocol"
+	"vindu/protocol/notice"
 )
 
 //go:embed sheet.html words
@@ -67,6 +68,10 @@ func Write(w io.Writer, language string, s Sheet) error {
 	if err != nil {
 		return fmt.Errorf("make the sheet: %w", err)
 	}
+	told, err := notice.Load(language)
+	if err != nil {
+		return fmt.Errorf("make the sheet: %w", err)
+	}
 	page, err := template.New("sheet.html").Funcs(template.FuncMap{
 		"text": func(key string) (string, error) { return texts.text(key, s.Record) },
 		"date": func(t protocol.Time) string { return texts.date(t, s.Zone) },
@@ -77,9 +82,12 @@ func Write(w io.Writer, language string, s Sheet) error {
 	data := struct {
 		Sheet
 		Language, Code, Grade, ID string
+		Title, Questions          string
+		Points                    [][2]string
 		Rows                      []row
 		Wrong                     bool
 	}{
+		Title: notice.Fill(told.Title, "organisation", s.Record.Organisation), Questions: told.Questions, Points: told.Points(s.Record.Organisation, false),
 		Sheet: s, Language: language, Code: s.Record.Terminal.Code(), ID: hex.EncodeToString(s.Record.ID[:]),
 		Grade: texts.grade(s.Record.KeyGrade), Rows: texts.rows(s.Record.Checks),
 		Wrong: slices.ContainsFunc(s.Record.Checks, func(c protocol.Check) bool { return c.State == protocol.CheckFailed }),
