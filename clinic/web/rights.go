@@ -56,6 +56,7 @@ func (s *Server) rightsRoutes(mux *http.ServeMux, page, form func(func(http.Resp
 	mux.HandleFunc("POST /administrator/signing", s.page(s.only(register.Administrator, s.acceptSigned)))
 	mux.HandleFunc("GET /administrator/rules", page(s.rulesPage))
 	mux.HandleFunc("POST /administrator/rules", form(s.changeRules))
+	mux.HandleFunc("GET /administrator/homes/{home}/papers/{paper}/{language}", page(s.paperPage))
 }
 
 // flawView is what is wrong in a field of a form: the field's id, and a sentence.

@@ -54,6 +54,7 @@ type rulesForm struct {
 	Words       []string // what the form says, in sentences
 	Looked      bool     // Words are of what was filled in, not of what holds
 	Override    []staffView
+	Papers      []paperLink // of a home
 	Differ      []groupView // homes that differ
 	Homes       []register.Home
 	History     []versionView
@@ -177,6 +178,12 @@ func (s *Server) rulesView(w http.ResponseWriter, r *http.Request, v visitor, st
 		form.Words = s.words.settings(effects)
 	}
 	form.Homes, form.Elsewhere = homes, !s.o.Rights.KeyHere()
+	if form.Home != "" {
+		if form.Papers, err = papersOf(form.Home); err != nil {
+			s.broken(w, r, err)
+			return
+		}
+	}
 	for _, h := range sortedKeys(all.homes) {
 		form.Differ = append(form.Differ, groupView{Name: labels[h], Path: rulesPath(h)})
 	}

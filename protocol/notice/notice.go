@@ -57,6 +57,7 @@ type Words struct {
 	RingOnce     string   `json:"ring_once"`
 	Ask          string   `json:"ask"` // {seconds}
 	Refuse       string   `json:"refuse"`
+	Group        string   `json:"group"` // {group}, as a sentence quotes it
 	Others       string   `json:"others"`
 	First        string   `json:"first"`
 	Quiet        string   `json:"quiet"`
