@@ -20,7 +20,7 @@ import (
 // The times of a call at the clinic.
 const (
 	replyTimeout   = 5 * time.Second  // for the terminal to prove itself, or refuse
-	ringTimeout    = 2 * time.Minute  // from ringing to answered; the terminal's own limit is shorter
+	ringTimeout    = 4 * time.Minute  // from ringing to answered; the terminal's own limit is shorter: two minutes, and what a home is told before its first call
 	maxTalk        = 4 * time.Hour    // the terminal's own limit is shorter
 	terminalGrace  = 5 * time.Second  // for a terminal to come back
 	pageGrace      = 6 * time.Second  // for a page to come back

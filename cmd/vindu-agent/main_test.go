@@ -107,6 +107,7 @@ func TestSoftware(t *testing.T) {
 
 func TestEnrolWhileAnotherHoldsTheState(t *testing.T) {
 	cfg := agent.Default()
+	cfg.Call.Notice = 0
 	cfg.State = t.TempDir()
 	dir, err := state.Open(cfg.State)
 	if err != nil {
@@ -152,6 +153,7 @@ func TestChime(t *testing.T) {
 // TestEnrolWithANewKey: only when it is asked for, the key that there is makes way.
 func TestEnrolWithANewKey(t *testing.T) {
 	cfg := agent.Default()
+	cfg.Call.Notice = 0
 	cfg.State, cfg.Identity.TPM = t.TempDir(), "none"
 	log := slog.New(slog.DiscardHandler)
 	v := &protocol.Voucher{

@@ -79,6 +79,7 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	cfg := agent.Default()
+	cfg.Call.Notice = 0
 	// Names that no machine has, so that the test is the same on every machine.
 	cfg.Devices.Camera, cfg.Devices.TestPicture = "/dev/vindu-test-no-camera", true
 	cfg.Devices.Microphone, cfg.Devices.Speaker, cfg.Devices.TestSound = "vindu-test-no-card", "vindu-test-no-card", true

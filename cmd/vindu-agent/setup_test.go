@@ -68,6 +68,7 @@ func TestSetUpOverACable(t *testing.T) {
 	}
 	defer thumb.Close()
 	cfg := agent.Default()
+	cfg.Call.Notice = 0
 	cfg.State, cfg.Identity.TPM, cfg.Devices.Display, cfg.Devices.Camera = filepath.Join(dir, "state"), "none", "memory", "none"
 	cfg.Devices.Microphone, cfg.Devices.Speaker, cfg.Serial.Port, cfg.Devices.Button = "none", "none", path, button
 	cfg.Network.WiFi = "none"

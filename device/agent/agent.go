@@ -139,7 +139,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Agent, error) {
 	}
 	a.policy = policy.Policy{
 		Safe: parts.Safe, Screen: parts.HasScreen, Answer: parts.Answer, Ring: time.Duration(cfg.Call.Ring), SeeFirst: time.Duration(cfg.Call.SeeFirst),
-		Longest: time.Duration(cfg.Call.Longest), Quiet: quiet,
+		Longest: time.Duration(cfg.Call.Longest), Notice: time.Duration(cfg.Call.Notice), Quiet: quiet,
 	}
 	if a.screen, err = screen.New(parts.Display, lang, a.time, log); err != nil {
 		return nil, err

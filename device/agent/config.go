@@ -85,6 +85,7 @@ type Call struct {
 	Ring     Duration `toml:"ring"`
 	SeeFirst Duration `toml:"see_first"`
 	Longest  Duration `toml:"longest"`
+	Notice   Duration `toml:"notice"`
 }
 
 // Quiet are the quiet hours.
@@ -152,7 +153,7 @@ func Default() Config {
 		Identity: Identity{TPM: "auto"},
 		Devices:  Devices{Camera: "auto", Microphone: "auto", Speaker: "auto", Display: "auto", MemorySize: "1280x720", Button: "auto"},
 		Sound:    Sound{Echo: "on"},
-		Call:     Call{SeeFirst: Duration(2 * time.Second), Longest: Duration(2 * time.Hour)},
+		Call:     Call{SeeFirst: Duration(2 * time.Second), Longest: Duration(2 * time.Hour), Notice: Duration(40 * time.Second)},
 		Time:     Time{NTP: []string{}},
 		Picture:  Picture{Width: 640, Height: 480, FPS: 30, Bitrate: 1_500_000, Own: true},
 		Network:  Network{WiFi: "auto", WPAFile: "/etc/wpa_supplicant.conf", WPAControl: "/run/wpa_supplicant"},
@@ -289,6 +290,7 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 	}{
 		{"call.ring", c.Call.Ring, 0, 2 * time.Minute},
 		{"call.see_first", c.Call.SeeFirst, 0, 30 * time.Second},
+		{"call.notice", c.Call.Notice, 0, 90 * time.Second},
 		{"call.longest", c.Call.Longest, time.Minute, 24 * time.Hour},
 	} {
 		if v := time.Duration(d.v); v < d.min || v > d.max {

@@ -50,7 +50,7 @@ func (s *situation) scene() screen.Scene {
 	case call.SceneRinging:
 		return screen.Scene{
 			Kind: screen.Ringing, Parties: s.call.Parties, Errand: s.call.Errand, AnswersAt: s.call.AnswersAt, Ask: s.call.Ask, Urgent: s.call.Urgent,
-			CallCode: s.call.Code, Button: s.button,
+			CallCode: s.call.Code, Button: s.button, Notice: s.call.Notice, NoticeEnds: s.call.NoticeEnds,
 		}
 	case call.SceneInCall:
 		return screen.Scene{

@@ -189,6 +189,8 @@ type Decision struct {
 	MaxDuration time.Duration     // of talking
 	Ask         bool              // answered only if somebody at the terminal takes it while it rings
 	Urgent      bool              // and the person is told so
+	Notice      time.Duration     // of Ring: for how long people are told first what this is, if this home never was
+	Home        string            // whose home it is, by the clinic's number
 	Volume      uint8             // of the far end's sound, percent; 0: as it is
 	Reason      protocol.Code     // why not, on the record, where Decision alone does not say it; may be empty
 }
@@ -214,6 +216,8 @@ type Status struct {
 	Code       string          // six digits that the caller sees, too (protocol.CallCode); empty until they are known
 	Urgent     bool            // and policy lets it be
 	AnswersAt  time.Time       // when a ringing call answers itself; zero if at once
+	Notice     time.Duration   // for so long before NoticeEnds people are told what this is, before the first call
+	NoticeEnds time.Time       // zero if they were told
 	Ask        bool            // it does not: somebody has to take it until TakeBy
 	TakeBy     time.Time       //
 	Reason     protocol.Code   // of SceneEnded

@@ -144,6 +144,9 @@ func (r *Runner) do(e Effect) {
 				s.Conditions = r.status.Conditions
 			}
 		}
+		if e.Scene == SceneRinging && e.AnswersIn > 0 && r.cur.policy.Notice > 0 {
+			s.Notice, s.NoticeEnds = r.cur.policy.Notice, now.Add(r.cur.policy.Notice)
+		}
 		switch {
 		case e.Ask:
 			s.Ask, s.TakeBy = true, now.Add(e.AnswersIn)
@@ -191,7 +194,7 @@ func (r *Runner) verify(now time.Time) {
 	}
 	cur.proof, cur.inv, cur.hash = proof, proof.Invitation, proof.Hash
 	cur.stage("proven", r.c.Now())
-	cur.policy = r.c.Policy.Decide(proof, now)
+	cur.policy = r.first(proof, r.c.Policy.Decide(proof, now))
 	r.c.Log.Info("invitation proven", "call", cur.call, "decision", cur.policy.Decision, "ring_ms", cur.policy.Ring.Milliseconds(), "ask", cur.policy.Ask,
 		"urgent", cur.policy.Urgent, "passkey", proof.Authorisation != nil)
 	proven := Proven{Call: cur.call, Decision: cur.policy}
@@ -199,6 +202,17 @@ func (r *Runner) verify(now time.Time) {
 		proven.Lasts = max(proof.Authorisation.To.Time().Sub(now), time.Millisecond)
 	}
 	r.todo = append(r.todo, proven)
+}
+
+// first has a home's first call ring longer, so that the people there are told first what it is that rings (R24). A test call is a technician's,
+// and what is urgent does not wait: the call after it is the first then.
+func (r *Runner) first(proof *Proof, d Decision) Decision {
+	if d.Decision != protocol.Ringing || d.Notice <= 0 || proof.Authorisation == nil || d.Urgent || r.memory.wasTold(d.Home) {
+		d.Notice = 0
+		return d
+	}
+	d.Ring += d.Notice
+	return d
 }
 
 func (r *Runner) refuseBusy(call protocol.CallID, now time.Time) {

@@ -49,8 +49,15 @@ type memoryDoc struct {
 	Before protocol.Time `cbor:"4,keyasint,omitempty"`
 	// Lost: what was known is lost, and no proven time has told yet what Before is.
 	Lost bool `cbor:"6,keyasint,omitempty"`
+	// Told: the home whose people were told what this is, before their first call.
+	Told *toldHome `cbor:"7,keyasint,omitempty"`
 	// Passkeys that count, each with the counter of its last use (WebAuthn §6.1.1), in the order of their last use. Version 1 had none.
 	Passkeys []passkeyCounter `cbor:"5,keyasint,omitempty"`
+}
+
+// toldHome is a home that was told; a terminal that goes to another has that one told, too.
+type toldHome struct {
+	Home string `cbor:"1,keyasint"`
 }
 
 type passkeyCounter struct {
@@ -169,6 +176,21 @@ func (m *memory) count(p *Proof) bool {
 // forget drops what ended before until. m.mu is held.
 func (m *memory) forget(until time.Time) {
 	m.doc.Used = slices.DeleteFunc(m.doc.Used, func(u usedNonce) bool { return u.Until.Time().Before(until) })
+}
+
+// wasTold says whether the people in this home know what this is.
+func (m *memory) wasTold(home string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.doc.Told != nil && m.doc.Told.Home == home
+}
+
+// told notes that they do.
+func (m *memory) told(home string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.doc.Told = &toldHome{home}
+	return m.save()
 }
 
 // opening notes on disk that a device is about to be opened.

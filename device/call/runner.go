@@ -278,6 +278,11 @@ func (r *Runner) apply(e Event) {
 		}
 		if r.state.Phase == Talking && was.Phase != Talking {
 			r.cur.stage("talking", r.c.Now())
+			if r.cur.policy.Notice > 0 { // they have seen it to its end, or somebody there was content to take the call
+				if err := r.memory.told(r.cur.policy.Home); err != nil {
+					r.c.Log.Warn("it is not kept that the home was told; it is told again", "error", err)
+				}
+			}
 		}
 		for _, effect := range effects {
 			r.do(effect)

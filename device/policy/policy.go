@@ -26,6 +26,7 @@ type Policy struct {
 	Answer   func() bool             // whether there is a key by which the person can take a call; nil: no
 	Signed   func() *protocol.Policy // the clinic's, or nil; nil: none
 	Ring     time.Duration           // at least; 0: as the clinic's policy says
+	Notice   time.Duration           // for so long a home is told what this is, before its first call rings; 0: it is not
 	SeeFirst time.Duration
 	Longest  time.Duration // 0: no limit of the terminal's own
 	Quiet    Hours
@@ -80,7 +81,7 @@ func (p *Policy) signed(proof *call.Proof, now time.Time) call.Decision {
 	}
 	d := call.Decision{
 		Decision: protocol.Ringing, Ring: time.Duration(rule.After) * time.Second, Urgent: rule.Urgent && proof.Invitation.Urgent,
-		MaxDuration: time.Duration(signed.Longest) * time.Second, Volume: max(signed.Volume, protocol.MinVolume),
+		MaxDuration: time.Duration(signed.Longest) * time.Second, Volume: max(signed.Volume, protocol.MinVolume), Notice: p.Notice, Home: signed.Home,
 	}
 	if !d.Urgent && quiet(signed.Quiet, now.In(zone)) {
 		return call.Decision{Decision: protocol.Quiet}

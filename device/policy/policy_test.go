@@ -49,7 +49,7 @@ func policyOf(change ...func(*protocol.Policy)) *protocol.Policy {
 			{Group: "nurses", Mode: protocol.ModeRing, After: 5},
 			{Group: "at-once", Mode: protocol.ModeRing},
 		},
-		Quiet: []protocol.Span{{Days: 0x7f, From: 22 * 60, To: 7 * 60}}, Zone: "Europe/Oslo", Longest: 1800, Volume: 70,
+		Quiet: []protocol.Span{{Days: 0x7f, From: 22 * 60, To: 7 * 60}}, Zone: "Europe/Oslo", Longest: 1800, Volume: 70, Home: "17",
 	}
 	for _, f := range change {
 		f(p)
@@ -61,7 +61,7 @@ func policyOf(change ...func(*protocol.Policy)) *protocol.Policy {
 func TestSigned(t *testing.T) {
 	yes := func() bool { return true }
 	noon, night := time.Date(2026, 11, 24, 11, 0, 0, 0, time.UTC), time.Date(2026, 11, 24, 22, 0, 0, 0, time.UTC)
-	ringing := call.Decision{Decision: protocol.Ringing, Ring: 10 * time.Second, SeeFirst: 2 * time.Second, MaxDuration: 30 * time.Minute, Volume: 70}
+	ringing := call.Decision{Decision: protocol.Ringing, Ring: 10 * time.Second, SeeFirst: 2 * time.Second, MaxDuration: 30 * time.Minute, Volume: 70, Notice: 40 * time.Second, Home: "17"}
 	with := func(change func(*call.Decision)) call.Decision { d := ringing; change(&d); return d }
 	lasting := func(c *Policy) { c.Answer = yes }
 	for _, test := range []struct {
@@ -105,7 +105,7 @@ func TestSigned(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := Policy{
-				Enrolled: yes, Screen: yes, Signed: func() *protocol.Policy { return test.signed }, Ring: 10 * time.Second, SeeFirst: 2 * time.Second, Longest: time.Hour, Zone: time.UTC,
+				Enrolled: yes, Screen: yes, Signed: func() *protocol.Policy { return test.signed }, Ring: 10 * time.Second, SeeFirst: 2 * time.Second, Longest: time.Hour, Zone: time.UTC, Notice: 40 * time.Second,
 			}
 			if test.local != nil {
 				test.local(&p)

@@ -123,6 +123,10 @@ func TestEveryCombination(t *testing.T) {
 		if got.Decision != d.want || got.Reason != d.reason || open && (got.Ask != d.asks || got.Urgent != d.urgent) {
 			t.Errorf("%v: %+v, want %+v", c, got, d)
 		}
+		// Whoever is answered by the clinic's policy may be the first; the home's number says whether (Runner).
+		if tells := open && c["proof"] == "passkey"; tells != (got.Notice == time.Minute && got.Home == "17") || !tells && (got.Notice != 0 || got.Home != "") {
+			t.Errorf("%v: tells home %q for %v", c, got.Home, got.Notice)
+		}
 		if !open && (got.Ask || got.Ring != 0 || got.MaxDuration != 0 || got.SeeFirst != 0) {
 			t.Errorf("%v: not answered, but %+v", c, got)
 		}
@@ -154,7 +158,7 @@ func decide(c map[string]string) call.Decision {
 	if c["rule"] == "none" {
 		rule.Group = "others"
 	}
-	terms := &protocol.Policy{Rules: []protocol.Rule{rule}, Zone: "UTC", Longest: 600, Volume: 50}
+	terms := &protocol.Policy{Rules: []protocol.Rule{rule}, Zone: "UTC", Longest: 600, Volume: 50, Home: "17"}
 	if c["zone"] == "unknown" {
 		terms.Zone = "Europe/Atlantis"
 	}
@@ -162,7 +166,7 @@ func decide(c map[string]string) call.Decision {
 		terms.Quiet = []protocol.Span{{Days: 0x7f, From: 11 * 60, To: 13 * 60}}
 	}
 	p := Policy{
-		Enrolled: is("set up", "yes"), Safe: c["mode"] == "safe", Screen: is("screen", "yes"), Answer: is("key", "yes"), Ring: 5 * time.Second, SeeFirst: time.Second,
+		Enrolled: is("set up", "yes"), Safe: c["mode"] == "safe", Screen: is("screen", "yes"), Answer: is("key", "yes"), Ring: 5 * time.Second, SeeFirst: time.Second, Notice: time.Minute,
 		Longest: time.Hour, Zone: time.UTC, Signed: func() *protocol.Policy { return terms },
 	}
 	if c["policy"] == "none" {
@@ -184,10 +188,10 @@ func TestConditionsAreComplete(t *testing.T) {
 		of     reflect.Type
 		fields []string
 	}{
-		{reflect.TypeFor[Policy](), []string{"Enrolled", "Safe", "Screen", "Answer", "Signed", "Ring", "SeeFirst", "Longest", "Quiet", "Zone"}},
+		{reflect.TypeFor[Policy](), []string{"Enrolled", "Safe", "Screen", "Answer", "Signed", "Ring", "Notice", "SeeFirst", "Longest", "Quiet", "Zone"}},
 		{reflect.TypeFor[protocol.Policy](), []string{"Version", "Serial", "Terminal", "Home", "Groups", "Rules", "Quiet", "Zone", "Longest", "Volume", "Issued"}},
 		{reflect.TypeFor[protocol.Rule](), []string{"Group", "Mode", "After", "Urgent"}},
-		{reflect.TypeFor[call.Decision](), []string{"Decision", "Ring", "SeeFirst", "MaxDuration", "Ask", "Urgent", "Volume", "Reason"}},
+		{reflect.TypeFor[call.Decision](), []string{"Decision", "Ring", "SeeFirst", "MaxDuration", "Ask", "Urgent", "Notice", "Home", "Volume", "Reason"}},
 		{reflect.TypeFor[call.Proof](), []string{"Invitation", "Hash", "Authorisation", "Passkey", "Counter", "Counted"}},
 	} {
 		var fields []string

@@ -14,6 +14,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"vindu/protocol"
+	"vindu/protocol/notice"
 )
 
 //go:embed language/*.toml
@@ -29,6 +30,8 @@ type Language struct {
 	Day      []DayPart `toml:"day"`
 	Clock    Clock     `toml:"clock"`
 	Text     Texts     `toml:"text"`
+
+	Notice *notice.Words `toml:"-"` // what is told before the first call
 }
 
 // DayPart is what a day is called from an hour on.
@@ -121,6 +124,9 @@ func LoadLanguage(tag string) (*Language, error) {
 	}
 	if err := l.complete(); err != nil {
 		return nil, fmt.Errorf("language %s: %w", tag, err)
+	}
+	if l.Notice, err = notice.Load(tag); err != nil {
+		return nil, fmt.Errorf("language %s: notice before the first call: %w", tag, err)
 	}
 	return l, nil
 }
@@ -246,6 +252,13 @@ func (l *Language) Say(s Scene) string {
 		}
 		return t.Ready
 	case Ringing:
+		if !s.NoticeEnds.IsZero() {
+			var told []string
+			for _, card := range l.cards(s) {
+				told = append(told, strings.TrimSpace(strings.TrimSuffix(card[0], ".")+". "+card[1]))
+			}
+			return with(strings.Join(told, " "), t.SayNo)
+		}
 		caller := first(s.Parties)
 		said := fill(t.Calling, "name", caller.Name) + " (" + fill(t.From, "role", caller.Role, "organisation", caller.Organisation) + ")"
 		for _, p := range rest(s.Parties) {

@@ -35,6 +35,8 @@ type Scene struct {
 	Parties    []protocol.Party // Ringing, InCall, Ended: who takes part; the first is the caller (R12). Checking, Pressing: the technician
 	Errand     string           // Ringing: why
 	AnswersAt  time.Time        // Ringing: when the call is answered; zero if at once
+	Notice     time.Duration    // Ringing: for so long before NoticeEnds it is told, one thing after the other, what this is
+	NoticeEnds time.Time        // Ringing: zero if that is known here
 	Ask        bool             // Ringing: it is not, unless somebody takes it
 	Urgent     bool             // Ringing: the caller says so, and may
 	CallCode   string           // Ringing, InCall: what the caller sees, too; "" until it is known
@@ -174,6 +176,10 @@ func (c *composer) compose(s Scene, now time.Time) layout {
 			line{c.lang.date(now), regular, c.em(8), dim, 1},
 		)
 	case Ringing:
+		if card, ok := s.card(now); ok {
+			c.told(&l, s, c.lang.cards(s)[card])
+			break
+		}
 		c.ringing(&l, s, now)
 	case InCall:
 		c.inCall(&l, s)
@@ -209,7 +215,7 @@ func (c *composer) compose(s Scene, now time.Time) layout {
 			line{c.button(s, c.lang.Text.StopCheck), regular, c.em(4.5), white, 2},
 		)
 	}
-	if s.Kind != Ringing && s.Kind != InCall {
+	if s.Kind != Ringing && s.Kind != InCall { // both have their own
 		c.bottomLine(&l, s)
 	}
 	return l

@@ -149,6 +149,9 @@ func next(s Scene, now time.Time) time.Duration {
 		// A little late rather than a little early, or the minute would be painted twice.
 		return now.Truncate(time.Minute).Add(time.Minute + time.Millisecond).Sub(now)
 	case Ringing:
+		if left := s.NoticeEnds.Sub(now); left > 0 && s.Notice >= cardCount {
+			return (left-1)%(s.Notice/cardCount) + 1 + time.Millisecond
+		}
 		if left := s.AnswersAt.Sub(now); left > 0 {
 			return (left-1)%time.Second + 1 + time.Millisecond
 		}

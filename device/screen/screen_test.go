@@ -62,6 +62,12 @@ func scenes() map[string]Scene {
 		"ready-offline":   {Kind: Ready, Offline: true, Faults: []protocol.Code{protocol.LinkUnreachable}},
 		"ready-test":      {Kind: Ready, Faults: []protocol.Code{protocol.CaptureTestPicture}},
 		"ringing":         {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", AnswersAt: noon.Add(5 * time.Second)},
+		"told-what":       {Kind: Ringing, Parties: []protocol.Party{anne}, AnswersAt: noon.Add(33 * time.Second), Notice: 28 * time.Second, NoticeEnds: noon.Add(28 * time.Second)},
+		"told-how":        {Kind: Ringing, Parties: []protocol.Party{anne}, AnswersAt: noon.Add(26 * time.Second), Notice: 28 * time.Second, NoticeEnds: noon.Add(21 * time.Second)},
+		"told-private":    {Kind: Ringing, Parties: []protocol.Party{long}, AnswersAt: noon.Add(19 * time.Second), Notice: 28 * time.Second, NoticeEnds: noon.Add(14 * time.Second), Button: true},
+		"told-no":         {Kind: Ringing, Parties: []protocol.Party{anne}, AnswersAt: noon.Add(12 * time.Second), Notice: 28 * time.Second, NoticeEnds: noon.Add(7 * time.Second)},
+		"told-no-button":  {Kind: Ringing, Parties: []protocol.Party{anne}, AnswersAt: noon.Add(6 * time.Second), Notice: 28 * time.Second, NoticeEnds: noon.Add(time.Second), Button: true},
+		"told-ask":        {Kind: Ringing, Parties: []protocol.Party{anne}, Notice: 28 * time.Second, NoticeEnds: noon.Add(20 * time.Second), Button: true, Ask: true},
 		"ringing-now":     {Kind: Ringing, Parties: []protocol.Party{anne}},
 		"ringing-long":    {Kind: Ringing, Parties: []protocol.Party{long, relief, son}, Errand: strings.Repeat("A talk about the medicine and the stairs. ", 5), AnswersAt: noon.Add(15 * time.Second)},
 		"in-call":         {Kind: InCall, Parties: []protocol.Party{anne}, Camera: true, Microphone: true},
@@ -257,7 +263,8 @@ func TestLayout(t *testing.T) {
 						}
 					}
 					if scene.Kind == Ringing || scene.Kind == InCall {
-						if l.far.Dx()*l.far.Dy() < size.X*size.Y*35/100 {
+						_, told := scene.card(noon) // then words have the screen, and the picture comes after them
+						if told != l.far.Empty() || !told && l.far.Dx()*l.far.Dy() < size.X*size.Y*35/100 {
 							t.Errorf("the far picture has %v", l.far.Size())
 						}
 						if !strings.Contains(all(l), strings.Fields(scene.Parties[0].Name)[0]) {

@@ -23,7 +23,7 @@ type Words struct {
 
 	// What everybody is told, each a sentence and what there is to add. {organisation} is who lends the terminal.
 	Title       string `json:"title"`
-	Soon        string `json:"soon"` // {name}
+	Wishes      string `json:"wishes"` // {name}
 	Nothing     string `json:"nothing"`
 	NothingMore string `json:"nothing_more"`
 	Asked       string `json:"asked"` // in place of Nothing, where a call has to be answered

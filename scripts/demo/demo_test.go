@@ -45,7 +45,7 @@ func startDemo(t *testing.T, program, dir, ring string) *demo {
 	t.Helper()
 	cmd := exec.Command(program)
 	cmd.Dir = projectRoot(t)
-	cmd.Env = append(os.Environ(), "DEMO_DIR="+dir, "DEMO_RING="+ring)
+	cmd.Env = append(os.Environ(), "DEMO_DIR="+dir, "DEMO_RING="+ring, "DEMO_NOTICE=0s")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -176,6 +176,7 @@ func TestBadEnvironment(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ env, says string }{
 		"ring that is no duration": {"DEMO_RING=soon", "DEMO_RING"},
+		"notice of hours":          {"DEMO_NOTICE=1h", "DEMO_NOTICE"},
 		"negative ring":            {"DEMO_RING=-1s", "DEMO_RING"},
 		"unknown language":         {"DEMO_LANGUAGE=xx", "DEMO_LANGUAGE"},
 		"folder that is a file":    {"DEMO_DIR=" + file, file},

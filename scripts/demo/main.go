@@ -1,8 +1,9 @@
 // Command demo shows vindu on one machine: a clinic, a terminal that is set up by the same enrolment as a real one, and two
 // addresses to open; for a technician a third one, and a serial cable to the terminal. make demo runs it.
 //
-// DEMO_DIR is the folder of its state (.demo), DEMO_RING how long the terminal rings (5s), DEMO_LANGUAGE what it speaks (en, nb
-// or nn), DEMO_PANEL a panel for the terminal, such as vindu-panel's (none). Ctrl-C stops everything; the next start finds its state again.
+// DEMO_DIR is the folder of its state (.demo), DEMO_RING how long the terminal rings (5s), DEMO_NOTICE for how long the
+// home is told before its first call what the terminal is (40s), DEMO_LANGUAGE what it speaks (en, nb or nn), DEMO_PANEL a panel for
+// the terminal, such as vindu-panel's (none). Ctrl-C stops everything; the next start finds its state again.
 package main
 
 import (
@@ -43,6 +44,10 @@ func run(ctx context.Context) error {
 	if err != nil || ring < 0 || ring > 2*time.Minute {
 		return fmt.Errorf("DEMO_RING=%q has to be a duration between 0s and 2m, such as 5s", os.Getenv("DEMO_RING"))
 	}
+	notice, err := time.ParseDuration(env("DEMO_NOTICE", "40s"))
+	if err != nil || notice < 0 || notice > 90*time.Second {
+		return fmt.Errorf("DEMO_NOTICE=%q has to be a duration between 0s and 90s, such as 40s", os.Getenv("DEMO_NOTICE"))
+	}
 	language := env("DEMO_LANGUAGE", "en")
 	if !slices.Contains([]string{"en", "nb", "nn"}, language) {
 		return fmt.Errorf("DEMO_LANGUAGE=%q has to be en, nb or nn", language)
@@ -61,7 +66,7 @@ func run(ctx context.Context) error {
 	if port := os.Getenv("DEMO_PANEL"); port != "" {
 		settings["panel.port"] = strconv.Quote(port)
 	}
-	s, err := stack.New(stack.Options{Dir: dir, Bin: bin, Ring: ring, Language: language, Preview: true, Says: os.Stdout, Agent: settings})
+	s, err := stack.New(stack.Options{Dir: dir, Bin: bin, Ring: ring, Notice: notice, Language: language, Preview: true, Says: os.Stdout, Agent: settings})
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ speaker = "` + TerminalSpeaker + `"
 display = "/dev/dri/card0"
 [call]
 ring = "4s"
+notice = "0s"
 [picture]
 width = 320
 height = 240

@@ -66,6 +66,7 @@ func (s *Stack) writeAgentConfig() error {
 		"devices.test_sound":   "true",
 		"devices.display":      quote("memory"),
 		"call.ring":            quote(s.Ring.String()),
+		"call.notice":          quote(s.Notice.String()),
 		"network.loopback":     "true",
 	}
 	if s.Preview {

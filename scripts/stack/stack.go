@@ -40,6 +40,8 @@ type Options struct {
 	Dir  string // state; made if missing
 	Bin  string // folder of vindu-clinic and vindu-agent
 	Ring time.Duration
+	// Notice is for how long the home is told what this is, before its first call.
+	Notice time.Duration
 	// Language of the terminal: nb, nn or en.
 	Language string
 	// Preview shows the terminal's screen on a page; the programs have to be built for it.
