@@ -36,6 +36,14 @@ type Series struct {
 	Out    []uint64 `cbor:"5,keyasint" json:"out"`    // kbit/s
 	In     []uint64 `cbor:"6,keyasint" json:"in"`     // kbit/s
 	Frames []uint64 `cbor:"7,keyasint" json:"frames"` // decoded in a second
+
+	// Left out where they would be nothing but 0: not known, or none.
+	Frozen    []uint64 `cbor:"8,keyasint,omitempty" json:"frozen,omitempty"`    // ms of a second that the received picture stood still
+	Concealed []uint64 `cbor:"9,keyasint,omitempty" json:"concealed,omitempty"` // ‰ of the received sound that was made up
+	Grade     []uint64 `cbor:"10,keyasint,omitempty" json:"grade,omitempty"`    // as Quality's; 0 where nothing was played
+	ERLE      []uint64 `cbor:"11,keyasint,omitempty" json:"erle,omitempty"`     // dB
+	CPU       []uint64 `cbor:"12,keyasint,omitempty" json:"cpu,omitempty"`      // ‰ of one processor
+	Heat      []uint64 `cbor:"13,keyasint,omitempty" json:"heat,omitempty"`     // °C
 }
 
 // Bounds on what a half of a record holds of paths and quality; together a few KiB.
@@ -88,32 +96,69 @@ func (s *Series) valid() error {
 	if s.Every == 0 || n > MaxSeries {
 		return malformed("series of quality out of bounds")
 	}
-	for _, column := range [][]uint64{s.Loss, s.Jitter, s.Out, s.In, s.Frames} {
-		if len(column) != n {
+	for _, c := range s.columns() {
+		if len(*c.of) != n && (len(*c.of) != 0 || !c.optional) {
 			return malformed("series of quality with columns of different lengths")
+		}
+		if c.most > 0 && n > 0 && len(*c.of) > 0 && slices.Max(*c.of) > c.most {
+			return malformed("series of quality out of bounds")
 		}
 	}
 	return nil
 }
 
-// columns are all of a series, and whether two values become their mean or, where the worse one tells more, the larger.
-func (s *Series) columns() []struct {
-	of    *[]uint64
-	worst bool
-} {
-	return []struct {
-		of    *[]uint64
-		worst bool
-	}{{&s.RTT, false}, {&s.Loss, true}, {&s.Jitter, true}, {&s.Out, false}, {&s.In, false}, {&s.Frames, false}}
+// column is one of a series. Of two values of it one is made: their mean, or the one that tells more.
+type column struct {
+	of       *[]uint64
+	join     func([]uint64) uint64
+	optional bool
+	most     uint64 // 0: any
+}
+
+func (s *Series) columns() []column {
+	return []column{
+		{&s.RTT, meanOf, false, 0}, {&s.Loss, mostOf, false, 0}, {&s.Jitter, mostOf, false, 0},
+		{&s.Out, meanOf, false, 0}, {&s.In, meanOf, false, 0}, {&s.Frames, meanOf, false, 0},
+		{&s.Frozen, mostOf, true, 1000}, {&s.Concealed, mostOf, true, 1000}, {&s.Grade, leastKnown, true, MostGrade},
+		{&s.ERLE, meanOf, true, MostERLE}, {&s.CPU, mostOf, true, MostCPU}, {&s.Heat, mostOf, true, MostHeat},
+	}
+}
+
+func meanOf(list []uint64) uint64 {
+	sum := uint64(0)
+	for _, v := range list {
+		sum += v
+	}
+	return sum / uint64(len(list))
+}
+
+func mostOf(list []uint64) uint64 { return slices.Max(list) }
+
+func leastKnown(list []uint64) uint64 {
+	least := uint64(0)
+	for _, v := range list {
+		if least == 0 || v != 0 && v < least {
+			least = v
+		}
+	}
+	return least
 }
 
 // Sample is one second of a Series.
-type Sample struct{ RTT, Loss, Jitter, Out, In, Frames uint64 }
+type Sample struct {
+	RTT, Loss, Jitter, Out, In, Frames        uint64
+	Frozen, Concealed, Grade, ERLE, CPU, Heat uint64
+}
+
+// columns are in the order of a Series'.
+func (x Sample) columns() [12]uint64 {
+	return [...]uint64{x.RTT, x.Loss, x.Jitter, x.Out, x.In, x.Frames, min(x.Frozen, 1000), min(x.Concealed, 1000), min(x.Grade, MostGrade), min(x.ERLE, MostERLE), min(x.CPU, MostCPU), min(x.Heat, MostHeat)}
+}
 
 // Sampler gathers a Series from a sample each second. The zero value is ready.
 type Sampler struct {
 	series  Series
-	pending []Sample
+	pending [12][]uint64 // a column each
 }
 
 // Add takes the next second.
@@ -121,8 +166,10 @@ func (a *Sampler) Add(x Sample) {
 	if a.series.Every == 0 {
 		a.series.Every = 1
 	}
-	a.pending = append(a.pending, x)
-	if uint64(len(a.pending)) < a.series.Every {
+	for i, v := range x.columns() {
+		a.pending[i] = append(a.pending[i], v)
+	}
+	if uint64(len(a.pending[0])) < a.series.Every {
 		return
 	}
 	a.flush()
@@ -132,18 +179,10 @@ func (a *Sampler) Add(x Sample) {
 }
 
 func (a *Sampler) flush() {
-	var sum, worst Sample
-	n := uint64(len(a.pending))
-	for _, p := range a.pending {
-		sum.RTT, sum.Out, sum.In, sum.Frames = sum.RTT+p.RTT, sum.Out+p.Out, sum.In+p.In, sum.Frames+p.Frames
-		worst.Loss, worst.Jitter = max(worst.Loss, p.Loss), max(worst.Jitter, p.Jitter)
+	for i, c := range a.series.columns() {
+		*c.of = append(*c.of, c.join(a.pending[i]))
+		a.pending[i] = a.pending[i][:0]
 	}
-	s := &a.series
-	for i, v := range []uint64{sum.RTT / n, worst.Loss, worst.Jitter, sum.Out / n, sum.In / n, sum.Frames / n} {
-		c := s.columns()[i].of
-		*c = append(*c, v)
-	}
-	a.pending = a.pending[:0]
 }
 
 func (s *Series) halve() {
@@ -152,11 +191,7 @@ func (s *Series) halve() {
 		old := *c.of
 		half := make([]uint64, 0, MaxSeries)
 		for i := 0; i+1 < len(old); i += 2 {
-			if c.worst {
-				half = append(half, max(old[i], old[i+1]))
-			} else {
-				half = append(half, (old[i]+old[i+1])/2)
-			}
+			half = append(half, c.join(old[i:i+2]))
 		}
 		*c.of = half
 	}
@@ -164,7 +199,7 @@ func (s *Series) halve() {
 
 // Series returns what was gathered; nil if nothing was. What is left of the last value's seconds counts as one.
 func (a *Sampler) Series() *Series {
-	if len(a.pending) > 0 && len(a.series.RTT) < MaxSeries {
+	if len(a.pending[0]) > 0 && len(a.series.RTT) < MaxSeries {
 		a.flush()
 	}
 	if len(a.series.RTT) == 0 {
@@ -172,7 +207,9 @@ func (a *Sampler) Series() *Series {
 	}
 	s := a.series
 	for _, c := range s.columns() {
-		*c.of = slices.Clone(*c.of)
+		if *c.of = slices.Clone(*c.of); c.optional && slices.Max(*c.of) == 0 {
+			*c.of = nil
+		}
 	}
 	return &s
 }

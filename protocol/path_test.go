@@ -29,7 +29,20 @@ func TestPathWords(t *testing.T) {
 		"too many pairs":          func(r *CallRecord) { r.Pairs = slices.Repeat(r.Pairs, MaxPairs+1) },
 		"too many errors":         func(r *CallRecord) { r.Gather = slices.Repeat(r.Gather, MaxGatherErrors+1) },
 		"ragged series":           func(r *CallRecord) { r.Series = &Series{Every: 1, RTT: []uint64{1}} },
-		"series without a step":   func(r *CallRecord) { r.Series = &Series{} },
+		"ragged grades": func(r *CallRecord) {
+			r.Series = &Series{Every: 1, RTT: []uint64{1}, Loss: []uint64{1}, Jitter: []uint64{1}, Out: []uint64{1}, In: []uint64{1}, Frames: []uint64{1}, Grade: []uint64{400, 400}}
+		},
+		"heat of a sun": func(r *CallRecord) {
+			r.Series = &Series{Every: 1, RTT: []uint64{1}, Loss: []uint64{1}, Jitter: []uint64{1}, Out: []uint64{1}, In: []uint64{1}, Frames: []uint64{1}, Heat: []uint64{5500}}
+		},
+		"hot call":               func(r *CallRecord) { r.Quality.Heat = MostHeat + 1 },
+		"grade below the least":  func(r *CallRecord) { r.Quality.Grade = LeastGrade - 1 },
+		"grade above the most":   func(r *CallRecord) { r.Quality.Worst = MostGrade + 1 },
+		"echo that is nowhere":   func(r *CallRecord) { r.Quality.ERLE = MostERLE + 1 },
+		"processors without end": func(r *CallRecord) { r.Quality.CPU = MostCPU + 1 },
+		"text for a coder":       func(r *CallRecord) { r.Quality.CodecIn = "Kari Nordmann" },
+		"text for another coder": func(r *CallRecord) { r.Quality.CodecOut = "192.0.2.1" },
+		"series without a step":  func(r *CallRecord) { r.Series = &Series{} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := pathRecord()
@@ -49,9 +62,9 @@ func TestSampler(t *testing.T) {
 	for _, seconds := range []int{1, MaxSeries - 1, MaxSeries, MaxSeries + 1, 3*MaxSeries + 1, 7200} {
 		var a Sampler
 		for i := range seconds {
-			s := Sample{RTT: 900, Jitter: 300, Out: 2_500, In: 2_500, Frames: 30}
+			s := Sample{RTT: 900, Jitter: 300, Out: 2_500, In: 2_500, Frames: 30, Grade: 441, ERLE: 40, CPU: 900, Frozen: 999}
 			if i == seconds/2 {
-				s.Loss = 777
+				s.Loss, s.Grade, s.CPU = 777, 123, 9_000_000
 			}
 			a.Add(s)
 		}
@@ -62,13 +75,19 @@ func TestSampler(t *testing.T) {
 		if n := uint64(len(s.RTT)); n*s.Every < uint64(seconds) || (n-1)*s.Every >= uint64(seconds)+s.Every || slices.Max(s.Loss) != 777 || slices.Min(s.RTT) != 900 {
 			t.Errorf("%d s: %d values of %d s, worst loss %d", seconds, n, s.Every, slices.Max(s.Loss))
 		}
+		if slices.Min(s.Grade) != 123 || slices.Max(s.CPU) != MostCPU || slices.Min(s.ERLE) != 40 {
+			t.Errorf("%d s: worst grade %d, most of a processor %d, ERLE %d", seconds, slices.Min(s.Grade), slices.Max(s.CPU), slices.Min(s.ERLE))
+		}
+		if s.Heat != nil || s.Concealed != nil {
+			t.Errorf("%d s: what is not known is told: %d, %d", seconds, s.Heat, s.Concealed)
+		}
 		r := pathRecord()
 		r.Pairs, r.Series = slices.Repeat(r.Pairs, MaxPairs), s
 		b, err := Encode(r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(b) > 8<<10 {
+		if len(b) > 12<<10 {
 			t.Errorf("%d s: %d bytes", seconds, len(b))
 		}
 	}

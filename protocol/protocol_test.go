@@ -67,6 +67,10 @@ func messages(t testing.TB) map[string]validator {
 		LocalPath: "host", RemotePath: "prflx", Camera: "v4l2", Sound: "alsa", Quality: Quality{RTT: 3, FramesSent: 900},
 		CameraOpen: 1_800_000_000_500, CameraClosed: 1_800_000_061_500,
 	}
+	measured := *record
+	measured.Quality = Quality{RTT: 3, FramesSent: 900, Frozen: 1_400, Grade: 428, Worst: 391, ERLE: 38, CPU: 412, Heat: 71, CodecOut: "VP8", CodecIn: "H264"}
+	measured.Series = &Series{Every: 1, RTT: []uint64{3}, Loss: []uint64{0}, Jitter: []uint64{1}, Out: []uint64{900}, In: []uint64{800}, Frames: []uint64{30},
+		Frozen: []uint64{0}, Concealed: []uint64{4}, Grade: []uint64{428}, ERLE: []uint64{38}, CPU: []uint64{412}, Heat: []uint64{71}}
 	handOver := &HandOver{Version: 1, ID: fill[Nonce](8), Terminal: hash, Organisation: "Kommunen", Home: "Home 17", Technician: Party{"Bo Dahl", "technician", "Kommunen"}, Software: "1.0",
 		KeyGrade: "hardware", Checks: []Check{{"camera.brightness", CheckPassed, "41 %", ""}, {"network.udp", CheckFailed, "", EgressUDP}}, At: 1_800_000_000_000}
 	return map[string]validator{
@@ -101,17 +105,18 @@ func messages(t testing.TB) map[string]validator {
 		"test call":         &TestCall{Version: 1, Call: call, Ended: true, Outcome: EndCallerHungUp, Pictures: 60, Keys: 2, Sounds: 200, Lost: 1},
 		"health with a figure": &Health{Version: 1, At: 1_800_000_000_000, Software: "1.0", Camera: DeviceState{"none", ""}, Microphone: DeviceState{"none", ""},
 			Speaker: DeviceState{"none", ""}, Screen: DeviceState{"none", ""}, Conditions: []Condition{{HeatHot, 1_800_000_000_000, "81 °C"}}},
-		"presence that asks":   &Presence{Version: 1, Online: true, Session: fill[Nonce](4), Since: 1_800_000_000_000, Software: "1.0", Beat: 70_000, Heard: 69_999},
-		"command heard":        &Command{Version: 1, Kind: CommandHeard, Beat: 70_000},
-		"event condition":      event(EventCondition, &ConditionChange{Version: 1, Code: HeatHot, Since: 1_800_000_000_000, Figure: "81 °C"}),
-		"report":               &Report{Version: 1, Events: []Event{*event(EventNotice, &Notice{Version: 1, Code: AuthReplayed, Call: call, At: 1_800_000_000_500})}},
-		"reported":             &Reported{Version: 1, Acks: [][]byte{{0xd2, 0x84}}},
-		"event condition over": event(EventCondition, &ConditionChange{Version: 1, Code: HeatHot, Since: 1_800_000_000_000, Until: 1_800_000_100_000}),
-		"event notice":         event(EventNotice, &Notice{Version: 1, Code: AuthReplayed, Call: call, At: 1_800_000_000_500}),
-		"call record":          record,
-		"ack":                  &Ack{Version: 1, Terminal: hash, Epoch: fill[Nonce](0xe0), Seq: 9},
-		"command":              &Command{Version: 1, Kind: CommandReport},
-		"command decommission": &Command{Version: 1, Kind: CommandDecommission, Order: []byte{0xd2, 0x84}},
+		"presence that asks":    &Presence{Version: 1, Online: true, Session: fill[Nonce](4), Since: 1_800_000_000_000, Software: "1.0", Beat: 70_000, Heard: 69_999},
+		"command heard":         &Command{Version: 1, Kind: CommandHeard, Beat: 70_000},
+		"event condition":       event(EventCondition, &ConditionChange{Version: 1, Code: HeatHot, Since: 1_800_000_000_000, Figure: "81 °C"}),
+		"report":                &Report{Version: 1, Events: []Event{*event(EventNotice, &Notice{Version: 1, Code: AuthReplayed, Call: call, At: 1_800_000_000_500})}},
+		"reported":              &Reported{Version: 1, Acks: [][]byte{{0xd2, 0x84}}},
+		"event condition over":  event(EventCondition, &ConditionChange{Version: 1, Code: HeatHot, Since: 1_800_000_000_000, Until: 1_800_000_100_000}),
+		"event notice":          event(EventNotice, &Notice{Version: 1, Code: AuthReplayed, Call: call, At: 1_800_000_000_500}),
+		"call record":           record,
+		"call record, measured": &measured,
+		"ack":                   &Ack{Version: 1, Terminal: hash, Epoch: fill[Nonce](0xe0), Seq: 9},
+		"command":               &Command{Version: 1, Kind: CommandReport},
+		"command decommission":  &Command{Version: 1, Kind: CommandDecommission, Order: []byte{0xd2, 0x84}},
 		"authorisation": &Authorisation{Version: 1, ID: fill[Nonce](8), Person: "p7", Party: Party{"Åse Bø", "nurse", "Kommunen"}, Employment: "employed", Group: "home care",
 			Credentials: []Credential{{ID: []byte{1, 2}, Key: spki}}, Scope: Scope{Homes: []string{"h17"}, Groups: []string{"north", "south"}}, From: 1_800_000_000_000, To: 1_800_086_400_000},
 		"trust": &Trust{Version: 1, Serial: 2, Authorities: [][]byte{spki}, Service: [][]byte{spki}, RelyingParty: RelyingParty{"clinic.example", []string{"https://video.clinic.example"}}, Issued: 1_800_000_000_000},

@@ -1,5 +1,7 @@
 package protocol
 
+import "slices"
+
 // StageTime is when a call reached a stage, in milliseconds after the half began.
 type StageTime struct {
 	Stage string `cbor:"1,keyasint" json:"stage"`
@@ -26,6 +28,44 @@ type Quality struct {
 	Concealed       uint64 `cbor:"8,keyasint" json:"concealed"` // ms of sound that had to be invented
 	BytesSent       uint64 `cbor:"9,keyasint" json:"bytes_sent"`
 	BytesReceived   uint64 `cbor:"10,keyasint" json:"bytes_received"`
+
+	// What an end may not know is left out.
+	Frozen   uint64 `cbor:"11,keyasint,omitempty" json:"frozen,omitempty"`      // ms that the received picture stood still (W3C webrtc-stats, totalFreezesDuration)
+	Grade    uint64 `cbor:"12,keyasint,omitempty" json:"grade,omitempty"`       // hundredths of a mean opinion score, 100…450, of received sound (ITU-T G.107)
+	Worst    uint64 `cbor:"13,keyasint,omitempty" json:"grade_worst,omitempty"` // that one second in ten was below
+	ERLE     uint64 `cbor:"14,keyasint,omitempty" json:"erle,omitempty"`        // dB by which this end's echo was less, at the end
+	CPU      uint64 `cbor:"15,keyasint,omitempty" json:"cpu,omitempty"`         // ‰ of one processor, mean
+	Heat     uint64 `cbor:"16,keyasint,omitempty" json:"heat,omitempty"`        // °C, the most
+	CodecOut string `cbor:"17,keyasint,omitempty" json:"codec_out,omitempty"`   // of the picture that was sent, as in VideoCodecs
+	CodecIn  string `cbor:"18,keyasint,omitempty" json:"codec_in,omitempty"`    // of the one that was received
+}
+
+// VideoCodecs are the names of picture coders (media subtypes of video) that a record can hold.
+var VideoCodecs = []string{"VP8", "VP9", "H264", "H265", "AV1"}
+
+// Bounds on what an end can say of itself. Who makes a record keeps them: what is outside must not cost the rest.
+const (
+	LeastGrade, MostGrade = 100, 450
+	MostERLE              = 120     // dB
+	MostCPU               = 256_000 // ‰
+	MostHeat              = 200     // °C
+)
+
+func (q Quality) valid() error {
+	for _, g := range []uint64{q.Grade, q.Worst} {
+		if g != 0 && (g < LeastGrade || g > MostGrade) {
+			return malformed("grade of a call out of bounds")
+		}
+	}
+	if q.ERLE > MostERLE || q.CPU > MostCPU || q.Heat > MostHeat {
+		return malformed("quality of a call out of bounds")
+	}
+	for _, c := range []string{q.CodecOut, q.CodecIn} {
+		if c != "" && !slices.Contains(VideoCodecs, c) {
+			return malformed("unknown picture coder")
+		}
+	}
+	return nil
 }
 
 // CallRecord is one half of a call's record (R15); both halves are joined by the call id.
@@ -78,6 +118,9 @@ func (r *CallRecord) valid() error {
 		return err
 	}
 	if err := r.Series.valid(); err != nil {
+		return err
+	}
+	if err := r.Quality.valid(); err != nil {
 		return err
 	}
 	return r.Outcome.valid()

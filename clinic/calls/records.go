@@ -58,9 +58,10 @@ type Records struct {
 	// Held tells what held of a terminal during a call; it is set before anything is read. nil: nothing is known of that.
 	Held Conditions
 
-	mu     sync.Mutex
-	ended  map[protocol.Code]uint64                                                             // since the server began, by the clinic's own view
-	listen func(terminal protocol.KeyHash, half *protocol.CallRecord, end *protocol.EndReceipt) // the Service's
+	mu      sync.Mutex
+	ended   map[protocol.Code]uint64 // since the server began, by the clinic's own view
+	quality map[protocol.Side]*Heard
+	listen  func(terminal protocol.KeyHash, half *protocol.CallRecord, end *protocol.EndReceipt) // the Service's
 }
 
 // OpenRecords brings the tables up, and closes the records of calls that were running when the clinic's server last stopped.
@@ -228,6 +229,7 @@ func (r *Records) Store(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHa
 		if n, err := result.RowsAffected(); err != nil || n == 0 {
 			return err
 		}
+		r.heard(b) // in a transaction that fails and is made again twice: these are sums of thousands
 		return r.encrypted(ctx, tx, b, terminal[:])
 	case *protocol.EndReceipt:
 		var spki []byte
@@ -313,9 +315,9 @@ func (r *Records) callerHalf(ctx context.Context, person string, call protocol.C
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
-	return r.store.Write(ctx, func(tx *sql.Tx) error {
+	var first bool
+	err = r.store.Write(ctx, func(tx *sql.Tx) error {
 		var terminal []byte
-		var first bool
 		err := tx.QueryRowContext(ctx, "SELECT terminal, caller_half IS NULL FROM calls WHERE call = ? AND person = ?", call[:], person).Scan(&terminal, &first)
 		if errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("call %s: %w", call, ErrNotFound)
@@ -328,6 +330,10 @@ func (r *Records) callerHalf(ctx context.Context, person string, call protocol.C
 		}
 		return errors.Join(r.alarm(ctx, tx, half.Outcome, terminal, call), r.encrypted(ctx, tx, half, terminal))
 	})
+	if err == nil && first {
+		r.heard(half)
+	}
+	return err
 }
 
 const selectRecord = `SELECT call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only,

@@ -226,6 +226,7 @@ var cases = []struct {
 	{"Picture sent and not shown", "ended-picture-on-the-way", talked(end(hungUp, well), end(hungUp, well, figures(func(q *protocol.Quality) { q.FramesDecoded = 0 })))},
 	{"No picture, the terminal's half never came", "ended-picture-unknown", talked(nil, end(hungUp, well, figures(func(q *protocol.Quality) { q.FramesDecoded = 0 })))},
 	{"Terminal throttled", "ended-throttled", talked(end(hungUp, well), end(hungUp, well, figures(func(q *protocol.Quality) { q.Freezes = 9 })), protocol.HeatThrottled)},
+	{"Terminal very hot", "ended-hot", talked(end(hungUp, well, figures(func(q *protocol.Quality) { q.Heat = 91 })), end(hungUp, well, figures(func(q *protocol.Quality) { q.Freezes = 9 })))},
 	{"Losses on weak Wi-Fi", "ended-wifi", talked(end(hungUp, well), end(hungUp, well, figures(func(q *protocol.Quality) { q.PacketsLost = 2_000 })), protocol.IPWeak)},
 	{"Losses both ways", "ended-lossy-both", talked(end(hungUp, well, figures(func(q *protocol.Quality) { q.PacketsLost = 2_000 })), end(hungUp, well, figures(func(q *protocol.Quality) { q.PacketsLost = 2_000 })))},
 	{"Losses from the home to the caller", "ended-lossy-up", talked(end(hungUp, well), end(hungUp, well, figures(func(q *protocol.Quality) { q.PacketsLost = 2_000 })))},

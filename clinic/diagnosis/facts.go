@@ -14,6 +14,7 @@ const (
 	fadedFor   = 5     // s, the last of the series
 	slowTrip   = 400   // ms, median: people begin to talk at the same time (ITU-T G.114)
 	manyStops  = 5     // freezes of the picture
+	muchHeat   = 85    // °C: a terminal that is said to be too hot where its board names no limit
 	longEnough = 5     // values that a series needs to say anything
 	longTalk   = 5_000 // ms, after which what has not come does not come
 )
@@ -72,6 +73,7 @@ func half(add func(bool, string), end string, h *protocol.CallRecord) {
 	say(q.PacketsLost*1000 > muchLost*(q.PacketsLost+q.PacketsReceived), "loss=much")
 	say(q.RTT > slowTrip, "delay=long")
 	say(q.Freezes >= manyStops, "picture=stops")
+	say(q.Heat >= muchHeat, "heat=much")
 	if s := h.Series; s != nil && len(s.RTT) >= longEnough {
 		last := max(1, min(len(s.Loss), int(fadedFor/max(s.Every, 1))))
 		say(mean(s.Loss[len(s.Loss)-last:]) >= fadedLoss, "end=lossy")

@@ -235,6 +235,8 @@ var running = []Rule{
 		What: "The call had no picture from the home, and the terminal has not told why", Next: "Look at the camera's condition on the terminal's page.", Because: byAbsence},
 	{Name: "ended-throttled", If: all("outcome:end", "talked", "caller.picture=stops", "held=heat.throttled"), Where: Terminal, Who: protocol.Technician, Sure: Likely,
 		What: "The picture stopped again and again: the terminal slows down because it is hot", Next: "Let air to it, away from sun and heaters.", Because: byTerminal},
+	{Name: "ended-hot", If: all("outcome:end", "talked", "caller.picture=stops", "terminal.heat=much"), Where: Terminal, Who: protocol.Technician, Sure: Unsure,
+		What: "The picture stopped again and again, and the terminal was very hot", Next: "Let air to it, away from sun and heaters.", Because: bySeries},
 	{Name: "ended-wifi", If: all("outcome:end", "talked", "caller.loss=much", "held=ip.weak_wifi"), Where: HomeNetwork, Who: protocol.Technician, Sure: Likely,
 		What: "The call was bad: much got lost, and the Wi-Fi is weak where the terminal stands", Next: "Move the terminal or the access point, or use a cable.", Because: byTerminal},
 	{Name: "ended-lossy-both", If: all("outcome:end", "talked", "caller.loss=much", "terminal.loss=much"), Where: Between, Who: protocol.Operator, Sure: Likely,

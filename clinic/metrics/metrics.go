@@ -162,7 +162,7 @@ func escape(help string) string {
 }
 
 // Buckets returns the samples of a histogram. counts are of those at most as large as each bound, and one more for all; not added up.
-func Buckets(bounds []float64, counts []uint64, sum float64) []Sample {
+func Buckets(bounds []float64, counts []uint64, sum float64, of ...Label) []Sample {
 	var samples []Sample
 	var total uint64
 	for i, n := range counts {
@@ -171,7 +171,7 @@ func Buckets(bounds []float64, counts []uint64, sum float64) []Sample {
 		if i < len(bounds) {
 			le = strconv.FormatFloat(bounds[i], 'g', -1, 64)
 		}
-		samples = append(samples, Sample{"_bucket", []Label{{"le", le}}, float64(total)})
+		samples = append(samples, Sample{"_bucket", append(slices.Clone(of), Label{"le", le}), float64(total)})
 	}
-	return append(samples, Sample{Suffix: "_sum", Value: sum}, Sample{Suffix: "_count", Value: float64(total)})
+	return append(samples, Sample{"_sum", of, sum}, Sample{"_count", of, float64(total)})
 }

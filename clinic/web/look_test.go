@@ -100,6 +100,17 @@ func TestLook(t *testing.T) {
 		Pairs:  []protocol.Pair{{Local: host, Remote: host, State: "failed", Asked: 12}, {Local: host, Remote: relay, State: "failed", Asked: 9, Heard: 2}},
 		Series: &protocol.Series{Every: 1, RTT: []uint64{30, 820}, Loss: []uint64{0, 431}, Jitter: []uint64{3, 90}, Out: []uint64{900, 80}, In: []uint64{1200, 60}, Frames: []uint64{25, 2}},
 	}
+	whole := good
+	whole.Call = protocol.NewCallID()
+	half := *good.TerminalHalf
+	half.Quality.Grade, half.Quality.Worst, half.Quality.Frozen, half.Quality.ERLE, half.Quality.CPU, half.Quality.Heat, half.Quality.CodecOut, half.Quality.CodecIn = 428, 391, 1400, 38, 412, 71, "VP8", "VP8"
+	var sampler protocol.Sampler
+	for i := range uint64(300) {
+		sampler.Add(protocol.Sample{RTT: 30 + i%17, Loss: i % 40, Jitter: i % 9, Out: 900 - i, In: 800 + i, Frames: 30 - i%3, Concealed: i % 5, Grade: 430 - i%50, ERLE: 30 + i%9, CPU: 400 + i%60, Heat: 50 + i/15})
+	}
+	half.Series = sampler.Series()
+	whole.TerminalHalf = &half
+	c.calls.AddRecord(whole)
 	c.calls.AddRecord(lost)
 
 	b := newTab(t)
@@ -108,7 +119,7 @@ func TestLook(t *testing.T) {
 	b.look("sign-in")
 	navigate(b, c.link())
 	b.until(`document.body.dataset.ready === "yes"`)
-	b.until(`document.querySelectorAll("#recent-calls li").length === 4`)
+	b.until(`document.querySelectorAll("#recent-calls li").length === 5`)
 	b.look("homes")
 	b.button("Ring")
 	f := newTerminal(t, c, c.placed())
@@ -143,6 +154,9 @@ func TestLook(t *testing.T) {
 	navigate(b, c.server.URL+"/calls/"+lost.Call.String())
 	eval[*struct{}](b, `(document.querySelectorAll("details").forEach((d) => d.open = true), null)`)
 	b.look("record-no-path")
+	navigate(b, c.server.URL+"/calls/"+whole.Call.String())
+	eval[*struct{}](b, `(document.querySelectorAll(".charts").forEach((d) => d.open = true), null)`)
+	b.look("record-figures")
 	navigate(b, c.server.URL+"/nowhere")
 	b.look("not-found")
 	b.forgive("404 (Not Found)")

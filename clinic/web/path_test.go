@@ -41,11 +41,11 @@ func TestPathAndSeries(t *testing.T) {
 	for _, seconds := range []int{1, 240, 241, 1000} {
 		var a protocol.Sampler
 		for i := range uint64(seconds) {
-			a.Add(protocol.Sample{RTT: i % 97, Loss: i % 89, Jitter: i % 83, Out: i % 79, In: i % 73, Frames: i % 31})
+			a.Add(protocol.Sample{RTT: i % 97, Loss: i % 89, Jitter: i % 83, Out: i % 79, In: i % 73, Frames: i % 31, Frozen: i * 7, Grade: i * i % 450})
 		}
 		got := eval[protocol.Series](b, fmt.Sprintf(`(() => {
 			const s = new vindu.series.Sampler();
-			for (let i = 0; i < %d; i++) s.add({rtt: i %% 97, loss: i %% 89, jitter: i %% 83, out: i %% 79, in: i %% 73, frames: i %% 31});
+			for (let i = 0; i < %d; i++) s.add({rtt: i %% 97, loss: i %% 89, jitter: i %% 83, out: i %% 79, in: i %% 73, frames: i %% 31, frozen: i * 7, concealed: 0, grade: i * i %% 450, erle: 0});
 			return s.result();
 		})()`, seconds))
 		if want := a.Series(); !reflect.DeepEqual(&got, want) {

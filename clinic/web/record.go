@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"vindu/clinic/calls"
@@ -28,6 +29,13 @@ type halfView struct {
 	Missing bool
 	Stages  []fact
 	Facts   []fact
+	Charts  []chart
+}
+
+// chart is one figure through a call.
+type chart struct {
+	Name   string // with how much it was at the most, or the least
+	Points string // of an SVG polyline, 300 wide and 40 high
 }
 
 type recordView struct {
@@ -147,6 +155,7 @@ func (w words) half(title string, h *protocol.CallRecord) halfView {
 			"freezes": n(q.Freezes), "concealed": n(q.Concealed),
 		})},
 	}
+	v.Facts = append(v.Facts, w.numbers(q)...)
 	v.Facts = append(v.Facts, w.tried(h)...)
 	if s := h.Series; s != nil && len(s.RTT) > 0 {
 		worst := func(list []uint64) string { return n(slices.Max(list)) }
@@ -155,8 +164,56 @@ func (w words) half(title string, h *protocol.CallRecord) halfView {
 			"every": n(s.Every), "rtt": worst(s.RTT), "loss": strconv.FormatFloat(float64(slices.Max(s.Loss))/10, 'f', 1, 64), "jitter": worst(s.Jitter),
 			"out": least(s.Out), "in": least(s.In), "frames": least(s.Frames),
 		})})
+		v.Charts = w.charts(s)
 	}
 	return v
+}
+
+// numbers are what an end knows besides: the grade of its sound, its picture's pauses and coders, its echo, and the board.
+func (w words) numbers(q protocol.Quality) []fact {
+	var facts []fact
+	add := func(known bool, key, text string, n names) {
+		if known {
+			facts = append(facts, fact{Name: w[key], Value: w.say(text, n)})
+		}
+	}
+	hundredths := func(v uint64) string { return strconv.FormatFloat(float64(v)/100, 'f', 1, 64) }
+	n := func(x uint64) string { return strconv.FormatUint(x, 10) }
+	add(q.Grade > 0, "record.grade", "record.grade.text", names{"grade": hundredths(q.Grade), "worst": hundredths(q.Worst)})
+	add(q.Frozen > 0, "record.frozen", "record.frozen.text", names{"seconds": strconv.FormatFloat(float64(q.Frozen)/1000, 'f', 1, 64)})
+	add(q.ERLE > 0, "record.erle", "record.erle.text", names{"db": n(q.ERLE)})
+	add(q.CodecOut != "" || q.CodecIn != "", "record.codec", "record.codec.text", names{"out": cmp.Or(q.CodecOut, "–"), "in": cmp.Or(q.CodecIn, "–")})
+	add(q.CPU > 0, "record.cpu", "record.cpu.text", names{"percent": n(q.CPU / 10)})
+	add(q.Heat > 0, "record.heat", "record.heat.text", names{"degrees": n(q.Heat)})
+	return facts
+}
+
+// charts draw a series, each figure from 0 to its most.
+func (w words) charts(s *protocol.Series) []chart {
+	var all []chart
+	for _, c := range []struct {
+		key  string
+		of   []uint64
+		by   float64 // what the figure is divided by to be in its unit
+		best bool    // of a high figure the least is worth a word
+	}{
+		{"record.chart.rtt", s.RTT, 1, false}, {"record.chart.loss", s.Loss, 10, false}, {"record.chart.jitter", s.Jitter, 1, false}, {"record.chart.out", s.Out, 1, true}, {"record.chart.in", s.In, 1, true}, {"record.chart.frames", s.Frames, 1, true},
+		{"record.chart.frozen", s.Frozen, 10, false}, {"record.chart.concealed", s.Concealed, 10, false}, {"record.chart.grade", s.Grade, 100, true}, {"record.chart.erle", s.ERLE, 1, true}, {"record.chart.cpu", s.CPU, 10, false}, {"record.chart.heat", s.Heat, 1, false},
+	} {
+		if len(c.of) < 2 {
+			continue
+		}
+		most, worth := slices.Max(c.of), slices.Max(c.of)
+		if c.best {
+			worth = slices.Min(c.of)
+		}
+		var b strings.Builder
+		for i, v := range c.of {
+			fmt.Fprintf(&b, "%.1f,%.1f ", 300*float64(i)/float64(len(c.of)-1), 39-38*float64(v)/float64(max(most, 1)))
+		}
+		all = append(all, chart{Points: strings.TrimSpace(b.String()), Name: w.say(c.key, names{"worth": strconv.FormatFloat(float64(worth)/c.by, 'f', -1, 64)})})
+	}
+	return all
 }
 
 // tried says what was tried to find a path, and what came of it: of addresses the kind of network, for more was never told.

@@ -6,7 +6,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"testing"
+
+	"vindu/protocol"
 )
 
 // modules opens a tab in which the TypeScript modules can be called as vindu.<module>.
@@ -34,6 +37,49 @@ func TestCiphersStayOnTheRecord(t *testing.T) {
 	})()`)
 	if got != "AEAD_AES_256_GCM TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256" {
 		t.Errorf("encrypted by %q", got)
+	}
+}
+
+// The page grades sound as the terminal does: these are the figures of media/grade's own tests, from G.107 and G.114.
+func TestGrade(t *testing.T) {
+	got := eval[[]string](modules(t), `[[50, 0], [100, 0], [250, 0], [400, 0], [0, 0.1], [0, 1], [0, 7]].map(([ms, c]) => vindu.grade.rating(ms, c).toFixed(1))
+		.concat([-5, 0, 50, 70, 93.2, 100].map((r) => vindu.grade.score(r).toFixed(2)))`)
+	if want := "93.2 93.2 84.3 69.1 66.1 17.3 17.3 1.00 1.00 2.58 3.60 4.41 4.50"; strings.Join(got, " ") != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// What the browser counts comes to the figures of a record, second by second.
+func TestQualityOnTheRecord(t *testing.T) {
+	got := eval[protocol.CallRecord](modules(t), `(() => {
+		const now = performance.now.bind(performance);
+		let at = 0;
+		performance.now = () => at;
+		const r = new vindu.record.Recorder();
+		r.stage("connected");
+		for (let i = 0; i < 4; i++) {
+			at = 1000 * i;
+			r.read(new Map([
+				["T", {type: "transport", id: "T", selectedCandidatePairId: "P", bytesSent: 125000 * i, bytesReceived: 250000 * i}],
+				["P", {type: "candidate-pair", id: "P", currentRoundTripTime: 0.04}],
+				["C", {type: "codec", id: "C", mimeType: "video/VP8"}], ["D", {type: "codec", id: "D", mimeType: "video/<script>"}],
+				["M", {type: "media-source", id: "M", kind: "audio", echoReturnLossEnhancement: 21.4}],
+				["V", {type: "inbound-rtp", id: "V", kind: "video", codecId: "C", framesDecoded: 30 * i, freezeCount: i > 1 ? 1 : 0, totalFreezesDuration: i > 1 ? 0.4 : 0}],
+				["A", {type: "inbound-rtp", id: "A", kind: "audio", packetsReceived: 50 * i, totalSamplesReceived: 48000 * i, concealedSamples: i > 2 ? 9600 : 0,
+					silentConcealedSamples: i > 2 ? 4800 : 0, jitterBufferDelay: 0.06 * 48000 * i, jitterBufferEmittedCount: 48000 * i}],
+				["O", {type: "outbound-rtp", id: "O", kind: "video", codecId: "D", framesSent: 30 * i}],
+			]));
+		}
+		performance.now = now;
+		return {...r.half("end.caller_hung_up"), began: 1};
+	})()`)
+	q := got.Quality
+	if q.Frozen != 400 || q.Freezes != 1 || q.ERLE != 21 || q.CodecIn != "VP8" || q.CodecOut != "" || q.Grade < 380 || q.Grade > 441 || q.Worst > q.Grade {
+		t.Errorf("%+v", q)
+	}
+	s := got.Series
+	if s == nil || fmt.Sprint(s.Frozen, s.Concealed, s.ERLE, s.CPU, s.Heat) != "[0 400 0] [0 0 100] [21 21 21] [] []" || len(s.Grade) != 3 || s.Grade[0] < 430 || s.Grade[2] > 350 {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"io/fs"
 	"log/slog"
 	"math"
 	"net"
@@ -18,6 +19,7 @@ import (
 
 	"vindu/device/agent"
 	"vindu/device/call"
+	"vindu/device/health"
 	"vindu/device/identity"
 	"vindu/device/panel"
 	"vindu/media/camera"
@@ -44,7 +46,17 @@ type media struct {
 	screen  pictures
 	far     *tap
 	id      *identity.Identity
+	files   fs.FS // the system's, from its root; nil: nothing is said of the board
 	log     *slog.Logger
+}
+
+// heat is the board's temperature in °C, 0 if it does not say.
+func (m *media) heat() float64 {
+	if m.files == nil {
+		return 0
+	}
+	at, _ := health.Temperature(m.files)
+	return at
 }
 
 // Prepare implements call.Media.
@@ -58,7 +70,7 @@ func (m *media) Prepare(ctx context.Context, offer call.Offer) (call.Session, er
 	factory := session.NewFactory(session.Config{
 		Width: m.cfg.Picture.Width, Height: m.cfg.Picture.Height, FPS: float64(m.cfg.Picture.FPS), MaxBitrate: m.cfg.Picture.Bitrate,
 		IncludeLoopback: m.cfg.Network.Loopback, TURNDialer: relayDialer{m.id}, CloseLimit: sessionClose,
-	}, session.Devices{OpenCamera: s.openCamera, OpenSound: s.openSound, Screen: m.screen}, m.log)
+	}, session.Devices{OpenCamera: s.openCamera, OpenSound: s.openSound, Screen: m.screen, Heat: m.heat}, m.log)
 	servers := make([]peer.ICEServer, 0, len(offer.ICE))
 	for _, i := range offer.ICE {
 		servers = append(servers, peer.ICEServer{URLs: i.URLs, Username: i.Username, Credential: string(i.Credential)})
@@ -138,7 +150,8 @@ func (s *mediaSession) serve() {
 		}
 		if c := s.inner.Stats().Call; c.Seconds > 0 {
 			s.m.log.Info("call quality", "call", s.offer.Call, "grade", oneDecimal(c.Grade), "worst_tenth", oneDecimal(c.Worst), "seconds", c.Seconds,
-				"rtt_ms", ms(c.RTT), "concealed_ms", ms(c.Concealed), "freezes", c.Freezes, "frozen_ms", ms(c.Frozen), "cpu", oneDecimal(c.CPU))
+				"rtt_ms", ms(c.RTT), "concealed_ms", ms(c.Concealed), "freezes", c.Freezes, "frozen_ms", ms(c.Frozen),
+				"erle_db", int(c.ERLE), "cpu", oneDecimal(c.CPU), "heat", int(c.Heat))
 		}
 	}()
 	tick := time.NewTicker(time.Second)
@@ -504,6 +517,14 @@ func (o *openSound) Close() error {
 	return err
 }
 
+// ERLE implements session.EchoMeter.
+func (o *openSound) ERLE() float64 {
+	if o.echo == nil {
+		return 0
+	}
+	return o.echo.Echo().ERLE
+}
+
 // Read implements session.Sound.
 func (o *openSound) Read(frame []int16) error { return o.Source.Read(frame) }
 
@@ -534,6 +555,8 @@ func (s *mediaSession) Report() call.Report {
 			PacketsReceived: c.VideoIn.Packets + c.AudioIn.Packets, FramesSent: st.Near.Encoded, FramesDecoded: st.Far.Frames,
 			Freezes: st.Far.Freezes, Concealed: st.Sound.Concealed * 10, BytesSent: c.VideoOut.Bytes + c.AudioOut.Bytes,
 			BytesReceived: c.VideoIn.Bytes + c.AudioIn.Bytes,
+			Frozen:        ms(st.Far.Frozen), Grade: graded(st.Call.Grade), Worst: graded(st.Call.Worst), ERLE: within(st.Call.ERLE, protocol.MostERLE),
+			CPU: within(1000*st.Call.CPU, protocol.MostCPU), Heat: within(st.Call.Heat, protocol.MostHeat),
 		},
 	}
 	for _, t := range []call.Stage{
@@ -552,8 +575,30 @@ func (s *mediaSession) Report() call.Report {
 			}
 		}
 	}
+	if st.Near.Encoded > 0 {
+		r.Quality.CodecOut = "VP8"
+	}
+	if st.Far.Frames > 0 {
+		r.Quality.CodecIn = "VP8"
+	}
 	r.Series = s.quality.Series()
 	return r
+}
+
+// graded is a mean opinion score in hundredths, 0 if there is none.
+func graded(mos float64) uint64 {
+	if mos == 0 {
+		return 0
+	}
+	return min(max(within(100*mos, protocol.MostGrade), protocol.LeastGrade), protocol.MostGrade)
+}
+
+// within rounds v to what a record can hold.
+func within(v float64, most uint64) uint64 {
+	if !(v > 0) { // nor what is no number
+		return 0
+	}
+	return uint64(min(math.Round(v), float64(most)))
 }
 
 // sample adds the second since before to the series of the quality, once there is a connection, and returns the numbers now.
@@ -573,6 +618,8 @@ func (s *mediaSession) sample(before session.Stats) session.Stats {
 		Out:    since(now.VideoOut.Bytes+now.AudioOut.Bytes, was.VideoOut.Bytes+was.AudioOut.Bytes) / 125,
 		In:     since(now.VideoIn.Bytes+now.AudioIn.Bytes, was.VideoIn.Bytes+was.AudioIn.Bytes) / 125,
 		Frames: since(st.Far.Frames, before.Far.Frames),
+		Frozen: within(1000*st.Second.FrozenFor, 1000), Concealed: within(1000*st.Second.Concealed, 1000), Grade: graded(st.Second.Grade),
+		ERLE: within(st.Second.ERLE, protocol.MostERLE), CPU: within(1000*st.Second.CPU, protocol.MostCPU), Heat: within(st.Second.Heat, protocol.MostHeat),
 	})
 	return st
 }

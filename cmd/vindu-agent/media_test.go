@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 	"time"
 
@@ -88,7 +90,8 @@ func newFixture(t *testing.T) *fixture {
 	screen := display.New(display.NewMemory(320, 240))
 	return &fixture{
 		t: t, ledger: &ledger{}, seen: make(chan call.MediaEvent, 100),
-		media: &media{cfg: cfg, devices: &devices{cfg: cfg.Devices}, screen: pictures{screen}, far: &tap{}, log: slog.New(slog.DiscardHandler)},
+		media: &media{cfg: cfg, devices: &devices{cfg: cfg.Devices}, screen: pictures{screen}, far: &tap{}, log: slog.New(slog.DiscardHandler),
+			files: fstest.MapFS{"sys/class/thermal/thermal_zone0/temp": {Data: []byte("54000\n")}, "sys/class/thermal/thermal_zone1/temp": {Data: []byte("71499\n")}}},
 	}
 }
 
@@ -203,6 +206,9 @@ func TestSessionKeepsTheContract(t *testing.T) {
 	if r.Camera != "synthetic" || r.Sound != "synthetic" || r.LocalPath != "host" || r.Crypto.SRTP != "AEAD_AES_256_GCM" || r.Crypto.Suite == "" ||
 		r.Crypto.Local != f.session.Key() || r.Quality.FramesDecoded == 0 {
 		t.Errorf("report: %+v", r)
+	}
+	if q := r.Quality; q.Heat != 71 || q.CodecIn != "VP8" {
+		t.Errorf("quality: %+v", q)
 	}
 	var names []string
 	for _, s := range r.Stages {
@@ -531,5 +537,21 @@ func TestEchoIsTakenOut(t *testing.T) {
 		if n := host.Opened(); n != 0 {
 			t.Errorf("echo = %q: %d directions are open after Close", wanted, n)
 		}
+	}
+}
+
+// What a session's numbers come to on the record is always something that a record can hold.
+func TestNumbersWithinBounds(t *testing.T) {
+	for _, v := range []float64{math.NaN(), math.Inf(-1), -3, 0, 0.4, 1, 4.5, 1e9, math.Inf(1)} {
+		q := protocol.Quality{
+			Grade: graded(v), Worst: graded(v), ERLE: within(v, protocol.MostERLE), CPU: within(1000*v, protocol.MostCPU), Heat: within(v, protocol.MostHeat),
+		}
+		r := protocol.CallRecord{Version: protocol.Version, Call: protocol.CallID{1}, By: protocol.SideTerminal, Began: 1, Outcome: protocol.EndCallerHungUp, Quality: q}
+		if err := r.Validate(); err != nil {
+			t.Errorf("%v: %+v: %v", v, q, err)
+		}
+	}
+	if graded(4.406) != 441 || graded(0) != 0 || within(38.6, protocol.MostERLE) != 39 {
+		t.Error("figures are not what they were")
 	}
 }

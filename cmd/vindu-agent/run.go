@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"log/slog"
+	"os"
 	"time"
 
 	"vindu/device/acceptance"
@@ -68,7 +69,7 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 	a, err = agent.New(cfg, agent.Parts{
 		Software: software(), Display: screen.display, Light: light, HasScreen: screen.seen.Load, Button: func() bool { return press.what() != "" }, Answer: func() bool { return hands.here() || press.button.CanAnswer() }, Devices: devices.look, Bell: &bell{cfg: cfg.Devices, log: log},
 		Media: func(id *identity.Identity) call.Media {
-			return &media{cfg: cfg, devices: devices, screen: pictures{screen.display}, far: far, id: id, log: log}
+			return &media{cfg: cfg, devices: devices, screen: pictures{screen.display}, far: far, id: id, files: os.DirFS("/"), log: log}
 		},
 		Keys: keysOf(cfg, log), Forget: wires.Forget,
 		Checks: func(id *identity.Identity, now func() time.Time) acceptance.Config {

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"vindu/clinic/calls"
 	"vindu/clinic/metrics"
 	"vindu/protocol"
 )
@@ -105,7 +106,43 @@ func (s *server) callMetrics(context.Context) ([]metrics.Family, error) {
 	for code, n := range s.records.Ended() {
 		ended.Samples = append(ended.Samples, metrics.Sample{Labels: about(code), Value: float64(n)})
 	}
-	return []metrics.Family{ended, metrics.One("vindu_calls_running", "Calls that run.", metrics.Gauge, float64(s.calls.Running()))}, nil
+	all := []metrics.Family{ended, metrics.One("vindu_calls_running", "Calls that run.", metrics.Gauge, float64(s.calls.Running()))}
+	return append(all, qualityMetrics(s.records.Quality())...), nil
+}
+
+// qualityMetrics are how calls were, as each side has told.
+func qualityMetrics(told map[protocol.Side]calls.Heard) []metrics.Family {
+	family := func(name, help string, kind metrics.Type, of func(calls.Heard, metrics.Label) []metrics.Sample) metrics.Family {
+		f := metrics.Family{Name: name, Help: help, Type: kind}
+		for side, h := range told {
+			f.Samples = append(f.Samples, of(h, metrics.Label{Name: "role", Value: string(side)})...)
+		}
+		return f
+	}
+	sum := func(pick func(calls.Heard) float64) func(calls.Heard, metrics.Label) []metrics.Sample {
+		return func(h calls.Heard, l metrics.Label) []metrics.Sample {
+			return []metrics.Sample{{Labels: []metrics.Label{l}, Value: pick(h)}}
+		}
+	}
+	spread := func(pick func(calls.Heard) calls.Spread) func(calls.Heard, metrics.Label) []metrics.Sample {
+		return func(h calls.Heard, l metrics.Label) []metrics.Sample {
+			s := pick(h)
+			if s.Counts == nil {
+				return nil
+			}
+			return metrics.Buckets(s.Bounds, s.Counts, s.Sum, l)
+		}
+	}
+	return []metrics.Family{
+		family("vindu_call_talked_seconds_total", "How long calls were talked in, by who tells; each call is told by both ends.", metrics.Counter, sum(func(h calls.Heard) float64 { return h.Talked })),
+		family("vindu_call_frozen_seconds_total", "How long received pictures stood still.", metrics.Counter, sum(func(h calls.Heard) float64 { return h.Frozen })),
+		family("vindu_call_concealed_seconds_total", "Received sound that had to be made up.", metrics.Counter, sum(func(h calls.Heard) float64 { return h.Concealed })),
+		family("vindu_call_grade", "Calls by the mean opinion score of their received sound, by the E-model.", metrics.Histogram, spread(func(h calls.Heard) calls.Spread { return h.Grade })),
+		family("vindu_call_round_trip_seconds", "Calls by their median round trip.", metrics.Histogram, spread(func(h calls.Heard) calls.Spread { return h.RTT })),
+		family("vindu_call_erle_decibels", "Calls by how much less their echo was.", metrics.Histogram, spread(func(h calls.Heard) calls.Spread { return h.ERLE })),
+		family("vindu_call_processors", "Calls by the processors that the terminal's program used.", metrics.Histogram, spread(func(h calls.Heard) calls.Spread { return h.CPU })),
+		family("vindu_call_temperature_celsius", "Calls by the terminal's highest temperature.", metrics.Histogram, spread(func(h calls.Heard) calls.Spread { return h.Heat })),
+	}
 }
 
 // serverMetrics are about this server.

@@ -240,7 +240,10 @@ func (x *replay) reports(key protocol.KeyHash) {
 	body, err = protocol.Encode(&protocol.CallRecord{
 		Version: protocol.Version, Call: protocol.NewCallID(), By: protocol.SideTerminal, Began: now, Outcome: protocol.ICEFailed,
 		Pairs: []protocol.Pair{{Local: relayed, Remote: relayed, State: "failed"}}, Gather: []protocol.GatherError{{Way: "tls", Code: 701}},
-		Series: &protocol.Series{Every: 1, RTT: []uint64{1}, Loss: []uint64{1}, Jitter: []uint64{1}, Out: []uint64{1}, In: []uint64{1}, Frames: []uint64{1}},
+		Series: &protocol.Series{Every: 1, RTT: []uint64{1}, Loss: []uint64{1}, Jitter: []uint64{1}, Out: []uint64{1}, In: []uint64{1}, Frames: []uint64{1},
+			Frozen: []uint64{1}, Concealed: []uint64{1}, Grade: []uint64{441}, ERLE: []uint64{1}, CPU: []uint64{1}, Heat: []uint64{1}},
+		Quality: protocol.Quality{RTT: 1, Jitter: 1, PacketsLost: 1, PacketsReceived: 1, FramesSent: 1, FramesDecoded: 1, Freezes: 1, Concealed: 1, BytesSent: 1, BytesReceived: 1,
+			Frozen: 1, Grade: 441, Worst: 430, ERLE: 1, CPU: 1, Heat: 1, CodecOut: "VP8", CodecIn: "VP8"},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -196,6 +196,17 @@ const (
 	hotMargin    = 5
 )
 
+// Temperature is that of the hottest zone, in °C; false if the board says nothing of it.
+func Temperature(files fs.FS) (float64, bool) {
+	most, known := 0.0, false
+	for _, zone := range all(files, "sys/class/thermal/thermal_zone*") {
+		if milli, ok := count(files, path.Join(zone, "temp")); ok && (!known || float64(milli)/1000 > most) {
+			most, known = float64(milli)/1000, true
+		}
+	}
+	return most, known
+}
+
 // Heat returns the probe "heat".
 func Heat(files fs.FS) Probe {
 	var hot bool

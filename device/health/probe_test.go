@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 	"time"
 
@@ -210,4 +211,28 @@ func TestProbesAreCheap(t *testing.T) {
 
 func noInterfaces() Interfaces {
 	return func(context.Context) ([]network.Interface, error) { return nil, nil }
+}
+
+func TestTemperature(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		zones map[string]string
+		want  float64
+		known bool
+	}{
+		{"none", nil, 0, false},
+		{"unreadable", map[string]string{"0": "warm"}, 0, false},
+		{"the hottest", map[string]string{"0": "41000\n", "1": "66500\n", "2": "50000\n"}, 66.5, true},
+		{"a freezing one", map[string]string{"0": "-4000\n"}, -4, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			files := fstest.MapFS{}
+			for zone, at := range tt.zones {
+				files["sys/class/thermal/thermal_zone"+zone+"/temp"] = &fstest.MapFile{Data: []byte(at)}
+			}
+			if at, known := Temperature(files); at != tt.want || known != tt.known {
+				t.Errorf("%v, %v, want %v, %v", at, known, tt.want, tt.known)
+			}
+		})
+	}
 }

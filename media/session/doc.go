@@ -56,6 +56,12 @@ type Sound interface {
 	Close() error
 }
 
+// EchoMeter is what a Sound that cancels echo is, too.
+type EchoMeter interface {
+	// ERLE is by how many dB what is captured while the far end speaks is quieter afterwards. Any goroutine.
+	ERLE() float64
+}
+
 // Screen shows pictures. Its methods copy and return at once.
 type Screen interface {
 	Far(*image.YCbCr)
@@ -67,6 +73,8 @@ type Devices struct {
 	OpenCamera func(context.Context) (Camera, error)
 	OpenSound  func(context.Context) (Sound, error)
 	Screen     Screen // nil shows nothing
+	// Heat returns the board's temperature in °C, 0 if it is not known; it is asked every second of a call. nil: not known.
+	Heat func() float64
 }
 
 // Config says how calls are made. Zero values take the default that is named.

@@ -12,10 +12,36 @@ import (
 const (
 	farQueue = 8 // frames that wait to be decoded
 
-	// A pause between pictures is a freeze if it is longer than three mean intervals, and than the mean by this
-	// (W3C webrtc-stats, freezeCount).
+	// A pause between pictures is a freeze if it is as long as three mean intervals of the last 30, and as the mean and this (W3C webrtc-stats,
+	// freezeCount). As in libwebrtc the mean has the pause itself in it, and takes five intervals.
 	freezeOver = 150 * time.Millisecond
+	freezeMean = 30
+	freezeFrom = 5
 )
+
+// freezes finds the pauses that are freezes. The zero value is ready.
+type freezes struct {
+	last   time.Time
+	spans  [freezeMean]time.Duration
+	n, at  int
+	sum    time.Duration
+	number uint64
+	whole  time.Duration // of pauses that were freezes (webrtc-stats, totalFreezesDuration)
+}
+
+func (f *freezes) shown(now time.Time) {
+	if last := f.last; !last.IsZero() {
+		gap := now.Sub(last)
+		f.sum += gap - f.spans[f.at]
+		f.spans[f.at] = gap
+		f.at, f.n = (f.at+1)%freezeMean, min(f.n+1, freezeMean)
+		if mean := f.sum / time.Duration(f.n); f.n >= freezeFrom && gap >= max(3*mean, mean+freezeOver) {
+			f.number++
+			f.whole += gap
+		}
+	}
+	f.last = now
+}
 
 // farVideo takes frames from the peer and decodes them in a goroutine of its own, so that reading packets is never held up.
 type farVideo struct {
@@ -26,9 +52,8 @@ type farVideo struct {
 	wake    chan struct{}
 	stats   FarStats
 
-	spare []byte // belongs to run
-	last  time.Time
-	mean  time.Duration
+	spare []byte  // belongs to run
+	still freezes // guarded by mu
 }
 
 type farFrame struct {
@@ -146,18 +171,8 @@ func (v *farVideo) shown(now time.Time, took time.Duration, w, h int) bool {
 	v.stats.Frames++
 	v.stats.Decoding += took
 	v.stats.Width, v.stats.Height = w, h
-	if !v.last.IsZero() {
-		gap := now.Sub(v.last)
-		if v.mean > 0 && gap > max(3*v.mean, v.mean+freezeOver) {
-			v.stats.Freezes++
-			v.stats.Frozen += gap - v.mean
-		} else if v.mean == 0 {
-			v.mean = gap
-		} else {
-			v.mean += (gap - v.mean) / 16
-		}
-	}
-	v.last = now
+	v.still.shown(now)
+	v.stats.Freezes, v.stats.Frozen = v.still.number, v.still.whole
 	return v.stats.Frames == 1
 }
 

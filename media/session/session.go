@@ -51,7 +51,8 @@ type Session struct {
 	far    *farVideo
 	jitter *jitter.Buffer
 	volume int
-	keys   atomic.Bool // the far end wants a keyframe
+	keys   atomic.Bool  // the far end wants a keyframe
+	echo   atomic.Value // of the sound card that is open: meter
 
 	near  nearStats
 	meter grade.Meter  // guarded by mu
@@ -67,6 +68,9 @@ const (
 	answered
 	over
 )
+
+// meter is an EchoMeter, or none.
+type meter struct{ EchoMeter }
 
 // device is when a device was opened and closed.
 type device struct {

@@ -128,6 +128,12 @@ func (s *Session) totals() grade.Totals {
 		Pictures: far.Frames, Freezes: far.Freezes, Frozen: far.Frozen,
 		RTT: c.RTT, Jitter: c.AudioIn.Jitter, Buffered: sound.Delay, Devices: deviceDelay,
 	}
+	if m, ok := s.echo.Load().(meter); ok {
+		t.ERLE = m.ERLE()
+	}
+	if s.dev.Heat != nil {
+		t.Heat = s.dev.Heat()
+	}
 	var use unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &use) == nil {
 		t.CPU = time.Duration(use.Utime.Nano() + use.Stime.Nano())

@@ -57,6 +57,9 @@ func (s *Session) talk(ctx context.Context, dev Sound) error {
 	unhook := context.AfterFunc(ctx, func() { _ = dev.Close() })
 	defer unhook()
 
+	if m, ok := dev.(EchoMeter); ok {
+		s.echo.Store(meter{m})
+	}
 	s.jitter.Start(time.Now())
 	defer s.jitter.Stop()
 	var wg sync.WaitGroup

@@ -309,13 +309,13 @@
       });
     } catch (cause) {
       const cancelled = cause instanceof DOMException && (cause.name === "NotAllowedError" || cause.name === "AbortError");
-      const late = performance.now() - began >= timeout - 500;
-      throw new NotConfirmed(!cancelled ? "browser.no_passkey" : late ? "browser.confirmed_late" : "browser.passkey_cancelled", String(cause));
+      const late2 = performance.now() - began >= timeout - 500;
+      throw new NotConfirmed(!cancelled ? "browser.no_passkey" : late2 ? "browser.confirmed_late" : "browser.passkey_cancelled", String(cause));
     }
     const c = made;
     const r = c.response;
     const id = new Uint8Array(c.rawId);
-    if (!by.passkeys.some((known) => equal(known, id))) throw new NotConfirmed("browser.no_such_passkey", "another passkey");
+    if (!by.passkeys.some((known2) => equal(known2, id))) throw new NotConfirmed("browser.no_such_passkey", "another passkey");
     if (((new Uint8Array(r.authenticatorData)[32] ?? 0) & verified) === 0) throw new NotConfirmed("browser.passkey_unverified", "the person was not verified");
     return {
       credential: id,
@@ -544,17 +544,17 @@
   }
   function proven(s, decision, code2, sdp) {
     if (!running(s) || s.call === "") return [s, []];
-    const known = s.media !== "unknown";
+    const known2 = s.media !== "unknown";
     const connect = s.phase === "calling" ? [{ do: "connect", sdp }] : [];
     switch (decision) {
       case "ringing":
         if (s.phase !== "calling") return [s, []];
-        return [{ ...s, phase: "ringing" }, known ? [...connect, { do: "send", picture: true, sound: false }] : connect];
+        return [{ ...s, phase: "ringing" }, known2 ? [...connect, { do: "send", picture: true, sound: false }] : connect];
       case "answered":
         if (s.answered) return [s, []];
         return [
           { ...s, answered: true, phase: s.connected ? "talking" : "connecting" },
-          known ? [...connect, { do: "send", picture: true, sound: true }, { do: "show" }] : connect
+          known2 ? [...connect, { do: "send", picture: true, sound: true }, { do: "show" }] : connect
         ];
       default:
         return s.answered ? [s, []] : end2(s, code2, false);
@@ -673,10 +673,10 @@
   function put(element, text2) {
     if (element.textContent !== text2) element.textContent = text2;
   }
-  function showHomes(homes, known) {
+  function showHomes(homes, known2) {
     let all = true;
     for (const h of homes) {
-      known.set(h.home, h);
+      known2.set(h.home, h);
       const r = row(h.home);
       if (!r || r.dataset["terminal"] !== h.terminal) all = false;
       if (!r) continue;
@@ -749,8 +749,8 @@
     return states2.includes("denied") ? "denied" : states2.includes("prompt") ? "prompt" : "granted";
   }
   async function present() {
-    const devices = await navigator.mediaDevices?.enumerateDevices() ?? [];
-    const has = (kind) => devices.some((d) => d.kind === kind);
+    const devices2 = await navigator.mediaDevices?.enumerateDevices() ?? [];
+    const has = (kind) => devices2.some((d) => d.kind === kind);
     return { camera: has("videoinput"), microphone: has("audioinput") };
   }
   async function open2() {
@@ -779,8 +779,8 @@
   }
   function own(stream) {
     const seen = stream.getVideoTracks().length > 0;
-    const heard = stream.getAudioTracks().length > 0;
-    return { stream, has: seen && heard ? "both" : seen ? "picture" : heard ? "sound" : "none" };
+    const heard2 = stream.getAudioTracks().length > 0;
+    return { stream, has: seen && heard2 ? "both" : seen ? "picture" : heard2 ? "sound" : "none" };
   }
 
   // ts/panel.ts
@@ -1264,6 +1264,26 @@
     if (!equal(s.invitation, await sha256(expected.invitation))) throw new Error("about another invitation");
   }
 
+  // ts/grade.ts
+  var base = 93.2;
+  var bpl = 25.1;
+  var devices = 46.5;
+  function rating(delay, concealed) {
+    const loss = 100 * Math.min(Math.max(concealed, 0), 1);
+    return base - late(delay) - 95 * loss / (loss + bpl);
+  }
+  function late(delay) {
+    if (!(delay > 100)) return 0;
+    const x = Math.log2(delay / 100);
+    const sixth = (v) => Math.pow(1 + Math.pow(v, 6), 1 / 6);
+    return 25 * (sixth(x) - 3 * sixth(x / 3) + 2);
+  }
+  function score(r) {
+    if (r <= 0) return 1;
+    if (r >= 100) return 4.5;
+    return Math.max(1 + 0.035 * r + r * (r - 60) * (100 - r) * 7e-6, 1);
+  }
+
   // ts/path.ts
   var maxPairs = 40;
   var maxErrors = 12;
@@ -1336,10 +1356,13 @@
 
   // ts/series.ts
   var most = 240;
-  var columns = ["rtt", "loss", "jitter", "out", "in", "frames"];
-  var worst = ["loss", "jitter"];
+  var always = ["rtt", "loss", "jitter", "out", "in", "frames"];
+  var known = ["frozen", "concealed", "grade", "erle"];
+  var columns = [...always, ...known];
+  var worst = ["loss", "jitter", "frozen", "concealed"];
+  var bounds = { frozen: 1e3, concealed: 1e3, grade: 450, erle: 120 };
   var Sampler = class {
-    series = { every: 1, rtt: [], loss: [], jitter: [], out: [], in: [], frames: [] };
+    series = { every: 1, rtt: [], loss: [], jitter: [], out: [], in: [], frames: [], frozen: [], concealed: [], grade: [], erle: [] };
     pending = [];
     // add takes the next second.
     add(x) {
@@ -1349,7 +1372,7 @@
       if (this.series.rtt.length >= most) this.halve();
     }
     flush() {
-      for (const c of columns) this.series[c].push(join(c, this.pending.map((p) => p[c])));
+      for (const c of columns) this.series[c].push(join(c, this.pending.map((p) => Math.min(p[c], bounds[c] ?? Infinity))));
       this.pending = [];
     }
     halve() {
@@ -1362,15 +1385,20 @@
     // result is undefined if nothing was gathered.
     result() {
       if (this.pending.length > 0 && this.series.rtt.length < most) this.flush();
-      return this.series.rtt.length > 0 ? this.series : void 0;
+      if (this.series.rtt.length === 0) return void 0;
+      const { frozen, concealed, grade, erle, ...rest } = this.series;
+      const told = Object.entries({ frozen, concealed, grade, erle }).filter(([, values]) => values.some((v) => v > 0));
+      return { ...rest, ...Object.fromEntries(told) };
     }
   };
   function join(column, list) {
+    if (column === "grade") return Math.floor(list.reduce((a, b) => a === 0 || b !== 0 && b < a ? b : a, 0));
     const value = worst.includes(column) ? Math.max(...list) : list.reduce((a, b) => a + b, 0) / list.length;
     return Math.max(0, Math.floor(value));
   }
 
   // ts/record.ts
+  var coders = ["VP8", "VP9", "H264", "H265", "AV1"];
   var every = 1e3;
   var Recorder = class {
     began = Date.now();
@@ -1401,6 +1429,8 @@
     // the reading before
     path = new Path();
     sampler = new Sampler();
+    grades = [];
+    sound;
     sampled;
     // stage notes the first time that a stage is reached.
     stage(stage) {
@@ -1460,7 +1490,16 @@
         q.concealed = natural(sum(inbound, "concealedSamples") / 48);
         q.jitter = natural(1e3 * Math.max(...inbound.filter((s) => s["kind"] === "audio").map((s) => Number(s["jitter"] ?? 0)), 0));
       }
-      if (inbound.length > 0 && this.reached("connected")) this.sample(q);
+      const coder = (type) => {
+        const stream = all.find((s) => s.type === type && s["kind"] === "video");
+        const name = text(byId(stream?.["codecId"])?.["mimeType"]).replace(/^video\//i, "").toUpperCase();
+        return coders.includes(name) ? name : "";
+      };
+      q.codec_out = coder("outbound-rtp") || q.codec_out;
+      q.codec_in = coder("inbound-rtp") || q.codec_in;
+      const own2 = all.find((s) => s.type === "media-source" && s["kind"] === "audio");
+      q.erle = Math.min(natural(own2?.["echoReturnLossEnhancement"]), 120) || q.erle;
+      if (inbound.length > 0 && this.reached("connected")) this.sample(q, heard(inbound));
       q.frames_sent = sum(all.filter((s) => s.type === "outbound-rtp"), "framesSent") || q.frames_sent;
     }
     // stands tells whether no picture has come since the reading before, though sound has and there were pictures earlier.
@@ -1477,24 +1516,46 @@
       return this.stages.some((s) => s.stage === stage);
     }
     // sample adds what has come since the reading before to the series.
-    sample(q) {
+    sample(q, heard2) {
       const now = { at: performance.now(), out: q.bytes_sent, in: q.bytes_received, lost: q.packets_lost, received: q.packets_received, frames: q.frames_decoded };
       const b = this.sampled;
       const seconds = b ? (now.at - b.at) / 1e3 : 0;
       if (b && seconds < 0.5) return;
+      const h = this.sound;
       this.sampled = now;
-      if (!b) return;
+      this.sound = heard2;
+      q.frozen = natural(1e3 * heard2.frozen) || q.frozen;
+      if (!b || !h) return;
+      const rtt = natural(this.rtts[this.rtts.length - 1]);
+      const concealed = Math.min(Math.max(0, heard2.concealed - h.concealed) / Math.max(1, heard2.samples - h.samples), 1);
+      const grade = heard2.samples > h.samples ? this.grade(rtt, heard2, h, concealed) : 0;
       const lost = Math.max(0, now.lost - b.lost);
       const due = lost + Math.max(0, now.received - b.received);
       const rate = (n) => natural(n / 125 / seconds);
       this.sampler.add({
-        rtt: natural(this.rtts[this.rtts.length - 1]),
+        rtt,
         loss: due > 0 ? Math.round(1e3 * lost / due) : 0,
         jitter: q.jitter,
         out: rate(now.out - b.out),
         in: rate(now.in - b.in),
-        frames: natural((now.frames - b.frames) / seconds)
+        frames: natural((now.frames - b.frames) / seconds),
+        frozen: natural(1e3 * (heard2.frozen - h.frozen) / seconds),
+        concealed: natural(1e3 * concealed),
+        grade,
+        erle: q.erle ?? 0
       });
+      if (this.grades.length > 0) {
+        const sorted = [...this.grades].sort((a, b2) => a - b2);
+        q.grade = Math.round(sorted.reduce((a, b2) => a + b2, 0) / sorted.length);
+        q.grade_worst = sorted[Math.floor(sorted.length / 10)];
+      }
+    }
+    // grade is that of the second between two readings, in hundredths.
+    grade(rtt, now, before2, concealed) {
+      const waited = now.emitted > before2.emitted ? 1e3 * (now.delay - before2.delay) / (now.emitted - before2.emitted) : 0;
+      const grade = Math.round(100 * score(rating(rtt / 2 + waited + devices, concealed)));
+      this.grades.push(grade);
+      return grade;
     }
     // closed notes that camera and microphone were closed, and with them the call.
     closed() {
@@ -1539,6 +1600,16 @@
   }
   function sum(list, field) {
     return list.reduce((n, s) => n + natural(s[field]), 0);
+  }
+  function heard(inbound) {
+    const add = (kind, field) => inbound.filter((s) => s["kind"] === kind).reduce((n, s) => n + (typeof s[field] === "number" ? s[field] : 0), 0);
+    return {
+      samples: add("audio", "totalSamplesReceived"),
+      concealed: add("audio", "concealedSamples") - add("audio", "silentConcealedSamples"),
+      delay: add("audio", "jitterBufferDelay"),
+      emitted: add("audio", "jitterBufferEmittedCount"),
+      frozen: add("video", "totalFreezesDuration")
+    };
   }
   function median(list) {
     const sorted = [...list].sort((a, b) => a - b);
@@ -1711,8 +1782,8 @@
       own2.textContent = said.join(" ");
     }
     ring(home) {
-      const known = this.homes.get(home);
-      if (known && known.terminal !== row(home)?.dataset["terminal"]) {
+      const known2 = this.homes.get(home);
+      if (known2 && known2.terminal !== row(home)?.dataset["terminal"]) {
         location.reload();
         return;
       }

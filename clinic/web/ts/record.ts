@@ -2,6 +2,7 @@
 // the quality was. It holds no content and no addresses.
 
 import { Code } from "./call";
+import { devices, rating, score } from "./grade";
 import { GatherError, Pair, Path } from "./path";
 import { Columns, Sampler } from "./series";
 
@@ -38,6 +39,23 @@ interface Quality {
 	concealed: number;
 	bytes_sent: number;
 	bytes_received: number;
+	frozen?: number | undefined; // these are left out where nothing is known
+	grade?: number | undefined;
+	grade_worst?: number | undefined;
+	erle?: number | undefined;
+	codec_out?: string | undefined;
+	codec_in?: string | undefined;
+}
+
+const coders: readonly string[] = ["VP8", "VP9", "H264", "H265", "AV1"];
+
+// Sound is what the browser has counted of received sound, and of the picture's pauses.
+interface Sound {
+	readonly samples: number;
+	readonly concealed: number; // of them, without silence in the place of silence
+	readonly delay: number; // s that samples have waited in the jitter buffer, in all
+	readonly emitted: number;
+	readonly frozen: number; // s
 }
 
 // Numbers are what of a stats report is used here (W3C webrtc-stats).
@@ -64,6 +82,8 @@ export class Recorder {
 	private before: { readonly pictures: number; readonly sounds: number } | undefined; // the reading before
 	readonly path = new Path();
 	private readonly sampler = new Sampler();
+	private readonly grades: number[] = [];
+	private sound: Sound | undefined;
 	private sampled: { at: number; out: number; in: number; lost: number; received: number; frames: number } | undefined;
 
 	// stage notes the first time that a stage is reached.
@@ -131,7 +151,16 @@ export class Recorder {
 			q.concealed = natural(sum(inbound, "concealedSamples") / 48);
 			q.jitter = natural(1000 * Math.max(...inbound.filter((s) => s["kind"] === "audio").map((s) => Number(s["jitter"] ?? 0)), 0));
 		}
-		if (inbound.length > 0 && this.reached("connected")) this.sample(q);
+		const coder = (type: string): string => {
+			const stream = all.find((s) => s.type === type && s["kind"] === "video");
+			const name = text(byId(stream?.["codecId"])?.["mimeType"]).replace(/^video\//i, "").toUpperCase();
+			return coders.includes(name) ? name : "";
+		};
+		q.codec_out = coder("outbound-rtp") || q.codec_out;
+		q.codec_in = coder("inbound-rtp") || q.codec_in;
+		const own = all.find((s) => s.type === "media-source" && s["kind"] === "audio");
+		q.erle = Math.min(natural(own?.["echoReturnLossEnhancement"]), 120) || q.erle;
+		if (inbound.length > 0 && this.reached("connected")) this.sample(q, heard(inbound));
 		q.frames_sent = sum(all.filter((s) => s.type === "outbound-rtp"), "framesSent") || q.frames_sent;
 	}
 
@@ -151,20 +180,40 @@ export class Recorder {
 	}
 
 	// sample adds what has come since the reading before to the series.
-	private sample(q: Quality): void {
+	private sample(q: Quality, heard: Sound): void {
 		const now = { at: performance.now(), out: q.bytes_sent, in: q.bytes_received, lost: q.packets_lost, received: q.packets_received, frames: q.frames_decoded };
 		const b = this.sampled;
 		const seconds = b ? (now.at - b.at) / 1000 : 0;
 		if (b && seconds < 0.5) return; // the last reading of all, soon after one
+		const h = this.sound;
 		this.sampled = now;
-		if (!b) return;
+		this.sound = heard;
+		q.frozen = natural(1000 * heard.frozen) || q.frozen;
+		if (!b || !h) return;
+		const rtt = natural(this.rtts[this.rtts.length - 1]);
+		const concealed = Math.min(Math.max(0, heard.concealed - h.concealed) / Math.max(1, heard.samples - h.samples), 1);
+		const grade = heard.samples > h.samples ? this.grade(rtt, heard, h, concealed) : 0;
 		const lost = Math.max(0, now.lost - b.lost);
 		const due = lost + Math.max(0, now.received - b.received);
 		const rate = (n: number): number => natural(n / 125 / seconds); // kbit/s
 		this.sampler.add({
-			rtt: natural(this.rtts[this.rtts.length - 1]), loss: due > 0 ? Math.round((1000 * lost) / due) : 0, jitter: q.jitter,
+			rtt, loss: due > 0 ? Math.round((1000 * lost) / due) : 0, jitter: q.jitter,
 			out: rate(now.out - b.out), in: rate(now.in - b.in), frames: natural((now.frames - b.frames) / seconds),
+			frozen: natural((1000 * (heard.frozen - h.frozen)) / seconds), concealed: natural(1000 * concealed), grade, erle: q.erle ?? 0,
 		});
+		if (this.grades.length > 0) {
+			const sorted = [...this.grades].sort((a, b) => a - b);
+			q.grade = Math.round(sorted.reduce((a, b) => a + b, 0) / sorted.length);
+			q.grade_worst = sorted[Math.floor(sorted.length / 10)];
+		}
+	}
+
+	// grade is that of the second between two readings, in hundredths.
+	private grade(rtt: number, now: Sound, before: Sound, concealed: number): number {
+		const waited = now.emitted > before.emitted ? (1000 * (now.delay - before.delay)) / (now.emitted - before.emitted) : 0;
+		const grade = Math.round(100 * score(rating(rtt / 2 + waited + devices, concealed)));
+		this.grades.push(grade);
+		return grade;
 	}
 
 	// closed notes that camera and microphone were closed, and with them the call.
@@ -206,6 +255,16 @@ function natural(v: unknown): number {
 
 function sum(list: readonly Numbers[], field: string): number {
 	return list.reduce((n, s) => n + natural(s[field]), 0);
+}
+
+// heard are the counters of received sound and of the picture's pauses.
+function heard(inbound: readonly Numbers[]): Sound {
+	const add = (kind: string, field: string): number =>
+		inbound.filter((s) => s["kind"] === kind).reduce((n, s) => n + (typeof s[field] === "number" ? (s[field] as number) : 0), 0);
+	return {
+		samples: add("audio", "totalSamplesReceived"), concealed: add("audio", "concealedSamples") - add("audio", "silentConcealedSamples"),
+		delay: add("audio", "jitterBufferDelay"), emitted: add("audio", "jitterBufferEmittedCount"), frozen: add("video", "totalFreezesDuration"),
+	};
 }
 
 function median(list: readonly number[]): number {

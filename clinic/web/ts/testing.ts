@@ -4,6 +4,7 @@ export * as bytes from "./bytes";
 export * as call from "./call";
 export * as cbor from "./cbor";
 export * as cose from "./cose";
+export * as grade from "./grade";
 export * as invitation from "./invitation";
 export * as path from "./path";
 export * as peer from "./peer";
