@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"reflect"
-	"slices"
 	"sync"
 	"time"
 
@@ -72,12 +71,8 @@ func (w words) home(h register.Home, s fleet.State, now time.Time) homeView {
 		}
 		v.Notes = append(v.Notes, noteView{"warn", f.Sentence, f.Next})
 	}
-	if slices.ContainsFunc(v.Notes, func(n noteView) bool { return n.Kind == "warn" }) {
-		v.State, v.Word = stateAttention, w["home.attention"]
-	}
-	if s.Health.InCall {
-		v.State, v.Word = stateBusy, w["home.busy"]
-	}
+	v.State, _ = standing(h, s)
+	v.Word = w["home."+v.State]
 	return v
 }
 
@@ -176,6 +171,9 @@ const (
 	refresh = 5 * time.Second
 )
 
+// rest is for how long nobody looks after a look that took so long: looking at ten thousand homes may keep a fifth of a processor busy, not a whole one.
+func rest(took time.Duration) time.Duration { return min(max(settle, 4*took), refresh) }
+
 // read looks at all homes now.
 func (s *Server) read(ctx context.Context) ([]homeView, error) {
 	homes, err := s.o.Register.Homes(ctx)
@@ -225,6 +223,7 @@ func (s *Server) follow(ctx context.Context) {
 		for range len(changes) { // one look is for all of them
 			<-changes
 		}
+		began := time.Now()
 		if homes, err := s.read(ctx); err == nil {
 			s.board.post(homes)
 		} else if ctx.Err() == nil {
@@ -240,7 +239,7 @@ func (s *Server) follow(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(settle):
+		case <-time.After(rest(time.Since(began))):
 		}
 		select {
 		case <-ctx.Done():

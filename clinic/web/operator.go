@@ -80,7 +80,7 @@ type operatorView struct {
 	Alarms, Settled []alarmView
 	Count           string // of the open alarms, in words
 	Ends            string // that the clinic's CA is about to end, and what to do
-	Posts           []postView
+	Fleet           *fleetView
 }
 
 // expiryNotice is from when on operators are told that the issuing CA ends.
@@ -88,9 +88,8 @@ const expiryNotice = 180 * 24 * time.Hour
 
 func (s *Server) operatorPage(w http.ResponseWriter, r *http.Request, v visitor) {
 	alarms, err := s.o.Custody.Alarms(r.Context(), settledListed)
-	homes, homesErr := s.o.Custody.Homes(r.Context())
 	latest, latestErr := s.o.Setup.Latest(r.Context())
-	if err := errors.Join(err, homesErr, latestErr); err != nil {
+	if err := errors.Join(err, latestErr); err != nil {
 		s.broken(w, r, err)
 		return
 	}
@@ -118,8 +117,9 @@ func (s *Server) operatorPage(w http.ResponseWriter, r *http.Request, v visitor)
 	if ends := s.o.Setup.Trust().IssuingEnds; ends.Sub(now) < expiryNotice {
 		view.Ends = s.words.say("operator.ends", names{"at": s.words.full(ends)})
 	}
-	for _, h := range homes {
-		view.Posts = append(view.Posts, s.post(h, latest, now))
+	if view.Fleet, err = s.fleetView(r, func(h register.Home) postView { return s.post(h, latest, now) }); err != nil {
+		s.broken(w, r, err)
+		return
 	}
 	s.render(w, r, http.StatusOK, "operator", view)
 }

@@ -185,6 +185,8 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /operator/homes/{home}/decommission", s.form(register.Operator, s.decommission))
 	mux.HandleFunc("POST /operator/homes/{home}/revoke", s.form(register.Operator, s.revokeTerminal))
 	mux.HandleFunc("POST /operator/homes/{home}/decommission/withdraw", s.form(register.Operator, s.withdrawOrder))
+	mux.HandleFunc("GET /operator/fleet.csv", s.page(s.only(register.Operator, s.exportFleet("csv"))))
+	mux.HandleFunc("GET /operator/fleet.json", s.page(s.only(register.Operator, s.exportFleet("json"))))
 	mux.HandleFunc("GET /operator/events", s.apiFor(register.Operator, s.live))
 	s.passkeyRoutes(mux)
 	s.identityRoutes(mux)

@@ -539,7 +539,7 @@ func TestWords(t *testing.T) {
 	}
 	asked := map[string]bool{}
 	prefixes := []string{"setup.state.", "operator.order.", "operator.grade.", "operator.check.", "check.", "record.stage.", "record.who.", "record.kind.", "call.status.", "call.picture.", "call.roster.", "own.", "outcome.", "duty.word.", "duty.does.", "admin.passkeys.", "admin.sessions.", "condition.severity.", "condition.who.",
-		"field.", "day.", "rights.bad.", "groups.bad.", "groups.homes.", "groups.persons.", "signing.count.", "signing.taken.", "signing.stale.", "signing.unsigned.", "rules.bad.", "rules.mode.", "identity.", "record.next."}
+		"field.", "day.", "rights.bad.", "groups.bad.", "groups.homes.", "groups.persons.", "signing.count.", "signing.taken.", "signing.stale.", "signing.unsigned.", "rules.bad.", "rules.mode.", "fleet.sort.", "home.busy", "home.attention", "identity.", "record.next."}
 	for _, pattern := range []string{"*.go", "templates/*.html", "ts/*.ts"} {
 		sources, err := filepath.Glob(pattern)
 		if err != nil {
@@ -553,7 +553,7 @@ func TestWords(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, m := range regexp.MustCompile(`"((?:time|site|homes?|condition|call|own|page|recent|record|setup|operator|duty|right|evidence|enter|left|error|lang|passkeys?|invited|touch|admin|form|rights|groups|signing|rules|identity|papers)(?:\.[a-z_0-9]+)*)"`).FindAllStringSubmatch(string(b), -1) {
+			for _, m := range regexp.MustCompile(`"((?:time|site|homes?|condition|call|own|page|recent|record|setup|operator|duty|right|evidence|enter|left|error|lang|passkeys?|invited|touch|admin|form|rights|groups|signing|rules|identity|papers|fleet)(?:\.[a-z_0-9]+)*)"`).FindAllStringSubmatch(string(b), -1) {
 				asked[m[1]] = true
 			}
 		}

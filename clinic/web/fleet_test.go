@@ -1,0 +1,203 @@
+package web
+
+import (
+	"crypto/sha256"
+	"database/sql"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"vindu/clinic/fleet"
+	"vindu/protocol"
+)
+
+// seedFleet puts homes with terminals into the real register, and their states into the fleet: of each hundred, 3 have UDP closed, 2 no camera, 5 are offline, 1 is in a call and
+// 1 has no terminal.
+func (d *desk) seedFleet(n int) {
+	d.t.Helper()
+	now := time.Now().Truncate(time.Second)
+	err := d.store.Write(d.t.Context(), func(tx *sql.Tx) error {
+		ctx := d.t.Context()
+		for i := range n {
+			id := fmt.Sprint(100_000_000 + i)
+			if _, err := tx.ExecContext(ctx, "INSERT INTO homes (id, label, created) VALUES (?, ?, ?)", id, fmt.Sprintf("Home %05d, Storgata", i), now.UnixMilli()); err != nil {
+				return err
+			}
+			if i%100 == 99 {
+				continue
+			}
+			spki := []byte("key of " + id)
+			key := protocol.KeyHash(sha256.Sum256(spki))
+			if _, err := tx.ExecContext(ctx, "INSERT INTO terminals (key, spki, home, enrolled) VALUES (?, ?, ?, ?)", key[:], spki, id, now.UnixMilli()); err != nil {
+				return err
+			}
+			h := &protocol.Health{KeyGrade: "hardware"}
+			state := fleet.State{Terminal: key, Online: true, Since: now.Add(-time.Duration(i) * time.Second), Heard: now, RoundTrip: now, Software: "vindu-agent 0.2.0", Health: h}
+			switch i % 100 {
+			case 0, 1, 2:
+				h.Conditions = []protocol.Condition{{Code: protocol.EgressUDP, Since: protocol.At(now)}}
+				state.Software = "vindu-agent 0.1.0"
+			case 3, 4:
+				h.Conditions = []protocol.Condition{{Code: protocol.CaptureNoCamera, Since: protocol.At(now)}}
+				h.Camera.Kind = "none"
+			case 5, 6, 7, 8, 9:
+				state.Online = false
+			case 10:
+				h.InCall = true
+			}
+			d.fleet.Set(state)
+		}
+		return nil
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// TestFleet: an operator finds what is wrong among ten thousand homes, turns over the pages of the table, and takes it along.
+func TestFleet(t *testing.T) {
+	const homes = 10_000
+	d := newDesk(t)
+	d.seedFleet(homes)
+	c := d.signedIn("operator")
+	read := func(query string) string {
+		t.Helper()
+		began := time.Now()
+		status, page := d.get(c, "/operator"+query)
+		if status != http.StatusOK {
+			t.Fatalf("%s: %d", query, status)
+		}
+		t.Logf("/operator%s took %v, %d kB", query, time.Since(began).Round(time.Millisecond), len(page)/1000)
+		return page
+	}
+	labels := func(page string) (list []string) {
+		for _, part := range strings.Split(page, `<tr data-key="home-`)[1:] {
+			_, part, _ = strings.Cut(part, "<strong>")
+			label, _, _ := strings.Cut(part, "</strong>")
+			list = append(list, label)
+		}
+		return list
+	}
+	page := read("")
+	if list := labels(page); len(list) != fleetPage || list[0] != "Home 00000, Storgata" || list[4] != "Home 00004, Storgata" || list[5] != "Home 00100, Storgata" {
+		t.Errorf("those first that need somebody: %d, %q", len(list), list[:6])
+	}
+	for _, want := range []string{
+		"10000 of 10000 homes", "Page 1 of 200", "300 homes</a>: <strong>" + protocol.Explain(protocol.EgressUDP).Title, "all of them run vindu-agent 0.1.0",
+		"200 homes</a>: <strong>" + protocol.Explain(protocol.CaptureNoCamera).Title, "Offline (500)", "No terminal (100)", "In a call (100)",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %q", want)
+		}
+	}
+	for query, want := range map[string]struct {
+		n     int
+		first string
+	}{
+		"?state=offline":                            {500, "Home 00005, Storgata"},
+		"?state=offline&page=10":                    {500, "Home 09005, Storgata"},
+		"?state=offline&page=99":                    {500, "Home 09005, Storgata"}, // there are no more
+		"?q=00123":                                  {1, "Home 00123, Storgata"},
+		"?q=AGENT+0.1.0":                            {300, "Home 00000, Storgata"},
+		"?condition=" + string(protocol.EgressUDP):  {300, "Home 00000, Storgata"},
+		"?sort=home&order=down":                     {homes, "Home 09999, Storgata"},
+		"?sort=since":                               {homes, "Home 00000, Storgata"},
+		"?sort=since&order=down":                    {homes, "Home 09999, Storgata"}, // never seen at all
+		"?sort=home&page=2":                         {homes, "Home 00050, Storgata"},
+		"?condition=egress.nothing&state=x&page=-1": {homes, "Home 00000, Storgata"}, // what means nothing is left out
+		"?q=" + strings.Repeat("ø", 90):             {0, ""},
+	} {
+		page := read(query)
+		list := labels(page)
+		if !strings.Contains(page, fmt.Sprintf("%d of %d homes", want.n, homes)) || want.n > 0 && (len(list) == 0 || list[0] != want.first) || want.n == 0 && len(list) > 0 {
+			t.Errorf("%s: %q first", query, slices.Concat(list, []string{"none"})[0])
+		}
+	}
+
+	_, text := d.get(c, "/operator/fleet.csv?condition="+string(protocol.EgressUDP))
+	lines, err := csv.NewReader(strings.NewReader(text)).ReadAll()
+	if err != nil || len(lines) != 301 || lines[1][1] != "Home 00000, Storgata" || lines[1][3] != stateAttention || lines[1][9] != string(protocol.EgressUDP) {
+		t.Errorf("CSV: %v, %d lines", err, len(lines))
+	}
+	_, text = d.get(c, "/operator/fleet.json?state=none")
+	var records []fleetRecord
+	if err := json.Unmarshal([]byte(text), &records); err != nil || len(records) != 100 || records[0].Terminal != "" || records[0].Conditions == nil {
+		t.Errorf("JSON: %v, %d homes", err, len(records))
+	}
+	if status, _ := d.get(d.signedIn("nurse"), "/operator/fleet.csv"); status != http.StatusNotFound {
+		t.Errorf("to who is no operator: %d", status)
+	}
+
+	b := newTab(t)
+	navigate(b, d.link("Odd Vik", "operator"))
+	b.until(`document.querySelectorAll(".fleet tbody tr").length === 50`)
+	b.look("fleet")
+	eval[bool](b, `document.querySelector("a[rel=next]").click() ?? true`)
+	b.until(`document.querySelector("nav.pages").textContent.includes("Page 2 of 200")`)
+}
+
+// TestStanding: the table and the homes' own page say the same of a home.
+func TestStanding(t *testing.T) {
+	d := newDesk(t)
+	d.seedFleet(100)
+	rows, err := d.pages.fleetRows(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, r := range rows {
+		seen[r.standing] = true
+		v := d.pages.words.home(r.home, r.state, time.Now())
+		warned := slices.ContainsFunc(v.Notes, func(n noteView) bool { return n.Kind == "warn" })
+		if v.State != r.standing || (r.standing == stateAttention) != warned && r.standing != stateBusy {
+			t.Errorf("%s: %s in the table, %s on its card, which warns: %v", r.home.Label, r.standing, v.State, warned)
+		}
+	}
+	if len(seen) != len(standings) {
+		t.Errorf("only %v were tried", seen)
+	}
+}
+
+// TestSame: that all homes with a condition run one version is said where others run another.
+func TestSame(t *testing.T) {
+	d := newDesk(t)
+	row := func(software string, codes ...protocol.Code) fleetRow {
+		return fleetRow{standing: stateAttention, codes: codes, state: fleet.State{Software: software}}
+	}
+	for name, test := range map[string]struct {
+		rows []fleetRow
+		said bool
+	}{
+		"all of one version":         {[]fleetRow{row("1", protocol.EgressUDP), row("1", protocol.EgressUDP), row("1")}, false},
+		"all of one version of two":  {[]fleetRow{row("1", protocol.EgressUDP), row("1", protocol.EgressUDP), row("2")}, true},
+		"of two versions":            {[]fleetRow{row("1", protocol.EgressUDP), row("2", protocol.EgressUDP), row("2")}, false},
+		"one home":                   {[]fleetRow{row("1", protocol.EgressUDP), row("2")}, false},
+		"one version and not known":  {[]fleetRow{row("1", protocol.EgressUDP), row("1", protocol.EgressUDP), row("")}, false},
+		"not known, and one version": {[]fleetRow{row("", protocol.EgressUDP), row("", protocol.EgressUDP), row("1"), row("2")}, false},
+	} {
+		if groups := d.pages.words.groups(test.rows); len(groups) != 1 || (groups[0].Same != "") != test.said {
+			t.Errorf("%s: %+v", name, groups)
+		}
+	}
+}
+
+func TestRest(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{0: settle, 50 * time.Millisecond: settle, 100 * time.Millisecond: 400 * time.Millisecond, time.Minute: refresh} {
+		if got := rest(took); got != want {
+			t.Errorf("after %v: %v, want %v", took, got, want)
+		}
+	}
+}
+
+func TestInert(t *testing.T) {
+	for text, want := range map[string]string{"": "", "Home 17": "Home 17", "=1+1": "'=1+1", "@x": "'@x", "-1": "'-1", "+47": "'+47", "a=b": "a=b"} {
+		if got := inert(text); got != want {
+			t.Errorf("%q is written as %q", text, got)
+		}
+	}
+}
