@@ -148,10 +148,12 @@ func (s *mediaSession) serve() {
 		if err := s.inner.Run(s.own); err != nil {
 			s.m.log.Info("connection ended", "call", s.offer.Call, "error", err)
 		}
-		if c := s.inner.Stats().Call; c.Seconds > 0 {
+		if st := s.inner.Stats(); st.Call.Seconds > 0 {
+			c := st.Call
 			s.m.log.Info("call quality", "call", s.offer.Call, "grade", oneDecimal(c.Grade), "worst_tenth", oneDecimal(c.Worst), "seconds", c.Seconds,
 				"rtt_ms", ms(c.RTT), "concealed_ms", ms(c.Concealed), "freezes", c.Freezes, "frozen_ms", ms(c.Frozen),
-				"erle_db", int(c.ERLE), "cpu", oneDecimal(c.CPU), "heat", int(c.Heat))
+				"erle_db", int(c.ERLE), "cpu", oneDecimal(c.CPU), "heat", int(c.Heat),
+				"codec", st.Near.Codec.String(), "coder", st.Near.Coder, "far_codec", st.Far.Codec.String())
 		}
 	}()
 	tick := time.NewTicker(time.Second)
@@ -576,10 +578,10 @@ func (s *mediaSession) Report() call.Report {
 		}
 	}
 	if st.Near.Encoded > 0 {
-		r.Quality.CodecOut = "VP8"
+		r.Quality.CodecOut = st.Near.Codec.String()
 	}
 	if st.Far.Frames > 0 {
-		r.Quality.CodecIn = "VP8"
+		r.Quality.CodecIn = st.Far.Codec.String()
 	}
 	r.Series = s.quality.Series()
 	return r

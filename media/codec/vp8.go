@@ -59,11 +59,8 @@ type VP8Encoder struct {
 	w, h    int
 	bitrate int // that the library was told
 	steer   steer
-	intra   uint    // keyframe limit now set, percent of a frame's share
-	tick    float64 // smoothed frame interval, in 90 kHz units
-	last    int64   // pts of the last picture
-	clock   int64   // time as the rate control sees it, without the pauses
-	started bool
+	timing  timing
+	intra   uint // keyframe limit now set, percent of a frame's share
 
 	wantBitrate  atomic.Int64
 	wantKeyframe atomic.Bool
@@ -116,8 +113,8 @@ func (e *VP8Encoder) open(w, h int) error {
 	}
 	e.c, e.w, e.h = c, w, h
 	e.cfg.Width, e.cfg.Height = w, h
-	e.tick = videoClock / e.cfg.FPS
-	e.intra, e.started = 0, false
+	e.timing = timing{tick: videoClock / e.cfg.FPS}
+	e.intra = 0
 	return e.limitKeyframes()
 }
 
@@ -126,7 +123,7 @@ const dropThreshold = 30
 
 // limitKeyframes keeps the keyframe limit at maxIntraMS of the target, whatever the frame rate is.
 func (e *VP8Encoder) limitKeyframes() error {
-	fps := videoClock / e.tick
+	fps := videoClock / e.timing.tick
 	pct := uint(math.Max(300, math.Round(maxIntraMS*fps/10)))
 	if e.intra != 0 && absDiff(pct, e.intra)*5 < e.intra {
 		return nil
@@ -164,24 +161,12 @@ func (e *VP8Encoder) Encode(img *image.YCbCr, pts int64) (Frame, error) {
 	if err := e.follow(img.Rect.Dx(), img.Rect.Dy()); err != nil {
 		return Frame{}, err
 	}
-	ticks := e.tick
-	if e.started {
-		step := pts - e.last
-		if step <= 0 {
-			return Frame{}, fmt.Errorf("encode VP8: time stamp %d after %d does not increase", pts, e.last)
-		}
-		// A pause (ringing, camera away) says nothing about the frame rate. libvpx would take it for one very long frame
-		// and spend the bits of all of it on the next.
-		if step < pause {
-			e.tick += (float64(step) - e.tick) / 16
-			e.clock += step
-			ticks = float64(step)
-		} else {
-			e.clock += int64(e.tick)
-		}
-		if err := e.limitKeyframes(); err != nil {
-			return Frame{}, err
-		}
+	ticks, err := e.timing.step(pts)
+	if err != nil {
+		return Frame{}, fmt.Errorf("encode VP8: %w", err)
+	}
+	if err := e.limitKeyframes(); err != nil {
+		return Frame{}, err
 	}
 	key := C.int(0)
 	if e.wantKeyframe.Swap(false) {
@@ -191,8 +176,7 @@ func (e *VP8Encoder) Encode(img *image.YCbCr, pts int64) (Frame, error) {
 		(*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(img.Y))),
 		(*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(img.Cb))),
 		(*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(img.Cr))),
-		C.int(img.YStride), C.int(img.CStride), C.int64_t(e.clock), C.ulong(e.tick), key)
-	e.last, e.started = pts, true
+		C.int(img.YStride), C.int(img.CStride), C.int64_t(e.timing.clock), C.ulong(e.timing.tick), key)
 	if rc != 0 {
 		if key != 0 {
 			e.wantKeyframe.Store(true)

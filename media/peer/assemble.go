@@ -3,6 +3,8 @@ package peer
 import (
 	"errors"
 	"time"
+
+	"vindu/media/codec"
 )
 
 // Sizes of the assembler.
@@ -94,7 +96,7 @@ type slot struct {
 	retry time.Time
 }
 
-// assembler puts the packets of one VP8 stream in order and gives out whole frames that can be decoded: a keyframe, or a
+// assembler puts the packets of one stream in order and gives out whole frames that can be decoded: a keyframe, or a
 // frame that follows on the last one given out. It knows no clock and does no I/O. For one goroutine.
 //
 //	          keyframe whole
@@ -102,8 +104,10 @@ type slot struct {
 //	   ▲                           │
 //	   └─── hole older than wait ──┘   (also: sequence jumps, buffer full)
 //
-// A hole in the sequence numbers between two frames whose picture IDs follow each other held padding and is passed over.
+// A hole in the sequence numbers between two frames whose picture IDs follow each other held padding and is passed over. H.264 has no such
+// number, so there a hole is waited for.
 type assembler struct {
+	kind    codec.Kind
 	ring    [slots]slot
 	started bool
 	flowing bool
@@ -158,15 +162,37 @@ func (a *assembler) push(seq uint16, ts uint32, marker bool, payload []byte, now
 		s.state = padding
 		return
 	}
-	d, err := parseDescriptor(payload)
-	if err != nil {
+	var d part
+	var err error
+	if d, s.data, err = takePart(a.kind, s.data, payload); err != nil {
 		return // as if it had not come
 	}
-	vp8 := payload[d.size:]
 	s.state, s.ts, s.marker = present, ts, marker
-	s.start, s.pid, s.bits = d.start, d.pid, d.bits
-	s.key = d.start && len(vp8) > 0 && vp8[0]&1 == 0
-	s.data = append(s.data, vp8...)
+	s.start, s.key, s.pid, s.bits = d.start, d.key, d.pid, d.bits
+	if a.kind == codec.H264 {
+		a.join(seq)
+	}
+}
+
+// join has of a frame's packets only the first begin it: in H.264 a packet does not say what came before it.
+func (a *assembler) join(seq uint16) {
+	for _, q := range [2]uint16{seq, seq + 1} {
+		s, before := a.at(q), a.at(q-1)
+		if s.state == present && s.seq == q && before.state == present && before.seq == q-1 && before.ts == s.ts && s.start {
+			s.start = false
+		}
+	}
+}
+
+// turn has it take another kind of frames from now on.
+func (a *assembler) turn(k codec.Kind) {
+	if a.kind == k {
+		return
+	}
+	a.kind = k
+	if a.started {
+		a.reset(a.highest + 1)
+	}
 }
 
 // reset begins anew at seq.
@@ -247,10 +273,20 @@ func (a *assembler) pull(now time.Time) (f VideoFrame, ok bool) {
 	return VideoFrame{}, false
 }
 
+// keyed reports whether the frame from seq up to end is a keyframe. In H.264 its parameter sets need not be in its first packet.
+func (a *assembler) keyed(seq, end uint16) bool {
+	for ; seq != end; seq++ {
+		if s := a.at(seq); s.state == present && s.key {
+			return true
+		}
+	}
+	return false
+}
+
 // take gives out the frame from seq up to end, or drops it if it cannot be decoded.
 func (a *assembler) take(seq, end uint16) (VideoFrame, bool) {
 	first := a.at(seq)
-	key := first.key
+	key := a.keyed(seq, end)
 	if !a.flowing && !key {
 		for a.next != end {
 			a.drop(a.next)
@@ -259,7 +295,7 @@ func (a *assembler) take(seq, end uint16) (VideoFrame, bool) {
 		return VideoFrame{}, false
 	}
 	a.frame = a.frame[:0]
-	f := VideoFrame{Timestamp: first.ts, Keyframe: key}
+	f := VideoFrame{Codec: a.kind, Timestamp: first.ts, Keyframe: key}
 	a.pid, a.bits = first.pid, first.bits
 	for a.next != end {
 		if s := a.at(a.next); s.state == present && len(a.frame)+len(s.data) <= maxFrame {
@@ -281,8 +317,8 @@ func (a *assembler) beyond() (uint16, bool) {
 		if s.state != present || !s.start || seq == a.next {
 			continue
 		}
-		if _, ok := a.whole(seq); ok {
-			if s.key && !a.flowing {
+		if end, ok := a.whole(seq); ok {
+			if !a.flowing && a.keyed(seq, end) {
 				return seq, true
 			}
 			if a.flowing && follow && s.bits != 0 && s.bits == a.bits && s.pid == (a.pid+1)&(1<<s.bits-1) {

@@ -1,4 +1,4 @@
-// Package peer is the terminal's end of one WebRTC connection: it answers an offer and carries VP8 and Opus both ways.
+// Package peer is the terminal's end of one WebRTC connection: it answers an offer and carries VP8 or H.264, and Opus, both ways.
 //
 // The terminal only ever answers (RFC 8829 §5.3.1). Accept checks the offer, which is hostile input, and makes the
 // answer; candidates trickle (RFC 8838) through AddCandidate and Events. Run owns every goroutine of ours and
@@ -15,7 +15,7 @@
 // The terminal takes the DTLS server's role (a=setup:passive), so that it sees the negotiated suite and can report it.
 //
 // Video in: packets are put in order, missing ones asked for again (NACK, RTX by RFC 4588), and only whole frames that
-// can be decoded are passed on (RFC 7741). pion's own NACK generator is not used: it does not see what RTX brings
+// can be decoded are passed on (RFC 7741, RFC 6184). pion's own NACK generator is not used: it does not see what RTX brings
 // back and asks again and again. pion's OnTrack is made to fire without waiting for a packet: when the first one
 // came by RTX (Chromium probes with it), pion read payload type 0 from it and never fired at all.
 package peer
@@ -23,6 +23,8 @@ package peer
 import (
 	"errors"
 	"log/slog"
+
+	"vindu/media/codec"
 )
 
 // Errors that callers tell apart. Those of Failed events are wrapped in what was being done.
@@ -129,9 +131,10 @@ type Event struct {
 	Err       error     // Failed
 }
 
-// VideoFrame is one whole VP8 frame.
+// VideoFrame is one whole frame.
 type VideoFrame struct {
-	Data      []byte // valid until Sink.Video returns
+	Codec     codec.Kind
+	Data      []byte // valid until Sink.Video returns; H.264 in Annex B's byte stream
 	Timestamp uint32 // 90 kHz
 	Keyframe  bool
 }

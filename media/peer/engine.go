@@ -33,7 +33,7 @@ const (
 	handshakeLimit = 10 * time.Second
 	dialLimit      = 10 * time.Second
 
-	payloadVP8, payloadRTX, payloadOpus = 96, 97, 111
+	payloadVP8, payloadVP8RTX, payloadH264, payloadH264RTX, payloadOpus = 96, 97, 102, 103, 111
 )
 
 var (
@@ -41,19 +41,23 @@ var (
 		MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1",
 		RTCPFeedback: []webrtc.RTCPFeedback{{Type: webrtc.TypeRTCPFBTransportCC}},
 	}
-	vp8Codec = webrtc.RTPCodecCapability{
-		MimeType: webrtc.MimeTypeVP8, ClockRate: 90000,
-		RTCPFeedback: []webrtc.RTCPFeedback{
-			{Type: webrtc.TypeRTCPFBTransportCC},
-			{Type: webrtc.TypeRTCPFBCCM, Parameter: "fir"},
-			{Type: webrtc.TypeRTCPFBNACK},
-			{Type: webrtc.TypeRTCPFBNACK, Parameter: "pli"},
-		},
+	vp8Codec = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000, RTCPFeedback: videoFeedback}
+	// Constrained baseline at level 3.1, in fragments (RFC 6184 §8.1): what every browser has.
+	h264Codec = webrtc.RTPCodecCapability{
+		MimeType: webrtc.MimeTypeH264, ClockRate: 90000, RTCPFeedback: videoFeedback,
+		SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
 	}
-	rtxCodec = webrtc.RTPCodecCapability{
-		MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: fmt.Sprintf("apt=%d", payloadVP8),
+	videoFeedback = []webrtc.RTCPFeedback{
+		{Type: webrtc.TypeRTCPFBTransportCC},
+		{Type: webrtc.TypeRTCPFBCCM, Parameter: "fir"},
+		{Type: webrtc.TypeRTCPFBNACK},
+		{Type: webrtc.TypeRTCPFBNACK, Parameter: "pli"},
 	}
 )
+
+func rtxCodec(of int) webrtc.RTPCodecCapability {
+	return webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: fmt.Sprintf("apt=%d", of)}
+}
 
 // hello is what the DTLS ServerHello settled.
 type hello struct {
@@ -72,7 +76,9 @@ func (p *Peer) engine(cfg Config) (*webrtc.API, error) {
 	}{
 		{opusCodec, payloadOpus, webrtc.RTPCodecTypeAudio},
 		{vp8Codec, payloadVP8, webrtc.RTPCodecTypeVideo},
-		{rtxCodec, payloadRTX, webrtc.RTPCodecTypeVideo},
+		{rtxCodec(payloadVP8), payloadVP8RTX, webrtc.RTPCodecTypeVideo},
+		{h264Codec, payloadH264, webrtc.RTPCodecTypeVideo},
+		{rtxCodec(payloadH264), payloadH264RTX, webrtc.RTPCodecTypeVideo},
 	} {
 		if err := media.RegisterCodec(webrtc.RTPCodecParameters{RTPCodecCapability: c.codec, PayloadType: c.pt}, c.kind); err != nil {
 			return nil, fmt.Errorf("register codec: %w", err)

@@ -14,6 +14,8 @@ import (
 
 	"github.com/pion/webrtc/v4"
 	"golang.org/x/net/proxy"
+
+	"vindu/media/codec"
 )
 
 // Config says how a connection is made. Zero values take the default that is named.
@@ -32,6 +34,9 @@ type Config struct {
 	StartBitrate, MinBitrate, MaxBitrate int
 	// MaxVideoIn asks the far end to send no more video than this, bit/s (RFC 3890). 0 asks for nothing.
 	MaxVideoIn int
+	// Video is which codecs the picture may have, what we had rather first. The far end sends what is first of those that it has, and so do
+	// we. VP8, then H.264
+	Video []codec.Kind
 
 	Log *slog.Logger // nil logs nothing
 }
@@ -85,7 +90,8 @@ type Peer struct {
 	videoIn, audioIn             stream
 	videoReported, audioReported reported
 	videoSSRC                    atomic.Uint32
-	videoType, audioType         atomic.Uint32
+	audioType                    atomic.Uint32
+	videoTypes                   []videoType // of what was negotiated; what we send is first
 	keys                         keyframes
 	plis, nacksSent, nacksHeard  atomic.Uint64
 	roundTrip                    atomic.Int64
@@ -126,7 +132,6 @@ func Accept(ctx context.Context, cfg Config, o SDP, sink Sink) (*Peer, error) {
 	}
 	p.quiet.known = make(chan struct{})
 	p.keys.wake = make(chan time.Duration, 2)
-	p.videoType.Store(payloadVP8)
 	p.audioType.Store(payloadOpus)
 	p.alive, p.end = context.WithCancel(context.WithoutCancel(ctx))
 	if err := p.build(ctx, cfg, o); err != nil {
@@ -149,6 +154,9 @@ func (cfg *Config) defaults() {
 	}
 	if cfg.MaxBitrate == 0 {
 		cfg.MaxBitrate = 4_000_000
+	}
+	if cfg.Video == nil {
+		cfg.Video = []codec.Kind{codec.VP8, codec.H264}
 	}
 	if cfg.StartBitrate == 0 {
 		cfg.StartBitrate = 600_000
@@ -204,6 +212,9 @@ func (p *Peer) build(ctx context.Context, cfg Config, o SDP) error {
 	if err := p.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: string(o)}); err != nil {
 		return refuse(err)
 	}
+	if err := p.prefer(cfg.Video); err != nil {
+		return err
+	}
 	answer, err := p.pc.CreateAnswer(nil)
 	if err != nil {
 		return refuse(err)
@@ -238,14 +249,11 @@ func refuse(err error) error {
 	return fmt.Errorf("%w: %.80s", ErrOffer, text)
 }
 
-// negotiated takes over the payload types that the offer prescribes.
+// negotiated takes over the payload type of sound that the offer prescribes.
 func (p *Peer) negotiated() {
 	for _, t := range p.pc.GetTransceivers() {
 		for _, c := range t.Receiver().GetParameters().Codecs {
-			switch {
-			case strings.EqualFold(c.MimeType, webrtc.MimeTypeVP8):
-				p.videoType.Store(uint32(c.PayloadType))
-			case strings.EqualFold(c.MimeType, webrtc.MimeTypeOpus):
+			if strings.EqualFold(c.MimeType, webrtc.MimeTypeOpus) {
 				p.audioType.Store(uint32(c.PayloadType))
 			}
 		}

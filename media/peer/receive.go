@@ -65,13 +65,12 @@ func (s *stream) note(h *rtp.Header, size int, now time.Time, clock float64) {
 // readVideo reads one video track until it ends.
 func (p *Peer) readVideo(t *webrtc.TrackRemote) {
 	var (
-		asm     assembler
-		pkt     rtp.Packet
-		buf     = make([]byte, 1600)
-		timed   bool
-		errs    int
-		nack    rtcp.TransportLayerNack
-		payload = uint8(p.videoType.Load())
+		asm   assembler
+		pkt   rtp.Packet
+		buf   = make([]byte, 1600)
+		timed bool
+		errs  int
+		nack  rtcp.TransportLayerNack
 	)
 	p.wantKeyframe(pliPatience)
 	for {
@@ -84,7 +83,11 @@ func (p *Peer) readVideo(t *webrtc.TrackRemote) {
 				continue
 			}
 			_, again := attrs[webrtc.AttributeRtxSsrc]
-			if pkt.PayloadType != payload && !again {
+			kind, known := p.typeOf(pkt.PayloadType)
+			switch {
+			case known:
+				asm.turn(kind)
+			case !again:
 				continue
 			}
 			if !again {

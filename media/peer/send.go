@@ -11,6 +11,8 @@ import (
 
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
+
+	"vindu/media/codec"
 )
 
 const (
@@ -108,15 +110,15 @@ type queued struct {
 	ts     uint32
 	marker bool
 	n      int
-	data   [vp8Head + maxPayload]byte
+	data   [maxPayload]byte
 }
 
-// videoSender cuts frames into packets (RFC 7741) and paces them with a token bucket. All of it is under track.mu.
+// videoSender cuts frames into packets and paces them with a token bucket. All of it is under track.mu.
 type videoSender struct {
 	track  *track
+	cut    cutter
 	offset uint32
-	pid    uint16
-	buf    [vp8Head + maxPayload]byte
+	buf    [maxPayload]byte
 
 	rate   float64 // bytes per second
 	tokens float64
@@ -130,7 +132,7 @@ type videoSender struct {
 }
 
 func newVideoSender(t *track) *videoSender {
-	return &videoSender{track: t, offset: randomUint32(), tokens: firstBurst, wake: make(chan struct{}, 1)}
+	return &videoSender{track: t, cut: newCutter(codec.VP8), offset: randomUint32(), tokens: firstBurst, wake: make(chan struct{}, 1)}
 }
 
 func randomUint32() uint32 {
@@ -154,30 +156,24 @@ func (v *videoSender) write(frame []byte, ts uint32, now time.Time) (bool, error
 	}
 	v.track.mu.Lock()
 	defer v.track.mu.Unlock()
-	// Packets of equal size, so that the last is not a crumb.
-	const room = maxPayload - vp8Head
-	count := (len(frame) + room - 1) / room
+	count := v.cut.begin(frame)
 	if v.held+count > paceQueue {
 		v.dropped++
 		return false, nil
 	}
-	v.pid = (v.pid + 1) & 0x7fff
 	v.refill(now)
 	var first error
 	for i := range count {
-		from, to := len(frame)*i/count, len(frame)*(i+1)/count
-		head := [vp8Head]byte{0x80, 0x80, 0x80 | byte(v.pid>>8), byte(v.pid)} // X, I, M
-		if i == 0 {
-			head[0] |= 0x10 // S
-		}
+		last := i == count-1
 		if v.held > 0 || v.tokens <= 0 {
-			v.hold(ts+v.offset, i == count-1, head, frame[from:to])
+			q := v.hold()
+			q.ts, q.marker = ts+v.offset, last
+			q.n = v.cut.next(q.data[:])
 			continue
 		}
-		n := copy(v.buf[:], head[:])
-		n += copy(v.buf[n:], frame[from:to])
+		n := v.cut.next(v.buf[:])
 		v.tokens -= float64(n)
-		if err := v.track.write(ts+v.offset, i == count-1, v.buf[:n]); err != nil && first == nil {
+		if err := v.track.write(ts+v.offset, last, v.buf[:n]); err != nil && first == nil {
 			first = err
 		}
 	}
@@ -190,15 +186,13 @@ func (v *videoSender) write(frame []byte, ts uint32, now time.Time) (bool, error
 	return true, first
 }
 
-func (v *videoSender) hold(ts uint32, marker bool, head [vp8Head]byte, payload []byte) {
+// hold makes room for one more packet that waits.
+func (v *videoSender) hold() *queued {
 	if v.queue == nil {
 		v.queue = make([]queued, paceQueue)
 	}
-	q := &v.queue[(v.head+v.held)%paceQueue]
 	v.held++
-	q.ts, q.marker = ts, marker
-	q.n = copy(q.data[:], head[:])
-	q.n += copy(q.data[q.n:], payload)
+	return &v.queue[(v.head+v.held-1)%paceQueue]
 }
 
 func (v *videoSender) refill(now time.Time) {
@@ -253,7 +247,7 @@ func (v *videoSender) drops() uint64 {
 	return v.dropped
 }
 
-// WriteVideo sends one VP8 frame captured at ts (90 kHz). It reports false if the frame was not taken because too much
+// WriteVideo sends one frame, coded as VideoCodec says, captured at ts (90 kHz). It reports false if the frame was not taken because too much
 // waits to be sent; the frame after it must then be a keyframe. For one goroutine.
 func (p *Peer) WriteVideo(frame []byte, ts uint32) (bool, error) {
 	ok, err := p.video.write(frame, ts, time.Now())

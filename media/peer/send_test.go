@@ -101,8 +101,8 @@ func TestPacing(t *testing.T) {
 	for range 20 {
 		v.write(make([]byte, 60_000), 0, now)
 	}
-	held, pid := v.held, v.pid
-	if ok, _ := v.write(make([]byte, 600_000), 0, now); ok || v.held != held || v.pid != pid || v.drops() == 0 {
+	held, pid := v.held, v.cut.(*vp8Cutter).pid
+	if ok, _ := v.write(make([]byte, 600_000), 0, now); ok || v.held != held || v.cut.(*vp8Cutter).pid != pid || v.drops() == 0 {
 		t.Errorf("taken %v, %d held before, %d now", ok, held, v.held)
 	}
 }

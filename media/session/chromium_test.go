@@ -18,6 +18,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"vindu/media/codec"
 	"vindu/media/peer"
 	"vindu/media/session"
 )
@@ -34,6 +35,7 @@ type measured struct {
 	Concealed, Samples                    int
 	Sent, RTX, Nacks, PLIIn               int
 	BytesIn, BytesOut                     int
+	CodecIn, CodecOut                     string
 }
 
 // browser is a real Chromium with the caller's page, and the signalling between it and a session.
@@ -196,11 +198,16 @@ func (m *moving) Far(img *image.YCbCr) {
 	m.mu.Unlock()
 }
 
-// A real browser calls. What counts is what each side decodes.
+// A real browser calls, once for each codec. What counts is what each side decodes.
 func TestChromiumCalls(t *testing.T) {
+	t.Run("VP8", func(t *testing.T) { chromiumCalls(t, codec.Libvpx(), codec.OpenH264()) })
+	t.Run("H264", func(t *testing.T) { chromiumCalls(t, codec.OpenH264(), codec.Libvpx()) })
+}
+
+func chromiumCalls(t *testing.T, video ...codec.Coder) {
 	scr := &moving{sums: map[uint64]bool{}, sizes: map[image.Point]bool{}}
 	snd := newCard()
-	f := session.NewFactory(session.Config{IncludeLoopback: true, Width: 320, Height: 240, FPS: 15}, session.Devices{
+	f := session.NewFactory(session.Config{IncludeLoopback: true, Width: 320, Height: 240, FPS: 15, Video: video}, session.Devices{
 		OpenCamera: func(context.Context) (session.Camera, error) { return newCamera(320, 240, 15), nil },
 		OpenSound:  func(context.Context) (session.Sound, error) { return snd, nil },
 		Screen:     scr,
@@ -255,6 +262,12 @@ func TestChromiumCalls(t *testing.T) {
 	})
 	if st = s.Stats(); st.Far.Broken != 0 || st.Connection.VideoIn.Lost != 0 {
 		t.Errorf("pictures broken: %d, packets lost: %d", st.Far.Broken, st.Connection.VideoIn.Lost)
+	}
+	if want := video[0].Kind; st.Near.Codec != want || st.Far.Codec != want || st.Near.Coder != video[0].Name {
+		t.Errorf("%s by %s goes out and %s comes in, want %s", st.Near.Codec, st.Near.Coder, st.Far.Codec, want)
+	}
+	if want := "video/" + video[0].Kind.String(); m.CodecIn != want || m.CodecOut != want {
+		t.Errorf("the browser says that it gets %s and sends %s, want %s", m.CodecIn, m.CodecOut, want)
 	}
 	t.Logf("terminal: %+v", st)
 	// A page that closes its connection is noticed at once, not when it has been silent for long.

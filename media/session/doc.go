@@ -24,10 +24,12 @@ import (
 	"errors"
 	"image"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/net/proxy"
 
+	"vindu/media/codec"
 	"vindu/media/peer"
 )
 
@@ -85,8 +87,10 @@ type Config struct {
 	StartBitrate, MinBitrate, MaxBitrate int
 	MaxVideoIn                           int // what the caller is asked to send at most. 1,500,000; negative asks for nothing
 	AudioBitrate                         int // 32,000
-	// CPUUsed and StaticThreshold are VP8's, Complexity is Opus's; see package codec.
-	CPUUsed, StaticThreshold, Complexity int
+	Complexity                           int // Opus's; see package codec
+	// Video is what codes our picture, what we had rather first: the order of the codecs in the answer, which both ends go by, and of what
+	// takes the place of one that fails. libvpx, openh264
+	Video []codec.Coder
 
 	TURNDialer      proxy.Dialer // see peer.Config
 	IncludeLoopback bool
@@ -114,6 +118,9 @@ func (c Config) defaults() Config {
 	set(&c.MaxBitrate, 1_500_000)
 	set(&c.MaxVideoIn, 1_500_000)
 	set(&c.AudioBitrate, 32_000)
+	if len(c.Video) == 0 {
+		c.Video = []codec.Coder{codec.Libvpx(), codec.OpenH264()}
+	}
 	if c.CloseLimit <= 0 {
 		c.CloseLimit = 3 * time.Second
 	}
@@ -121,6 +128,16 @@ func (c Config) defaults() Config {
 		c.RetryEvery = 2 * time.Second
 	}
 	return c
+}
+
+// kinds are the codecs of Video, in its order.
+func (c Config) kinds() (out []codec.Kind) {
+	for _, coder := range c.Video {
+		if !slices.Contains(out, coder.Kind) {
+			out = append(out, coder.Kind)
+		}
+	}
+	return out
 }
 
 // Offer is what a caller wants.

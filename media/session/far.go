@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"image"
 	"sync"
 	"time"
 
@@ -58,6 +59,7 @@ type farVideo struct {
 
 type farFrame struct {
 	data []byte
+	kind codec.Kind
 	key  bool
 }
 
@@ -70,6 +72,7 @@ type FarStats struct {
 	Frozen        time.Duration
 	Width, Height int
 	Decoding      time.Duration // in all
+	Codec         codec.Kind    // of the last picture
 }
 
 func newFarVideo() *farVideo {
@@ -96,7 +99,7 @@ func (v *farVideo) put(f peer.VideoFrame) bool {
 	v.needKey = false
 	q := &v.queue[(v.head+v.n)%farQueue]
 	v.n++
-	q.data, q.key = append(q.data[:0], f.Data...), f.Keyframe
+	q.data, q.kind, q.key = append(q.data[:0], f.Data...), f.Codec, f.Keyframe
 	select {
 	case v.wake <- struct{}{}:
 	default:
@@ -104,28 +107,29 @@ func (v *farVideo) put(f peer.VideoFrame) bool {
 	return true
 }
 
-func (v *farVideo) take() ([]byte, bool) {
+func (v *farVideo) take() ([]byte, codec.Kind, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.n == 0 {
-		return nil, false
+		return nil, 0, false
 	}
 	q := &v.queue[v.head]
 	v.head = (v.head + 1) % farQueue
 	v.n--
 	// The buffers change places, so that put can go on while this one is decoded.
 	q.data, v.spare = v.spare, q.data
-	return v.spare, true
+	return v.spare, q.kind, true
 }
 
 // run decodes and shows until ctx ends.
 func (v *farVideo) run(ctx context.Context, s *Session) {
-	dec, err := codec.NewVP8Decoder()
-	if err != nil {
+	var dec decoders
+	defer dec.close()
+	// What is expected is made before it comes.
+	if _, err := dec.of(s.peer.VideoCodec()); err != nil {
 		s.log.Error("cannot decode video", "error", err)
 		return
 	}
-	defer dec.Close()
 	for {
 		select {
 		case <-ctx.Done():
@@ -133,12 +137,12 @@ func (v *farVideo) run(ctx context.Context, s *Session) {
 		case <-v.wake:
 		}
 		for ctx.Err() == nil {
-			data, ok := v.take()
+			data, kind, ok := v.take()
 			if !ok {
 				break
 			}
 			began := time.Now()
-			img, err := dec.Decode(data)
+			img, err := dec.decode(kind, data)
 			now := time.Now()
 			if err != nil {
 				v.broken()
@@ -149,10 +153,40 @@ func (v *farVideo) run(ctx context.Context, s *Session) {
 				continue
 			}
 			s.dev.Screen.Far(img)
-			if v.shown(now, now.Sub(began), img.Rect.Dx(), img.Rect.Dy()) {
+			if v.shown(now, now.Sub(began), img.Rect.Dx(), img.Rect.Dy(), kind) {
 				s.stage(&s.times.FarVideo)
 				s.emit(Event{Kind: FarVideo})
 			}
+		}
+	}
+}
+
+// decoders are one for each codec that the far end sends.
+type decoders [2]codec.VideoDecoder
+
+func (d *decoders) of(k codec.Kind) (codec.VideoDecoder, error) {
+	if d[k] == nil {
+		made, err := codec.NewDecoder(k)
+		if err != nil {
+			return nil, err
+		}
+		d[k] = made
+	}
+	return d[k], nil
+}
+
+func (d *decoders) decode(k codec.Kind, data []byte) (*image.YCbCr, error) {
+	dec, err := d.of(k)
+	if err != nil {
+		return nil, err
+	}
+	return dec.Decode(data)
+}
+
+func (d *decoders) close() {
+	for _, dec := range d {
+		if dec != nil {
+			_ = dec.Close()
 		}
 	}
 }
@@ -165,14 +199,30 @@ func (v *farVideo) broken() {
 }
 
 // shown counts a picture and reports whether it was the first.
-func (v *farVideo) shown(now time.Time, took time.Duration, w, h int) bool {
+func (v *farVideo) shown(now time.Time, took time.Duration, w, h int, kind codec.Kind) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.stats.Frames++
 	v.stats.Decoding += took
+<<<<<<< HEAD
 	v.stats.Width, v.stats.Height = w, h
 	v.still.shown(now)
 	v.stats.Freezes, v.stats.Frozen = v.still.number, v.still.whole
+=======
+	v.stats.Width, v.stats.Height, v.stats.Codec = w, h, kind
+	if !v.last.IsZero() {
+		gap := now.Sub(v.last)
+		if v.mean > 0 && gap > max(3*v.mean, v.mean+freezeOver) {
+			v.stats.Freezes++
+			v.stats.Frozen += gap - v.mean
+		} else if v.mean == 0 {
+			v.mean = gap
+		} else {
+			v.mean += (gap - v.mean) / 16
+		}
+	}
+	v.last = now
+>>>>>>> bb913a7 (media: code and decode H.264 by openh264, beside VP8)
 	return v.stats.Frames == 1
 }
 

@@ -76,6 +76,7 @@ type nearStats struct {
 	bitrate, width, height, fps                           atomic.Int64
 	soundFrames                                           atomic.Uint64
 	paused                                                atomic.Bool
+	coder                                                 atomic.Pointer[string]
 }
 
 // answeredOr waits until Open was called; false if ctx ends first.
@@ -271,6 +272,7 @@ func (s *Session) discard(ctx context.Context) {
 // encoder sends pictures. It belongs to one goroutine.
 type encoder struct {
 	s      *Session
+	coders []codec.Coder // of the codec that was negotiated; the one at work is first
 	enc    codec.VideoEncoder
 	gov    *governor
 	want   quality
@@ -286,25 +288,57 @@ type encoder struct {
 }
 
 func newEncoder(s *Session) (*encoder, error) {
-	enc, err := codec.NewVP8Encoder(codec.VP8Config{
-		Width: s.cfg.Width, Height: s.cfg.Height, FPS: s.cfg.FPS, Bitrate: s.cfg.StartBitrate,
-		CPUUsed: s.cfg.CPUUsed, StaticThreshold: s.cfg.StaticThreshold,
-	})
-	if err != nil {
-		return nil, err
-	}
-	e := &encoder{s: s, enc: enc, began: s.start}
+	e := &encoder{s: s, began: s.start}
 	e.gov = newGovernor(image.Pt(s.cfg.Width, s.cfg.Height), s.cfg.FPS, s.cfg.StartBitrate, s.cfg.MaxBitrate, s.cfg.AudioBitrate)
 	e.scaled = yuv.New(s.cfg.Width, s.cfg.Height)
-	// The first picture touches all of the encoder's memory. It goes nowhere.
-	if _, err := enc.Encode(e.scaled, 1); err != nil {
-		_ = enc.Close()
+	for _, c := range s.cfg.Video {
+		if c.Kind == s.peer.VideoCodec() {
+			e.coders = append(e.coders, c)
+		}
+	}
+	if err := e.open(s.cfg.StartBitrate); err != nil {
 		return nil, err
 	}
-	e.pts = 1
-	enc.ForceKeyframe()
 	e.govern(time.Now())
 	return e, nil
+}
+
+// open makes an encoder by the first coder that makes one and codes a picture; those before it are left out.
+func (e *encoder) open(bitrate int) error {
+	var errs []error
+	for ; len(e.coders) > 0; e.coders = e.coders[1:] {
+		c := e.coders[0]
+		enc, err := c.NewEncoder(codec.VideoConfig{Width: e.s.cfg.Width, Height: e.s.cfg.Height, FPS: e.s.cfg.FPS, Bitrate: bitrate})
+		if err == nil {
+			// The first picture touches all of the encoder's memory. It goes nowhere.
+			if _, err = enc.Encode(e.scaled, 1); err == nil {
+				enc.ForceKeyframe()
+				e.enc, e.pts = enc, max(e.pts, 1)
+				e.s.near.coder.Store(&c.Name)
+				return nil
+			}
+			_ = enc.Close()
+		}
+		e.s.log.Warn("cannot encode with this", "coder", c.Name, "error", err)
+		errs = append(errs, fmt.Errorf("%s: %w", c.Name, err))
+	}
+	return fmt.Errorf("nothing encodes %s: %w", e.s.peer.VideoCodec(), errors.Join(errs...))
+}
+
+// replace puts the next coder in the place of one that failed, and reports whether there was one.
+func (e *encoder) replace(err error) bool {
+	if len(e.coders) < 2 || errors.Is(err, codec.ErrPicture) || errors.Is(err, codec.ErrTooLarge) {
+		return false
+	}
+	e.s.log.Warn("encoder failed, another one takes its place", "coder", e.coders[0].Name, "error", err)
+	failed, left := e.enc, e.coders
+	e.coders = e.coders[1:]
+	if err := e.open(e.want.bitrate); err != nil {
+		e.coders = left[:1]
+		return false
+	}
+	_ = failed.Close()
+	return true
 }
 
 func (e *encoder) close() { _ = e.enc.Close() }
@@ -368,6 +402,9 @@ func (e *encoder) send(p picture) error {
 	pts := max(int64(p.at.Sub(e.began))*9/100_000, e.pts+1)
 	e.pts = pts
 	f, err := e.enc.Encode(img, pts)
+	if err != nil && e.replace(err) {
+		f, err = e.enc.Encode(img, pts)
+	}
 	took := time.Since(began)
 	s.near.encoding.Add(int64(took))
 	e.load += (float64(took)/float64(interval) - e.load) / 16

@@ -197,11 +197,11 @@ func TestFarVideoQueue(t *testing.T) {
 	if !v.put(key) || !v.put(delta) {
 		t.Error("a frame was refused")
 	}
-	a, _ := v.take()
+	a, _, _ := v.take()
 	if a[1] != 9 {
 		t.Errorf("took %v", a)
 	}
-	b, _ := v.take()
+	b, _, _ := v.take()
 	if b[1] != 2 {
 		t.Errorf("took %v", b)
 	}
@@ -211,7 +211,7 @@ func TestFarVideoQueue(t *testing.T) {
 	if v.put(delta) || v.put(delta) {
 		t.Error("went on after frames were dropped")
 	}
-	if _, ok := v.take(); ok {
+	if _, _, ok := v.take(); ok {
 		t.Error("old frames are decoded though a keyframe is needed")
 	}
 	if !v.put(key) {

@@ -150,7 +150,7 @@ func (f *Factory) Prepare(ctx context.Context, o Offer) (*Session, error) {
 		ICEServers: o.ICEServers, RelayOnly: o.RelayOnly, TURNDialer: f.cfg.TURNDialer,
 		IncludeLoopback: f.cfg.IncludeLoopback, Interfaces: f.cfg.Interfaces,
 		StartBitrate: f.cfg.StartBitrate, MinBitrate: f.cfg.MinBitrate, MaxBitrate: f.cfg.MaxBitrate,
-		MaxVideoIn: max(f.cfg.MaxVideoIn, 0), Log: f.log,
+		MaxVideoIn: max(f.cfg.MaxVideoIn, 0), Video: f.cfg.kinds(), Log: f.log,
 	}
 	if s.peer, err = peer.Accept(ctx, conf, o.SDP, sink{s}); err != nil {
 		s.stop()

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vindu/media/codec"
 	"vindu/media/grade"
 	"vindu/media/jitter"
 	"vindu/media/peer"
@@ -37,6 +38,8 @@ type NearStats struct {
 	Encoding  time.Duration // in all
 	// What is sent now.
 	Bitrate, Width, Height, FPS int
+	Coder                       string // what codes the picture: a library or a driver
+	Codec                       codec.Kind
 	Paused                      bool // no picture is sent, because the line is too weak for one
 
 	SoundFrames uint64 // of 10 ms, captured and coded
@@ -75,6 +78,9 @@ func (s *Session) Stats() Stats {
 		CameraOpen:    s.camera.now(),
 		SoundOpen:     s.sound.now(),
 		EventsDropped: s.eventsDropped.Load(),
+	}
+	if name := s.near.coder.Load(); name != nil {
+		out.Near.Coder, out.Near.Codec = *name, s.peer.VideoCodec()
 	}
 	s.mu.Lock()
 	out.Times = s.times

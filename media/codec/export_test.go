@@ -1,0 +1,4 @@
+package codec
+
+// CheckPicture is for tests outside.
+var CheckPicture = checkPicture
