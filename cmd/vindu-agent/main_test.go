@@ -84,7 +84,7 @@ func TestPrints(t *testing.T) {
 			t.Errorf("%s: %v, %q", test.command, err, out.String())
 		}
 	}
-	for _, says := range []string{runtime.Version(), "libvpx v", "libopus ", "libyuv ", "libjpeg-turbo ", "alsa-lib 1.", "github.com/pion/webrtc/v4 v"} {
+	for _, says := range []string{runtime.Version(), "libvpx v", "openh264 2.", "libopus ", "libyuv ", "libjpeg-turbo ", "alsa-lib 1.", "github.com/pion/webrtc/v4 v"} {
 		if !strings.Contains("\n"+about(), "\n"+says) {
 			t.Errorf("version does not say %q:\n%s", says, about())
 		}

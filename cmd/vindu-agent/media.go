@@ -23,6 +23,7 @@ import (
 	"vindu/device/identity"
 	"vindu/device/panel"
 	"vindu/media/camera"
+	"vindu/media/codec"
 	"vindu/media/echo"
 	"vindu/media/peer"
 	"vindu/media/session"
@@ -43,6 +44,7 @@ const (
 type media struct {
 	cfg     agent.Config
 	devices *devices
+	coders  *coders // nil: as package session has them
 	screen  pictures
 	far     *tap
 	id      *identity.Identity
@@ -67,7 +69,12 @@ func (m *media) Prepare(ctx context.Context, offer call.Offer) (call.Session, er
 		return nil, &call.MediaError{Code: protocol.AuthFingerprint, Err: errors.Join(errors.New("the offer's certificate is not the proven one"), err)}
 	}
 	s := &mediaSession{m: m, offer: offer, events: make(chan call.MediaEvent, 64), done: make(chan struct{}), cameraKind: "none", soundKind: "none"}
+	var video []codec.Coder
+	if m.coders != nil {
+		video = m.coders.now()
+	}
 	factory := session.NewFactory(session.Config{
+		Video: video,
 		Width: m.cfg.Picture.Width, Height: m.cfg.Picture.Height, FPS: float64(m.cfg.Picture.FPS), MaxBitrate: m.cfg.Picture.Bitrate,
 		IncludeLoopback: m.cfg.Network.Loopback, TURNDialer: relayDialer{m.id}, CloseLimit: sessionClose,
 	}, session.Devices{OpenCamera: s.openCamera, OpenSound: s.openSound, Screen: m.screen, Heat: m.heat}, m.log)
@@ -80,6 +87,9 @@ func (m *media) Prepare(ctx context.Context, offer call.Offer) (call.Session, er
 		return nil, &call.MediaError{Code: protocol.MediaFailed, Err: err}
 	}
 	s.own, s.stop = context.WithCancel(context.Background())
+	if m.coders != nil {
+		m.coders.begin()
+	}
 	go s.serve()
 	return s, nil
 }
@@ -142,6 +152,9 @@ func (s *mediaSession) Close(ctx context.Context) error {
 func (s *mediaSession) serve() {
 	defer close(s.done)
 	defer close(s.events)
+	if s.m.coders != nil {
+		defer s.m.coders.end()
+	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -96,11 +96,12 @@ type Quiet struct {
 
 // Picture bounds what is sent, and says whether people see it themselves.
 type Picture struct {
-	Width   int  `toml:"width"`
-	Height  int  `toml:"height"`
-	FPS     int  `toml:"fps"`
-	Bitrate int  `toml:"bitrate"`
-	Own     bool `toml:"own"`
+	Width   int    `toml:"width"`
+	Height  int    `toml:"height"`
+	FPS     int    `toml:"fps"`
+	Bitrate int    `toml:"bitrate"`
+	Codec   string `toml:"codec"`
+	Own     bool   `toml:"own"`
 }
 
 // Network is how the far end is reached.
@@ -155,7 +156,7 @@ func Default() Config {
 		Sound:    Sound{Echo: "on"},
 		Call:     Call{SeeFirst: Duration(2 * time.Second), Longest: Duration(2 * time.Hour), Notice: Duration(40 * time.Second)},
 		Time:     Time{NTP: []string{}},
-		Picture:  Picture{Width: 640, Height: 480, FPS: 30, Bitrate: 1_500_000, Own: true},
+		Picture:  Picture{Width: 640, Height: 480, FPS: 30, Bitrate: 1_500_000, Codec: "auto", Own: true},
 		Network:  Network{WiFi: "auto", WPAFile: "/etc/wpa_supplicant.conf", WPAControl: "/run/wpa_supplicant"},
 	}
 }
@@ -250,6 +251,9 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 	}
 	if v := c.Sound.Echo; v != "on" && v != "off" {
 		bad("sound.echo", "%q has to be on or off", v)
+	}
+	if v := c.Picture.Codec; v != "auto" && v != "h264" && v != "vp8" {
+		bad("picture.codec", "%q has to be auto, h264 or vp8", v)
 	}
 	if v := c.Serial.Port; v != "" && !filepath.IsAbs(v) {
 		bad("serial.port", "%q has to be a path such as /dev/ttyS0, or empty", v)

@@ -54,6 +54,7 @@ func TestConfigErrors(t *testing.T) {
 		{"memory size", "[devices]\nmemory_size = \"1280*720\"\n", []string{"line 2", "devices.memory_size", "1280x720"}},
 		{"memory too small", "[devices]\nmemory_size = \"1x1\"\n", []string{"line 2", "devices.memory_size"}},
 		{"half of quiet", "[quiet]\nfrom = \"22:00\"\n", []string{"line 2", "quiet.from"}},
+		{"codec", "[picture]\ncodec = \"av1\"\n", []string{"line 2", "picture.codec", "h264"}},
 		{"picture", "[picture]\nfps = 500\n", []string{"line 2", "picture.fps", "60"}},
 		{"two problems", "language = \"xx\"\n[call]\nring = \"5m\"\n", []string{"line 1", "line 3"}},
 		{"no state", "state = \"\"\n", []string{"line 1", "state"}},

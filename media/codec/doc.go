@@ -1,5 +1,5 @@
-// Package codec turns pictures and sound into coded frames and back: VP8 by libvpx (RFC 6386) and Opus by
-// libopus (RFC 6716), each behind a cgo wrapper of one C call per frame.
+// Package codec turns pictures and sound into coded frames and back: VP8 by libvpx (RFC 6386),
+// H.264 by openh264 (ITU-T H.264, constrained baseline) and Opus by libopus (RFC 6716), each behind a cgo wrapper of one C call per frame.
 //
 // Pictures are *image.YCbCr with 4:2:0 subsampling (I420) of even width and height. Time stamps of pictures are
 // in the 90 kHz clock of RTP (RFC 7741 §4.1), so that the rate control sees the real frame intervals and the
@@ -13,7 +13,7 @@
 //     library sees it, and a decoder that refused a frame can go on with the next keyframe.
 //
 // An encoder or decoder belongs to one goroutine; only SetBitrate, SetLoss, SetDTX and ForceKeyframe may be called from others.
-// H.264 will stand behind the same VideoEncoder and VideoDecoder.
+// Package codectest has the contract of every VideoEncoder.
 package codec
 
 import (

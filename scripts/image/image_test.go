@@ -217,7 +217,7 @@ func TestPackage(t *testing.T) {
 		t.Errorf("the image and scripts/arm link differently: %q", flags)
 	}
 	config := read(t, filepath.Join(root, "buildroot/package/vindu-agent/Config.in"))
-	for _, library := range []string{"ALSA_LIB", "JPEG", "LIBVPX", "LIBYUV", "OPUS", "WEBRTC_AUDIO_PROCESSING", "HOST_GO"} {
+	for _, library := range []string{"ALSA_LIB", "JPEG", "LIBOPENH264", "LIBVPX", "LIBYUV", "OPUS", "WEBRTC_AUDIO_PROCESSING", "HOST_GO"} {
 		if !strings.Contains(config, "\tselect BR2_PACKAGE_"+library) {
 			t.Errorf("%s is not selected", library)
 		}

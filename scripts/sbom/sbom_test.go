@@ -193,7 +193,7 @@ func checkBill(t *testing.T, arch, name string, binary, text []byte) {
 			t.Errorf("%s %s is in the binary and not in the bill", dependency.Path, dependency.Version)
 		}
 	}
-	for _, source := range []string{"libvpx", "opus", "libyuv", "libjpeg-turbo", "alsa-lib", "webrtc-audio-processing", "glibc"} {
+	for _, source := range []string{"libvpx", "openh264", "opus", "libyuv", "libjpeg-turbo", "alsa-lib", "webrtc-audio-processing", "glibc"} {
 		if !sources[source] {
 			t.Errorf("%s: the library of %s is not in the bill", arch, source)
 		}

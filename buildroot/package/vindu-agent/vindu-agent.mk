@@ -10,7 +10,7 @@ VINDU_AGENT_SITE_METHOD = local
 VINDU_AGENT_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = --exclude /build --exclude /artefacts --exclude /bin --exclude /.demo
 VINDU_AGENT_LICENSE = Apache-2.0
 VINDU_AGENT_LICENSE_FILES = LICENSE
-VINDU_AGENT_DEPENDENCIES = alsa-lib host-pkgconf jpeg libvpx libyuv opus webrtc-audio-processing
+VINDU_AGENT_DEPENDENCIES = alsa-lib host-pkgconf jpeg libopenh264 libvpx libyuv opus webrtc-audio-processing
 VINDU_AGENT_GOMOD = vindu
 VINDU_AGENT_BUILD_TARGETS = cmd/vindu-agent
 # Buildroot's webrtc-audio-processing is 1.x, where Debian's is 0.3, of another interface.
