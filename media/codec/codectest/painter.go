@@ -30,26 +30,38 @@ func (p *Painter) Image() *image.YCbCr { return p.img }
 func (p *Painter) Paint(n int) *image.YCbCr {
 	w, h := p.img.Rect.Dx(), p.img.Rect.Dy()
 	for y := range h {
-		row := p.img.Y[y*p.img.YStride:][:w]
-		src := p.tile[((y+n)&255)*256:][:256]
-		for x := range row {
-			row[x] = src[(x+3*n)&255]
+		row, src := p.img.Y[y*p.img.YStride:][:w], p.tile[((y+n)&255)*256:][:256]
+		for x := 0; x < w; {
+			x += copy(row[x:], src[(x+3*n)&255:])
 		}
+	}
+	first := p.img.Cb[:w/2]
+	for x := range first {
+		first[x] = byte(100 + (x+n)/8%40)
 	}
 	for y := range h / 2 {
-		for x := range w / 2 {
-			p.img.Cb[y*p.img.CStride+x] = byte(100 + (x+n)/8%40)
-			p.img.Cr[y*p.img.CStride+x] = byte(110 + (y+n)/8%40)
-		}
+		copy(p.img.Cb[y*p.img.CStride:][:w/2], first)
+		fill(p.img.Cr[y*p.img.CStride:][:w/2], byte(110+(y+n)/8%40))
 	}
 	for y := h / 4; y < h/2; y++ {
-		for x := w / 4; x < w/2; x++ {
-			p.img.Y[y*p.img.YStride+x] = 81
-			p.img.Cb[y/2*p.img.CStride+x/2] = 90
-			p.img.Cr[y/2*p.img.CStride+x/2] = 240
-		}
+		fill(p.img.Y[y*p.img.YStride:][w/4:w/2], 81)
+	}
+	for y := h / 8; y < h/4; y++ {
+		fill(p.img.Cb[y*p.img.CStride:][w/8:w/4], 90)
+		fill(p.img.Cr[y*p.img.CStride:][w/8:w/4], 240)
 	}
 	return p.img
+}
+
+// fill doubles what is there, which is quick also where each access is watched.
+func fill(row []byte, v byte) {
+	if len(row) == 0 {
+		return
+	}
+	row[0] = v
+	for n := 1; n < len(row); n *= 2 {
+		copy(row[n:], row[:n])
+	}
 }
 
 // Loop is pictures painted beforehand, so that painting is not measured.
