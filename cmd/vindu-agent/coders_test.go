@@ -64,12 +64,12 @@ func TestCoders(t *testing.T) {
 				done := make(chan error, 1)
 				c.begin()
 				go func() { done <- c.run(ctx) }()
-				time.Sleep(time.Minute)
+				<-time.After(time.Minute)
 				if _, ok := c.book.Known(); ok {
 					t.Error("measured in a call")
 				}
 				c.end()
-				time.Sleep(time.Minute)
+				<-time.After(time.Minute)
 				synctest.Wait()
 				if got := names(c.now()); !slices.Equal(got, tt.want) {
 					t.Errorf("order %v, want %v", got, tt.want)
@@ -105,13 +105,13 @@ func TestCodersGiveWay(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- c.run(ctx) }()
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		synctest.Wait()
 		if _, ok := c.book.Known(); ok || made.Load() != 1 {
 			t.Errorf("measured through a call: %v, %d times", ok, made.Load())
 		}
 		c.end()
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		synctest.Wait()
 		if _, ok := c.book.Known(); !ok || made.Load() != 2 {
 			t.Errorf("measured after the call: %v, %d times", ok, made.Load())

@@ -204,25 +204,9 @@ func (v *farVideo) shown(now time.Time, took time.Duration, w, h int, kind codec
 	defer v.mu.Unlock()
 	v.stats.Frames++
 	v.stats.Decoding += took
-<<<<<<< HEAD
-	v.stats.Width, v.stats.Height = w, h
+	v.stats.Width, v.stats.Height, v.stats.Codec = w, h, kind
 	v.still.shown(now)
 	v.stats.Freezes, v.stats.Frozen = v.still.number, v.still.whole
-=======
-	v.stats.Width, v.stats.Height, v.stats.Codec = w, h, kind
-	if !v.last.IsZero() {
-		gap := now.Sub(v.last)
-		if v.mean > 0 && gap > max(3*v.mean, v.mean+freezeOver) {
-			v.stats.Freezes++
-			v.stats.Frozen += gap - v.mean
-		} else if v.mean == 0 {
-			v.mean = gap
-		} else {
-			v.mean += (gap - v.mean) / 16
-		}
-	}
-	v.last = now
->>>>>>> bb913a7 (media: code and decode H.264 by openh264, beside VP8)
 	return v.stats.Frames == 1
 }
 
