@@ -20,6 +20,8 @@ type CallIn struct {
 	Invite     *Invite `cbor:"4,keyasint,omitempty"`
 	Candidates []byte  `cbor:"5,keyasint,omitempty"` // signed Candidates
 	HangUp     *HangUp `cbor:"6,keyasint,omitempty"`
+
+	Restart *CallRestart `cbor:"8,keyasint,omitempty"`
 }
 
 // Invite carries the caller's proof and offer.
@@ -76,6 +78,8 @@ type CallOut struct {
 	End       *CallEnd    `cbor:"6,keyasint,omitempty"`
 	// Refusal says why an invitation was not accepted where nothing can be signed about it: it could not be proven.
 	Refusal Code `cbor:"7,keyasint,omitempty"`
+
+	Restart *CallRestart `cbor:"9,keyasint,omitempty"`
 }
 
 // KindRefusal is a CallOut whose Refusal is set.
@@ -100,7 +104,7 @@ func (m *CallIn) valid() error {
 		return malformed("call message lacks a call")
 	}
 	set := 0
-	for _, b := range []bool{m.Invite != nil, len(m.Candidates) != 0, m.HangUp != nil} {
+	for _, b := range []bool{m.Invite != nil, len(m.Candidates) != 0, m.HangUp != nil, m.Restart != nil} {
 		if b {
 			set++
 		}
@@ -115,6 +119,8 @@ func (m *CallIn) valid() error {
 		return checkStatement(m.Candidates)
 	case m.Kind == KindHangUp && m.HangUp != nil:
 		return checkStatement(m.HangUp.End)
+	case m.Kind == KindRestart && m.Restart != nil:
+		return m.Restart.valid()
 	}
 	return malformed("kind and body of the call message differ")
 }
@@ -178,7 +184,7 @@ func (m *CallOut) valid() error {
 		return malformed("call message lacks a call")
 	}
 	set := 0
-	for _, b := range []bool{m.Answer != nil, m.Candidate != nil, m.End != nil, m.Refusal != ""} {
+	for _, b := range []bool{m.Answer != nil, m.Candidate != nil, m.End != nil, m.Refusal != "", m.Restart != nil} {
 		if b {
 			set++
 		}
@@ -196,6 +202,8 @@ func (m *CallOut) valid() error {
 		return m.Candidate.valid()
 	case m.Kind == KindEnd && m.End != nil:
 		return checkStatement(m.End.End)
+	case m.Kind == KindRestart && m.Restart != nil:
+		return m.Restart.valid()
 	case m.Kind == KindRefusal && m.Refusal != "":
 		return m.Refusal.valid()
 	}

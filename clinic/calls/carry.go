@@ -33,6 +33,8 @@ func (s *Service) receive(m fleet.CallMessage) {
 		if c.fromTerminal++; c.fromTerminal <= maxCandidates {
 			s.update(c, Update{Kind: KindCandidate, Candidate: m.Message.Candidate})
 		}
+	case protocol.KindRestart:
+		s.restarted(c, m.Message.Restart)
 	case protocol.KindRefusal:
 		s.apply(c, terminalRefuses, m.Message.Refusal, nil)
 	case protocol.KindEnd:

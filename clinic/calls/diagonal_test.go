@@ -325,6 +325,7 @@ func (c *crowd) othersPersons(t *testing.T, calls []Started) {
 			for what, err := range map[string]error{
 				"hang-up":   c.HangUp(ctx, person, s.Call, protocol.EndCallerHungUp, end),
 				"candidate": c.Candidates(ctx, person, s.Call, []byte("signed")),
+				"restart":   c.Restart(ctx, person, s.Call, &protocol.CallRestart{Restart: []byte("signed"), SDP: "v=0"}),
 				"record":    recordErr,
 				"report": c.Report(ctx, person, s.Call, &protocol.CallRecord{
 					Version: protocol.Version, Call: s.Call, By: protocol.SideCaller, Began: 5, Outcome: protocol.EndCallerHungUp,

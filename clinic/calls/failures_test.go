@@ -347,16 +347,20 @@ func TestBadRequests(t *testing.T) {
 			err  error
 			want error
 		}{
-			"another's candidate":      {w.Candidates(ctx, "other", s.Call, []byte("signed")), ErrNotFound},
-			"huge candidates":          {w.Candidates(ctx, person, s.Call, make([]byte, protocol.MaxStatement+1)), ErrBadRequest},
-			"no candidates":            {w.Candidates(ctx, person, s.Call, nil), ErrBadRequest},
-			"another's hang-up":        {w.HangUp(ctx, "other", s.Call, protocol.EndCallerHungUp, nil), ErrNotFound},
-			"hang up no call, no code": {w.HangUp(ctx, person, protocol.NewCallID(), "because.why", nil), ErrBadRequest},
-			"hang up for no code":      {w.HangUp(ctx, person, s.Call, "because", nil), ErrBadRequest},
-			"another's record":         {w.Report(ctx, "other", s.Call, half), ErrNotFound},
-			"record of no call":        {w.Report(ctx, person, protocol.NewCallID(), half), ErrBadRequest},
-			"record of the terminal":   {w.Report(ctx, person, s.Call, &protocol.CallRecord{Version: 1, Call: s.Call, By: protocol.SideTerminal, Began: 5, Outcome: protocol.Unknown}), ErrBadRequest},
-			"malformed record":         {w.Report(ctx, person, s.Call, &protocol.CallRecord{Call: s.Call, By: protocol.SideCaller}), ErrBadRequest},
+			"another's candidate":       {w.Candidates(ctx, "other", s.Call, []byte("signed")), ErrNotFound},
+			"huge candidates":           {w.Candidates(ctx, person, s.Call, make([]byte, protocol.MaxStatement+1)), ErrBadRequest},
+			"no candidates":             {w.Candidates(ctx, person, s.Call, nil), ErrBadRequest},
+			"another's restart":         {w.Restart(ctx, "other", s.Call, &protocol.CallRestart{Restart: []byte("signed"), SDP: "v=0"}), ErrNotFound},
+			"restart without an offer":  {w.Restart(ctx, person, s.Call, &protocol.CallRestart{Restart: []byte("signed")}), ErrBadRequest},
+			"restart that is unsigned":  {w.Restart(ctx, person, s.Call, &protocol.CallRestart{SDP: "v=0"}), ErrBadRequest},
+			"restart with a huge offer": {w.Restart(ctx, person, s.Call, &protocol.CallRestart{Restart: []byte("signed"), SDP: protocol.SDP(strings.Repeat("x", protocol.MaxSDP+1))}), ErrBadRequest},
+			"another's hang-up":         {w.HangUp(ctx, "other", s.Call, protocol.EndCallerHungUp, nil), ErrNotFound},
+			"hang up no call, no code":  {w.HangUp(ctx, person, protocol.NewCallID(), "because.why", nil), ErrBadRequest},
+			"hang up for no code":       {w.HangUp(ctx, person, s.Call, "because", nil), ErrBadRequest},
+			"another's record":          {w.Report(ctx, "other", s.Call, half), ErrNotFound},
+			"record of no call":         {w.Report(ctx, person, protocol.NewCallID(), half), ErrBadRequest},
+			"record of the terminal":    {w.Report(ctx, person, s.Call, &protocol.CallRecord{Version: 1, Call: s.Call, By: protocol.SideTerminal, Began: 5, Outcome: protocol.Unknown}), ErrBadRequest},
+			"malformed record":          {w.Report(ctx, person, s.Call, &protocol.CallRecord{Call: s.Call, By: protocol.SideCaller}), ErrBadRequest},
 		} {
 			if !errors.Is(c.err, c.want) {
 				t.Errorf("%s: %v", name, c.err)

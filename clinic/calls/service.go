@@ -126,7 +126,8 @@ type call struct {
 	unwanted                    protocol.Code // why it was hung up before it was invited
 	outcome                     protocol.Code // of an ended call
 
-	fromCaller, fromTerminal int // candidates
+	fromCaller, fromTerminal int // candidates, since the last restart
+	restarts, answered       int // offers for other paths that were passed on; the number of the last that was answered
 	updates                  []Update
 }
 

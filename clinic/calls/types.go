@@ -70,6 +70,7 @@ type Kind string
 const (
 	KindAnswer    Kind = "answer"    // Answer is set; SDP with the first, ringing one
 	KindCandidate Kind = "candidate" // Candidate is set
+	KindRestart   Kind = "restart"   // Restart and SDP are set: the terminal's answer to an offer for another path
 	KindState     Kind = "state"     // State is set
 	// KindEnd ends a call: Code is set, and End if the terminal signed one. Where its signed end comes only after the call was over, as
 	// after a no, the same follows once more, with End.
@@ -94,6 +95,7 @@ type Update struct {
 	State     State // the call's state after this update; always set
 	Answer    []byte
 	SDP       protocol.SDP
+	Restart   []byte // the terminal's signed protocol.Restart
 	Candidate *protocol.Candidate
 	End       []byte        // the terminal's signed protocol.End
 	Code      protocol.Code // why it ended

@@ -190,6 +190,18 @@ func (s *Server) candidates(w http.ResponseWriter, r *http.Request, v visitor) {
 	s.answer(w, r, err)
 }
 
+func (s *Server) restart(w http.ResponseWriter, r *http.Request, v visitor) {
+	var body struct {
+		Restart []byte       `json:"restart"` // signed by the call's own key, for the terminal
+		SDP     protocol.SDP `json:"sdp"`
+	}
+	id, err := s.call(w, r, &body)
+	if err == nil {
+		err = s.o.Calls.Restart(r.Context(), v.person.ID, id, &protocol.CallRestart{Restart: body.Restart, SDP: body.SDP})
+	}
+	s.answer(w, r, err)
+}
+
 // reasons for which a page may end a call.
 var reasons = map[protocol.Code]bool{
 	protocol.EndCallerHungUp: true, protocol.EndPageClosed: true, protocol.SignalLostClinic: true, protocol.ICEFailed: true, protocol.ICELost: true,

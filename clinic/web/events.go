@@ -127,6 +127,7 @@ type updateView struct {
 	Kind      calls.Kind     `json:"kind"`
 	Answer    []byte         `json:"answer,omitempty"`
 	SDP       protocol.SDP   `json:"sdp,omitempty"`
+	Restart   []byte         `json:"restart,omitempty"`
 	Candidate *candidateView `json:"candidate,omitempty"`
 	End       []byte         `json:"end,omitempty"`
 	Code      protocol.Code  `json:"code,omitempty"`
@@ -139,7 +140,7 @@ type candidateView struct {
 }
 
 func viewUpdate(u calls.Update) updateView {
-	v := updateView{Call: u.Call.String(), Kind: u.Kind, Answer: u.Answer, SDP: u.SDP, End: u.End, Code: u.Code}
+	v := updateView{Call: u.Call.String(), Kind: u.Kind, Answer: u.Answer, SDP: u.SDP, Restart: u.Restart, End: u.End, Code: u.Code}
 	if u.Candidate != nil {
 		v.Candidate = &candidateView{u.Candidate.Line, u.Candidate.Mid, u.Candidate.MLine}
 	}

@@ -41,6 +41,8 @@ type Calls interface {
 	// sentinels of package calls.
 	Start(ctx context.Context, r calls.Request) (calls.Started, error)
 	Candidates(ctx context.Context, person string, call protocol.CallID, signed []byte) error
+	// Restart passes on an offer for another path, signed by the call's own key.
+	Restart(ctx context.Context, person string, call protocol.CallID, restart *protocol.CallRestart) error
 	// HangUp ends a call; signed is the caller's signed end, if there is one.
 	HangUp(ctx context.Context, person string, call protocol.CallID, reason protocol.Code, signed []byte) error
 	Report(ctx context.Context, person string, call protocol.CallID, half *protocol.CallRecord) error
@@ -205,6 +207,7 @@ func (s *Server) routes() http.Handler {
 		mux.HandleFunc("POST /api/homes/{home}/announcement", s.api(s.announce))
 	}
 	mux.HandleFunc("POST /api/calls/{call}/candidates", s.api(s.candidates))
+	mux.HandleFunc("POST /api/calls/{call}/restart", s.api(s.restart))
 	mux.HandleFunc("POST /api/calls/{call}/hang-up", s.api(s.hangUp))
 	mux.HandleFunc("POST /api/calls/{call}/record", s.api(s.report))
 	mux.HandleFunc("POST /api/calls/{call}/attempt", s.api(s.attempt))

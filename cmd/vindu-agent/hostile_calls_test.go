@@ -64,6 +64,25 @@ func ends(sign func(x *bench, e *protocol.End) []byte) func(*bench, hostility) {
 	})
 }
 
+// moves is an offer for another path that the caller has not made. The call stays on the one that it has.
+func moves(sign func(x *bench, r *protocol.Restart) []byte) func(*bench, hostility) {
+	return during(func(x *bench, call protocol.CallID) protocol.CallID {
+		offer := x.ownOffer()
+		r := &protocol.Restart{
+			Version: protocol.Version, Call: call, Terminal: x.c.home.Terminal, Invitation: protocol.HashOf(x.c.recorded(call).Invite.Invitation), By: protocol.SideCaller,
+			N: 1, SDP: protocol.HashOf(offer), At: protocol.At(time.Now()),
+		}
+		x.c.send(&protocol.CallIn{Version: protocol.Version, Call: call, Kind: protocol.KindRestart, Restart: &protocol.CallRestart{Restart: sign(x, r), SDP: offer}})
+		x.c.await("the terminal's notice", func() bool { return x.notices(protocol.AuthUnproven, call) > 0 })
+		for _, m := range x.c.from(call) {
+			if m.Kind == protocol.KindRestart {
+				x.t.Error("the terminal has answered")
+			}
+		}
+		return call
+	})
+}
+
 func inCalls() []hostility {
 	return []hostility{
 		{has: recorder, does: "sends the invite of a call once more that is over", refuses: theTerminal, code: protocol.AuthReplayed, says: nobodyCalls, run: sent(func(x *bench) *protocol.CallIn { return copyOf(x.spent) })},
@@ -90,6 +109,17 @@ func inCalls() []hostility {
 		{has: recorder, does: "sends the running call's own invite once more", refuses: theTerminal, code: protocol.AuthReplayed, says: goesOn, run: during(func(x *bench, call protocol.CallID) protocol.CallID {
 			x.c.send(copyOf(x.c.recorded(call)))
 			return call
+		})},
+		{has: theBroker, does: "offers the terminal another path in the middle of a call, to himself, by a key of his own", refuses: theTerminal, code: protocol.AuthUnproven, says: goesOn, run: moves(func(x *bench, r *protocol.Restart) []byte {
+			signed, err := protocol.Sign(r, x.key)
+			x.c.check(err)
+			return signed
+		})},
+		{has: server, does: "offers it by the server's key, and by the caller's candidates", refuses: theTerminal, code: protocol.AuthUnproven, says: goesOn, run: moves(func(x *bench, r *protocol.Restart) []byte {
+			x.c.send(&protocol.CallIn{Version: protocol.Version, Call: r.Call, Kind: protocol.KindRestart, Restart: &protocol.CallRestart{Restart: x.c.paths[r.Call].Candidates, SDP: x.ownOffer()}})
+			end, err := x.c.offline.SignEnd(&protocol.End{Version: protocol.Version, Call: r.Call, Terminal: r.Terminal, Invitation: r.Invitation, By: protocol.SideClinic, Reason: protocol.EndCallerHungUp, At: r.At})
+			x.c.check(err)
+			return end
 		})},
 		{has: otherKey, does: "calls in the middle of a call, authorised by its key", refuses: theTerminal, code: protocol.AuthIssuer, says: goesOn, run: during(func(x *bench, call protocol.CallID) protocol.CallID {
 			m := x.forge(x.c.recorded(call), func(d *draft) {
@@ -129,7 +159,6 @@ func (x *bench) restart() {
 func relayed(change func(p []byte) int) func(*bench, hostility) {
 	return func(x *bench, h hostility) {
 		x.t.Helper()
-		relayOnly := `document.querySelector("details.options").open = true, document.getElementById("relay-only").click(), true`
 		evaluate[bool](x.page, relayOnly)
 		defer evaluate[bool](x.page, relayOnly)
 		check := x.untouched()

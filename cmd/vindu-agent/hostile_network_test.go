@@ -116,6 +116,7 @@ func (n *cables) answerOld(yes bool) {
 type hostileRelay struct {
 	address                    string
 	misleadsPage, misleadsHome atomic.Bool
+	allocated, cut             atomic.Int64 // allocations so far; those up to cut carry nothing any more
 }
 
 func newHostileRelay(t *testing.T, change func([]byte) []byte) *hostileRelay {
@@ -124,6 +125,7 @@ func newHostileRelay(t *testing.T, change func([]byte) []byte) *hostileRelay {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r := &hostileRelay{address: udp.LocalAddr().String()}
 	quiet := logging.NewDefaultLoggerFactory()
 	quiet.DefaultLogLevel = logging.LogLevelDisabled
 	s, err := turn.NewServer(turn.ServerConfig{
@@ -133,14 +135,14 @@ func newHostileRelay(t *testing.T, change func([]byte) []byte) *hostileRelay {
 		},
 		PacketConnConfigs: []turn.PacketConnConfig{{
 			PacketConn:            udp,
-			RelayAddressGenerator: changing{&turn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"}, change},
+			RelayAddressGenerator: changing{&turn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"}, r, change},
 		}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	return &hostileRelay{address: udp.LocalAddr().String()}
+	return r
 }
 
 // Servers implements web.Relay.
@@ -162,6 +164,7 @@ func (r *hostileRelay) TerminalServers(protocol.KeyHash) []protocol.ICEServer {
 // changing changes what is relayed.
 type changing struct {
 	turn.RelayAddressGenerator
+	relay  *hostileRelay
 	change func([]byte) []byte
 }
 
@@ -171,16 +174,21 @@ func (g changing) AllocatePacketConn(c turn.AllocateListenerConfig) (net.PacketC
 	if err != nil {
 		return nil, nil, err
 	}
-	return changed{conn, g.change}, addr, nil
+	return changed{conn, g.relay, g.relay.allocated.Add(1), g.change}, addr, nil
 }
 
 type changed struct {
 	net.PacketConn
+	relay  *hostileRelay
+	number int64
 	change func([]byte) []byte
 }
 
 // WriteTo implements net.PacketConn.
 func (c changed) WriteTo(p []byte, to net.Addr) (int, error) {
+	if c.number <= c.relay.cut.Load() {
+		return len(p), nil
+	}
 	_, err := c.PacketConn.WriteTo(c.change(append([]byte(nil), p...)), to)
 	return len(p), err
 }

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"fmt"
 	"strings"
+	"time"
 
 	"vindu/clinic/calls"
 	"vindu/clinic/register"
@@ -130,6 +131,7 @@ func againstPage() []hostility {
 		})},
 		{has: webProcess, does: "shows another terminal in the home once the person has chosen, and answers by it", refuses: thePage, code: protocol.ProofAnswer, run: (*bench).swapped},
 		{has: webProcess, does: "says that the home has answered and is connected, and passes nothing of the terminal on", refuses: thePage, code: protocol.SignalNoReply, run: (*bench).premature},
+		{has: webProcess, does: "answers in the terminal's name, in a call, that another path leads to him", refuses: thePage, says: goesOn, run: (*bench).misled},
 		{has: webProcess, does: "signs the terminal's end by a key of his own", refuses: thePage, code: protocol.ProofEnd, run: receipts(func(x *bench, e *protocol.End) []byte {
 			signed, err := protocol.Sign(e, x.key)
 			x.c.check(err)
@@ -142,6 +144,25 @@ func againstPage() []hostility {
 			return x.transplant(signed, e)
 		})},
 		{has: webProcess, does: "brings the terminal's end of an earlier call", refuses: thePage, code: protocol.ProofEnd, run: receipts(func(x *bench, _ *protocol.End) []byte { return x.spentEnd })},
+	}
+}
+
+// misled is a page that is given another path which its terminal has not signed.
+func (x *bench) misled(hostility) {
+	x.t.Helper()
+	call := x.talk()
+	answer := x.c.awaitRinging(call)
+	r := &protocol.Restart{
+		Version: protocol.Version, Call: call, Terminal: x.c.home.Terminal, Invitation: protocol.HashOf(x.c.recorded(call).Invite.Invitation), By: protocol.SideTerminal,
+		N: 1, SDP: protocol.HashOf(answer.SDP), At: protocol.At(time.Now()),
+	}
+	signed, err := protocol.Sign(r, x.key)
+	x.c.check(err)
+	x.c.tellPages(calls.Update{Call: call, Kind: calls.KindRestart, State: calls.Talking, Restart: signed, SDP: answer.SDP})
+	x.page.until(`document.body.dataset.refused === "` + call.String() + `"`)
+	x.hangUp(call)
+	if half := x.c.callerHalf(call); half.Outcome != protocol.EndCallerHungUp || !hasStage(half, "restart_refused") || hasStage(half, "restart") {
+		x.t.Errorf("the page's half says %s, %v", half.Outcome, half.Stages)
 	}
 }
 

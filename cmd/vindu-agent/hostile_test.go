@@ -76,6 +76,7 @@ func TestHostile(t *testing.T) {
 	for _, h := range hostilities() {
 		t.Run(h.does, func(t *testing.T) { x.as(t, func(x *bench) { x.try(h) }) })
 	}
+	t.Run("no enemy, but a path that goes away", func(t *testing.T) { x.as(t, (*bench).anotherPath) })
 	t.Run("an honest call afterwards", func(t *testing.T) { x.as(t, (*bench).honest) })
 	x.t = t
 	writeHostileDoc(t)

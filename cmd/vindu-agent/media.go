@@ -129,6 +129,15 @@ func (s *mediaSession) AddCandidate(c protocol.Candidate) error {
 	return s.inner.AddCandidate(string(c.Line), c.Mid, int(c.MLine))
 }
 
+// Restart implements call.Movable.
+func (s *mediaSession) Restart(ctx context.Context, offer protocol.SDP) (protocol.SDP, error) {
+	answer, err := s.inner.Restart(ctx, peer.SDP(offer))
+	if errors.Is(err, peer.ErrCertificate) {
+		return "", &call.MediaError{Code: protocol.AuthFingerprint, Err: err}
+	}
+	return protocol.SDP(answer), err
+}
+
 // Open implements call.Session.
 func (s *mediaSession) Open(ctx context.Context) error { return s.inner.Open(ctx) }
 

@@ -210,6 +210,16 @@ func (h *home) call(page *caller, id string, terminal protocol.KeyHash) {
 	session.Say(devicecall.MediaEvent{Kind: devicecall.MediaConnected})
 	session.Say(devicecall.MediaEvent{Kind: devicecall.MediaSeen})
 	until(t, "open", func() bool { return session.IsOpen(devicecall.Camera) && session.IsOpen(devicecall.Microphone) })
+	const offer = protocol.SDP("v=0 another path")
+	signed, err = protocol.Sign(&protocol.Restart{
+		Version: protocol.Version, Call: name, Terminal: terminal, Invitation: page.proven, By: protocol.SideCaller, N: 1, SDP: protocol.HashOf(offer), At: protocol.At(time.Now()),
+	}, page.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page.post("/api/calls/"+name.String()+"/restart", map[string]any{"restart": signed, "sdp": offer})
+	until(t, "the page's offer for another path", func() bool { return len(session.Restarts()) == 1 })
+	session.Say(devicecall.MediaEvent{Kind: devicecall.MediaConnected})
 	page.post("/api/calls/"+name.String()+"/hang-up", map[string]any{"reason": protocol.EndCallerHungUp})
 	h.see("that it has ended", func(s screen.Scene) bool { return s.Kind == screen.Ended })
 	if session.IsOpen(devicecall.Camera) || session.IsOpen(devicecall.Microphone) {

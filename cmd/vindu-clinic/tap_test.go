@@ -427,6 +427,7 @@ var statements = map[string]func() any{
 	"vindu/hand-over.v1": func() any { return new(protocol.HandOver) }, "vindu/decommission.v1": func() any { return new(protocol.Decommission) },
 	"vindu/decommissioned.v1": func() any { return new(protocol.Decommissioned) }, "vindu/clock.v1": func() any { return new(protocol.Clock) },
 	"vindu/ack.v1": func() any { return new(protocol.Ack) }, "vindu/candidates.v1": func() any { return new(protocol.Candidates) },
+	"vindu/restart.v1": func() any { return new(protocol.Restart) },
 }
 
 func (k kinds) statement(t *testing.T, b []byte) {

@@ -543,7 +543,8 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 	t.calls, err = call.New(call.Config{
 		Self: h.id.Key(), Signer: h.id.Signer(), Software: a.parts.Software, Prover: t.prover(), Relays: t.relays, Policy: t.policyOf(), Media: a.parts.Media(h.id),
 		Sender: t.link, Outbox: box, View: t, Bell: a.parts.Bell, Store: fileStore{h.dir, callsFile}, Now: h.clock.Now, Log: log,
-		Root: a.parts.Progress.Root(CallsRoot),
+		Doubt: t.link.Doubt,
+		Root:  a.parts.Progress.Root(CallsRoot),
 	})
 	if err != nil {
 		return err

@@ -128,6 +128,14 @@ type Conference interface {
 	Chime()
 }
 
+// Movable is a Session that can look for another path while it runs. In one that cannot, a path that is lost ends the call.
+type Movable interface {
+	Session
+	// Restart answers an offer for another path between the same two ends, by ICE credentials and candidates that are new: certificates, encryption and media
+	// stay, or it is refused. It opens and closes nothing. MediaDisconnected follows at once, and MediaConnected when a path is found.
+	Restart(ctx context.Context, offer protocol.SDP) (protocol.SDP, error)
+}
+
 // Report is a session's share of the call's record.
 type Report struct {
 	Crypto                protocol.Crypto

@@ -29,6 +29,7 @@ type current struct {
 	number     uint64 // of the candidates that were taken last
 	statements int    // with candidates that came, whoever sent them
 	doubted    bool   // some were not the caller's, and that was told
+	restarts   restarts
 	session    Session
 
 	cancels    []context.CancelFunc // of Prepare and Open
@@ -113,6 +114,8 @@ func (r *Runner) do(e Effect) {
 		}
 	case Open:
 		r.open()
+	case Move:
+		r.move()
 	case Admit:
 		r.admit(e.Place)
 	case Dismiss:

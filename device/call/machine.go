@@ -61,6 +61,7 @@ type State struct {
 	Seeing    bool            // it is being waited for
 	Answered  bool            // the answer was sent and devices may be open
 	LinkDown  bool            // the clinic cannot be reached, now
+	Moving    bool            // another path is looked for
 	Reason    protocol.Code   // why it ends; set while Ending, and while Verifying if it ends before it began
 	No        bool            // the person at the terminal ended it before it was answered
 	Joined    Places          // who takes part besides the caller
@@ -98,8 +99,10 @@ func (t Timer) String() string {
 const (
 	ConnectLimit = 15 * time.Second
 	PathLimit    = 8 * time.Second // ICE says "disconnected" some seconds after the last sign of life (RFC 7675)
-	LinkLimit    = 7 * time.Second
-	EndedShown   = 8 * time.Second
+	// MoveLimit is how long another path may be looked for, however often the caller asks: with PathLimit before it, a call is without a path for at most 20 s.
+	MoveLimit  = 12 * time.Second
+	LinkLimit  = 7 * time.Second
+	EndedShown = 8 * time.Second
 )
 
 // Event is something that happened. Those about a call carry its id; an event about another call than the
@@ -128,6 +131,8 @@ type (
 	Connected struct{ Call protocol.CallID }
 	// Disconnected: the path gives no sign of life.
 	Disconnected struct{ Call protocol.CallID }
+	// Moved: the caller has proven to look for another path in this call (an ICE restart).
+	Moved struct{ Call protocol.CallID }
 	// Seen: the caller's picture is on the screen.
 	Seen struct{ Call protocol.CallID }
 	// Opened: the session sends.
@@ -173,6 +178,7 @@ func (Taken) event()         {}
 func (Prepared) event()      {}
 func (Connected) event()     {}
 func (Disconnected) event()  {}
+func (Moved) event()         {}
 func (Seen) event()          {}
 func (Opened) event()        {}
 func (Joins) event()         {}
@@ -204,6 +210,8 @@ type (
 	SendAnswered struct{}
 	// Open camera and microphone; leads to Opened or Failed.
 	Open struct{}
+	// Move has the session look for another path. Whom it is with, and what is open, stays as it is.
+	Move struct{}
 	// Admit one who joins to the session, to see and hear and be seen and heard. They are on the screen before. Leads to Left if it fails.
 	Admit struct{ Place uint8 }
 	// Dismiss one who leaves from the session; leads to Left. They are on the screen until then.
@@ -245,6 +253,7 @@ func (Prepare) effect()      {}
 func (SendRinging) effect()  {}
 func (SendAnswered) effect() {}
 func (Open) effect()         {}
+func (Move) effect()         {}
 func (Admit) effect()        {}
 func (Dismiss) effect()      {}
 func (Chime) effect()        {}
@@ -318,6 +327,8 @@ func callOf(e Event) (protocol.CallID, bool) {
 	case Connected:
 		return e.Call, true
 	case Disconnected:
+		return e.Call, true
+	case Moved:
 		return e.Call, true
 	case Seen:
 		return e.Call, true
@@ -405,14 +416,27 @@ func running(s State, e Event) (State, []Effect) {
 		if s.Connected || !s.Prepared {
 			return s, nil
 		}
-		s.Connected = true
+		s.Connected, s.Moving = true, false
 		return advance(s, Stop{TimerPath})
 	case Disconnected:
 		if !s.Connected {
 			return s, nil
 		}
 		s.Connected = false
+		if s.Moving {
+			return s, []Effect{Start{TimerPath, MoveLimit}}
+		}
 		return s, []Effect{Start{TimerPath, PathLimit}}
+	case Moved:
+		switch {
+		case !s.Connected && !s.Answered: // there was no path yet
+			return s, nil
+		case s.Connected || s.Moving: // the path's loss has still to be told, or its time runs
+			s.Moving = true
+			return s, []Effect{Move{}}
+		}
+		s.Moving = true
+		return s, []Effect{Start{TimerPath, MoveLimit}, Move{}}
 	case Seen:
 		if s.Seen {
 			return s, nil

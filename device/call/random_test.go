@@ -18,13 +18,14 @@ import (
 // world is a terminal, and what an onlooker knows who sees every message, every press and every device.
 type world struct {
 	*terminal
-	hostile []hostile
-	proven  map[protocol.CallID]promise
-	latest  *protocol.CallIn
-	talked  bool
-	guests  []*calltest.Guest
-	joins   map[protocol.CallID][]join // that were asked for honestly
-	joined  bool                       // somebody has joined
+	hostile  []hostile
+	proven   map[protocol.CallID]promise
+	latest   *protocol.CallIn
+	talked   bool
+	guests   []*calltest.Guest
+	joins    map[protocol.CallID][]join // that were asked for honestly
+	joined   bool                       // somebody has joined
+	restarts uint64
 }
 
 // join is an honest invitation to a call that runs.
@@ -135,6 +136,17 @@ var steps = []struct {
 	}},
 	{"connected", func(w *world) { w.media1(call.MediaConnected) }},
 	{"connected and seen", func(w *world) { w.media1(call.MediaConnected); w.media1(call.MediaSeen) }},
+	{"another path", func(w *world) {
+		if w.runs() {
+			w.restarts++
+			w.deliver(w.clinic.Restart(w.t, w.latest, 1+w.restarts%protocol.MaxRestarts))
+		}
+	}},
+	{"somebody looks for another path", func(w *world) {
+		if w.runs() {
+			w.deliver(w.clinic.Restart(w.t, w.latest, 7, func(r *protocol.Restart) { r.Terminal[3] ^= 1 }))
+		}
+	}},
 	{"disconnected", func(w *world) { w.media1(call.MediaDisconnected) }},
 	{"taken", func(w *world) {
 		last := w.view.Last()

@@ -27,7 +27,7 @@ const (
 // AliveEvery is how often a Runner that gets on tells its Root, so that others need not wait for a watchdog: a camera's power, for one.
 const AliveEvery = time.Second
 
-// Config is what a Runner works with. Every field is required, except Bell, Relays and Root.
+// Config is what a Runner works with. Every field is required, except Bell, Relays, Doubt and Root.
 type Config struct {
 	Self     protocol.KeyHash
 	Signer   crypto.Signer // the terminal's key; may live in hardware
@@ -43,6 +43,7 @@ type Config struct {
 	Store    Store
 	Now      func() time.Time // the terminal's best knowledge of the time
 	Log      *slog.Logger
+	Doubt    func()         // is called when a call's path is lost: the way to the clinic may be, too, and is needed to find another; nil: nobody is told
 	Root     *progress.Root // is told that Run gets on; nil: nobody is
 }
 
@@ -105,6 +106,12 @@ type (
 		place uint8
 		guest *guest
 		err   error
+	}
+	moveDone struct {
+		cur    *current
+		number uint64
+		sdp    protocol.SDP
+		err    error
 	}
 	mediaHappened struct {
 		cur *current
@@ -322,6 +329,11 @@ func (r *Runner) message(m *protocol.CallIn) {
 			return
 		}
 		r.candidates(m.Candidates)
+	case protocol.KindRestart:
+		if r.cur == nil || m.Call != r.state.Call || r.cur.inv == nil || r.state.Phase == Ending {
+			return
+		}
+		r.restart(m.Restart)
 	case protocol.KindHangUp:
 		if r.cur == nil || m.Call != r.state.Call || r.cur.inv == nil {
 			return
@@ -385,7 +397,7 @@ func (r *Runner) candidates(signed []byte) {
 }
 
 func (r *Runner) addCandidate(c protocol.Candidate) {
-	if r.cur.session == nil {
+	if r.cur.session == nil || r.cur.restarts.runs {
 		if len(r.cur.early) < maxEarly {
 			r.cur.early = append(r.cur.early, c)
 		}
@@ -439,6 +451,8 @@ func (r *Runner) posted(m any) {
 		}
 		m.cur.stage("closed", r.c.Now())
 		r.apply(SessionClosed{m.cur.call})
+	case moveDone:
+		r.moved(m)
 	case mediaHappened:
 		if m.cur == r.cur {
 			r.media(m.ev)
@@ -511,6 +525,9 @@ func (r *Runner) media(ev MediaEvent) {
 		r.cur.stage("disconnected", r.c.Now())
 		r.condition(protocol.ICELost, true)
 		r.apply(Disconnected{call})
+		if r.c.Doubt != nil {
+			r.c.Doubt()
+		}
 	case MediaSeen:
 		r.cur.stage("seen", r.c.Now())
 		r.apply(Seen{call})

@@ -35,6 +35,7 @@ type terminal struct {
 	prover call.Prover      // the clinic's, unless a test puts another in its place
 	signer crypto.Signer    // the clinic's for this terminal, unless a test puts another in its place
 	relays []string
+	doubt  func()
 	log    bytes.Buffer
 
 	run  *call.Runner
@@ -68,7 +69,7 @@ func (x *terminal) start() {
 	var err error
 	x.run, err = call.New(call.Config{
 		Self: x.clinic.Self, Signer: x.signer, Software: "test", Prover: x.prover, Relays: func() []string { return x.relays }, Policy: decide, Media: x.media,
-		Sender: x.sender, Outbox: x.outbox, View: x.view, Store: x.store, Now: x.now,
+		Sender: x.sender, Outbox: x.outbox, View: x.view, Store: x.store, Now: x.now, Doubt: x.doubt,
 		Log: slog.New(slog.NewTextHandler(&x.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {

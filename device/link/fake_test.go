@@ -46,6 +46,7 @@ type fakeBroker struct {
 
 	mu        sync.Mutex
 	conns     []net.Conn
+	newest    *tls.Conn
 	published []*packets.PublishPacket
 	connects  []*packets.ConnectPacket
 	at        []time.Time // of attempts to connect
@@ -74,6 +75,9 @@ func (b *fakeBroker) dial(context.Context) (net.Conn, error) {
 func (b *fakeBroker) serve(raw net.Conn) {
 	defer raw.Close()
 	conn := tls.Server(raw, b.config)
+	b.mu.Lock()
+	b.newest = conn
+	b.mu.Unlock()
 	in := bufio.NewReader(conn)
 	for {
 		packet, err := packets.ReadPacket(in)
@@ -127,6 +131,20 @@ func (b *fakeBroker) of(terminal protocol.KeyHash, channel string) (list []*pack
 		}
 	}
 	return list
+}
+
+// say sends a message of the clinic's over the newest connection.
+func (b *fakeBroker) say(t *testing.T, terminal protocol.KeyHash, channel string, m *protocol.Command) {
+	t.Helper()
+	payload := encoded(t, m)
+	p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+	p.TopicName, p.Payload = protocol.InTopic(terminal, channel), payload
+	b.mu.Lock()
+	to := b.newest
+	b.mu.Unlock()
+	if err := p.Write(to); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (b *fakeBroker) attempts() []time.Time {

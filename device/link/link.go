@@ -124,6 +124,11 @@ const (
 	queueOut = 64 // call messages to the clinic
 	queueIn  = 64 // call messages from the clinic
 	stable   = 30 * time.Second
+
+	doubtFor   = 1500 * time.Millisecond // in which the clinic has to answer if the way to it is in doubt
+	eagerFor   = 20 * time.Second        // after a doubt another connection is tried with little pause
+	eagerWait  = 500 * time.Millisecond  // at most, before each
+	eagerLimit = 4 * time.Second         // for each
 )
 
 // Link is made by New and works while Run runs. Its methods may be called from any goroutine.
@@ -142,6 +147,8 @@ type Link struct {
 	newHealth chan struct{}
 	newState  chan struct{}
 	hurry     chan struct{}
+	doubt     chan struct{}
+	eager     time.Time // until then
 }
 
 // New returns a link that is down.
@@ -152,6 +159,7 @@ func New(cfg Config, handlers Handlers, log *slog.Logger) *Link {
 		newHealth: make(chan struct{}, 1),
 		newState:  make(chan struct{}, 1),
 		hurry:     make(chan struct{}, 1),
+		doubt:     make(chan struct{}, 1),
 	}
 }
 
@@ -186,6 +194,22 @@ func (l *Link) SetHealth(h *protocol.Health) error {
 // Reconnect makes the link connect anew: at once if it waits between attempts, and over a new connection if it is up.
 // It is for a network that came back and for a certificate that was renewed.
 func (l *Link) Reconnect() { signal(l.hurry) }
+
+// Doubt has the link prove that the way to the clinic leads there and back: if the clinic does not answer within 1.5 s, the connection is given up, and another one
+// made as soon as one can be. It is for a network that may have changed under a call. One that works is not touched.
+func (l *Link) Doubt() {
+	l.mu.Lock()
+	l.eager = time.Now().Add(eagerFor)
+	l.mu.Unlock()
+	signal(l.doubt)
+}
+
+// isEager tells whether the way to the clinic was doubted a moment ago.
+func (l *Link) isEager() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Now().Before(l.eager)
+}
 
 // PublishCall writes m to the clinic. It returns when m is handed to the operating system, when ctx ends, or at once
 // with an error wrapping ErrDown or ErrBusy. What one goroutine publishes arrives in order.
@@ -246,6 +270,9 @@ func (l *Link) Run(ctx context.Context) error {
 			attempt = 0
 		}
 		wait := l.wait(attempt)
+		if l.isEager() {
+			wait = rand.N(eagerWait)
+		}
 		if errors.Is(err, errHurry) {
 			attempt, wait = -1, 0
 		}
@@ -254,6 +281,8 @@ func (l *Link) Run(ctx context.Context) error {
 		select {
 		case <-timer.C:
 		case <-l.hurry:
+			attempt = -1
+		case <-l.doubt:
 			attempt = -1
 		case <-ctx.Done():
 		}

@@ -51,7 +51,11 @@ func (l *Link) connection(ctx context.Context, calls chan<- *protocol.CallIn, co
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	dialCtx, cancelDial := context.WithTimeout(ctx, l.cfg.Connect)
+	limit := l.cfg.Connect
+	if l.isEager() { // what hangs now was begun on a network that is no more
+		limit = min(limit, eagerLimit)
+	}
+	dialCtx, cancelDial := context.WithTimeout(ctx, limit)
 	defer cancelDial()
 	conn, err := l.dial(dialCtx, config)
 	if err != nil {
@@ -239,6 +243,10 @@ func (r *running) run(ctx context.Context, in <-chan incoming, lost <-chan error
 	defer repeat.Stop()
 	resend := time.NewTimer(0)
 	defer resend.Stop()
+	unanswered := time.NewTimer(time.Hour)
+	defer unanswered.Stop()
+	unanswered.Stop()
+	var doubted uint64 // the number that has to be answered
 	for {
 		var err error
 		select {
@@ -266,6 +274,15 @@ func (r *running) run(ctx context.Context, in <-chan incoming, lost <-chan error
 			err = because(errGone, cause)
 		case cause := <-lost: // no answer to a ping
 			err = because(because(errGone, cause), r.conn.cause())
+		case <-r.doubt:
+			if err = r.say(false); doubted <= r.saying.presence.Heard {
+				doubted = r.saying.presence.Beat
+				unanswered.Reset(doubtFor)
+			}
+		case <-unanswered.C:
+			if doubted > r.saying.presence.Heard {
+				err = fmt.Errorf("no answer within %v: %w", doubtFor, errGone)
+			}
 		case <-r.hurry:
 			err = errHurry
 		case <-ctx.Done():

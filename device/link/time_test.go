@@ -200,6 +200,62 @@ func TestReconnectHurries(t *testing.T) {
 	})
 }
 
+// TestDoubt: a connection over which the clinic answers is not touched; one over which it does not is given up at once, and another one tried with hardly a pause.
+func TestDoubt(t *testing.T) {
+	heard := func(t *testing.T, r *rig) {
+		t.Helper()
+		said := r.broker.of(r.terminal.Key(), protocol.OutPresence)
+		var last protocol.Presence
+		if err := protocol.Decode(said[len(said)-1].Payload, &last); err != nil {
+			t.Fatal(err)
+		}
+		r.broker.say(t, r.terminal.Key(), protocol.InCommand, &protocol.Command{Version: 1, Kind: protocol.CommandHeard, Beat: last.Beat})
+		synctest.Wait()
+	}
+	bubble(t, nil, func(t *testing.T, r *rig) {
+		pass(time.Minute)
+		for range 3 {
+			r.Doubt()
+			synctest.Wait()
+			heard(t, r)
+			pass(5 * time.Second)
+		}
+		if n := r.Counters().Connections; n != 1 {
+			t.Errorf("%d connections, though the clinic answered", n)
+		}
+		// The network changes: nothing comes any more, and for a while nobody can be reached.
+		r.broker.silent.Store(true)
+		r.broker.refuse.Store(true)
+		r.Doubt()
+		pass(time.Second)
+		r.Doubt() // asking again takes no more time
+		pass(600 * time.Millisecond)
+		if r.Up() {
+			t.Error("a connection that does not answer is kept")
+		}
+		pass(5 * time.Second)
+		if n := len(r.broker.attempts()); n < 10 {
+			t.Errorf("%d attempts", n)
+		}
+		r.broker.silent.Store(false)
+		r.broker.refuse.Store(false)
+		pass(500 * time.Millisecond)
+		if !r.Up() {
+			t.Error("not up again")
+		}
+	})
+	// Doubt is over after a while: the pauses grow as they do for everybody.
+	bubble(t, func(_ *link.Config, _ *link.Handlers, r *rig) { r.broker.refuse.Store(true) }, func(t *testing.T, r *rig) {
+		r.Doubt()
+		pass(20 * time.Second)
+		n := len(r.broker.attempts())
+		pass(10 * time.Minute)
+		if more := len(r.broker.attempts()) - n; more > 60 {
+			t.Errorf("%d attempts in ten minutes", more)
+		}
+	})
+}
+
 func TestRefused(t *testing.T) {
 	for _, c := range []struct {
 		name   string

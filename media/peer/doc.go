@@ -8,7 +8,8 @@
 //   - Media is protected by SRTP with AEAD_AES_256_GCM or AEAD_AES_128_GCM (RFC 7714) or does not flow. DTLS is 1.2 with
 //     ECDHE-ECDSA and AES-128-GCM or CHACHA20-POLY1305, extended master secret required, a fresh P-256 certificate for each connection.
 //   - The far end is who the offer's SHA-256 fingerprint says (RFC 8122), or nothing is connected.
-//   - A far end that falls silent is reported within 10 s (consent, RFC 7675): Interrupted after 3 s, Failed after 8 s.
+//   - A far end that falls silent is reported within 10 s (consent, RFC 7675): Interrupted after 3 s, Failed after 8 s. Restart, if the far end offers another
+//     path by then, gives it 10 s more, once, with the same certificates and keys.
 //   - No SDP, candidate or credential reaches a log: the types redact themselves, pion's own logging is not passed on.
 //   - Close returns within its deadline whatever state the connection is in.
 //

@@ -102,6 +102,13 @@ type Peer struct {
 	shutting                     bool
 	proved, hearing              atomic.Bool
 
+	restarting sync.Mutex
+	first      SDP      // the offer that the connection was made by
+	names      []string // ICE credentials of the far end's that were used; guarded by restarting
+	maxVideoIn int
+	restarts   atomic.Int64
+	another    atomic.Pointer[search] // the last that was asked for
+
 	runMu   sync.Mutex
 	running bool
 	ended   chan struct{} // closed when Run has returned
@@ -121,6 +128,7 @@ func Accept(ctx context.Context, cfg Config, o SDP, sink Sink) (*Peer, error) {
 		log:      cfg.Log,
 		sink:     sink,
 		offer:    checked,
+		first:    o,
 		events:   make(chan Event, eventBuffer),
 		poke:     make(chan struct{}, 1),
 		tracks:   make(chan *webrtc.RTPReceiver, maxSections),
@@ -130,6 +138,10 @@ func Accept(ctx context.Context, cfg Config, o SDP, sink Sink) (*Peer, error) {
 
 		audioOffset: randomUint32(),
 	}
+	if d, err := parse(o); err == nil {
+		p.names = []string{credentials(d)}
+	}
+	p.maxVideoIn = cfg.MaxVideoIn
 	p.quiet.known = make(chan struct{})
 	p.keys.wake = make(chan time.Duration, 2)
 	p.audioType.Store(payloadOpus)
@@ -319,22 +331,28 @@ func (p *Peer) listen() {
 		p.emit(e)
 		p.gatheredOnce.Do(func() { close(p.gathered) })
 	})
-	changed := func() {
-		select {
-		case p.poke <- struct{}{}:
-		default:
-		}
-	}
+	changed := p.poked
 	p.pc.OnICEConnectionStateChange(func(webrtc.ICEConnectionState) { changed() })
 	p.pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { changed() })
 	p.pc.SCTP().Transport().OnStateChange(func(webrtc.DTLSTransportState) { changed() })
-	p.ice().OnSelectedCandidatePairChange(func(pair *webrtc.ICECandidatePair) { p.pair.Store(pair) })
+	p.ice().OnSelectedCandidatePairChange(func(pair *webrtc.ICECandidatePair) {
+		p.pair.Store(pair)
+		changed()
+	})
 	p.pc.OnTrack(func(_ *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 		select {
 		case p.tracks <- r:
 		case <-p.alive.Done():
 		}
 	})
+}
+
+// poked has serve look at the connection's states.
+func (p *Peer) poked() {
+	select {
+	case p.poke <- struct{}{}:
+	default:
+	}
 }
 
 func (p *Peer) emit(e Event) {
@@ -447,6 +465,8 @@ func (p *Peer) serve(ctx context.Context, wg *sync.WaitGroup) error {
 	defer lost.Stop()
 	lost.Stop()
 	var path, secure, interrupted bool
+	var another *search // nil: the path is the one that it was
+	var looked *search  // the last that was seen here
 	fail := func(stage Stage, err error) error {
 		// Once it is being closed, what pion says of that is no failure; that somebody else answered still is.
 		if (ctx.Err() != nil || p.alive.Err() != nil) && !errors.Is(err, ErrCertificate) {
@@ -466,6 +486,9 @@ func (p *Peer) serve(ctx context.Context, wg *sync.WaitGroup) error {
 				p.try()
 			}
 		case <-lost.C:
+			if another != nil {
+				return fail(StageMedia, fmt.Errorf("%w, and no other path was found within %s", ErrSilent, restartLimit))
+			}
 			return fail(StageMedia, fmt.Errorf("%w for %s", ErrSilent, silentAfter+lostAfter))
 		case r := <-p.tracks:
 			p.receive(r, wg)
@@ -473,6 +496,16 @@ func (p *Peer) serve(ctx context.Context, wg *sync.WaitGroup) error {
 		}
 		ice, dtlsState, state := p.pc.ICEConnectionState(), p.pc.SCTP().Transport().State(), p.pc.ConnectionState()
 		connected := ice == webrtc.ICEConnectionStateConnected || ice == webrtc.ICEConnectionStateCompleted
+		if now := p.another.Load(); now != looked {
+			if another == nil { // looking again buys no more time
+				lost.Reset(restartLimit)
+			}
+			looked, another = now, now
+			if !interrupted { // the path that was is given up
+				interrupted = true
+				p.emit(Event{Kind: Interrupted})
+			}
+		}
 		if connected && !path {
 			path = true
 			p.measure()
@@ -503,8 +536,9 @@ func (p *Peer) serve(ctx context.Context, wg *sync.WaitGroup) error {
 			interrupted = true
 			lost.Reset(lostAfter)
 			p.emit(Event{Kind: Interrupted})
-		case connected && interrupted:
-			interrupted = false
+		// The states lag behind: a pair that is another one says that the path is.
+		case connected && interrupted && (another == nil || p.pair.Load() != another.left):
+			interrupted, another = false, nil
 			lost.Stop()
 			p.emit(Event{Kind: Resumed})
 		}

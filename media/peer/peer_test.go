@@ -33,6 +33,7 @@ type near struct {
 	colour                color.YCbCr
 	pcm                   []int16
 	events                []peer.Event
+	moving                sync.Mutex // while it is held, no candidate is passed on
 	happened              chan peer.Kind
 	done                  chan error
 	cancel                context.CancelFunc
@@ -109,7 +110,9 @@ func (n *near) start(c *peertest.Caller) {
 				return
 			case e := <-n.p.Events():
 				if e.Kind == peer.LocalCandidate && c != nil {
+					n.moving.Lock()
 					_ = c.AddCandidate(e.Candidate.Candidate)
+					n.moving.Unlock()
 				}
 				n.mu.Lock()
 				n.events = append(n.events, e)
@@ -125,7 +128,9 @@ func (n *near) start(c *peertest.Caller) {
 				case <-ctx.Done():
 					return
 				case i := <-c.Candidates:
+					n.moving.Lock()
 					_ = n.p.AddCandidate(peer.Candidate{Candidate: i.Candidate})
+					n.moving.Unlock()
 				}
 			}
 		})

@@ -172,6 +172,15 @@ func (s *Session) AddCandidate(candidate, mid string, mline int) error {
 	return s.peer.AddCandidate(peer.Candidate{Candidate: candidate, Mid: mid, MLine: mline})
 }
 
+// Restart answers an offer for another path of this connection; see peer.Peer.Restart. Who sent it the caller has to have proven.
+func (s *Session) Restart(ctx context.Context, offer peer.SDP) (peer.SDP, error) {
+	answer, err := s.peer.Restart(ctx, offer)
+	if err != nil {
+		return "", fmt.Errorf("look for another path: %w", err)
+	}
+	return answer, nil
+}
+
 // Events returns what happens, in order. It is never closed. If nobody reads, what does not fit is counted and lost.
 func (s *Session) Events() <-chan Event { return s.events }
 

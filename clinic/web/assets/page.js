@@ -250,6 +250,7 @@
   // ts/invitation.ts
   var typeEnd = "vindu/end.v1";
   var typeCandidates = "vindu/candidates.v1";
+  var typeRestart = "vindu/restart.v1";
   var life = 9e4;
   var drift = 2e3;
   var clockAhead = () => Date.now() - performance.now();
@@ -332,6 +333,10 @@
     const fields = new Fields(1, fromHex(wish.call), wish.terminal, await sha256(i.bytes), number, list.map((c) => new Fields(c.line, c.mid, c.mline)));
     return sign(encode(fields), typeCandidates, i.key);
   }
+  async function restart(i, wish, number, offer, by, now = Date.now()) {
+    const fields = new Fields(1, fromHex(wish.call), wish.terminal, await sha256(i.bytes), "caller", number, await sha256(offer), now + by.lag);
+    return sign(encode(fields), typeRestart, i.key);
+  }
   async function code(invitation, certificate) {
     const label = new TextEncoder().encode("vindu/call-code.v1");
     const sum2 = await sha256(concat(label, await sha256(invitation), certificate));
@@ -363,12 +368,12 @@
     code;
   };
   var patience = 1e4;
-  function inTime() {
+  function inTime(limit = patience) {
     const controller = new AbortController();
-    setTimeout(() => controller.abort(), patience);
+    setTimeout(() => controller.abort(), limit);
     return controller.signal;
   }
-  async function post(path, body, keepalive = false) {
+  async function post(path, body, keepalive = false, limit = patience) {
     let response;
     try {
       response = await fetch(path, {
@@ -376,7 +381,7 @@
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify(body),
         keepalive,
-        signal: inTime()
+        signal: inTime(limit)
       });
     } catch {
       throw new Refused(0, "signalling.clinic_lost");
@@ -395,6 +400,9 @@
   }
   async function candidates2(call, signed) {
     await post(`/api/calls/${call}/candidates`, { candidates: signed });
+  }
+  async function restart2(call, signed, offer) {
+    await post(`/api/calls/${call}/restart`, { restart: signed, sdp: offer }, false, 3e3);
   }
   async function announce(home, at) {
     await post(`/api/homes/${home}/announcement`, { at });
@@ -533,6 +541,8 @@
         return [s, [{ do: "prove", update: u }]];
       case "candidate":
         return [s, [{ do: "candidate", update: u }]];
+      case "restart":
+        return [s, s.connected ? [{ do: "move", update: u }] : []];
       case "state":
         return [s, []];
       // the clinic's word; only what is proven counts here
@@ -647,12 +657,12 @@
       if (this.wanted) this.connect();
     }
     look() {
-      const silent = performance.now() - this.heard;
-      if (silent > patience2 && !this.reported) {
+      const silent2 = performance.now() - this.heard;
+      if (silent2 > patience2 && !this.reported) {
         this.reported = true;
         this.listener.lost();
       }
-      if (silent > 2 * beat && this.source?.readyState === EventSource.OPEN) this.broken(this.source);
+      if (silent2 > 2 * beat && this.source?.readyState === EventSource.OPEN) this.broken(this.source);
     }
   };
 
@@ -966,6 +976,11 @@
   var together = 8;
   var longest = 1400;
   var graceForPath = 8e3;
+  var graceForMove = 12e3;
+  var silent = 2500;
+  var lookAgain = 2e3;
+  var lookLater = 5e3;
+  var maxLooks = 32;
   var graceForFirstPath = 15e3;
   var Peer = class {
     remote = new MediaStream();
@@ -979,6 +994,18 @@
     sign;
     statements = 0;
     posting = Promise.resolve();
+    ask;
+    away = false;
+    // nothing comes
+    answered = false;
+    // and the terminal looks for another path, too
+    looks = 0;
+    taken = 0;
+    // the offer for another path that was answered last
+    asking = false;
+    // an offer is on its way: what was found waits, since it belongs to it
+    again = 0;
+    heard = { bytes: 0, at: 0 };
     fromTerminal = [];
     accepted = false;
     everConnected = false;
@@ -1020,10 +1047,11 @@
     unserved(url, code2) {
       if (this.refusals.length < maxQueued) this.refusals.push({ url, code: code2 });
     }
-    // named tells which call this is; candidates may go out from here on, signed for it.
-    named(call, sign2) {
+    // named tells which call this is; candidates may go out from here on, signed for it, and offers for other paths.
+    named(call, sign2, ask) {
       this.call = call;
       this.sign = sign2;
+      this.ask = ask;
       this.flush();
     }
     // accept takes a proven answer. Its certificate is the only one that may speak.
@@ -1035,6 +1063,20 @@
       const waiting = this.fromTerminal;
       this.fromTerminal = [];
       for (const c of waiting) void this.add(c);
+    }
+    // moved takes a proven answer to the offer for another path with that number.
+    async moved(number, sdp) {
+      if (number !== this.looks || number <= this.taken || this.pc.signalingState !== "have-local-offer") return;
+      this.taken = number;
+      await this.pc.setRemoteDescription({ type: "answer", sdp });
+      this.accepted = true;
+      const waiting = this.fromTerminal;
+      this.fromTerminal = [];
+      for (const c of waiting) void this.add(c);
+      if (!this.away) return;
+      if (!this.answered) this.arm(graceForMove);
+      this.answered = true;
+      this.lookIn(lookLater);
     }
     async candidate(c) {
       const init = { candidate: c.line, sdpMid: c.mid, sdpMLineIndex: c.mline };
@@ -1054,13 +1096,17 @@
         sound2 ? this.sound.sender.replaceTrack(stream.getAudioTracks()[0] ?? null) : void 0
       ]);
     }
-    stats() {
-      return this.pc.getStats();
+    async stats() {
+      const report = await this.pc.getStats();
+      this.listen(report);
+      return report;
     }
     close() {
       this.watcher = void 0;
       window.clearTimeout(this.grace);
       window.clearTimeout(this.sending);
+      window.clearTimeout(this.again);
+      window.removeEventListener("online", this.online);
       this.pc.close();
       for (const t of this.remote.getTracks()) {
         t.stop();
@@ -1084,7 +1130,7 @@
     }
     // post sends what waits, one statement after the other: the terminal takes their numbers only as they grow.
     async post() {
-      while (this.sign && this.toClinic.length > 0) {
+      while (this.sign && !this.asking && this.toClinic.length > 0) {
         try {
           await candidates2(this.call, toBase64(await this.sign(++this.statements, batch(this.toClinic))));
         } catch {
@@ -1095,6 +1141,61 @@
       window.clearTimeout(this.grace);
       this.grace = window.setTimeout(() => this.watcher?.failed(this.everConnected ? "ice.lost" : this.whyNot()), after);
     }
+    // listen notices silence. A terminal that has nothing to say still asks whether this end is there, each second (RFC 7675).
+    listen(report) {
+      if (!this.everConnected || !this.watcher) return;
+      let bytes = 0;
+      report.forEach((s) => {
+        if (s.type === "candidate-pair") bytes += (s.bytesReceived ?? 0) + (s.requestsReceived ?? 0) + (s.responsesReceived ?? 0);
+      });
+      const now = performance.now();
+      if (bytes !== this.heard.bytes) {
+        this.heard = { bytes, at: now };
+        if (this.away && this.pc.connectionState === "connected") this.back();
+      } else if (now - this.heard.at > silent) this.lost();
+    }
+    online = () => {
+      if (this.everConnected && this.watcher) this.lost();
+    };
+    // lost: nothing comes any more. Another path is looked for until there is one, or the time is over.
+    lost() {
+      if (this.away) return;
+      this.away = true;
+      this.answered = false;
+      this.watcher?.weak(true);
+      this.arm(graceForPath);
+      void this.look();
+    }
+    back() {
+      this.away = false;
+      window.clearTimeout(this.grace);
+      window.clearTimeout(this.again);
+      this.watcher?.weak(false);
+    }
+    lookIn(wait) {
+      window.clearTimeout(this.again);
+      this.again = window.setTimeout(() => void this.look(), wait * (0.8 + 0.4 * Math.random()));
+    }
+    // look offers another path (an ICE restart). Certificate, encryption and what is sent stay as they are.
+    async look() {
+      if (!this.ask || this.looks >= maxLooks) return;
+      const number = ++this.looks;
+      this.lookIn(lookAgain);
+      this.asking = true;
+      this.accepted = false;
+      this.toClinic = [];
+      this.fromTerminal = [];
+      try {
+        const offer = await this.pc.createOffer({ iceRestart: true });
+        await this.pc.setLocalDescription(offer);
+        this.watcher?.looks();
+        await this.ask(number, offer.sdp ?? "");
+      } catch {
+      }
+      if (number !== this.looks) return;
+      this.asking = false;
+      this.posting = this.post();
+    }
     whyNot() {
       return this.dtls()?.state === "failed" || this.pc.iceConnectionState === "connected" ? "dtls.failed" : "ice.failed";
     }
@@ -1104,20 +1205,23 @@
     async changed() {
       switch (this.pc.connectionState) {
         case "connected":
+          if (this.everConnected) return this.back();
           window.clearTimeout(this.grace);
-          this.watcher?.weak(false);
-          if (this.everConnected) return;
           if (!await this.certified()) return this.watcher?.failed("proof.fingerprint");
           if (!await this.sealed()) return this.watcher?.failed("dtls.not_as_agreed");
           this.everConnected = true;
+          this.heard = { bytes: 0, at: performance.now() };
+          window.addEventListener("online", this.online);
           this.attach().catch(() => this.watcher?.failed("browser.failed"));
           this.watcher?.connected();
           return;
         case "disconnected":
+          if (this.everConnected) return this.lost();
           this.watcher?.weak(true);
           this.arm(graceForPath);
           return;
         case "failed":
+          if (this.everConnected && this.dtls()?.state !== "failed") return this.lost();
           this.watcher?.failed(this.everConnected ? "ice.lost" : this.whyNot());
           return;
         default:
@@ -1158,8 +1262,21 @@
   // ts/statement.ts
   var typeAnswer = "vindu/answer.v1";
   var typeEnd2 = "vindu/end.v1";
+  var typeRestart2 = "vindu/restart.v1";
   var unprintable = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/u;
   var decisions = ["ringing", "answered", "declined", "busy", "quiet", "shutter", "refused"];
+  function decodeRestart(payload) {
+    const f = new Fields2(payload, 8);
+    return {
+      call: f.bytes(2, 16),
+      terminal: f.bytes(3, 32),
+      invitation: f.bytes(4, 32),
+      by: f.text(5),
+      number: f.natural(6),
+      sdp: f.bytes(7, 32),
+      at: f.time(8)
+    };
+  }
   function decodeAnswer(payload) {
     const f = new Fields2(payload, 9);
     const a = {
@@ -1257,6 +1374,19 @@
     } catch (cause) {
       throw new Unproven("proof.answer", String(cause));
     }
+  }
+  async function proveRestart(signed, sdp, expected, certificate) {
+    let restart3;
+    try {
+      restart3 = decodeRestart(await open(signed, typeRestart2, expected.key));
+      await aboutThisCall(restart3, expected);
+      if (restart3.by !== "terminal") throw new Error("by another side");
+    } catch (cause) {
+      throw new Unproven("proof.answer", String(cause));
+    }
+    if (!equal(restart3.sdp, await sha256(sdp))) throw new Unproven("proof.fingerprint", "another session description");
+    if (!boundTo(sdp, spell(certificate))) throw new Unproven("proof.fingerprint", "another certificate");
+    return restart3;
   }
   async function aboutThisCall(s, expected) {
     if (hex(s.call) !== expected.call) throw new Error("about another call");
@@ -1874,6 +2004,9 @@
         case "candidate":
           if (effect.update.candidate) void a.peer.candidate(effect.update.candidate);
           return;
+        case "move":
+          a.proofs = a.proofs.then(() => this.move(a, effect.update));
+          return;
         case "send":
           if (a.own) void a.peer.send(a.own.stream, effect.picture, effect.sound).catch(() => this.failed(a, "browser.failed"));
           return;
@@ -1943,13 +2076,14 @@
             this.handle({ type: "connected", attempt: a.number });
           },
           failed: (code2) => this.failed(a, code2),
-          weak: (weak) => this.panel.weak(weak)
+          weak: (weak) => this.panel.weak(weak),
+          looks: () => a.recorder.stage("restart")
         });
         await starting;
         const key = await a.key;
         if (!key) throw new Error("the home has no terminal");
         a.expected = { key, call: a.call, invitation: written.bytes };
-        a.peer.named(a.call, (number, list) => candidates(written, wish, number, list));
+        a.peer.named(a.call, (number, list) => candidates(written, wish, number, list), (number, offer) => this.ask(a, number, offer));
         this.handle({ type: "started", attempt: a.number, call: a.call });
       } catch (cause) {
         const said = cause instanceof Refused ? cause : void 0;
@@ -1994,6 +2128,22 @@
         this.handle({ type: "proven", attempt: a.number, decision: answer.decision, code: outcomes[answer.decision] ?? "", sdp });
       } catch (cause) {
         this.failed(a, cause instanceof Unproven ? cause.code : "proof.answer");
+      }
+    }
+    // ask offers the terminal another path, signed by the call's key as everything is that the caller says.
+    async ask(a, number, offer) {
+      if (a.over || !a.invitation || !a.wish || !a.by) return;
+      await restart2(a.call, toBase64(await restart(a.invitation, a.wish, number, offer, a.by)), offer);
+    }
+    async move(a, update2) {
+      if (!a.expected || !a.certificate || a.over) return;
+      const sdp = update2.sdp ?? "";
+      try {
+        const answer = await proveRestart(fromBase64(update2.restart ?? ""), sdp, a.expected, a.certificate);
+        await a.peer.moved(answer.number, sdp);
+      } catch {
+        document.body.dataset["refused"] = a.call;
+        a.recorder.stage("restart_refused");
       }
     }
     show(a) {

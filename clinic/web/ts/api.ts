@@ -10,13 +10,13 @@ export class Refused extends Error {
 
 const patience = 10_000;
 
-function inTime(): AbortSignal {
+function inTime(limit = patience): AbortSignal {
 	const controller = new AbortController();
-	setTimeout(() => controller.abort(), patience);
+	setTimeout(() => controller.abort(), limit);
 	return controller.signal;
 }
 
-async function post(path: string, body: unknown, keepalive = false): Promise<Response> {
+async function post(path: string, body: unknown, keepalive = false, limit = patience): Promise<Response> {
 	let response: Response;
 	try {
 		response = await fetch(path, {
@@ -24,7 +24,7 @@ async function post(path: string, body: unknown, keepalive = false): Promise<Res
 			headers: { "Content-Type": "application/json" },
 			body: JSON.stringify(body),
 			keepalive,
-			signal: inTime(),
+			signal: inTime(limit),
 		});
 	} catch {
 		throw new Refused(0, "signalling.clinic_lost");
@@ -56,6 +56,11 @@ export async function authorisation(): Promise<Authorisation> {
 // candidates sends some that are signed (base64), which the terminal verifies.
 export async function candidates(call: string, signed: string): Promise<void> {
 	await post(`/api/calls/${call}/candidates`, { candidates: signed });
+}
+
+// restart sends an offer for another path that is signed (base64), which the terminal verifies. The next one is better than one that is late.
+export async function restart(call: string, signed: string, offer: string): Promise<void> {
+	await post(`/api/calls/${call}/restart`, { restart: signed, sdp: offer }, false, 3_000);
 }
 
 // announce has a home told when this person calls, by its clock; "": it is told of nothing.

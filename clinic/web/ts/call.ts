@@ -22,8 +22,9 @@ export type Media = "unknown" | "both" | "picture" | "sound" | "none";
 // Update is what the clinic passes on about a call.
 export interface Update {
 	readonly call: string;
-	readonly kind: "answer" | "candidate" | "end" | "state";
+	readonly kind: "answer" | "candidate" | "restart" | "end" | "state";
 	readonly answer?: string; // base64 of the signed answer
+	readonly restart?: string; // base64 of the terminal's signed answer to an offer for another path; sdp goes with it
 	readonly sdp?: string;
 	readonly candidate?: { readonly line: string; readonly mid: string; readonly mline: number };
 	readonly end?: string; // base64 of the terminal's signed end
@@ -65,6 +66,7 @@ export type Effect =
 	| { readonly do: "prove"; readonly update: Update }
 	| { readonly do: "connect"; readonly sdp: string }
 	| { readonly do: "candidate"; readonly update: Update }
+	| { readonly do: "move"; readonly update: Update } // take the answer to an offer for another path, if it is proven
 	| { readonly do: "send"; readonly picture: boolean; readonly sound: boolean }
 	| { readonly do: "show" }
 	| { readonly do: "hangUp"; readonly call: string; readonly code: Code } // tell the clinic
@@ -170,6 +172,8 @@ function update(s: State, u: Update): Step {
 			return [s, [{ do: "prove", update: u }]];
 		case "candidate":
 			return [s, [{ do: "candidate", update: u }]];
+		case "restart":
+			return [s, s.connected ? [{ do: "move", update: u }] : []];
 		case "state":
 			return [s, []]; // the clinic's word; only what is proven counts here
 		case "end": {

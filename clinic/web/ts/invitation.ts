@@ -8,6 +8,7 @@ import { fingerprint } from "./sdp";
 
 const typeEnd = "vindu/end.v1";
 const typeCandidates = "vindu/candidates.v1";
+const typeRestart = "vindu/restart.v1";
 export const life = 90_000; // ms for which an invitation holds: the touch is in it
 
 // Authorisation is the person's, as the clinic keeps it; the terminal verifies it.
@@ -134,6 +135,12 @@ export async function end(i: Invitation, wish: Wish, reason: string, talked: num
 export async function candidates(i: Invitation, wish: Wish, number: number, list: readonly Candidate[]): Promise<Uint8Array> {
 	const fields = new Fields(1, fromHex(wish.call), wish.terminal, await sha256(i.bytes), number, list.map((c) => new Fields(c.line, c.mid, c.mline)));
 	return sign(encode(fields), typeCandidates, i.key);
+}
+
+// restart is an offer for another path in a call that runs. number grows in a call.
+export async function restart(i: Invitation, wish: Wish, number: number, offer: string, by: Authorisation, now = Date.now()): Promise<Uint8Array> {
+	const fields = new Fields(1, fromHex(wish.call), wish.terminal, await sha256(i.bytes), "caller", number, await sha256(offer), now + by.lag);
+	return sign(encode(fields), typeRestart, i.key);
 }
 
 // code is the six digits that both ends show, of the invitation and the terminal's certificate; package protocol has the same.

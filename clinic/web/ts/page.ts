@@ -11,7 +11,7 @@ import { keepHomes, row, showHomes, showRecent } from "./lists";
 import * as media from "./media";
 import { Called, Panel } from "./panel";
 import { Peer } from "./peer";
-import { Expected, proveAnswer, proveEnd, Unproven } from "./proof";
+import { Expected, proveAnswer, proveEnd, proveRestart, Unproven } from "./proof";
 import { Half, Recorder } from "./record";
 import { Words } from "./words";
 
@@ -281,6 +281,9 @@ class Page {
 			case "candidate":
 				if (effect.update.candidate) void a.peer.candidate(effect.update.candidate);
 				return;
+			case "move":
+				a.proofs = a.proofs.then(() => this.move(a, effect.update));
+				return;
 			case "send":
 				if (a.own) void a.peer.send(a.own.stream, effect.picture, effect.sound).catch(() => this.failed(a, "browser.failed"));
 				return;
@@ -353,12 +356,13 @@ class Page {
 				},
 				failed: (code) => this.failed(a, code),
 				weak: (weak) => this.panel.weak(weak),
+				looks: () => a.recorder.stage("restart"),
 			});
 			await starting;
 			const key = await a.key;
 			if (!key) throw new Error("the home has no terminal");
 			a.expected = { key, call: a.call, invitation: written.bytes };
-			a.peer.named(a.call, (number, list) => invitation.candidates(written, wish, number, list));
+			a.peer.named(a.call, (number, list) => invitation.candidates(written, wish, number, list), (number, offer) => this.ask(a, number, offer));
 			this.handle({ type: "started", attempt: a.number, call: a.call });
 		} catch (cause) {
 			const said = cause instanceof api.Refused ? cause : undefined;
@@ -402,6 +406,24 @@ class Page {
 			this.handle({ type: "proven", attempt: a.number, decision: answer.decision, code: outcomes[answer.decision] ?? "", sdp });
 		} catch (cause) {
 			this.failed(a, cause instanceof Unproven ? cause.code : "proof.answer");
+		}
+	}
+
+	// ask offers the terminal another path, signed by the call's key as everything is that the caller says.
+	private async ask(a: Attempt, number: number, offer: string): Promise<void> {
+		if (a.over || !a.invitation || !a.wish || !a.by) return;
+		await api.restart(a.call, toBase64(await invitation.restart(a.invitation, a.wish, number, offer, a.by)), offer);
+	}
+
+	private async move(a: Attempt, update: Update): Promise<void> {
+		if (!a.expected || !a.certificate || a.over) return;
+		const sdp = update.sdp ?? "";
+		try {
+			const answer = await proveRestart(fromBase64(update.restart ?? ""), sdp, a.expected, a.certificate);
+			await a.peer.moved(answer.number, sdp);
+		} catch {
+			document.body.dataset["refused"] = a.call;
+			a.recorder.stage("restart_refused"); // what is not the terminal's changes nothing: the call stays on the path that it has
 		}
 	}
 

@@ -1,6 +1,6 @@
 // One RTCPeerConnection and what the call needs of it. It is made and its offer prepared before the click; nothing is
 // gathered or sent until begin. No track is attached before send, nor before certificate and encryption of the connection were looked at: no picture and no
-// sound can leave by any other.
+// sound can leave by any other. When nothing comes any more it looks for another path, with the same certificates.
 
 import * as api from "./api";
 import { equal, sha256, toBase64 } from "./bytes";
@@ -11,6 +11,7 @@ export interface Watcher {
 	connected(): void;
 	failed(code: Code): void;
 	weak(weak: boolean): void; // the path is interrupted, and may come back
+	looks(): void; // another path is looked for
 }
 
 export interface Options {
@@ -23,6 +24,11 @@ const gatherFor = 30; // ms for which candidates are collected into one request
 const together = 8; // candidates in one statement, and
 const longest = 1_400; // so many characters of theirs: a statement is bounded
 const graceForPath = 8_000;
+const graceForMove = 12_000; // more, once the terminal has answered that it looks for another path, too
+const silent = 2_500; // ms in which nothing came: Chromium calls that disconnected only later
+const lookAgain = 2_000; // ms after an offer for another path that was not answered, and
+const lookLater = 5_000; // after one that was, and led to none: a fifth more or less, by chance
+const maxLooks = 32; // in a call: the terminal takes no more
 const graceForFirstPath = 15_000;
 
 export class Peer {
@@ -37,6 +43,14 @@ export class Peer {
 	private sign: ((number: number, list: readonly Candidate[]) => Promise<Uint8Array>) | undefined;
 	private statements = 0;
 	private posting = Promise.resolve();
+	private ask: ((number: number, offer: string) => Promise<void>) | undefined;
+	private away = false; // nothing comes
+	private answered = false; // and the terminal looks for another path, too
+	private looks = 0;
+	private taken = 0; // the offer for another path that was answered last
+	private asking = false; // an offer is on its way: what was found waits, since it belongs to it
+	private again = 0;
+	private heard = { bytes: 0, at: 0 };
 	private fromTerminal: RTCIceCandidateInit[] = [];
 	private accepted = false;
 	private everConnected = false;
@@ -83,10 +97,11 @@ export class Peer {
 		if (this.refusals.length < maxQueued) this.refusals.push({ url, code });
 	}
 
-	// named tells which call this is; candidates may go out from here on, signed for it.
-	named(call: string, sign: (number: number, list: readonly Candidate[]) => Promise<Uint8Array>): void {
+	// named tells which call this is; candidates may go out from here on, signed for it, and offers for other paths.
+	named(call: string, sign: (number: number, list: readonly Candidate[]) => Promise<Uint8Array>, ask: (number: number, offer: string) => Promise<void>): void {
 		this.call = call;
 		this.sign = sign;
+		this.ask = ask;
 		this.flush();
 	}
 
@@ -99,6 +114,21 @@ export class Peer {
 		const waiting = this.fromTerminal;
 		this.fromTerminal = [];
 		for (const c of waiting) void this.add(c);
+	}
+
+	// moved takes a proven answer to the offer for another path with that number.
+	async moved(number: number, sdp: string): Promise<void> {
+		if (number !== this.looks || number <= this.taken || this.pc.signalingState !== "have-local-offer") return;
+		this.taken = number;
+		await this.pc.setRemoteDescription({ type: "answer", sdp });
+		this.accepted = true;
+		const waiting = this.fromTerminal;
+		this.fromTerminal = [];
+		for (const c of waiting) void this.add(c);
+		if (!this.away) return;
+		if (!this.answered) this.arm(graceForMove);
+		this.answered = true;
+		this.lookIn(lookLater);
 	}
 
 	async candidate(c: Candidate): Promise<void> {
@@ -122,14 +152,18 @@ export class Peer {
 		]);
 	}
 
-	stats(): Promise<RTCStatsReport> {
-		return this.pc.getStats();
+	async stats(): Promise<RTCStatsReport> {
+		const report = await this.pc.getStats();
+		this.listen(report);
+		return report;
 	}
 
 	close(): void {
 		this.watcher = undefined;
 		window.clearTimeout(this.grace);
 		window.clearTimeout(this.sending);
+		window.clearTimeout(this.again);
+		window.removeEventListener("online", this.online);
 		this.pc.close();
 		for (const t of this.remote.getTracks()) {
 			t.stop();
@@ -158,7 +192,7 @@ export class Peer {
 
 	// post sends what waits, one statement after the other: the terminal takes their numbers only as they grow.
 	private async post(): Promise<void> {
-		while (this.sign && this.toClinic.length > 0) {
+		while (this.sign && !this.asking && this.toClinic.length > 0) {
 			try {
 				await api.candidates(this.call, toBase64(await this.sign(++this.statements, batch(this.toClinic))));
 			} catch {
@@ -172,6 +206,68 @@ export class Peer {
 		this.grace = window.setTimeout(() => this.watcher?.failed(this.everConnected ? "ice.lost" : this.whyNot()), after);
 	}
 
+	// listen notices silence. A terminal that has nothing to say still asks whether this end is there, each second (RFC 7675).
+	private listen(report: RTCStatsReport): void {
+		if (!this.everConnected || !this.watcher) return;
+		let bytes = 0;
+		report.forEach((s: { type: string; bytesReceived?: number; requestsReceived?: number; responsesReceived?: number }) => {
+			if (s.type === "candidate-pair") bytes += (s.bytesReceived ?? 0) + (s.requestsReceived ?? 0) + (s.responsesReceived ?? 0);
+		});
+		const now = performance.now();
+		if (bytes !== this.heard.bytes) {
+			this.heard = { bytes, at: now };
+			if (this.away && this.pc.connectionState === "connected") this.back();
+		} else if (now - this.heard.at > silent) this.lost();
+	}
+
+	private readonly online = (): void => {
+		if (this.everConnected && this.watcher) this.lost();
+	};
+
+	// lost: nothing comes any more. Another path is looked for until there is one, or the time is over.
+	private lost(): void {
+		if (this.away) return;
+		this.away = true;
+		this.answered = false;
+		this.watcher?.weak(true);
+		this.arm(graceForPath);
+		void this.look();
+	}
+
+	private back(): void {
+		this.away = false;
+		window.clearTimeout(this.grace);
+		window.clearTimeout(this.again);
+		this.watcher?.weak(false);
+	}
+
+	private lookIn(wait: number): void {
+		window.clearTimeout(this.again);
+		this.again = window.setTimeout(() => void this.look(), wait * (0.8 + 0.4 * Math.random()));
+	}
+
+	// look offers another path (an ICE restart). Certificate, encryption and what is sent stay as they are.
+	private async look(): Promise<void> {
+		if (!this.ask || this.looks >= maxLooks) return;
+		const number = ++this.looks;
+		this.lookIn(lookAgain);
+		this.asking = true;
+		this.accepted = false; // the terminal's next candidates belong to its next answer
+		this.toClinic = [];
+		this.fromTerminal = [];
+		try {
+			const offer = await this.pc.createOffer({ iceRestart: true });
+			await this.pc.setLocalDescription(offer);
+			this.watcher?.looks();
+			await this.ask(number, offer.sdp ?? "");
+		} catch {
+			// The next one may get through.
+		}
+		if (number !== this.looks) return;
+		this.asking = false;
+		this.posting = this.post();
+	}
+
 	private whyNot(): Code {
 		return this.dtls()?.state === "failed" || this.pc.iceConnectionState === "connected" ? "dtls.failed" : "ice.failed";
 	}
@@ -183,20 +279,23 @@ export class Peer {
 	private async changed(): Promise<void> {
 		switch (this.pc.connectionState) {
 			case "connected":
+				if (this.everConnected) return this.back();
 				window.clearTimeout(this.grace);
-				this.watcher?.weak(false);
-				if (this.everConnected) return;
 				if (!(await this.certified())) return this.watcher?.failed("proof.fingerprint");
 				if (!(await this.sealed())) return this.watcher?.failed("dtls.not_as_agreed");
 				this.everConnected = true;
+				this.heard = { bytes: 0, at: performance.now() };
+				window.addEventListener("online", this.online);
 				this.attach().catch(() => this.watcher?.failed("browser.failed"));
 				this.watcher?.connected();
 				return;
 			case "disconnected":
+				if (this.everConnected) return this.lost();
 				this.watcher?.weak(true);
 				this.arm(graceForPath);
 				return;
 			case "failed":
+				if (this.everConnected && this.dtls()?.state !== "failed") return this.lost(); // for as long as another path may be found
 				this.watcher?.failed(this.everConnected ? "ice.lost" : this.whyNot());
 				return;
 			default:

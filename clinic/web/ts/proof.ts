@@ -4,7 +4,7 @@
 import { equal, hex, sha256 } from "./bytes";
 import { Key, open } from "./cose";
 import { boundTo, spell } from "./sdp";
-import { Answer, decodeAnswer, decodeEnd, End, typeAnswer, typeEnd } from "./statement";
+import { Answer, decodeAnswer, decodeEnd, decodeRestart, End, Restart, typeAnswer, typeEnd, typeRestart } from "./statement";
 
 export class Unproven extends Error {
 	constructor(readonly code: "proof.answer" | "proof.fingerprint", cause: string) {
@@ -46,7 +46,22 @@ export async function proveEnd(signed: Uint8Array, expected: Expected): Promise<
 	}
 }
 
-async function aboutThisCall(s: Answer | End, expected: Expected): Promise<void> {
+// proveRestart is the terminal's answer to an offer for another path. certificate is the one that it has shown in this call, and goes on showing.
+export async function proveRestart(signed: Uint8Array, sdp: string, expected: Expected, certificate: Uint8Array): Promise<Restart> {
+	let restart: Restart;
+	try {
+		restart = decodeRestart(await open(signed, typeRestart, expected.key));
+		await aboutThisCall(restart, expected);
+		if (restart.by !== "terminal") throw new Error("by another side");
+	} catch (cause) {
+		throw new Unproven("proof.answer", String(cause));
+	}
+	if (!equal(restart.sdp, await sha256(sdp))) throw new Unproven("proof.fingerprint", "another session description");
+	if (!boundTo(sdp, spell(certificate))) throw new Unproven("proof.fingerprint", "another certificate");
+	return restart;
+}
+
+async function aboutThisCall(s: Answer | End | Restart, expected: Expected): Promise<void> {
 	if (hex(s.call) !== expected.call) throw new Error("about another call");
 	if (!equal(s.terminal, expected.key.hash)) throw new Error("about another terminal");
 	if (!equal(s.invitation, await sha256(expected.invitation))) throw new Error("about another invitation");

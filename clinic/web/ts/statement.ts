@@ -5,6 +5,7 @@ import { decode, Item, Malformed } from "./cbor";
 
 export const typeAnswer = "vindu/answer.v1";
 export const typeEnd = "vindu/end.v1";
+export const typeRestart = "vindu/restart.v1";
 
 export type Decision = "ringing" | "answered" | "declined" | "busy" | "quiet" | "shutter" | "refused";
 // What has no place in a text for people; the same list as in package protocol (unprintable in codec.go).
@@ -33,6 +34,29 @@ export interface End {
 	readonly cameraClosed: number; // ms since the epoch; 0 if it never was open
 	readonly microphoneClosed: number;
 	readonly at: number;
+}
+
+export interface Restart {
+	readonly call: Uint8Array;
+	readonly terminal: Uint8Array;
+	readonly invitation: Uint8Array;
+	readonly by: string;
+	readonly number: number; // of the offer that it answers
+	readonly sdp: Uint8Array; // SHA-256 of the session description
+	readonly at: number;
+}
+
+export function decodeRestart(payload: Uint8Array): Restart {
+	const f = new Fields(payload, 8);
+	return {
+		call: f.bytes(2, 16),
+		terminal: f.bytes(3, 32),
+		invitation: f.bytes(4, 32),
+		by: f.text(5),
+		number: f.natural(6),
+		sdp: f.bytes(7, 32),
+		at: f.time(8),
+	};
 }
 
 export function decodeAnswer(payload: Uint8Array): Answer {

@@ -37,6 +37,7 @@ type Calls struct {
 	records        []calls.Record
 	unwanted       map[protocol.CallID]protocol.Code // hung up before they were known
 	paths          map[protocol.CallID]chan []byte
+	moves          map[protocol.CallID]chan *protocol.CallRestart
 	held           []protocol.Code
 }
 
@@ -59,7 +60,7 @@ func NewCalls(r *Register, a *Authorisations) *Calls {
 	return &Calls{
 		Placed: make(chan *Call, queue), HungUp: make(chan HangUp, queue),
 		Reported: make(chan *protocol.CallRecord, queue), Closed: make(chan string, queue),
-		register: r, authorisations: a, subs: map[chan calls.Update]subscriber{}, unwanted: map[protocol.CallID]protocol.Code{}, paths: map[protocol.CallID]chan []byte{},
+		register: r, authorisations: a, subs: map[chan calls.Update]subscriber{}, unwanted: map[protocol.CallID]protocol.Code{}, paths: map[protocol.CallID]chan []byte{}, moves: map[protocol.CallID]chan *protocol.CallRestart{},
 	}
 }
 
@@ -155,6 +156,22 @@ func (c *Calls) Paths(call protocol.CallID) chan []byte {
 		c.paths[call] = make(chan []byte, queue)
 	}
 	return c.paths[call]
+}
+
+// Restart implements web.Calls.
+func (c *Calls) Restart(_ context.Context, _ string, call protocol.CallID, restart *protocol.CallRestart) error {
+	c.Moves(call) <- restart
+	return nil
+}
+
+// Moves has the offers for other paths of a call's page.
+func (c *Calls) Moves(call protocol.CallID) chan *protocol.CallRestart {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.moves[call] == nil {
+		c.moves[call] = make(chan *protocol.CallRestart, queue)
+	}
+	return c.moves[call]
 }
 
 // HangUp implements web.Calls.

@@ -131,6 +131,9 @@ type Session struct {
 	LeaveErr  error         // so, too
 	HoldLeave chan struct{} // if not nil, its Leave waits until it is closed, whatever its context says
 
+	RestartErr  error
+	HoldRestart chan struct{} // if not nil, Restart waits until it is closed
+
 	// Opened, if not nil, is told what the ledger said to an opening.
 	Opened func(call.Device, error)
 
@@ -143,6 +146,7 @@ type Session struct {
 	closed     bool
 	others     []call.Offer // who joined
 	chimes     int
+	restarts   []protocol.SDP
 }
 
 // Key is what every Session shows as its certificate.
@@ -242,6 +246,28 @@ func (s *Session) Open(ctx context.Context) error {
 		}
 	}
 	return s.OpenDevice(call.Microphone)
+}
+
+// Restart implements call.Movable.
+func (s *Session) Restart(_ context.Context, offer protocol.SDP) (protocol.SDP, error) {
+	if s.HoldRestart != nil {
+		<-s.HoldRestart
+	}
+	if s.RestartErr != nil {
+		return "", s.RestartErr
+	}
+	s.mu.Lock()
+	s.restarts = append(s.restarts, offer)
+	s.mu.Unlock()
+	s.Say(call.MediaEvent{Kind: call.MediaDisconnected})
+	return "answer to " + offer, nil
+}
+
+// Restarts returns the offers for another path that were taken.
+func (s *Session) Restarts() []protocol.SDP {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.restarts)
 }
 
 // Close implements call.Session.

@@ -280,6 +280,30 @@ func (c *Clinic) CandidatesBy(t testing.TB, invite *protocol.CallIn, s *protocol
 	return &protocol.CallIn{Version: protocol.Version, Call: invite.Call, Kind: protocol.KindCandidates, Candidates: signed}
 }
 
+// Restart returns the caller's offer for another path in the call that invite began.
+func (c *Clinic) Restart(t testing.TB, invite *protocol.CallIn, number uint64, change ...func(*protocol.Restart)) *protocol.CallIn {
+	t.Helper()
+	offer := protocol.SDP(fmt.Sprintf("offer %d", number))
+	s := &protocol.Restart{
+		Version: protocol.Version, Call: invite.Call, Terminal: c.Self, Invitation: protocol.HashOf(invite.Invite.Invitation), By: protocol.SideCaller, N: number,
+		SDP: protocol.HashOf(offer), At: protocol.At(time.Now()),
+	}
+	for _, f := range change {
+		f(s)
+	}
+	return c.RestartBy(t, invite, s, offer, c.Caller)
+}
+
+// RestartBy returns an offer for another path signed by whatever key.
+func (c *Clinic) RestartBy(t testing.TB, invite *protocol.CallIn, s *protocol.Restart, offer protocol.SDP, key *ecdsa.PrivateKey) *protocol.CallIn {
+	t.Helper()
+	signed, err := protocol.Sign(s, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &protocol.CallIn{Version: protocol.Version, Call: invite.Call, Kind: protocol.KindRestart, Restart: &protocol.CallRestart{Restart: signed, SDP: offer}}
+}
+
 // HangUpBy returns an end of the call that invite began, signed by whatever key.
 func (c *Clinic) HangUpBy(t testing.TB, invite *protocol.CallIn, end *protocol.End, key *ecdsa.PrivateKey) *protocol.CallIn {
 	t.Helper()

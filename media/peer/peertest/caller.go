@@ -65,6 +65,8 @@ type Caller struct {
 	size   image.Point
 	pcm    []int16
 
+	line atomic.Pointer[Line] // the only way to the near end, if there is one
+
 	frames, keyframes, packets, plis atomic.Int64
 	firstFrame                       atomic.Int64 // Unix nanoseconds
 }
@@ -85,6 +87,7 @@ func New(opt Options) (*Caller, string, error) {
 	}
 	c := &Caller{opt: opt, Candidates: make(chan webrtc.ICECandidateInit, 64), connected: make(chan struct{})}
 
+	c.line.Store(opt.Line)
 	m := &webrtc.MediaEngine{}
 	if err := m.RegisterDefaultCodecs(); err != nil {
 		return nil, "", fmt.Errorf("register codecs: %w", err)
@@ -131,8 +134,8 @@ func New(opt Options) (*Caller, string, error) {
 			return
 		}
 		j := i.ToJSON()
-		if opt.Line != nil {
-			j.Candidate = opt.Line.Far(j.Candidate)
+		if line := c.line.Load(); line != nil {
+			j.Candidate = line.Far(j.Candidate)
 		}
 		c.Candidates <- j
 	})
@@ -360,7 +363,7 @@ func (c *Caller) hear(t *webrtc.TrackRemote) {
 
 // Answer takes the answer.
 func (c *Caller) Answer(sdp string) error {
-	if c.opt.Line != nil {
+	if c.line.Load() != nil {
 		sdp = Strip(sdp)
 	}
 	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: sdp}); err != nil {
@@ -369,10 +372,25 @@ func (c *Caller) Answer(sdp string) error {
 	return nil
 }
 
+// Restart makes an offer for another path (an ICE restart); its candidates, and the near end's, go over line from here on, if it is not nil.
+func (c *Caller) Restart(line *Line) (string, error) {
+	if line != nil {
+		c.line.Store(line)
+	}
+	offer, err := c.pc.CreateOffer(&webrtc.OfferOptions{ICERestart: true})
+	if err != nil {
+		return "", fmt.Errorf("make offer: %w", err)
+	}
+	if err := c.pc.SetLocalDescription(offer); err != nil {
+		return "", fmt.Errorf("set offer: %w", err)
+	}
+	return offer.SDP, nil
+}
+
 // AddCandidate takes a candidate of the near end's.
 func (c *Caller) AddCandidate(candidate string) error {
-	if c.opt.Line != nil {
-		candidate = c.opt.Line.Near(candidate)
+	if line := c.line.Load(); line != nil {
+		candidate = line.Near(candidate)
 	}
 	return c.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: candidate})
 }
