@@ -113,6 +113,12 @@ func Explain(c Code) Failure {
 	return f
 }
 
+// Registered tells whether there is such a code.
+func Registered(c Code) bool {
+	_, ok := byCode[c]
+	return ok
+}
+
 // In returns what is said of c in a language, by its tag; in English where there is no such language.
 func (c Code) In(tag string) Text {
 	t := textsIn(tag)

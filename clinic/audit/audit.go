@@ -54,6 +54,8 @@ const (
 	CallPlaced        = "call.placed"
 	CallEnded         = "call.ended"
 	CallAnnounced     = "call.announced"
+	ConditionMarked   = "condition.marked"
+	ConditionUnmarked = "condition.unmarked"
 	ConnectionRefused = "connection.refused"
 	MessageRefused    = "message.refused"
 

@@ -45,6 +45,7 @@ type Config struct {
 	Authorisations Authorisations `toml:"authorisations"`
 	OIDC           OIDC           `toml:"oidc"`
 	Metrics        Metrics        `toml:"metrics"`
+	Alerts         Alerts         `toml:"alerts"`
 	Log            Log            `toml:"log"`
 }
 
@@ -179,6 +180,25 @@ type Relay struct {
 	Local   bool   `toml:"local"`
 }
 
+// Alerts is where serious conditions are told. Nobody is told without Webhook.
+type Alerts struct {
+	Webhook string `toml:"webhook"`
+	Secret  string `toml:"secret"`        // file
+	After   int    `toml:"after_minutes"` // that something holds before it is told
+}
+
+func (a *Alerts) check() error {
+	switch {
+	case a.Webhook == "" && a.Secret != "":
+		return errors.New("alerts.webhook is not set, though alerts.secret is")
+	case a.Webhook != "" && a.Secret == "":
+		return errors.New("alerts.secret: name a file with a secret that the webhook knows too; openssl rand -hex 32 makes one")
+	case a.After < 0 || a.After > 24*60:
+		return fmt.Errorf("alerts.after_minutes = %d has to be from 0 to 1440", a.After)
+	}
+	return nil
+}
+
 // Metrics is where Prometheus asks. There is none without Listen.
 type Metrics struct {
 	Listen string `toml:"listen"`
@@ -215,6 +235,7 @@ func Default() Config {
 		Authorisations: Authorisations{Days: 7},
 		OIDC:           OIDC{Scopes: []string{}, Assurance: []string{}},
 		Relay:          Relay{Listen: ":3478"},
+		Alerts:         Alerts{After: 5},
 		Log:            Log{Level: "info", Format: "text"},
 	}
 }
@@ -243,7 +264,7 @@ func Load(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("%w %s: %w", ErrConfig, path, err)
 	}
-	for _, p := range []*string{&c.State, &c.Web.Certificate, &c.Web.Key, &c.OIDC.Key, &c.Metrics.Token} {
+	for _, p := range []*string{&c.State, &c.Web.Certificate, &c.Web.Key, &c.OIDC.Key, &c.Metrics.Token, &c.Alerts.Secret} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(path), *p)
 		}
@@ -285,6 +306,7 @@ func (c *Config) Check() error {
 		c.Authorisations.check(),
 		c.OIDC.check(),
 		c.Metrics.check(),
+		c.Alerts.check(),
 		c.Log.check(),
 	)
 }

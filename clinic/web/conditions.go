@@ -2,12 +2,15 @@ package web
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
 	"time"
 
+	"vindu/clinic/alerts"
 	"vindu/clinic/fleet"
+	"vindu/clinic/register"
 	"vindu/protocol"
 )
 
@@ -20,8 +23,26 @@ type Conditions interface {
 	Conditions(ctx context.Context, terminal protocol.KeyHash, limit int) ([]fleet.Past, error)
 }
 
+// Marks are what operators have said of conditions; alerts.Service keeps them.
+type Marks interface {
+	Mark(ctx context.Context, who string, terminal protocol.KeyHash, code protocol.Code, since, until time.Time, note string) error
+	Unmark(ctx context.Context, who string, terminal protocol.KeyHash, code protocol.Code) error
+	Marks(ctx context.Context) (map[protocol.KeyHash]map[protocol.Code]alerts.Mark, error)
+}
+
+// silences are for how long a condition can be silenced.
+var silences = map[string]time.Duration{"hour": time.Hour, "day": 24 * time.Hour, "week": 7 * 24 * time.Hour}
+
 // conditionView is a condition as operators read it.
-type conditionView struct{ Severity, Word, Title, Sentence, Next, Who, When, Figure string }
+type conditionView struct {
+	Severity, Word, Title, Sentence, Next, Who, When, Figure string
+
+	// Of one that holds, where operators can say something of it:
+	Action string // address
+	Since  int64  // ms since 1970
+	Marked string // who has said what; "" if nobody has
+	Code   protocol.Code
+}
 
 // conditionsView is how a terminal is, and was.
 type conditionsView struct {
@@ -33,7 +54,7 @@ type conditionsView struct {
 
 func (w words) condition(c protocol.Code, figure, when string, holds bool) conditionView {
 	f := protocol.Explain(c)
-	v := conditionView{Severity: string(f.Severity), Word: w["condition.severity."+string(f.Severity)], Title: f.Title, Sentence: f.Sentence, When: when, Figure: figure}
+	v := conditionView{Severity: string(f.Severity), Word: w["condition.severity."+string(f.Severity)], Title: f.Title, Sentence: f.Sentence, When: when, Figure: figure, Code: c}
 	if holds && f.Who != protocol.Nobody {
 		v.Next, v.Who = f.Next, w["condition.who."+string(f.Who)]
 	}
@@ -92,6 +113,71 @@ func (s *Server) conditionsOf(r *http.Request, terminal protocol.KeyHash, now ti
 			return nil, err
 		}
 	}
-	v := s.words.conditions(s.o.Fleet.State(terminal), past, now)
-	return &v, nil
+	state := s.o.Fleet.State(terminal)
+	v := s.words.conditions(state, past, now)
+	return &v, s.mark(r, &v, state, now)
+}
+
+// mark adds to a terminal's conditions what operators have said of them, and where they do.
+func (s *Server) mark(r *http.Request, v *conditionsView, state fleet.State, now time.Time) error {
+	if s.o.Marks == nil || state.Health == nil {
+		return nil
+	}
+	marks, err := s.o.Marks.Marks(r.Context())
+	if err != nil {
+		return err
+	}
+	who := s.naming(r.Context())
+	for _, c := range state.Health.Conditions {
+		i := slices.IndexFunc(v.Current, func(v conditionView) bool { return v.Code == c.Code })
+		if i < 0 {
+			continue
+		}
+		view := &v.Current[i]
+		view.Action, view.Since = "/operator/homes/"+r.PathValue("home")+"/conditions/"+string(c.Code), c.Since.Time().UnixMilli()
+		if m, ok := marks[state.Terminal][c.Code]; ok && m.Holds(c.Since.Time(), now) {
+			key := "condition.marked"
+			if now.Before(m.Until) {
+				key = "condition.silenced"
+			}
+			view.Marked = s.words.say(key, names{"who": who(m.By), "at": s.words.when(m.At, now), "until": s.words.when(m.Until, now), "note": m.Note})
+		}
+	}
+	return nil
+}
+
+// markCondition is what an operator says of a condition.
+func (s *Server) markCondition(w http.ResponseWriter, r *http.Request, v visitor) {
+	home, err := s.o.Custody.Home(r.Context(), r.PathValue("home"))
+	if errors.Is(err, register.ErrNotFound) || err == nil && home.Terminal == (protocol.KeyHash{}) {
+		s.fail(w, r, http.StatusNotFound, "error.404")
+		return
+	}
+	if err != nil {
+		s.broken(w, r, err)
+		return
+	}
+	code, who := protocol.Code(r.PathValue("code")), v.person.Who()
+	if r.PostForm.Get("do") == "unmark" {
+		err = s.o.Marks.Unmark(r.Context(), who, home.Terminal, code)
+	} else {
+		var since int64
+		if since, err = strconv.ParseInt(r.PostForm.Get("since"), 10, 64); err != nil || since <= 0 {
+			s.fail(w, r, http.StatusUnprocessableEntity, "error.text")
+			return
+		}
+		var until time.Time
+		if d, ok := silences[r.PostForm.Get("until")]; ok {
+			until = time.Now().Add(d)
+		}
+		err = s.o.Marks.Mark(r.Context(), who, home.Terminal, code, time.UnixMilli(since), until, r.PostForm.Get("note"))
+	}
+	switch {
+	case errors.Is(err, alerts.ErrNote), errors.Is(err, alerts.ErrUntil), errors.Is(err, alerts.ErrCode):
+		s.fail(w, r, http.StatusUnprocessableEntity, "error.text")
+	case err != nil:
+		s.broken(w, r, err)
+	default:
+		http.Redirect(w, r, "/operator/homes/"+home.ID, http.StatusSeeOther)
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"vindu/clinic/alerts"
 	"vindu/clinic/fleet"
 	"vindu/clinic/register"
 	"vindu/protocol"
@@ -50,7 +51,7 @@ func parseFleetQuery(q url.Values) fleetQuery {
 	if !slices.Contains(standings, f.State) {
 		f.State = ""
 	}
-	if c := protocol.Code(q.Get("condition")); slices.ContainsFunc(protocol.Register, func(f protocol.Failure) bool { return f.Code == c }) {
+	if c := protocol.Code(q.Get("condition")); protocol.Registered(c) {
 		f.Condition = c
 	}
 	if !slices.Contains(sortings, f.Sort) {
@@ -94,6 +95,7 @@ type fleetRow struct {
 	state    fleet.State
 	standing string
 	codes    []protocol.Code // that are shown
+	marked   []protocol.Code // of them, what operators have said that they know
 }
 
 // standing says how a home stands, and which conditions are to be shown of it.
@@ -132,6 +134,13 @@ func (s *Server) fleetRows(ctx context.Context) ([]fleetRow, error) {
 	if err != nil {
 		return nil, err
 	}
+	var marks map[protocol.KeyHash]map[protocol.Code]alerts.Mark
+	if s.o.Marks != nil {
+		if marks, err = s.o.Marks.Marks(ctx); err != nil {
+			return nil, err
+		}
+	}
+	now := time.Now()
 	rows := make([]fleetRow, 0, len(homes))
 	for _, h := range homes {
 		r := fleetRow{home: h}
@@ -139,6 +148,13 @@ func (s *Server) fleetRows(ctx context.Context) ([]fleetRow, error) {
 			r.state = s.o.Fleet.State(h.Terminal)
 		}
 		r.standing, r.codes = standing(h, r.state)
+		if of := marks[h.Terminal]; len(of) > 0 && r.state.Health != nil {
+			for _, c := range r.state.Health.Conditions {
+				if m, ok := of[c.Code]; ok && m.Holds(c.Since.Time(), now) && slices.Contains(r.codes, c.Code) {
+					r.marked = append(r.marked, c.Code)
+				}
+			}
+		}
 		rows = append(rows, r)
 	}
 	return rows, nil
@@ -194,13 +210,14 @@ type fleetGroup struct {
 	Severity    string
 	Count       string
 	Same        string // what all of them have in common
+	Marked      string // in how many somebody sees to it
 	Path        string
-	n           int
+	n, marked   int
 	software    string
 	differs     bool
 }
 
-// groups counts conditions, those first that hold in most homes. What a condition depends on hides it (protocol.Showing).
+// groups counts conditions, those first that hold in most homes where nobody has said to see to it. What a condition depends on hides it (protocol.Showing).
 func (w words) groups(rows []fleetRow) []fleetGroup {
 	by := map[protocol.Code]*fleetGroup{}
 	versions := map[string]bool{}
@@ -220,6 +237,9 @@ func (w words) groups(rows []fleetRow) []fleetGroup {
 				by[c] = g
 			}
 			g.n++
+			if slices.Contains(rows[i].marked, c) {
+				g.marked++
+			}
 			g.differs = g.differs || g.software != rows[i].state.Software
 		}
 	}
@@ -232,9 +252,12 @@ func (w words) groups(rows []fleetRow) []fleetGroup {
 		if delete(versions, ""); g.n > 1 && !g.differs && g.software != "" && len(versions) > 1 { // else it says nothing
 			g.Same = w.say("fleet.same", names{"software": g.software})
 		}
+		if g.marked > 0 {
+			g.Marked = w.say("fleet.marked", names{"count": strconv.Itoa(g.marked)})
+		}
 		list = append(list, *g)
 	}
-	slices.SortFunc(list, func(a, b fleetGroup) int { return cmp.Or(b.n-a.n, cmp.Compare(a.Code, b.Code)) })
+	slices.SortFunc(list, func(a, b fleetGroup) int { return cmp.Or((b.n-b.marked)-(a.n-a.marked), cmp.Compare(a.Code, b.Code)) })
 	return list
 }
 

@@ -7,11 +7,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"vindu/clinic/alerts"
 	"vindu/clinic/fleet"
 	"vindu/protocol"
 )
@@ -199,5 +202,75 @@ func TestInert(t *testing.T) {
 		if got := inert(text); got != want {
 			t.Errorf("%q is written as %q", text, got)
 		}
+	}
+}
+
+// TestMarkCondition: an operator says that somebody sees to a condition; its page and the table say so, until it is taken back.
+func TestMarkCondition(t *testing.T) {
+	d := newDesk(t)
+	service, err := alerts.New(t.Context(), alerts.Config{Store: d.store, Audit: d.audit, Homes: d.register, Log: d.options.Log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.options.Marks = service
+	if d.pages, err = New(d.options); err != nil {
+		t.Fatal(err)
+	}
+	d.seedFleet(100)
+	c := d.signedIn("operator")
+	const path = "/operator/homes/100000000"
+	_, page := d.get(c, path)
+	since := regexp.MustCompile(`name="since" value="(\d+)"`).FindStringSubmatch(page)
+	if since == nil {
+		t.Fatal("there is nothing to say it with")
+	}
+	say := func(code protocol.Code, values ...string) int {
+		t.Helper()
+		form := url.Values{"since": {since[1]}, "do": {"mark"}, "note": {"Ordered of the provider"}}
+		for i := 0; i < len(values); i += 2 {
+			form.Set(values[i], values[i+1])
+		}
+		status, _ := d.post(c, path+"/conditions/"+string(code), form)
+		return status
+	}
+	for name, status := range map[string]int{
+		"two lines":         say(protocol.EgressUDP, "note", "a\nb"),
+		"no time":           say(protocol.EgressUDP, "since", ""),
+		"no such condition": say("egress.nothing"),
+	} {
+		if status != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d", name, status)
+		}
+	}
+	if status, _ := d.post(c, "/operator/homes/1/conditions/"+string(protocol.EgressUDP), url.Values{"since": since[1:]}); status != http.StatusNotFound {
+		t.Errorf("no such home: %d", status)
+	}
+	if status, _ := d.post(d.signedIn("nurse"), path+"/conditions/"+string(protocol.EgressUDP), url.Values{"since": since[1:]}); status != http.StatusNotFound {
+		t.Errorf("by who is no operator: %d", status)
+	}
+	if _, page := d.get(c, "/operator"); strings.Contains(page, "seen to") {
+		t.Error("seen to before anybody has said so")
+	}
+	if status := say(protocol.EgressUDP); status != http.StatusOK {
+		t.Fatalf("said: %d", status)
+	}
+	if _, page = d.get(c, path); !strings.Contains(page, "Seen to by operator operator") && !strings.Contains(page, "Ordered of the provider") {
+		t.Error("the home's page does not say it")
+	}
+	if _, page = d.get(c, "/operator"); !strings.Contains(page, "1 of them seen to") {
+		t.Error("the table does not say it")
+	}
+	b := newTab(t)
+	navigate(b, d.link("Odd Vik", "operator"))
+	navigate(b, d.server.URL+path)
+	eval[bool](b, `(document.querySelectorAll("details").forEach((e) => (e.open = true)), true)`)
+	b.look("marked")
+	say(protocol.EgressUDP, "until", "day", "note", "")
+	if _, page = d.get(c, path); !strings.Contains(page, "Silenced by") {
+		t.Error("it is not silenced")
+	}
+	say(protocol.EgressUDP, "do", "unmark")
+	if _, page = d.get(c, "/operator"); strings.Contains(page, "seen to") {
+		t.Error("still seen to after it was taken back")
 	}
 }

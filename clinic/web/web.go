@@ -78,6 +78,8 @@ type Options struct {
 	Ledger  Ledger
 	// Conditions is the history of what was wrong with terminals; nil: there is none.
 	Conditions Conditions
+	// Marks are what operators say of conditions; nil: they cannot.
+	Marks Marks
 	// Passkeys and Staff stand behind sign-in by passkey and the administrators' pages, which are not there without.
 	Passkeys Passkeys
 	Staff    Staff
@@ -187,6 +189,9 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /operator/homes/{home}/decommission", s.form(register.Operator, s.decommission))
 	mux.HandleFunc("POST /operator/homes/{home}/revoke", s.form(register.Operator, s.revokeTerminal))
 	mux.HandleFunc("POST /operator/homes/{home}/decommission/withdraw", s.form(register.Operator, s.withdrawOrder))
+	if s.o.Marks != nil {
+		mux.HandleFunc("POST /operator/homes/{home}/conditions/{code}", s.form(register.Operator, s.markCondition))
+	}
 	mux.HandleFunc("GET /operator/fleet.csv", s.page(s.only(register.Operator, s.exportFleet("csv"))))
 	mux.HandleFunc("GET /operator/fleet.json", s.page(s.only(register.Operator, s.exportFleet("json"))))
 	mux.HandleFunc("GET /operator/events", s.apiFor(register.Operator, s.live))

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"vindu/clinic/alerts"
 	"vindu/clinic/authority"
 	"vindu/clinic/broker"
 	"vindu/clinic/calls"
@@ -85,6 +86,7 @@ type server struct {
 	broker   *broker.NATS
 	refusals *refusals
 	alarms   *alarms
+	alerts   *alerts.Service
 	ledger   *ledger.Ledger
 	fleet    *fleet.Fleet
 	relay    *relay.Relay
@@ -149,6 +151,9 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	if err := s.newMetrics(ctx, part("metrics")); err != nil {
 		return s, err
 	}
+	if err := s.newAlerts(ctx, part("alerts")); err != nil {
+		return s, err
+	}
 	site := s.site()
 	s.calls = calls.New(calls.Config{
 		Records: records, Link: s.fleet, Register: c.register, Authority: c.authority, Authorisations: callers{c.grants}, RelyingParty: site, Relay: s.relay, Log: part("calls"),
@@ -167,7 +172,7 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 		return s, err
 	}
 	pages := web.Options{
-		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup, Ledger: s.ledger, Conditions: s.fleet,
+		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup, Ledger: s.ledger, Conditions: s.fleet, Marks: s.alerts,
 		Announcements: c.register, Tell: s.tellSettings, Passkeys: s.passkeys, Staff: c.register, Rights: c.grants, Authorisations: callers{c.grants}, RelyingParty: site, Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
 	}
 	if err := s.newIdentityProvider(ctx, &pages); err != nil {
@@ -243,6 +248,7 @@ func (s *server) run(ctx context.Context) error {
 		{name: "alarms", run: s.alarms.run},
 		{name: "broker", run: s.broker.Run, ready: s.broker.Ready()},
 		{name: "fleet", run: s.fleet.Run},
+		{name: "alerts", run: s.alerts.Run},
 		{name: "relay", run: s.relay.Run},
 		{name: "calls", run: s.calls.Run},
 		{name: "robot", run: s.robot.Run},
