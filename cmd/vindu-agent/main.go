@@ -31,7 +31,8 @@ import (
 var errUsage = errors.New("usage")
 
 const usage = `usage:
-  vindu-agent run -config FILE                        be the terminal; -confine: and give up all other files and rights
+  vindu-agent run -config FILE                        be the terminal; -confine: and give up all other files and rights;
+                                                      -profile FILE: write where each call's processor time went
   vindu-agent enrol -config FILE -voucher-file FILE   set the terminal up; FILE - is standard input;
                                                       -new-key: with a new key, giving up the one it has
   vindu-agent diagnose -config FILE                   print what the terminal says of itself; -json: for who supports it
@@ -65,12 +66,13 @@ func command(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	file := flags.String("config", "/etc/vindu/agent.toml", "")
-	voucher, newKey, confined, asJSON := "", false, false, false
+	voucher, newKey, confined, asJSON, profile := "", false, false, false, ""
 	if args[0] == "diagnose" {
 		flags.BoolVar(&asJSON, "json", false, "")
 	}
 	if args[0] == "run" {
 		flags.BoolVar(&confined, "confine", false, "")
+		flags.StringVar(&profile, "profile", "", "")
 	}
 	if args[0] == "enrol" {
 		flags.StringVar(&voucher, "voucher-file", "", "")
@@ -94,12 +96,15 @@ func command(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 			return err
 		}
 		log := logger(cfg.Log, errOut)
+		if confined && profile != "" {
+			return fmt.Errorf("%w: run: -profile writes a file that -confine gives up", errUsage)
+		}
 		if confined {
 			if err := giveUp(cfg, *file, log); err != nil {
 				return err
 			}
 		}
-		return run(ctx, cfg, log)
+		return run(ctx, cfg, profile, log)
 	case "enrol":
 		if voucher == "" {
 			return fmt.Errorf("%w: enrol: -voucher-file is missing", errUsage)

@@ -50,6 +50,7 @@ type media struct {
 	id      *identity.Identity
 	files   fs.FS // the system's, from its root; nil: nothing is said of the board
 	log     *slog.Logger
+	profile *profiler // nil: none
 }
 
 // heat is the board's temperature in °C, 0 if it does not say.
@@ -139,11 +140,15 @@ func (s *mediaSession) Restart(ctx context.Context, offer protocol.SDP) (protoco
 }
 
 // Open implements call.Session.
-func (s *mediaSession) Open(ctx context.Context) error { return s.inner.Open(ctx) }
+func (s *mediaSession) Open(ctx context.Context) error {
+	s.m.profile.start()
+	return s.inner.Open(ctx)
+}
 
 // Close implements call.Session. Whether camera and microphone are closed the ledger knows; a connection that hangs is no danger.
 func (s *mediaSession) Close(ctx context.Context) error {
 	closed := s.inner.Close(ctx)
+	s.m.profile.stop()
 	if closed.Err != nil {
 		s.m.log.Warn("session did not close cleanly", "call", s.offer.Call, "error", closed.Err)
 	}

@@ -77,7 +77,7 @@ func TestSetUpOverACable(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := run(ctx, cfg, log); err != nil {
+		if err := run(ctx, cfg, "", log); err != nil {
 			t.Error(err)
 		}
 	})

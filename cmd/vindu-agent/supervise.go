@@ -77,10 +77,11 @@ type oversight struct {
 	board    *progress.Board
 	services []func(context.Context) error
 	safe     bool
+	profile  string // file for a profile of each call; empty: none
 }
 
 // run is the terminal, until ctx ends, under the system's supervisor if there is one: it says that it gets on, and after it has ended again and again it runs in safe mode.
-func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
+func run(ctx context.Context, cfg agent.Config, profile string, log *slog.Logger) error {
 	board := new(progress.Board)
 	keeper := &progress.Keeper{Board: board, Feed: func() error { return progress.Notify("WATCHDOG=1") }, Log: log}
 	supervision := []func(context.Context) error{keeper.Run, func(ctx context.Context) error {
@@ -105,7 +106,7 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 		ctx, stop = context.WithTimeout(ctx, progress.SafeFor)
 		defer stop()
 	}
-	err := runUnder(ctx, cfg, oversight{board, supervision, safe}, &machine, func(scene.Scene) {}, log)
+	err := runUnder(ctx, cfg, oversight{board, supervision, safe, profile}, &machine, func(scene.Scene) {}, log)
 	if starts != nil {
 		if err := remember(starts, err); err != nil {
 			log.Warn("this end is not remembered", "error", err)

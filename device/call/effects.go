@@ -109,6 +109,7 @@ func (r *Runner) do(e Effect) {
 		r.cur.stage("ringing", now)
 	case SendAnswered:
 		if r.sendAnswer(r.cur.call, r.cur.hash, protocol.Answered, r.cur.session) {
+			r.c.Log.Info("call answered", "call", r.cur.call)
 			r.cur.answer = now
 			r.cur.stage("answered", now)
 		}

@@ -52,6 +52,7 @@ type measured struct {
 	RateOut  float64
 	Width    int // received by the browser
 	WidthOut int
+	Codec    string // of the picture that the browser received
 }
 
 type frameCount struct {
@@ -61,6 +62,7 @@ type frameCount struct {
 	BytesOut  int     `json:"bytesOut"`
 	Width     int     `json:"width"`
 	SentWidth int     `json:"sentWidth"`
+	Codec     string  `json:"codec"`
 	At        float64 `json:"at"` // ms
 }
 
@@ -68,7 +70,7 @@ func (a frameCount) until(b frameCount, m *measured) {
 	s := (b.At - a.At) / 1000
 	m.FPSIn, m.FPSOut = float64(b.Decoded-a.Decoded)/s, float64(b.Sent-a.Sent)/s
 	m.RateIn, m.RateOut = float64(b.BytesIn-a.BytesIn)*8/s, float64(b.BytesOut-a.BytesOut)*8/s
-	m.Width, m.WidthOut = b.Width, b.SentWidth
+	m.Width, m.WidthOut, m.Codec = b.Width, b.SentWidth, strings.TrimPrefix(b.Codec, "video/")
 }
 
 // callGStreamer has the GStreamer peer in a call of size z with the browser for d.

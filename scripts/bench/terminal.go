@@ -25,13 +25,13 @@ type terminal struct {
 	size   size
 }
 
-// startTerminal starts a clinic and an agent that rings for no time and sends at most z.
-func startTerminal(ctx context.Context, dir string, z size) (*terminal, error) {
+// startTerminal starts a clinic and an agent that rings for so long and sends at most z.
+func startTerminal(ctx context.Context, dir string, z size, ring time.Duration, flags ...string) (*terminal, error) {
 	bin := filepath.Join(filepath.Dir(dir), "bin")
 	if err := stack.Build(ctx, ".", bin, false); err != nil {
 		return nil, err
 	}
-	s, err := stack.New(stack.Options{Dir: dir, Bin: bin, Language: "en", Says: io.Discard, Agent: map[string]string{
+	s, err := stack.New(stack.Options{Dir: dir, Bin: bin, Language: "en", Says: io.Discard, Ring: ring, Flags: flags, Agent: map[string]string{
 		"picture.width": strconv.Itoa(z.width), "picture.height": strconv.Itoa(z.height), "picture.fps": strconv.Itoa(z.fps),
 		"picture.bitrate":     strconv.Itoa(z.bitrate),
 		"devices.memory_size": fmt.Sprintf(`"%dx%d"`, screenWidth, screenHeight),
@@ -121,6 +121,15 @@ const watchedPage = `(() => {
 		button.click();
 		return await first - began;
 	};
+	window.benchAnswered = async () => {
+		const far = document.querySelector("#far");
+		far.srcObject = null;
+		const button = document.querySelector("button.ring");
+		while (button.disabled) await new Promise(done => setTimeout(done, 20));
+		const first = new Promise(done => far.requestVideoFrameCallback(() => done(Date.now())));
+		button.click();
+		return await first;
+	};
 	window.benchLimit = async bitrate => {
 		for (const sender of peers.at(-1).getSenders()) if (sender.track && sender.track.kind === "video") {
 			const p = sender.getParameters(); p.encodings[0].maxBitrate = bitrate; p.degradationPreference = "maintain-resolution"; await sender.setParameters(p);
@@ -132,8 +141,9 @@ const watchedPage = `(() => {
 	};
 	window.benchFrames = async () => {
 		const result = {};
-		(await peers.findLast(p => p.connectionState === "connected").getStats()).forEach(s => {
-			if (s.type === "inbound-rtp" && s.kind === "video") Object.assign(result, {decoded: s.framesDecoded, bytesIn: s.bytesReceived, width: s.frameWidth});
+		const stats = await peers.findLast(p => p.connectionState === "connected").getStats();
+		stats.forEach(s => {
+			if (s.type === "inbound-rtp" && s.kind === "video") Object.assign(result, {codec: stats.get(s.codecId).mimeType, decoded: s.framesDecoded, bytesIn: s.bytesReceived, width: s.frameWidth});
 			if (s.type === "outbound-rtp" && s.kind === "video") Object.assign(result, {sent: s.framesEncoded, bytesOut: s.bytesSent, sentWidth: s.frameWidth});
 		});
 		return {...result, at: performance.now()};

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"image"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"vindu/device/screen"
 	"vindu/protocol"
 	"vindu/scripts/lab/control"
+	"vindu/scripts/split"
 )
 
 // agentConfig is the terminal's, with what the lab's devices are called. A terminal in a home has the defaults. Echo is off: the emulated
@@ -41,8 +43,11 @@ fps = 15
 echo = "off"
 `
 
+var splits = flag.Bool("split", false, "have TestCall say where the terminal's processor time went; make bench asks for it")
+
 const (
-	agentLog = "/tmp/agent.log"
+	agentLog     = "/tmp/agent.log"
+	guestProfile = "/tmp/call.pprof"
 
 	measured  = 30 * time.Second
 	window    = 5 * time.Second
@@ -76,7 +81,11 @@ func TestCall(t *testing.T) {
 	if err := guest.SetCamera(t.Context(), control.CameraControl{Device: "/dev/video0", ID: VividHorizontal, Value: VividMovesLeftFast}); err != nil {
 		t.Fatal(err)
 	}
-	agent := startAgent(t, guest, clinic)
+	var flags []string
+	if *splits {
+		flags = []string{"-profile", guestProfile}
+	}
+	agent := startAgent(t, guest, clinic, flags...)
 	noCapture(t, guest, "before the call")
 
 	browser := NewBrowser(t, guest.Net)
@@ -141,6 +150,27 @@ func TestCall(t *testing.T) {
 	}
 	screenshot(t, guest, browser, "page-4-ended.png")
 	readRecord(t, guest, browser)
+	if *splits {
+		logSplit(t, guest)
+	}
+}
+
+// logSplit says where the terminal's processor time went in its last call: figures for people, not asserted.
+func logSplit(t *testing.T, guest *Guest) {
+	t.Helper()
+	profile, err := guest.ReadFile(t.Context(), guestProfile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(guest.Artefacts, "call.pprof")
+	if err := os.WriteFile(file, profile, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	shares, err := split.Stages(t.Context(), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("processor by stage: %s", split.String(shares))
 }
 
 // awaitReceipt waits until the page shows the terminal's signed end: from then on its devices are closed. What the page says
@@ -179,7 +209,7 @@ func ring(t *testing.T, guest *Guest, browser *Browser) CallerOnScreen {
 }
 
 // startAgent sets the terminal up by a voucher, waits until it says that it is ready, and returns its process id. Its log is kept.
-func startAgent(t *testing.T, guest *Guest, clinic *Clinic) int {
+func startAgent(t *testing.T, guest *Guest, clinic *Clinic, flags ...string) int {
 	t.Helper()
 	voucher, err := clinic.Voucher(t.Context())
 	if err != nil {
@@ -194,7 +224,7 @@ func startAgent(t *testing.T, guest *Guest, clinic *Clinic) int {
 	}
 	guest.Log("terminal enrolled")
 	pid, err := guest.Start(t.Context(), control.Command{
-		Args: []string{"/usr/bin/vindu-agent", "run", "-config", "/etc/vindu/agent.toml"}, Log: agentLog,
+		Args: append([]string{"/usr/bin/vindu-agent", "run", "-config", "/etc/vindu/agent.toml"}, flags...), Log: agentLog,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -52,6 +52,8 @@ type Options struct {
 	Says io.Writer
 	// Agent changes the terminal's configuration, key by key: section.key = value, as TOML writes it.
 	Agent map[string]string
+	// Flags of the terminal's program, besides its configuration.
+	Flags []string
 }
 
 // Stack is a clinic and a terminal that run.
@@ -148,7 +150,7 @@ func (s *Stack) Run(ctx context.Context, ready func(ctx context.Context) error) 
 		return err
 	}
 	s.clinic = newProcess("the clinic", filepath.Join(s.Dir, "log", "clinic.log"), s.Says, s.bin("vindu-clinic"), "serve", "-config", s.clinicConfig())
-	s.agent = newProcess("the terminal", filepath.Join(s.Dir, "log", "terminal.log"), s.Says, s.bin("vindu-agent"), "run", "-config", s.agentConfig())
+	s.agent = newProcess("the terminal", filepath.Join(s.Dir, "log", "terminal.log"), s.Says, append([]string{s.bin("vindu-agent"), "run", "-config", s.agentConfig()}, s.Flags...)...)
 
 	group, ctx := errgroup.WithContext(ctx)
 	// The clinic outlives the terminal, so that the terminal can say goodbye.
