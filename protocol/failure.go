@@ -119,6 +119,7 @@ const (
 	CaptureCameraStuck  Code = "capture.camera_stuck"
 	CaptureNoMicrophone Code = "capture.no_microphone"
 	CaptureNoSpeaker    Code = "capture.no_speaker"
+	CaptureNoVoice      Code = "capture.no_voice"
 	CaptureSoundBusy    Code = "capture.sound_busy"
 	CaptureSoundGone    Code = "capture.sound_gone"
 	CaptureTestPicture  Code = "capture.test_picture"

@@ -14,6 +14,7 @@ const (
 	foundCheck   = "the technician's check (device/acceptance)"
 	foundMedia   = "the media of a call"
 	foundDevices = "the inventory of devices, every 15 s; it opens none"
+	foundVoice   = "each sentence that is made; where none is asked for, one in an hour (device/voice)"
 	foundLink    = "each attempt to connect (device/link)"
 	foundKey     = "the terminal's key and enrolment, at the start and every 15 s (device/identity)"
 	foundClock   = "the terminal's clock, compared with the clinic's time (device/clock)"
@@ -81,6 +82,7 @@ var Register = withTexts([]Failure{
 	holds(CaptureCameraStuck, Technician, Serious, 0, foundMedia, "cmd/vindu-agent TestCodes"),
 	holds(CaptureNoMicrophone, Technician, Serious, 30*time.Second, foundDevices, "cmd/vindu-agent TestDevices"),
 	holds(CaptureNoSpeaker, Technician, Serious, 30*time.Second, foundDevices, "cmd/vindu-agent TestDevices"),
+	holds(CaptureNoVoice, Operator, Warning, time.Minute, foundVoice, "device/agent TestNoVoice", CaptureNoSpeaker),
 	holds(CaptureSoundBusy, Technician, Serious, 0, foundMedia, "cmd/vindu-agent TestCodes"),
 	holds(CaptureSoundGone, Technician, Serious, 0, foundMedia, "cmd/vindu-agent TestCodes"),
 	holds(CaptureTestPicture, Nobody, Note, 0, foundDevices, "cmd/vindu-agent TestDevices"),

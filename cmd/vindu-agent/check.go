@@ -219,6 +219,7 @@ func (d *checkDevices) listen(ctx context.Context, l call.Ledger) (acceptance.He
 	if err := l.Opening(call.Microphone); err != nil {
 		return h, err
 	}
+	defer d.devices.mouth.lend()()
 	open := d.openSound
 	if open == nil {
 		open = d.devices.drivers().openSound

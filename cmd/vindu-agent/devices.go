@@ -26,10 +26,11 @@ type drivers struct {
 	openCamera func(context.Context, camera.Config) (camera.Source, error)
 	cards      func() (capture, playback []sound.Card)
 	openSound  func(context.Context, sound.Config) (sound.Device, error)
+	openPlayer func(context.Context, sound.Config) (sound.Player, error) // never touches a microphone; nil: nothing rings
 }
 
 // machine are the drivers of the machine.
-var machine = drivers{camera.List, camera.Open, sound.List, sound.Open}
+var machine = drivers{camera.List, camera.Open, sound.List, sound.Open, sound.OpenPlayback}
 
 // devices knows which devices the configuration means and which there are. It opens none.
 type devices struct {
@@ -37,6 +38,7 @@ type devices struct {
 	screen protocol.DeviceState
 	by     *drivers // nil: the machine's. Tests put others in their place
 	hands  *hands   // nil: there is no panel
+	mouth  *mouth   // nil: nothing rings or speaks
 }
 
 func (d *devices) drivers() *drivers {

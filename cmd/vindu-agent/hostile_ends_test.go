@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"image"
 	"io"
@@ -30,6 +31,7 @@ type deviceWatch struct{ opened, closed, read atomic.Int64 }
 type capture struct {
 	camera, microphone deviceWatch
 	trouble            atomic.Pointer[trouble] // nil: they are well
+	played             *loudspeaker            // nil: there is no loudspeaker
 }
 
 // trouble is what is wrong with the devices.
@@ -57,6 +59,10 @@ func (c *capture) shut() bool {
 }
 
 func (c *capture) drivers() *drivers {
+	tap := c.played.hear
+	if c.played == nil {
+		tap = nil
+	}
 	return &drivers{
 		cameras: func() []camera.Info {
 			if c.ails().noCamera {
@@ -83,7 +89,15 @@ func (c *capture) drivers() *drivers {
 				return nil, err
 			}
 			c.microphone.opened.Add(1)
-			return &watchedSound{Device: sound.TestSound(nil), w: &c.microphone}, nil
+			c.played.opened()
+			return &watchedSound{Device: sound.TestSound(tap), w: &c.microphone}, nil
+		},
+		openPlayer: func(_ context.Context, cfg sound.Config) (sound.Player, error) {
+			if cfg.Capture != "none" {
+				return nil, errors.New("a player that captures")
+			}
+			c.played.opened()
+			return sound.TestSound(tap), nil
 		},
 	}
 }

@@ -85,6 +85,12 @@ func TestHostile(t *testing.T) {
 // newBench has a terminal and a page that have found their clinic.
 func newBench(t *testing.T) *bench {
 	t.Helper()
+	return newBenchOf(t, func(*bench) {})
+}
+
+// newBenchOf is newBench with a terminal that is changed before it begins.
+func newBenchOf(t *testing.T, change func(*bench)) *bench {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -95,6 +101,7 @@ func newBench(t *testing.T) *bench {
 	x.c.home, err = x.c.register.Home(t.Context(), x.c.home.ID)
 	x.c.check(err)
 	x.c.policies()
+	change(x)
 	x.terminal.start()
 	t.Cleanup(func() { x.terminal.end() })
 	x.online()

@@ -15,7 +15,6 @@ import (
 
 	"vindu/device/agent"
 	"vindu/device/state"
-	"vindu/media/sound"
 	"vindu/protocol"
 )
 
@@ -128,25 +127,6 @@ func TestEnrolWhileAnotherHoldsTheState(t *testing.T) {
 	}
 	if strings.Contains(log.String(), string(text)) {
 		t.Error("the voucher is in the log")
-	}
-}
-
-// TestChime: the bell is heard, never startling, and has no clicks at its seams.
-func TestChime(t *testing.T) {
-	frame := make([]int16, sound.FrameSamples)
-	var last, loudest, steepest int
-	for n := range 1200 { // twelve seconds
-		chime(frame, n)
-		for _, v := range frame {
-			loudest, steepest = max(loudest, int(v), -int(v)), max(steepest, int(v)-last, last-int(v))
-			last = int(v)
-		}
-		if n == 299 && (loudest < 1000 || loudest > 5000) {
-			t.Errorf("the first chime peaks at %d", loudest)
-		}
-	}
-	if loudest > 12000 || steepest > 2000 {
-		t.Errorf("peak %d, steepest step %d", loudest, steepest)
 	}
 }
 

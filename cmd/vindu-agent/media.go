@@ -431,6 +431,7 @@ func (s *mediaSession) openSound(ctx context.Context) (session.Sound, error) {
 		}
 	}
 	kind := "alsa"
+	back := s.m.devices.mouth.lend()
 	open := s.m.devices.drivers().openSound
 	var device sound.Device
 	var err error
@@ -443,6 +444,7 @@ func (s *mediaSession) openSound(ctx context.Context) (session.Sound, error) {
 		kind, device, err = "synthetic", sound.TestSound(nil), nil
 	}
 	if err != nil {
+		back()
 		if captures && !errors.Is(err, errStillOpen) {
 			s.offer.Ledger.Closed(call.Microphone)
 		}
@@ -463,7 +465,7 @@ func (s *mediaSession) openSound(ctx context.Context) (session.Sound, error) {
 	s.mu.Lock()
 	s.soundKind = kind
 	s.mu.Unlock()
-	opened := &openSound{openDevice: openDevice[sound.Device]{Source: device}, far: s.m.far, echo: cancels, knob: s.m.devices.knob(int(s.offer.Volume)), log: s.m.log.With("call", s.offer.Call)}
+	opened := &openSound{openDevice: openDevice[sound.Device]{Source: device}, far: s.m.far, mouth: s.m.devices.mouth, back: back, echo: cancels, knob: s.m.devices.knob(int(s.offer.Volume)), log: s.m.log.With("call", s.offer.Call)}
 	if captures {
 		opened.ledger, opened.device = s.offer.Ledger, call.Microphone
 	}
@@ -524,19 +526,28 @@ type openCamera struct{ openDevice[camera.Source] }
 // Read implements session.Camera.
 func (o *openCamera) Read() (image.Image, func(), error) { return o.Source.Read() }
 
-// openSound lets the preview listen to what is played.
+// openSound adds what the terminal says itself, and lets the preview listen to what is played.
 type openSound struct {
 	openDevice[sound.Device]
-	far  *tap
-	echo *echo.Device // nil: nothing is cancelled
-	knob *knobbed     // nil: there is none
-	log  *slog.Logger
-	said sync.Once
+	far   *tap
+	mouth *mouth // nil: it says nothing
+	back  func() // gives the loudspeaker back; nil: it was not borrowed
+	given sync.Once
+	echo  *echo.Device // nil: nothing is cancelled
+	knob  *knobbed     // nil: there is none
+	log   *slog.Logger
+	said  sync.Once
 }
 
 // Close implements session.Sound.
 func (o *openSound) Close() error {
 	err := o.openDevice.Close()
+	o.given.Do(func() {
+		o.mouth.gone()
+		if o.back != nil {
+			o.back()
+		}
+	})
 	if o.echo != nil {
 		o.said.Do(func() {
 			e := o.echo.Echo()
@@ -562,6 +573,7 @@ func (o *openSound) Write(frame []int16) error {
 	if o.knob != nil {
 		o.knob.apply(frame)
 	}
+	o.mouth.mix(frame)
 	o.far.hear(frame)
 	return o.Source.Write(frame)
 }

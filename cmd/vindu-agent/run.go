@@ -12,7 +12,9 @@ import (
 	"vindu/device/call"
 	"vindu/device/identity"
 	scene "vindu/device/screen"
+	"vindu/device/voice"
 	"vindu/media/codec"
+	"vindu/media/speech"
 	"vindu/provisioning"
 )
 
@@ -35,6 +37,7 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 	hands := openHands(cfg.Panel, over.board, log)
 	devices := &devices{cfg: cfg.Devices, screen: screen.state, by: hands.powered(by), hands: hands}
 	far := new(tap)
+	devices.mouth = &mouth{devices: devices, far: far, log: log}
 	page, err := openPreview(cfg.Preview.Listen, cfg.Language, screen.memory, devices, far, log)
 	if err != nil {
 		return err
@@ -69,7 +72,7 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 		})
 	}
 	a, err = agent.New(cfg, agent.Parts{
-		Software: software(), Display: screen.display, Light: light, HasScreen: screen.seen.Load, Button: func() bool { return press.what() != "" }, Answer: func() bool { return hands.here() || press.button.CanAnswer() }, Devices: devices.look, Bell: &bell{cfg: cfg.Devices, log: log},
+		Software: software(), Display: screen.display, Light: light, HasScreen: screen.seen.Load, Button: func() bool { return press.what() != "" }, Answer: func() bool { return hands.here() || press.button.CanAnswer() }, Devices: devices.look, Bell: devices.mouth,
 		Media: func(id *identity.Identity) call.Media {
 			return &media{cfg: cfg, devices: devices, coders: coders, screen: pictures{screen.display}, far: far, id: id, files: os.DirFS("/"), log: log, profile: &profiler{file: over.profile, log: log}}
 		},
@@ -80,6 +83,7 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 		Clinic: func(signer crypto.Signer, now func() time.Time) identity.Clinic {
 			return clinic{&provisioning.Client{Signer: signer, Now: now}}
 		},
+		Synthesiser: synthesiserOf(cfg.Voice, log), Mouth: devices.mouth,
 		Services: services, Fields: fields, Progress: over.board, Safe: over.safe,
 		Shown: func(s scene.Scene) {
 			page.show(s)
@@ -93,11 +97,21 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 		return err
 	}
 	page.use(a)
+	devices.mouth.policy.Store(a)
 	err = a.Run(ctx)
 	if err == nil {
 		log.Info("stopped")
 	}
 	return err
+}
+
+// synthesiserOf is what speaks by the configuration; nil if nothing does.
+func synthesiserOf(cfg agent.Voice, log *slog.Logger) voice.Synthesiser {
+	if cfg.Socket == "" {
+		log.Info("no voice is configured: the terminal chimes, and its screen says the rest")
+		return nil
+	}
+	return &speech.Synthesiser{Socket: cfg.Socket, Speed: cfg.Speed}
 }
 
 // resting gives memory back to the system when the terminal has come to rest after its start or a call.

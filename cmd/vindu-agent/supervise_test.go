@@ -13,6 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"bytes"
+	"io"
+	"sync"
+	"sync/atomic"
 	"vindu/device/agent"
 	"vindu/device/progress"
 	"vindu/media/display"
@@ -29,7 +33,27 @@ func TestConfined(t *testing.T) {
 		}
 	}
 	config := filepath.Join(dir, "agent.toml")
-	text := fmt.Sprintf("state = %q\n[identity]\ntpm = \"none\"\n[devices]\ncamera = \"none\"\nmicrophone = \"none\"\nspeaker = \"none\"\nbutton = \"none\"\ndisplay = \"memory\"\n[network]\nwifi = \"none\"\n", filepath.Join(dir, "state"))
+	voice, err := net.Listen("unix", filepath.Join(dir, "voice")) // in no folder of the list: a socket is not a file
+	if err != nil {
+		t.Fatal(err)
+	}
+	var spoken atomic.Int32
+	var speaking sync.WaitGroup
+	defer speaking.Wait()
+	defer voice.Close()
+	speaking.Go(func() {
+		for {
+			conn, err := voice.Accept()
+			if err != nil {
+				return
+			}
+			if text, err := io.ReadAll(conn); err == nil && bytes.HasPrefix(text, []byte("<speak")) {
+				spoken.Add(1)
+			}
+			_ = conn.Close()
+		}
+	})
+	text := fmt.Sprintf("state = %q\n[voice]\nsocket = %q\n[identity]\ntpm = \"none\"\n[devices]\ncamera = \"none\"\nmicrophone = \"none\"\nspeaker = \"none\"\nbutton = \"none\"\ndisplay = \"memory\"\n[network]\nwifi = \"none\"\n", filepath.Join(dir, "state"), filepath.Join(dir, "voice"))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -97,6 +121,9 @@ func TestConfined(t *testing.T) {
 			}
 			if err := command.Wait(); err != nil {
 				t.Errorf("it ended with %v\n%s", err, log.String())
+			}
+			if n := spoken.Swap(0); (n == 0) != test.safe {
+				t.Errorf("it had %d texts spoken", n)
 			}
 			if got := strings.Contains(log.String(), "begins in safe mode"); got != test.safe {
 				t.Errorf("safe mode: %v, want %v\n%s", got, test.safe, log.String())

@@ -36,6 +36,7 @@ import (
 	"vindu/device/progress"
 	"vindu/device/screen"
 	"vindu/device/state"
+	"vindu/device/voice"
 	"vindu/protocol"
 )
 
@@ -67,6 +68,9 @@ type Parts struct {
 	// Media makes the media of calls; id verifies connections to the clinic's relay.
 	Media func(id *identity.Identity) call.Media
 	Bell  call.Bell // nil: silent
+	// Synthesiser makes sound of what the screen says, and Mouth plays it. nil, one of them: nothing is said.
+	Synthesiser voice.Synthesiser
+	Mouth       voice.Mouth
 	// Keys opens the terminal's key. nil: in a file.
 	Keys identity.Keys
 	// Forget destroys what the terminal knows outside its state folder, such as passwords of networks, when it is taken out of use. It may be called again. nil: nothing.
@@ -99,6 +103,7 @@ type Agent struct {
 	log     *slog.Logger
 	policy  policy.Policy
 	screen  *screen.Screen
+	voice   *voice.Voice // nil: there is none
 	started time.Time
 
 	mu        sync.Mutex
@@ -147,6 +152,9 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Agent, error) {
 	a.screen.Watch(parts.Progress.Root("screen"))
 	a.screen.Rest(a.rests, parts.Light)
 	a.screen.Announce(a.coming)
+	if parts.Synthesiser != nil && parts.Mouth != nil {
+		a.voice = voice.New(parts.Synthesiser, parts.Mouth, lang, log)
+	}
 	return a, nil
 }
 
@@ -209,9 +217,35 @@ func (a *Agent) change(f func(*situation)) {
 		a.situation.covered()
 	}
 	a.screen.Show(scene)
+	a.voice.Show(scene, a.now())
 	if a.parts.Shown != nil {
 		a.parts.Shown(scene)
 	}
+}
+
+// Volume is that of the home's policy, percent; 0: unknown.
+func (a *Agent) Volume() int {
+	a.mu.Lock()
+	h := a.home
+	a.mu.Unlock()
+	if h == nil {
+		return 0
+	}
+	if signed := h.id.Policy(); signed != nil {
+		return int(max(signed.Volume, protocol.MinVolume))
+	}
+	return 0
+}
+
+// Speak has sentences said aloud, in the language of the screen, when nothing else is; a call comes first. Without a voice nothing happens.
+func (a *Agent) Speak(sentences ...string) { a.voice.Speak(sentences...) }
+
+// missing says that the terminal was to have a voice and has none.
+func (a *Agent) missing() []protocol.Code {
+	if a.voice.Missing() {
+		return []protocol.Code{protocol.CaptureNoVoice}
+	}
+	return nil
 }
 
 // coming is the call that the clinic has announced, if any.
@@ -237,6 +271,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	around, stopAround := context.WithCancel(failed)
 	defer stopAround()
 	group.Go(func() error { return a.screen.Run(around) })
+	if a.voice != nil {
+		group.Go(func() error { return a.voice.Run(around) })
+	}
 	group.Go(func() error { return a.reportLock(around) })
 	for _, service := range a.parts.Services {
 		group.Go(func() error {

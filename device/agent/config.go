@@ -37,6 +37,7 @@ type Config struct {
 	Devices  Devices  `toml:"devices"`
 	Button   Button   `toml:"button"`
 	Sound    Sound    `toml:"sound"`
+	Voice    Voice    `toml:"voice"`
 	Call     Call     `toml:"call"`
 	Quiet    Quiet    `toml:"quiet"`
 	Picture  Picture  `toml:"picture"`
@@ -78,6 +79,12 @@ type Button struct {
 // Sound is what is done to it.
 type Sound struct {
 	Echo string `toml:"echo"`
+}
+
+// Voice is who says aloud what the screen shows.
+type Voice struct {
+	Socket string `toml:"socket"`
+	Speed  int    `toml:"speed"`
 }
 
 // Call is how calls are answered.
@@ -154,6 +161,7 @@ func Default() Config {
 		Identity: Identity{TPM: "auto"},
 		Devices:  Devices{Camera: "auto", Microphone: "auto", Speaker: "auto", Display: "auto", MemorySize: "1280x720", Button: "auto"},
 		Sound:    Sound{Echo: "on"},
+		Voice:    Voice{Speed: 90},
 		Call:     Call{SeeFirst: Duration(2 * time.Second), Longest: Duration(2 * time.Hour), Notice: Duration(40 * time.Second)},
 		Time:     Time{NTP: []string{}},
 		Picture:  Picture{Width: 640, Height: 480, FPS: 30, Bitrate: 1_500_000, Codec: "auto", Own: true},
@@ -255,6 +263,9 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 	if v := c.Picture.Codec; v != "auto" && v != "h264" && v != "vp8" {
 		bad("picture.codec", "%q has to be auto, h264 or vp8", v)
 	}
+	if v := c.Voice.Socket; v != "" && !filepath.IsAbs(v) {
+		bad("voice.socket", "%q has to be a whole path, or empty", v)
+	}
 	if v := c.Serial.Port; v != "" && !filepath.IsAbs(v) {
 		bad("serial.port", "%q has to be a path such as /dev/ttyS0, or empty", v)
 	}
@@ -309,6 +320,7 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 		v, min, max int
 	}{
 		{"picture.width", c.Picture.Width, 160, 1920}, {"picture.height", c.Picture.Height, 120, 1080},
+		{"voice.speed", c.Voice.Speed, 50, 150},
 		{"picture.fps", c.Picture.FPS, 5, 60}, {"picture.bitrate", c.Picture.Bitrate, 100_000, 20_000_000},
 	} {
 		if n.v < n.min || n.v > n.max {

@@ -105,6 +105,7 @@ func (a *Agent) speak(lang *screen.Language) {
 	a.language = lang.Tag
 	a.mu.Unlock()
 	a.screen.SetLanguage(lang)
+	a.voice.SetLanguage(lang)
 }
 
 // recall has the screen speak what was chosen, if it was.

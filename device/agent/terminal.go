@@ -263,6 +263,7 @@ func (t *terminal) checks() []protocol.Code {
 			codes = append(codes, protocol.TimeZone)
 		}
 	}
+	codes = append(codes, t.a.missing()...)
 	box := t.outbox.Status()
 	if len(box.Rebuilt) > 0 {
 		codes = append(codes, protocol.StorageDamaged)

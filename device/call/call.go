@@ -235,10 +235,10 @@ type Status struct {
 // View is told of every change of status. It must not block.
 type View interface{ Show(Status) }
 
-// Bell rings. It never touches the microphone.
+// Bell rings. It never touches the microphone, and holds nobody up: the session's sound waits for the loudspeaker where it is opened.
 type Bell interface {
-	Start()
-	Stop() // returns when the loudspeaker is free again
+	Start(ring time.Duration) // for how long it is going to ring
+	Stop()
 }
 
 // Store keeps one small document across restarts and power cuts.

@@ -133,7 +133,7 @@ func (r *Runner) do(e Effect) {
 		r.cur = nil
 	case Ring:
 		if e.On {
-			r.c.Bell.Start()
+			r.c.Bell.Start(r.cur.policy.Ring)
 		} else {
 			r.c.Bell.Stop()
 		}

@@ -68,6 +68,7 @@ type Texts struct {
 	From           string `toml:"from"`
 	AnswersIn      string `toml:"answers_in"`
 	AnswersInOne   string `toml:"answers_in_one"`
+	ByItself       string `toml:"by_itself"`
 	Answering      string `toml:"answering"`
 	NothingToDo    string `toml:"nothing_to_do"`
 	Take           string `toml:"take" deed:"yes"`
@@ -83,6 +84,8 @@ type Texts struct {
 	MicrophoneOn   string `toml:"microphone_on"`
 	MicrophoneOff  string `toml:"microphone_off"`
 	MicrophoneTest string `toml:"microphone_test"`
+	Came           string `toml:"came"`
+	Went           string `toml:"went"`
 	Ended          string `toml:"ended"`
 	CallerHungUp   string `toml:"caller_hung_up"`
 	CameraOffNow   string `toml:"camera_off_now"`

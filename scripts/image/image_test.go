@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"vindu/media/speech/speechtest"
 )
 
 const root = "../.."
@@ -329,4 +331,23 @@ func read(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+// TestVoice: the image starts the synthesiser as the tests do, for the agent alone, with nothing.
+func TestVoice(t *testing.T) {
+	folder := filepath.Join(root, "buildroot/package/vindu-agent")
+	unit, socket := read(t, filepath.Join(folder, "vindu-voice@.service")), read(t, filepath.Join(folder, "vindu-voice.socket"))
+	for _, line := range []string{
+		"ExecStart=/usr/bin/" + strings.Join(speechtest.Command, " "), "StandardInput=socket", "StandardOutput=socket", "DynamicUser=yes", "PrivateNetwork=yes", "PrivateDevices=yes",
+		"ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "RestrictAddressFamilies=none", "MemoryMax=64M", "RuntimeMaxSec=10",
+	} {
+		if !strings.Contains(unit, "\n"+line+"\n") {
+			t.Errorf("vindu-voice@.service has no line %q", line)
+		}
+	}
+	for _, line := range []string{"Accept=yes", "SocketUser=vindu", "SocketMode=0600"} {
+		if !strings.Contains(socket, "\n"+line+"\n") {
+			t.Errorf("vindu-voice.socket has no line %q", line)
+		}
+	}
 }

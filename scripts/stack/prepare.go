@@ -72,6 +72,9 @@ func (s *Stack) writeAgentConfig() error {
 	if s.Preview {
 		settings["preview.listen"] = quote(fmt.Sprintf("localhost:%d", s.ports.Preview))
 	}
+	if s.voice != "" {
+		settings["voice.socket"] = quote(s.voice)
+	}
 	for k, v := range s.Agent {
 		settings[k] = v
 	}

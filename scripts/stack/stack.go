@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -19,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"vindu/media/speech/speechtest"
 )
 
 // Names of the demo's people and places. No patient has a name anywhere (R39).
@@ -64,7 +67,31 @@ type Stack struct {
 
 	clinic, agent *process
 	ports         ports
+	voice         string // the socket of who speaks; "" without
 	release       func() // of the folder; nil while it is not claimed
+}
+
+// listenVoice has the terminal speak, where espeak-ng is installed; nil where it is not, and where the folder's name is too long for a socket.
+func (s *Stack) listenVoice() (net.Listener, error) {
+	socket, err := filepath.Abs(filepath.Join(s.agentDir(), "voice"))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := exec.LookPath(speechtest.Command[0]); err != nil || !s.Preview || len(socket) > 100 {
+		return nil, nil //nolint:nilnil // no voice, and nothing wrong
+	}
+	if err := os.MkdirAll(s.agentDir(), 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, fmt.Errorf("the terminal's voice: %w", err)
+	}
+	s.voice = socket
+	return l, nil
 }
 
 // ClinicPID and AgentPID return the process ids, 0 while a program is not running.
@@ -146,6 +173,10 @@ func (s *Stack) Run(ctx context.Context, ready func(ctx context.Context) error) 
 	if err := s.prepareClinic(ctx); err != nil {
 		return err
 	}
+	voice, err := s.listenVoice()
+	if err != nil {
+		return err
+	}
 	if err := s.writeAgentConfig(); err != nil {
 		return err
 	}
@@ -158,6 +189,9 @@ func (s *Stack) Run(ctx context.Context, ready func(ctx context.Context) error) 
 	agentCtx, stopAgent := context.WithCancel(ctx)
 	defer stopAgent()
 	agentDone := make(chan struct{})
+	if voice != nil {
+		group.Go(func() error { return speechtest.Serve(ctx, voice) })
+	}
 	group.Go(func() error {
 		err := s.clinic.run(clinicCtx)
 		if err != nil {

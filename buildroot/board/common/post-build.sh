@@ -18,13 +18,14 @@ sed "s/@BOARD@/$board/" "$here/system.conf.in" >"$target/etc/rauc/system.conf"
 if [ -n "${VINDU_KEYRING-}" ]; then
 	install -D -m 0644 "$VINDU_KEYRING" "$target/etc/rauc/keyring.pem"
 fi
-mkdir -p "$units/multi-user.target.wants" "$units/local-fs.target.wants" "$units/vindu-agent.service.wants" "$target/data"
+mkdir -p "$units/multi-user.target.wants" "$units/local-fs.target.wants" "$units/vindu-agent.service.wants" "$units/sockets.target.wants" "$target/data"
 for unit in debug-shell.service emergency.service rescue.service ctrl-alt-del.target systemd-ask-password-console.service; do
 	ln -sf /dev/null "$units/$unit"
 done
 for unit in vindu-agent.service vindu-firewall.service; do
 	ln -sf "/usr/lib/systemd/system/$unit" "$units/multi-user.target.wants/$unit"
 done
+ln -sf /usr/lib/systemd/system/vindu-voice.socket "$units/sockets.target.wants/vindu-voice.socket"
 ln -sf /usr/lib/systemd/system/vindu-data.service "$units/local-fs.target.wants/vindu-data.service"
 ln -sf /usr/lib/systemd/system/vindu-good.service "$units/vindu-agent.service.wants/vindu-good.service"
 : >"$target/etc/machine-id" # another one at each start: nothing of it is kept

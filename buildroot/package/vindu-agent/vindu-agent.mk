@@ -30,7 +30,7 @@ define VINDU_AGENT_USERS
 endef
 
 define VINDU_AGENT_INSTALL_INIT_SYSTEMD
-	$(foreach u,$(notdir $(wildcard $(VINDU_AGENT_PKGDIR)/*.service $(VINDU_AGENT_PKGDIR)/*.target)),\
+	$(foreach u,$(notdir $(wildcard $(VINDU_AGENT_PKGDIR)/*.service $(VINDU_AGENT_PKGDIR)/*.socket $(VINDU_AGENT_PKGDIR)/*.target)),\
 		$(INSTALL) -D -m 0644 $(VINDU_AGENT_PKGDIR)/$(u) $(TARGET_DIR)/usr/lib/systemd/system/$(u)
 	)
 	$(INSTALL) -D -m 0644 $(VINDU_AGENT_PKGDIR)/70-vindu-backlight.rules $(TARGET_DIR)/usr/lib/udev/rules.d/70-vindu-backlight.rules
