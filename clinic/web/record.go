@@ -27,7 +27,6 @@ type fact struct {
 type halfView struct {
 	Title   string
 	Missing bool
-	Stages  []fact
 	Facts   []fact
 	Charts  []chart
 }
@@ -50,6 +49,8 @@ type recordView struct {
 	Facts   []fact
 	Journal string
 	Proof   proofView
+	Course  []moment
+	Apart   string // what is to be known of its times
 	Halves  []halfView
 }
 
@@ -123,6 +124,7 @@ func (w words) record(r calls.Record) recordView {
 	add("record.home", r.HomeLabel, false)
 	add("record.terminal", r.Terminal.Code(), true)
 	add("record.number", r.Call.String(), true)
+	v.Course, v.Apart = w.course(r)
 	v.Halves = []halfView{w.half("record.half.caller", r.CallerHalf), w.half("record.half.terminal", r.TerminalHalf)}
 	return v
 }
@@ -131,13 +133,6 @@ func (w words) half(title string, h *protocol.CallRecord) halfView {
 	v := halfView{Title: w[title], Missing: h == nil}
 	if h == nil {
 		return v
-	}
-	for _, s := range h.Stages {
-		name, ok := w["record.stage."+s.Stage]
-		if !ok {
-			name = s.Stage
-		}
-		v.Stages = append(v.Stages, fact{Name: name, Value: fmt.Sprintf("+%s s", strconv.FormatFloat(float64(s.After)/1000, 'f', 2, 64)), Mono: true})
 	}
 	encryption := w["record.encryption.none"]
 	if h.Crypto.SRTP != "" || h.Crypto.Suite != "" {

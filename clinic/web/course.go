@@ -1,0 +1,94 @@
+package web
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+
+	"vindu/clinic/calls"
+	"vindu/clinic/diagnosis"
+	"vindu/protocol"
+)
+
+// moment is one row of a call's picture: what happened at one end, or in between.
+type moment struct {
+	At    string // after the call's beginning
+	Side  string // "caller", "home", or "both"
+	Text  string
+	Bad   bool
+	Pause string // how long nothing had happened before: "", "long" from a second, "longer" from ten
+}
+
+// apart is by how much the two ends' clocks may differ before each end's stages are counted from its own beginning.
+const apart = 5 * time.Second
+
+// course is the call from its beginning to its end, both ends beside each other, with what it failed of where it failed.
+func (w words) course(r calls.Record) (rows []moment, note string) {
+	type event struct {
+		at   time.Duration
+		side string
+		text string
+	}
+	var events []event
+	add := func(side string, h *protocol.CallRecord) {
+		if h == nil {
+			return
+		}
+		offset := h.Began.Time().Sub(r.Began)
+		if offset < -apart || offset > apart {
+			note, offset = w["record.course.apart"], 0
+		}
+		for _, s := range h.Stages {
+			events = append(events, event{offset + time.Duration(s.After)*time.Millisecond, side, cmp.Or(w["record.stage."+s.Stage], s.Stage)})
+		}
+	}
+	add("caller", r.CallerHalf)
+	add("home", r.TerminalHalf)
+	slices.SortStableFunc(events, func(a, b event) int { return cmp.Compare(a.at, b.at) })
+	var last time.Duration
+	for i, e := range events {
+		m := moment{At: after(e.at), Side: e.side, Text: e.text}
+		if i > 0 {
+			m.Pause = pause(e.at - last)
+		}
+		last = e.at
+		rows = append(rows, m)
+	}
+	if d := r.Diagnosis; r.Outcome != "" && d.What != "" && d.Who != protocol.Nobody {
+		m := moment{Side: "both", Text: d.What + ".", Bad: true}
+		switch d.Where {
+		case diagnosis.Caller, diagnosis.CallerPC, diagnosis.CallerNetwork:
+			m.Side = "caller"
+		case diagnosis.Home, diagnosis.Terminal, diagnosis.HomeNetwork:
+			m.Side = "home"
+		}
+		if !r.EndedAt.IsZero() {
+			at := r.EndedAt.Sub(r.Began)
+			m.At = after(at)
+			if len(rows) > 0 {
+				m.Pause = pause(at - last)
+			}
+		}
+		rows = append(rows, m)
+	}
+	return rows, note
+}
+
+// after says how long after the beginning something was: to the hundredth of a second, and from a minute on to the second.
+func after(d time.Duration) string {
+	if d >= time.Minute {
+		return "+" + spell(d)
+	}
+	return "+" + strconv.FormatFloat(max(d, 0).Seconds(), 'f', 2, 64) + " s"
+}
+
+func pause(d time.Duration) string {
+	switch {
+	case d >= 10*time.Second:
+		return "longer"
+	case d >= time.Second:
+		return "long"
+	}
+	return ""
+}
