@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"vindu/device/agent"
+	"vindu/media/camera/v4l2"
 	"vindu/media/codec"
 	"vindu/media/codec/cost"
+	"vindu/media/codec/m2m"
 )
 
 // costFile is where a terminal keeps what coding pictures costs on its board.
@@ -20,6 +22,25 @@ const costFile = "coders.json"
 // measureAfter is how long after a start, or after a call, costs are measured, if they are not known: not in the moment in which other things
 // have to be done.
 const measureAfter = 3 * time.Second
+
+// lookFor is how long encoders in hardware are looked for: a driver that hangs holds no start up.
+const lookFor = 2 * time.Second
+
+// hardware finds the board's encoders of H.264. It opens no camera.
+func hardware(safe bool, log *slog.Logger) []codec.Coder {
+	if safe {
+		return nil
+	}
+	found := make(chan []codec.Coder, 1)
+	go func() { found <- m2m.Coders(v4l2.System{}, m2m.Find()) }() // it is left if a driver hangs
+	select {
+	case coders := <-found:
+		return coders
+	case <-time.After(lookFor):
+		log.Warn("looking for an encoder in hardware takes too long; there is none")
+		return nil
+	}
+}
 
 // coders is what codes pictures on this board, cheapest first.
 type coders struct {

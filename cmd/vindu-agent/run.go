@@ -43,7 +43,7 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 		return err
 	}
 	rest := newResting()
-	coders := newCoders(cfg, []codec.Coder{codec.Libvpx(), codec.OpenH264()}, log)
+	coders := newCoders(cfg, append([]codec.Coder{codec.Libvpx(), codec.OpenH264()}, hardware(over.safe, log)...), log)
 	services := append([]func(context.Context) error{screen.run, rest.run, coders.run}, over.services...)
 	var fields []any
 	if page != nil {

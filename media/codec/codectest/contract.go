@@ -25,10 +25,6 @@ type Config struct {
 type Subject struct {
 	New     func(t testing.TB, cfg Config) codec.VideoEncoder
 	Decoder func(t testing.TB) codec.VideoDecoder
-	// Mechanics is true of an encoder whose bits are the test's own, so that neither their number nor its pictures say anything.
-	Mechanics bool
-	// Allocates is true of an encoder in front of a fake that allocates.
-	Allocates bool
 }
 
 // Run holds an encoder to the contract of codec.VideoEncoder.
@@ -38,12 +34,7 @@ func Run(t *testing.T, s Subject) {
 	t.Run("forces keyframes", s.forcesKeyframes)
 	t.Run("refuses pictures", s.refusesPictures)
 	t.Run("closes", s.closes)
-	if !s.Allocates {
-		t.Run("does not allocate", s.doesNotAllocate)
-	}
-	if s.Mechanics {
-		return
-	}
+	t.Run("does not allocate", s.doesNotAllocate)
 	t.Run("holds bitrate", s.holdsBitrate)
 	t.Run("follows bitrate", s.followsBitrate)
 	t.Run("saves no bits in a pause", s.savesNoBits)

@@ -1,4 +1,0 @@
-package codec
-
-// CheckPicture is for tests outside.
-var CheckPicture = checkPicture
