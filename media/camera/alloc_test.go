@@ -1,6 +1,9 @@
 package camera
 
 import (
+	"bytes"
+	"image"
+	"image/jpeg"
 	"testing"
 	"time"
 	"unsafe"
@@ -55,6 +58,51 @@ func TestStreamAllocatesNothing(t *testing.T) {
 				release()
 			}); n != 0 {
 				t.Errorf("%v allocations for each picture, want 0", n)
+			}
+		})
+	}
+}
+
+// From the driver's buffer to the picture that the encoder gets there is one pass, whatever the camera's format is: the conversion, or for
+// MJPEG the decoding, to the right size at once. An uncompressed picture of another size is scaled besides.
+func TestStreamConvertsOnce(t *testing.T) {
+	var photo bytes.Buffer
+	if err := jpeg.Encode(&photo, image.NewYCbCr(image.Rect(0, 0, 640, 480), image.YCbCrSubsampleRatio422), nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		format yuv.Format
+		w, h   int
+		passes uint64
+	}{
+		"YUYV": {yuv.YUYV, 640, 480, 1}, "UYVY": {yuv.UYVY, 640, 480, 1}, "NV12": {yuv.NV12, 640, 480, 1}, "YU12": {yuv.YU12, 640, 480, 1},
+		"MJPG": {yuv.MJPG, 640, 480, 1}, "MJPG halved": {yuv.MJPG, 320, 240, 1}, "YUYV halved": {yuv.YUYV, 320, 240, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := make([]byte, c.format.Size(0, 640, 480))
+			s := &stream{format: c.format, pool: yuv.NewPool(c.w, c.h, 4), idle: make(chan struct{})}
+			if c.format.Compressed() {
+				data = photo.Bytes()
+				dec, err := yuv.NewDecoder()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer dec.Close()
+				s.dec = dec
+			} else if c.w != 640 {
+				s.raw = yuv.New(640, 480)
+			}
+			s.handle, s.memory = &readyHandle{size: uint32(len(data))}, [][]byte{data}
+			before := yuv.Passes()
+			for range 5 {
+				_, release, err := s.Read()
+				if err != nil {
+					t.Fatal(err)
+				}
+				release()
+			}
+			if got := yuv.Passes() - before; got != 5*c.passes {
+				t.Errorf("%d passes for 5 pictures, want %d each", got, c.passes)
 			}
 		})
 	}

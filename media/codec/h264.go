@@ -209,14 +209,13 @@ func (d *H264Decoder) Decode(frame []byte) (*image.YCbCr, error) {
 		d.key = false
 		return nil, fmt.Errorf("decode H.264: %w: openh264's state is %#x", ErrCorrupt, int(state))
 	}
-	d.key = true
-	if d.c.y == nil {
-		return nil, nil
-	}
+	// A picture of which slices are missing gives nothing, and no error before the next one.
 	w, h := int(d.c.width)&^1, int(d.c.height)&^1
-	if w <= 0 || h <= 0 {
-		return nil, nil
+	if d.c.y == nil || w <= 0 || h <= 0 {
+		d.key = false
+		return nil, fmt.Errorf("decode H.264: %w: it makes no whole picture", ErrCorrupt)
 	}
+	d.key = true
 	ys, cs := int(d.c.ystride), int(d.c.cstride)
 	d.img = image.YCbCr{
 		Y:              unsafe.Slice((*byte)(unsafe.Pointer(d.c.y)), ys*(h-1)+w),

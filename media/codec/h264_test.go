@@ -195,6 +195,33 @@ func TestNextNAL(t *testing.T) {
 	}
 }
 
+// After a damaged picture nothing is shown until a keyframe comes.
+func TestH264WaitsForKeyframe(t *testing.T) {
+	e, d := newH264(t, codec.H264Config{Width: 320, Height: 240})
+	p := codectest.NewPainter(320, 240)
+	var errs []error
+	for i := range 5 {
+		if i == 4 {
+			e.ForceKeyframe()
+		}
+		f, err := e.Encode(p.Paint(i), int64(i+1)*3000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := append([]byte(nil), f.Data...)
+		if i == 1 {
+			data = data[:len(data)/2]
+		}
+		_, err = d.Decode(data)
+		errs = append(errs, err)
+	}
+	for i, want := range []error{nil, codec.ErrCorrupt, codec.ErrNotKeyframe, codec.ErrNotKeyframe, nil} {
+		if !errors.Is(errs[i], want) {
+			t.Errorf("picture %d: %v, want %v", i, errs[i], want)
+		}
+	}
+}
+
 func FuzzH264Decode(f *testing.F) {
 	e, err := codec.NewH264Encoder(codec.H264Config{Width: 64, Height: 48})
 	if err != nil {

@@ -169,19 +169,6 @@ func (a *assembler) push(seq uint16, ts uint32, marker bool, payload []byte, now
 	}
 	s.state, s.ts, s.marker = present, ts, marker
 	s.start, s.key, s.pid, s.bits = d.start, d.key, d.pid, d.bits
-	if a.kind == codec.H264 {
-		a.join(seq)
-	}
-}
-
-// join has of a frame's packets only the first begin it: in H.264 a packet does not say what came before it.
-func (a *assembler) join(seq uint16) {
-	for _, q := range [2]uint16{seq, seq + 1} {
-		s, before := a.at(q), a.at(q-1)
-		if s.state == present && s.seq == q && before.state == present && before.seq == q-1 && before.ts == s.ts && s.start {
-			s.start = false
-		}
-	}
 }
 
 // turn has it take another kind of frames from now on.

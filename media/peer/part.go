@@ -8,8 +8,8 @@ import (
 
 // part is what the payload of one packet of a picture says of itself.
 type part struct {
-	start bool // of a frame, unless a packet of the same frame came before it
-	key   bool // of a keyframe; of a frame's first packet
+	start bool // of a frame; in H.264 also of its slices, if no packet of the same frame came before it
+	key   bool // of a keyframe
 	pid   int32
 	bits  int // of the picture ID: 0, 7 or 15
 }

@@ -63,7 +63,7 @@ func (p *Peer) prefer(order []codec.Kind) error {
 			}
 		}
 		if len(chosen) == 0 {
-			continue // pion says what is wrong
+			return refuse(webrtc.ErrUnsupportedCodec)
 		}
 		if err := t.SetCodecPreferences(chosen); err != nil {
 			return refuse(err)

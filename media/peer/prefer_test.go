@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"strings"
 	"testing"
 
@@ -62,5 +63,29 @@ func TestAnswerFollowsOrder(t *testing.T) {
 				t.Error("the answer does not say which H.264")
 			}
 		})
+	}
+}
+
+// An offer that has neither VP8 nor an H.264 that we speak is refused, not answered with one that we do not.
+func TestNoCodecInCommon(t *testing.T) {
+	for _, left := range []string{
+		"packetization-mode=0;profile-level-id=42e01f", // in one mode only
+		"packetization-mode=1;profile-level-id=4d001f", // of another profile
+	} {
+		var out []string
+		for line := range strings.Lines(strings.NewReplacer("VP8/90000", "VP7/90000").Replace(chromiumOffer)) {
+			line = strings.TrimSpace(line)
+			if strings.Contains(line, "profile-level-id") && !strings.Contains(line, left) {
+				line = line[:strings.Index(line, " ")] + " packetization-mode=1;profile-level-id=f4001f"
+			}
+			out = append(out, line)
+		}
+		p, err := Accept(t.Context(), Config{Interfaces: func(string) bool { return false }}, SDP(strings.Join(out, "\r\n")+"\r\n"), nil)
+		if err == nil {
+			t.Errorf("%s: answered %s", left, p.Answer())
+			_ = p.Close(context.Background())
+		} else if !errors.Is(err, ErrOffer) {
+			t.Errorf("%s: %v", left, err)
+		}
 	}
 }

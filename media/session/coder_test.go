@@ -9,6 +9,7 @@ import (
 	"vindu/media/codec"
 	"vindu/media/peer/peertest"
 	"vindu/media/session"
+	"vindu/media/yuv"
 )
 
 var errBurnt = errors.New("burnt through")
@@ -60,6 +61,51 @@ func TestAnotherCoderTakesOver(t *testing.T) {
 			})
 			if got := closed.Load(); got != tt.closed {
 				t.Errorf("the first was closed %d times, want %d", got, tt.closed)
+			}
+		})
+	}
+}
+
+// looking notes which pictures it is given.
+type looking struct {
+	codec.VideoEncoder
+	seen chan *image.YCbCr
+}
+
+func (l looking) Encode(img *image.YCbCr, pts int64) (codec.Frame, error) {
+	select {
+	case l.seen <- img:
+	default:
+	}
+	return l.VideoEncoder.Encode(img, pts)
+}
+
+// The encoder gets the very picture that the camera made: between them nothing is copied or converted.
+func TestPictureIsNotCopied(t *testing.T) {
+	for _, library := range []codec.Coder{codec.Libvpx(), codec.OpenH264()} {
+		t.Run(library.Name, func(t *testing.T) {
+			seen := make(chan *image.YCbCr, 100)
+			coder := codec.Coder{Name: "looking", Kind: library.Kind, NewEncoder: func(c codec.VideoConfig) (codec.VideoEncoder, error) {
+				e, err := library.NewEncoder(c)
+				return looking{e, seen}, err
+			}}
+			before := yuv.Passes()
+			c := newCall(t, options{cfg: session.Config{Video: []codec.Coder{coder, codec.Libvpx()}}, caller: peertest.Options{Silent: true}})
+			if err := c.s.Open(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			<-seen // made while the encoder was
+			for range 10 {
+				img := <-seen
+				c.mu.Lock()
+				own := &img.Cb[0] == &c.cameras[0].img.Cb[0] // which the test's camera leaves as they are
+				c.mu.Unlock()
+				if !own {
+					t.Fatal("the encoder got another picture than the camera's")
+				}
+			}
+			if got := yuv.Passes() - before; got != 0 {
+				t.Errorf("pictures were gone through %d times on the way", got)
 			}
 		})
 	}

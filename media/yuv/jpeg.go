@@ -55,6 +55,7 @@ func (d *Decoder) Decode(dst *image.YCbCr, data []byte) error {
 	if d.d == nil || len(data) == 0 {
 		return fmt.Errorf("decode jpeg: no data or decoder closed: %w", ErrShape)
 	}
+	passes.Add(1)
 	r := C.vj_decode(d.d, p(data), C.size_t(len(data)), MaxSide,
 		p(dst.Y), C.int(dst.YStride), p(dst.Cb), C.int(dst.CStride), p(dst.Cr), C.int(dst.CStride),
 		C.int(dst.Rect.Dx()), C.int(dst.Rect.Dy()))
@@ -94,6 +95,7 @@ func Limit(img *image.YCbCr) error {
 	if err := Check(img); err != nil {
 		return err
 	}
+	passes.Add(1)
 	C.vj_limit(p(img.Y), C.int(img.YStride), p(img.Cb), C.int(img.CStride), p(img.Cr), C.int(img.CStride),
 		C.int(img.Rect.Dx()), C.int(img.Rect.Dy()))
 	return nil

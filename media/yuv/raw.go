@@ -96,6 +96,7 @@ func FromRaw(dst *image.YCbCr, f Format, data []byte, stride int) error {
 	dy, dys := p(dst.Y), C.int(dst.YStride)
 	du, dv, dcs := p(dst.Cb), p(dst.Cr), C.int(dst.CStride)
 	cw, ch, cs := C.int(w), C.int(h), C.int(stride)
+	passes.Add(1)
 	var r C.int
 	switch f {
 	case YUYV:

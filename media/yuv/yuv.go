@@ -43,6 +43,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"sync/atomic"
 )
 
 var (
@@ -151,6 +152,12 @@ func result(what string, r C.int) error {
 	return nil
 }
 
+// passes counts how often a whole picture was gone through.
+var passes atomic.Uint64
+
+// Passes is how often this process has converted, scaled, mirrored or copied a picture: for tests that count what a picture costs on its way.
+func Passes() uint64 { return passes.Load() }
+
 // Scale fills dst with src, stretched to dst's size (aspect ratio is not kept).
 func Scale(dst, src *image.YCbCr, f Filter) error {
 	if err := check2(dst, src); err != nil {
@@ -159,6 +166,7 @@ func Scale(dst, src *image.YCbCr, f Filter) error {
 	if dst.Rect.Size() == src.Rect.Size() {
 		return Copy(dst, src)
 	}
+	passes.Add(1)
 	return result("scale", C.I420Scale(
 		p(src.Y), C.int(src.YStride), p(src.Cb), C.int(src.CStride), p(src.Cr), C.int(src.CStride),
 		C.int(src.Rect.Dx()), C.int(src.Rect.Dy()),
@@ -171,6 +179,7 @@ func Copy(dst, src *image.YCbCr) error {
 	if err := sameSize(dst, src); err != nil {
 		return err
 	}
+	passes.Add(1)
 	return result("copy", C.I420Copy(
 		p(src.Y), C.int(src.YStride), p(src.Cb), C.int(src.CStride), p(src.Cr), C.int(src.CStride),
 		p(dst.Y), C.int(dst.YStride), p(dst.Cb), C.int(dst.CStride), p(dst.Cr), C.int(dst.CStride),
@@ -182,6 +191,7 @@ func Mirror(dst, src *image.YCbCr) error {
 	if err := sameSize(dst, src); err != nil {
 		return err
 	}
+	passes.Add(1)
 	return result("mirror", C.I420Mirror(
 		p(src.Y), C.int(src.YStride), p(src.Cb), C.int(src.CStride), p(src.Cr), C.int(src.CStride),
 		p(dst.Y), C.int(dst.YStride), p(dst.Cb), C.int(dst.CStride), p(dst.Cr), C.int(dst.CStride),

@@ -21,6 +21,7 @@ type chip struct {
 	headAlone     bool // parameter sets come in a buffer of their own
 	headOnce      bool // and never again
 	headNever     bool // not even once
+	headFirst     bool // with the first size alone, if headOnce
 	lacks         map[uint32]bool
 	profile       byte // in the place of what openh264 says
 	pieces        uint8
@@ -154,7 +155,7 @@ func (l *line) Ioctl(request uint32, arg unsafe.Pointer) error {
 	case v4l2.StreamOn, v4l2.StreamOff:
 		if request == v4l2.StreamOff && l.enc != nil && l.output(*(*uint32)(arg)) {
 			l.enc.Close()
-			l.enc, l.headed = nil, false
+			l.enc, l.headed = nil, l.headed && l.c.headFirst
 		}
 	case v4l2.QBuf:
 		return l.queue(arg)

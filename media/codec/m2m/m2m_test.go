@@ -119,6 +119,20 @@ func TestBreaks(t *testing.T) {
 	}
 }
 
+// Parameter sets of one size are never put before pictures of another.
+func TestForgetsParameters(t *testing.T) {
+	e, err := start(t, &chip{headOnce: true, headFirst: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, side := range []int{64, 32} {
+		p := codectest.NewPainter(side, side)
+		if _, err = e.Encode(p.Paint(0), int64(i+1)*3000); (err != nil) != (side == 32) {
+			t.Errorf("%d: %v", side, err)
+		}
+	}
+}
+
 func TestSlowIsNotStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, err := start(t, &chip{silentFrom: 2})
