@@ -168,7 +168,8 @@ func (e *H264Encoder) Close() error {
 type H264Decoder struct {
 	c   *C.vindu_h264_decoder
 	img image.YCbCr
-	key bool // a keyframe has been decoded
+	key bool // a keyframe has been decoded, and everything since
+	old bool // something has been decoded
 }
 
 var _ VideoDecoder = (*H264Decoder)(nil)
@@ -204,6 +205,15 @@ func (d *H264Decoder) Decode(frame []byte) (*image.YCbCr, error) {
 	if !head.Keyframe && !d.key {
 		return nil, fmt.Errorf("decode H.264: %w", ErrNotKeyframe)
 	}
+	if !d.key && d.old {
+		// What is left of a damaged picture would damage this one, too: openh264 keeps it until the slices that are missing come.
+		C.vindu_h264_decoder_free(d.c)
+		d.c, d.img = nil, image.YCbCr{}
+		if err := d.open(); err != nil {
+			return nil, err
+		}
+	}
+	d.old = true
 	state := C.vindu_h264_decode(d.c, (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(frame))), C.int(len(frame)))
 	if state != 0 {
 		d.key = false
