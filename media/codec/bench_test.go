@@ -6,6 +6,8 @@ import (
 	"math"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"vindu/media/codec"
 	"vindu/media/codec/codectest"
 )
@@ -42,6 +44,7 @@ func BenchmarkEncode(b *testing.B) {
 				defer e.Close()
 				pics := codectest.Loop(s.w, s.h)
 				bytes, n := 0, 0
+				began := processor(b)
 				for b.Loop() {
 					f, err := e.Encode(pics[n%len(pics)], int64(n+1)*3000)
 					if err != nil {
@@ -50,6 +53,7 @@ func BenchmarkEncode(b *testing.B) {
 					bytes += len(f.Data)
 					n++
 				}
+				b.ReportMetric(float64(processor(b)-began)/float64(n)/1e6, "cpu-ms/op")
 				b.ReportMetric(float64(bytes*8*30)/float64(n)/1000, "kbit/s@30")
 			})
 		}
@@ -82,15 +86,27 @@ func BenchmarkDecode(b *testing.B) {
 					}
 				}
 				n := 0
+				began := processor(b)
 				for b.Loop() {
 					if _, err := d.Decode(frames[n%len(frames)]); err != nil {
 						b.Fatal(err)
 					}
 					n++
 				}
+				b.ReportMetric(float64(processor(b)-began)/float64(n)/1e6, "cpu-ms/op")
 			})
 		}
 	}
+}
+
+// processor is the time that this process has had of the processors: what else runs on the machine does not count.
+func processor(b *testing.B) int64 {
+	b.Helper()
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t); err != nil {
+		b.Fatal(err)
+	}
+	return t.Nano()
 }
 
 // psnr is the likeness of two pictures' brightness, in dB.

@@ -27,7 +27,7 @@ type H264Config struct {
 	Width, Height int     // of the pictures; the encoder follows others
 	FPS           float64 // nominal; the real rate is learnt from the time stamps. 30
 	Bitrate       int     // bit/s. 800,000
-	Threads       int     // 1. Two cost more than they gain (docs/benchmarks.md)
+	Threads       int     // 1. Two take as much of the processors' time (docs/benchmarks.md)
 }
 
 // H264Encoder is a VideoEncoder by openh264: constrained baseline, one slice, constant bitrate, keyframes on request only. What it
