@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pion/webrtc/v4"
+
 	"vindu/media/codec"
 )
 
@@ -61,6 +63,14 @@ func TestAnswerFollowsOrder(t *testing.T) {
 			}
 			if tt.sends == codec.H264 && !strings.Contains(string(p.Answer()), "a=fmtp:109 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f") {
 				t.Error("the answer does not say which H.264")
+			}
+			// The order stays when another path is looked for.
+			again := strings.Replace(tt.offer, "ice-ufrag:abcd", "ice-ufrag:efgh", -1)
+			if err := p.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: again}); err != nil {
+				t.Fatal(err)
+			}
+			if answer, err := p.pc.CreateAnswer(nil); err != nil || !strings.Contains(answer.SDP, "m=video 9 UDP/TLS/RTP/SAVPF "+tt.types+"\r\n") {
+				t.Errorf("the second answer is in another order, %v", err)
 			}
 		})
 	}

@@ -47,6 +47,7 @@ func TestContract(t *testing.T) {
 					}
 					return d
 				},
+				Brief: c.planar,
 			})
 		})
 	}
