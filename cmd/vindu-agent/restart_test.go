@@ -80,6 +80,27 @@ func (x *bench) anotherPath() {
 		t.Errorf("the terminal's half: %v", r.TerminalHalf.Stages)
 	}
 
+	// The other end says nothing at all any more.
+	x.page.forget()
+	x.talk()
+	x.page.until(`document.getElementById("far").videoWidth > 0`)
+	dead := time.Now()
+	x.c.tap(taps{
+		toTerminal:   func(*protocol.CallIn) []*protocol.CallIn { return nil },
+		fromTerminal: func(*protocol.CallOut) []*protocol.CallOut { return nil },
+	})
+	x.c.relay.cut.Store(math.MaxInt64)
+	x.page.phase("ended")
+	t.Logf("nothing comes: over on the page after %s", time.Since(dead).Round(10*time.Millisecond))
+	x.c.await("closed devices", x.terminal.capture.shut)
+	t.Logf("nothing comes: over at the terminal after %s", time.Since(dead).Round(10*time.Millisecond))
+	if says := x.page.status(); !strings.Contains(says, strings.TrimSuffix(protocol.Explain(protocol.ICELost).Sentence, ".")) {
+		t.Errorf("the page says %q", says)
+	}
+	x.c.tap(taps{})
+	x.idle()
+	x.c.relay.cut.Store(x.c.relay.allocated.Load())
+
 	// No other path is found.
 	x.page.forget()
 	call = x.talk()

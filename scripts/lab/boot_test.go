@@ -166,10 +166,10 @@ func TestDevicesKeepTheirContracts(t *testing.T) {
 	for _, name := range sortedKeys(programs) {
 		t.Run(name, func(t *testing.T) {
 			result, err := guest.Exec(t.Context(), control.Command{
-				Args:    []string{"/contracts/" + name, "-test.v", "-test.run", "^TestReal", "-test.timeout", "100s"},
+				Args:    []string{"/contracts/" + name, "-test.v", "-test.run", "^TestReal", "-test.timeout", "280s"},
 				Env:     devices,
 				Dir:     "/tmp",
-				Timeout: 2 * time.Minute,
+				Timeout: 5 * time.Minute,
 			})
 			if err != nil {
 				t.Error(err)

@@ -975,7 +975,7 @@
   var gatherFor = 30;
   var together = 8;
   var longest = 1400;
-  var graceForPath = 8e3;
+  var graceForPath = 6e3;
   var graceForMove = 12e3;
   var silent = 2500;
   var lookAgain = 2e3;

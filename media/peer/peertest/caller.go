@@ -43,6 +43,8 @@ type Options struct {
 	Shown func()
 	// Line is the only way to the near end.
 	Line *Line
+	// Interfaces are those that the caller uses; nil: loopback.
+	Interfaces func(name string) bool
 }
 
 // browserRetry is when a browser sends a flight of the handshake again first: libwebrtc does after twice the round trip that ICE has measured
@@ -111,7 +113,10 @@ func New(opt Options) (*Caller, string, error) {
 	if opt.Line != nil {
 		s.SetDTLSRetransmissionInterval(browserRetry)
 	}
-	s.SetInterfaceFilter(func(name string) bool { return name == "lo" })
+	if opt.Interfaces == nil {
+		opt.Interfaces = func(name string) bool { return name == "lo" }
+	}
+	s.SetInterfaceFilter(opt.Interfaces)
 	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	if opt.Profiles != nil {
 		s.SetSRTPProtectionProfiles(opt.Profiles...)
