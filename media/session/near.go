@@ -290,7 +290,7 @@ type encoder struct {
 func newEncoder(s *Session) (*encoder, error) {
 	e := &encoder{s: s, began: s.start}
 	e.gov = newGovernor(image.Pt(s.cfg.Width, s.cfg.Height), s.cfg.FPS, s.cfg.StartBitrate, s.cfg.MaxBitrate, s.cfg.AudioBitrate)
-	e.scaled = yuv.New(s.cfg.Width, s.cfg.Height)
+	e.scaled = yuv.New(2, 2) // most calls never scale
 	for _, c := range s.cfg.Video {
 		if c.Kind == s.peer.VideoCodec() {
 			e.coders = append(e.coders, c)
@@ -311,7 +311,7 @@ func (e *encoder) open(bitrate int) error {
 		enc, err := c.NewEncoder(codec.VideoConfig{Width: e.s.cfg.Width, Height: e.s.cfg.Height, FPS: e.s.cfg.FPS, Bitrate: bitrate})
 		if err == nil {
 			// The first picture touches all of the encoder's memory. It goes nowhere.
-			if _, err = enc.Encode(e.scaled, 1); err == nil {
+			if _, err = enc.Encode(yuv.New(e.s.cfg.Width, e.s.cfg.Height), 1); err == nil {
 				enc.ForceKeyframe()
 				e.enc, e.pts = enc, max(e.pts, 1)
 				e.s.near.coder.Store(&c.Name)
