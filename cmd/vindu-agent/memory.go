@@ -26,7 +26,7 @@ import "runtime/debug"
 
 // gcPercent lets the heap grow by less than Go's 100 % before it is collected: most of it are pictures that stay, and the media
 // path does not allocate.
-const gcPercent = 20
+const gcPercent = 10
 
 // tuneMemory has the allocators hold on to little; called once, before there are threads that allocate.
 func tuneMemory() {

@@ -51,6 +51,7 @@ type layer struct {
 	fresh   bool            // next is newer than shown
 	next    *image.YCbCr
 	shown   *image.YCbCr
+	small   *image.YCbCr // what was handed in last, as small as it is shown
 	painter yuv.Painter
 }
 
@@ -187,9 +188,11 @@ func (d *Display) place(l *layer, r image.Rectangle) {
 // forget drops a layer's picture, and blackens the memory that held it.
 func forget(l *layer) {
 	l.has, l.fresh = false, false
-	if l.next != nil {
-		_ = yuv.Black(l.next)
-		l.next = nil
+	for _, p := range []**image.YCbCr{&l.next, &l.small} {
+		if *p != nil {
+			_ = yuv.Black(*p)
+			*p = nil
+		}
 	}
 }
 
@@ -226,6 +229,17 @@ func (d *Display) hand(l *layer, img *image.YCbCr, mirror bool, when chan struct
 		return nil
 	}
 	size := img.Rect.Size()
+	fit := yuv.Fit(size.X, size.Y, l.rect)
+	if mirror && fit.Dx() > 0 && fit.Dx() < size.X && fit.Dy() < size.Y {
+		// The own picture is much smaller on the screen than from the camera: what is kept of it is as small, and not made small anew with each painting.
+		if l.small == nil || l.small.Rect.Size() != fit.Size() {
+			l.small = yuv.New(fit.Dx(), fit.Dy())
+		}
+		if err := yuv.Scale(l.small, img, yuv.Box); err != nil {
+			return err
+		}
+		img, size = l.small, fit.Size()
+	}
 	if l.next == nil || l.next.Rect.Size() != size {
 		l.next = yuv.New(size.X, size.Y)
 		l.has = false
@@ -241,7 +255,7 @@ func (d *Display) hand(l *layer, img *image.YCbCr, mirror bool, when chan struct
 	}
 	if !l.has { // first picture, or another shape: its edges change too
 		l.has = true
-		l.fit = yuv.Fit(size.X, size.Y, l.rect)
+		l.fit = fit
 		d.pending.add(l.rect)
 	}
 	l.fresh = true

@@ -321,3 +321,33 @@ func BenchmarkHalve640x480(b *testing.B) {
 		must(Scale(dst, src, Box))
 	}
 }
+
+// What is enlarged row by row has its corners in the corners, and in between is what lies between, for odd sizes as well.
+func TestEnlarge(t *testing.T) {
+	for _, size := range [][4]int{{640, 480, 960, 720}, {5, 3, 17, 11}, {2, 2, 3, 9}, {1, 1, 7, 5}, {3, 8, 3, 9}, {63, 35, 64, 36}} {
+		sw, sh, w, h := size[0], size[1], size[2], size[3]
+		src := New(sw, sh)
+		for y := range sh {
+			for x := range sw {
+				src.Y[y*src.YStride+x] = byte(30 + 180*x/max(sw-1, 1)/2 + 180*y/max(sh-1, 1)/2)
+			}
+		}
+		stride := w*4 + 8
+		dst, small := bytes.Repeat([]byte{77}, stride*h), make([]byte, sw*sh*4)
+		must(ToBGRX(small, sw*4, src))
+		var pt Painter
+		must(pt.Paint(dst, stride, w, h, src, Box))
+		at := func(n, from, to int) int { return (n*(from-1) + (to-1)/2) / max(to-1, 1) }
+		for y := range h {
+			for x := range w {
+				got, want := int(dst[y*stride+4*x+1]), int(small[at(y, sh, h)*sw*4+4*at(x, sw, w)+1])
+				if limit := 6 + 120/min(max(sw-1, 1), max(sh-1, 1)); got < want-limit || got > want+limit {
+					t.Fatalf("%v: %d at %d, %d, want about %d", size, got, x, y, want)
+				}
+			}
+			if !bytes.Equal(dst[y*stride+4*w:(y+1)*stride], bytes.Repeat([]byte{77}, 8)) {
+				t.Fatalf("%v: row %d goes beyond its end", size, y)
+			}
+		}
+	}
+}
