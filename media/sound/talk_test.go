@@ -17,7 +17,7 @@ func speechLike() []int16 {
 	out := make([]int16, Rate/2)
 	for i := range out {
 		soft := min(float64(i), float64(len(out)-1-i), 480) / 480
-		out[i] = int16(0.3 * math.MaxInt16 * soft * math.Sin(2*math.Pi*700*float64(i)/Rate))
+		out[i] = int16(0.3 * math.MaxInt16 * soft * math.Sin(2*math.Pi*725*float64(i)/Rate))
 	}
 	return out
 }
@@ -73,13 +73,13 @@ func TestTalk(t *testing.T) {
 	if l := levelOf(before, 300); math.Abs(l-0.2) > 0.005 {
 		t.Errorf("before, the rest is at %.3f", l)
 	}
-	if far, speech := levelOf(during, 300), levelOf(during, 700); math.Abs(far-0.05) > 0.005 || math.Abs(speech-0.3) > 0.01 {
+	if far, speech := levelOf(during, 300), levelOf(during, 725); math.Abs(far-0.05) > 0.005 || math.Abs(speech-0.3) > 0.01 {
 		t.Errorf("during, the rest is at %.3f and speech at %.3f", far, speech)
 	}
 	if l := levelOf(after, 300); math.Abs(l-0.2) > 0.005 {
 		t.Errorf("after, the rest is at %.3f", l)
 	}
-	if s := steepest(all); s > 1300 { // 700 Hz at 0.3 has 900
+	if s := steepest(all); s > 1300 { // 725 Hz at 0.3 has 930
 		t.Errorf("a step of %d", s)
 	}
 }
@@ -112,7 +112,7 @@ func TestTalkCut(t *testing.T) {
 		t.Errorf("a step of %d", s)
 	}
 	talk.Cut(one) // is over
-	if l := levelOf(said[40*FrameSamples:], 700); l > 0.001 {
+	if l := levelOf(said[40*FrameSamples:], 725); l > 0.001 {
 		t.Errorf("something is said after the end: %.3f", l)
 	}
 }
@@ -134,7 +134,7 @@ func TestTalkHold(t *testing.T) {
 		play(20)
 		talk.Hold()
 		talk.Hold()
-		if rest := play(drained); drained > 2 && levelOf(rest[2*FrameSamples:], 700) > 0 {
+		if rest := play(drained); drained > 2 && levelOf(rest[2*FrameSamples:], 725) > 0 {
 			t.Error("it is said while the loudspeaker is given away")
 		}
 		if !talk.Busy() {
@@ -143,7 +143,7 @@ func TestTalkHold(t *testing.T) {
 		talk.Go()
 		all := play(70)
 		<-s.Done()
-		if l := levelOf(all[FrameSamples*10:FrameSamples*40], 700); !s.Whole() || math.Abs(l-0.3) > 0.01 {
+		if l := levelOf(all[FrameSamples*10:FrameSamples*40], 725); !s.Whole() || math.Abs(l-0.3) > 0.01 {
 			t.Errorf("after %d frames: said again at %.3f, to its end %v", drained, l, s.Whole())
 		}
 	}
