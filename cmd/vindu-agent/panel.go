@@ -178,6 +178,9 @@ func (h *hands) ready() error {
 	return nil
 }
 
+// covered tells whether the panel's shutter is closed.
+func (h *hands) covered() bool { return errors.Is(h.ready(), panel.ErrShutter) }
+
 // isPanel tells whether an error is the panel's: then nothing is sent in the camera's place.
 func isPanel(err error) bool {
 	for _, e := range []error{panel.ErrAway, panel.ErrShutter, panel.ErrDenied, panel.ErrNoPower, panel.ErrHung, panel.ErrBusy} {

@@ -186,6 +186,9 @@ func TestPanelCamera(t *testing.T) {
 			if _, err := by.openCamera(t.Context(), camera.Config{}); !errors.Is(err, test.why) {
 				t.Errorf("open: %v", err)
 			}
+			if shut := test.why == panel.ErrShutter; d.hands.covered() != shut {
+				t.Errorf("covered: %v", !shut)
+			}
 			if err := source.Close(); err != nil {
 				t.Error(err)
 			}

@@ -63,6 +63,8 @@ type Parts struct {
 	Button func() bool
 	// Answer tells whether there is a key by which the person in front of the terminal can take a call that asks for it. It must not block. nil: there is none.
 	Answer func() bool
+	// Covered tells whether the camera's shutter is closed, so that a call has only the voice. It must not block. nil: nobody knows.
+	Covered func() bool
 	// Devices tells which devices there are. It opens none.
 	Devices func() health.Devices
 	// Media makes the media of calls; id verifies connections to the clinic's relay.
@@ -213,6 +215,7 @@ func (a *Agent) change(f func(*situation)) {
 	}
 	scene := a.situation.scene()
 	scene.NoSelf = !a.cfg.Picture.Own
+	scene.Covered = scene.Kind == screen.Ringing && a.parts.Covered != nil && a.parts.Covered()
 	if a.situation.covered != nil && scene.Kind != screen.Pressing {
 		a.situation.covered()
 	}

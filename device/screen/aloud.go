@@ -20,6 +20,9 @@ func (l *Language) Aloud(s Scene) []string {
 		if s.Urgent {
 			said = append(said, t.Urgent)
 		}
+		if s.Covered {
+			said = append(said, t.Covered)
+		}
 		switch {
 		case s.Ask:
 			return append(said, t.Take)

@@ -69,6 +69,7 @@ type Texts struct {
 	AnswersIn      string `toml:"answers_in"`
 	AnswersInOne   string `toml:"answers_in_one"`
 	ByItself       string `toml:"by_itself"`
+	Covered        string `toml:"covered"`
 	Answering      string `toml:"answering"`
 	NothingToDo    string `toml:"nothing_to_do"`
 	Take           string `toml:"take" deed:"yes"`

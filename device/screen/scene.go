@@ -45,6 +45,7 @@ type Scene struct {
 	SaidNo     bool             // Ended: the person at the terminal said no
 	HungUp     bool             // Ended: the caller hung up
 	Button     bool             // Ringing, InCall, Checking: there is one that says no
+	Covered    bool             // Ringing: the camera's shutter is closed, so that only the voice goes; it is said aloud
 	Offline    bool             // Ready: the clinic cannot be reached, so nobody can call
 	Coming     Coming           // Ready: who has said to call
 	NoSelf     bool             // InCall: the own picture is not shown, as some are disturbed by it

@@ -215,6 +215,17 @@ func TestFirstCall(t *testing.T) {
 	})
 }
 
+// TestCovered: with a closed shutter it is said before the microphone opens that only the voice goes.
+func TestCovered(t *testing.T) {
+	spoken(t, func(v *Voice, _ *maker, l *listener) {
+		s := ringing(20 * time.Second)
+		s.Covered = true
+		v.Show(s, time.Now())
+		pass(10 * time.Second)
+		l.want(t, "1.2s Anne Berg is calling. Nurse, Home care.", "5.3s The camera is covered. You can only be heard.")
+	})
+}
+
 // TestInterrupted: the call's beginning and end are not held up by what was being said, and nothing of it is said later.
 func TestInterrupted(t *testing.T) {
 	spoken(t, func(v *Voice, _ *maker, l *listener) {
