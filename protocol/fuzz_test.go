@@ -82,7 +82,7 @@ func FuzzVerify(f *testing.F) {
 		return p
 	}()
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, s := range []statement{new(Invitation), new(Answer), new(End), new(Restart), new(Mandate), new(Session), new(HandOver), new(Decommission), new(Decommissioned), new(Clock), new(Ack), new(Candidates), new(KeyOrder), new(Authorisation), new(Trust), new(Policy)} {
+		for _, s := range []statement{new(Invitation), new(Answer), new(End), new(Curtain), new(Restart), new(Mandate), new(Session), new(HandOver), new(Decommission), new(Decommissioned), new(Clock), new(Ack), new(Candidates), new(KeyOrder), new(Authorisation), new(Trust), new(Policy)} {
 			if Verify(b, &key.PublicKey, s) != nil {
 				continue
 			}

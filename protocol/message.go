@@ -14,14 +14,14 @@ const (
 
 // CallIn is a call message to the terminal, on InCall. Exactly the field that Kind names is set.
 type CallIn struct {
-	Version    uint    `cbor:"1,keyasint"`
-	Call       CallID  `cbor:"2,keyasint"`
-	Kind       string  `cbor:"3,keyasint"`
-	Invite     *Invite `cbor:"4,keyasint,omitempty"`
-	Candidates []byte  `cbor:"5,keyasint,omitempty"` // signed Candidates
-	HangUp     *HangUp `cbor:"6,keyasint,omitempty"`
-
-	Restart *CallRestart `cbor:"8,keyasint,omitempty"`
+	Version    uint         `cbor:"1,keyasint"`
+	Call       CallID       `cbor:"2,keyasint"`
+	Kind       string       `cbor:"3,keyasint"`
+	Invite     *Invite      `cbor:"4,keyasint,omitempty"`
+	Candidates []byte       `cbor:"5,keyasint,omitempty"` // signed Candidates
+	HangUp     *HangUp      `cbor:"6,keyasint,omitempty"`
+	Curtain    *CallCurtain `cbor:"7,keyasint,omitempty"`
+	Restart    *CallRestart `cbor:"8,keyasint,omitempty"`
 }
 
 // Invite carries the caller's proof and offer.
@@ -63,6 +63,14 @@ type Candidate struct {
 	MLine uint16        `cbor:"3,keyasint"`
 }
 
+// CallCurtain carries a signed Curtain of the one who sends it.
+type CallCurtain struct {
+	Curtain []byte `cbor:"1,keyasint"`
+}
+
+// KindCurtain is a CallIn or a CallOut whose Curtain is set.
+const KindCurtain = "curtain"
+
 // HangUp ends the call from the caller's side.
 type HangUp struct {
 	End []byte `cbor:"1,keyasint"` // signed End, By SideCaller or SideClinic
@@ -77,8 +85,8 @@ type CallOut struct {
 	Candidate *Candidate  `cbor:"5,keyasint,omitempty"`
 	End       *CallEnd    `cbor:"6,keyasint,omitempty"`
 	// Refusal says why an invitation was not accepted where nothing can be signed about it: it could not be proven.
-	Refusal Code `cbor:"7,keyasint,omitempty"`
-
+	Refusal Code         `cbor:"7,keyasint,omitempty"`
+	Curtain *CallCurtain `cbor:"8,keyasint,omitempty"`
 	Restart *CallRestart `cbor:"9,keyasint,omitempty"`
 }
 
@@ -104,7 +112,7 @@ func (m *CallIn) valid() error {
 		return malformed("call message lacks a call")
 	}
 	set := 0
-	for _, b := range []bool{m.Invite != nil, len(m.Candidates) != 0, m.HangUp != nil, m.Restart != nil} {
+	for _, b := range []bool{m.Invite != nil, len(m.Candidates) != 0, m.HangUp != nil, m.Restart != nil, m.Curtain != nil} {
 		if b {
 			set++
 		}
@@ -121,6 +129,8 @@ func (m *CallIn) valid() error {
 		return checkStatement(m.HangUp.End)
 	case m.Kind == KindRestart && m.Restart != nil:
 		return m.Restart.valid()
+	case m.Kind == KindCurtain && m.Curtain != nil:
+		return checkStatement(m.Curtain.Curtain)
 	}
 	return malformed("kind and body of the call message differ")
 }
@@ -184,7 +194,7 @@ func (m *CallOut) valid() error {
 		return malformed("call message lacks a call")
 	}
 	set := 0
-	for _, b := range []bool{m.Answer != nil, m.Candidate != nil, m.End != nil, m.Refusal != "", m.Restart != nil} {
+	for _, b := range []bool{m.Answer != nil, m.Candidate != nil, m.End != nil, m.Refusal != "", m.Restart != nil, m.Curtain != nil} {
 		if b {
 			set++
 		}
@@ -204,6 +214,8 @@ func (m *CallOut) valid() error {
 		return checkStatement(m.End.End)
 	case m.Kind == KindRestart && m.Restart != nil:
 		return m.Restart.valid()
+	case m.Kind == KindCurtain && m.Curtain != nil:
+		return checkStatement(m.Curtain.Curtain)
 	case m.Kind == KindRefusal && m.Refusal != "":
 		return m.Refusal.valid()
 	}

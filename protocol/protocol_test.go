@@ -79,6 +79,7 @@ func messages(t testing.TB) map[string]validator {
 		"answer":  &Answer{Version: 1, Call: call, Terminal: hash, Invitation: fill[Hash](5), Key: fill[Fingerprint](2), Answer: HashOf("v=0"), Decision: Ringing, Software: "1.0", At: 1_800_000_000_004},
 		"refusal": &Answer{Version: 1, Call: call, Terminal: hash, Invitation: fill[Hash](5), Decision: Busy, Software: "1.0", At: 1_800_000_000_004},
 		"end":     &End{Version: 1, Call: call, Terminal: hash, Invitation: fill[Hash](5), By: SideTerminal, Reason: EndPatientHungUp, Duration: 5000, CameraClosed: 1_800_000_005_000, MicrophoneClosed: 1_800_000_005_001, At: 1_800_000_005_002},
+		"curtain": &Curtain{Version: 1, Call: call, Terminal: hash, Invitation: fill[Hash](5), By: SideTerminal, Drawn: true, Number: 3, CameraClosed: 1_800_000_003_000, MicrophoneClosed: 1_800_000_003_001, At: 1_800_000_003_002},
 		"call-in invite": &CallIn{Version: 1, Call: call, Kind: KindInvite, Invite: &Invite{Invitation: []byte{0xae, 0x01}, Offer: "v=0\r\n",
 			Assertion: &Assertion{Credential: []byte{1}, AuthenticatorData: make([]byte, 37), ClientData: []byte("{}"), Signature: []byte{0x30}}, Authorisation: []byte{0xd2, 0x84},
 			ICE: []ICEServer{{URLs: []string{"turn:127.0.0.1:3478"}, Username: "1800000000:c1", Credential: "x"}}}},
@@ -88,6 +89,8 @@ func messages(t testing.TB) map[string]validator {
 		"restart":            &Restart{Version: 1, Call: call, Terminal: hash, Invitation: fill[Hash](5), By: SideCaller, N: 2, SDP: HashOf("v=0"), At: 1_800_000_002_002},
 		"call-in restart":    &CallIn{Version: 1, Call: call, Kind: KindRestart, Restart: &CallRestart{Restart: []byte{0xd2, 0x84}, SDP: "v=0\r\n"}},
 		"call-out restart":   &CallOut{Version: 1, Call: call, Kind: KindRestart, Restart: &CallRestart{Restart: []byte{0xd2, 0x84}, SDP: "v=0\r\n"}},
+		"call-in curtain":    &CallIn{Version: 1, Call: call, Kind: KindCurtain, Curtain: &CallCurtain{Curtain: []byte{0xd2, 0x84}}},
+		"call-out curtain":   &CallOut{Version: 1, Call: call, Kind: KindCurtain, Curtain: &CallCurtain{Curtain: []byte{0xd2, 0x84}}},
 		"call-out answer":    &CallOut{Version: 1, Call: call, Kind: KindAnswer, Answer: &CallAnswer{Answer: []byte{0xd2}, SDP: "v=0\r\n"}},
 		"call-out candidate": &CallOut{Version: 1, Call: call, Kind: KindCandidate, Candidate: &Candidate{}},
 		"call-out end":       &CallOut{Version: 1, Call: call, Kind: KindEnd, End: &CallEnd{End: []byte{0xd2}}},
@@ -246,6 +249,7 @@ func TestInvalidMessages(t *testing.T) {
 	}
 	ans := func(change func(*Answer)) validator { i := *base["answer"].(*Answer); change(&i); return &i }
 	end := func(change func(*End)) validator { i := *base["end"].(*End); change(&i); return &i }
+	curtain := func(change func(*Curtain)) validator { c := *base["curtain"].(*Curtain); change(&c); return &c }
 	in := func(change func(*CallIn)) validator { i := *base["call-in hang-up"].(*CallIn); change(&i); return &i }
 	opening := func(reason string, mandate []byte, call CallID) validator {
 		return &Opening{Version: 1, Device: "camera", Open: true, Call: call, At: 1_800_000_000_500, Reason: reason, Mandate: mandate}
@@ -278,25 +282,32 @@ func TestInvalidMessages(t *testing.T) {
 			h.KeyGrade = "\u202e"
 			return &h
 		}(),
-		"invitation with a long errand":    inv(func(i *Invitation) { i.Errand = strings.Repeat("x", MaxText+1) }),
-		"invitation that lives too long":   inv(func(i *Invitation) { i.Expires = i.Issued + 120_001 }),
-		"invitation that ends before":      inv(func(i *Invitation) { i.Expires = i.Issued }),
-		"invitation without a nonce":       inv(func(i *Invitation) { i.Nonce = Nonce{} }),
-		"invitation without a terminal":    inv(func(i *Invitation) { i.Terminal = KeyHash{} }),
-		"answer without a key":             ans(func(a *Answer) { a.Key = Fingerprint{} }),
-		"answer of an unknown decision":    ans(func(a *Answer) { a.Decision = "maybe" }),
-		"refusal with a key":               ans(func(a *Answer) { a.Decision = Busy }),
-		"end with a free reason":           end(func(e *End) { e.Reason = "because I say so" }),
-		"end by nobody":                    end(func(e *End) { e.By = "relay" }),
-		"caller who closed the camera":     end(func(e *End) { e.By = SideCaller }),
-		"call message with two bodies":     in(func(c *CallIn) { c.Candidates = []byte{1} }),
-		"call message of another kind":     in(func(c *CallIn) { c.Kind = KindInvite }),
-		"restart without a description":    in(func(c *CallIn) { c.Kind, c.HangUp, c.Restart = KindRestart, nil, &CallRestart{Restart: []byte{1}} }),
-		"restart that nobody has signed":   in(func(c *CallIn) { c.Kind, c.HangUp, c.Restart = KindRestart, nil, &CallRestart{SDP: "v=0"} }),
-		"restart that is none":             in(func(c *CallIn) { c.Kind = KindRestart }),
-		"call message without a call":      in(func(c *CallIn) { c.Call = CallID{} }),
-		"voucher with a short secret":      &Voucher{Version: 1, ID: Nonce{1}, Secret: []byte{1}, Address: "a", ServerName: "b", Root: []byte{1}, Expires: 1},
-		"event whose body is another kind": &Event{Version: 1, Epoch: Nonce{1}, Seq: 1, At: 1, Kind: EventEnd, Body: base["event notice"].(*Event).Body},
+		"invitation with a long errand":                  inv(func(i *Invitation) { i.Errand = strings.Repeat("x", MaxText+1) }),
+		"invitation that lives too long":                 inv(func(i *Invitation) { i.Expires = i.Issued + 120_001 }),
+		"invitation that ends before":                    inv(func(i *Invitation) { i.Expires = i.Issued }),
+		"invitation without a nonce":                     inv(func(i *Invitation) { i.Nonce = Nonce{} }),
+		"invitation without a terminal":                  inv(func(i *Invitation) { i.Terminal = KeyHash{} }),
+		"answer without a key":                           ans(func(a *Answer) { a.Key = Fingerprint{} }),
+		"answer of an unknown decision":                  ans(func(a *Answer) { a.Decision = "maybe" }),
+		"refusal with a key":                             ans(func(a *Answer) { a.Decision = Busy }),
+		"end with a free reason":                         end(func(e *End) { e.Reason = "because I say so" }),
+		"end by nobody":                                  end(func(e *End) { e.By = "relay" }),
+		"caller who closed the camera":                   end(func(e *End) { e.By = SideCaller }),
+		"call message with two bodies":                   in(func(c *CallIn) { c.Candidates = []byte{1} }),
+		"call message of another kind":                   in(func(c *CallIn) { c.Kind = KindInvite }),
+		"restart without a description":                  in(func(c *CallIn) { c.Kind, c.HangUp, c.Restart = KindRestart, nil, &CallRestart{Restart: []byte{1}} }),
+		"restart that nobody has signed":                 in(func(c *CallIn) { c.Kind, c.HangUp, c.Restart = KindRestart, nil, &CallRestart{SDP: "v=0"} }),
+		"restart that is none":                           in(func(c *CallIn) { c.Kind = KindRestart }),
+		"call message without a call":                    in(func(c *CallIn) { c.Call = CallID{} }),
+		"voucher with a short secret":                    &Voucher{Version: 1, ID: Nonce{1}, Secret: []byte{1}, Address: "a", ServerName: "b", Root: []byte{1}, Expires: 1},
+		"event whose body is another kind":               &Event{Version: 1, Epoch: Nonce{1}, Seq: 1, At: 1, Kind: EventEnd, Body: base["event notice"].(*Event).Body},
+		"curtain of the clinic's server":                 curtain(func(c *Curtain) { c.By, c.CameraClosed, c.MicrophoneClosed = SideClinic, 0, 0 }),
+		"curtain of the caller's that closed the camera": curtain(func(c *Curtain) { c.By = SideCaller }),
+		"curtain that left the microphone":               curtain(func(c *Curtain) { c.MicrophoneClosed = 0 }),
+		"curtain that closes later":                      curtain(func(c *Curtain) { c.CameraClosed = c.At + 1 }),
+		"curtain without a number":                       curtain(func(c *Curtain) { c.Number = 0 }),
+		"curtain without an invitation":                  curtain(func(c *Curtain) { c.Invitation = Hash{} }),
+		"curtain that is none":                           in(func(c *CallIn) { c.Kind = KindCurtain }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := Encode(m); !errors.Is(err, ErrMalformed) {

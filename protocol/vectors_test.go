@@ -27,6 +27,7 @@ type vectors struct {
 	About      string             `json:"about"`
 	Answers    []answerVector     `json:"answers"`
 	Ends       []endVector        `json:"ends"`
+	Curtains   []curtainVector    `json:"curtains"`
 	Acks       []ackVector        `json:"acks"`
 	Candidates []candidatesVector `json:"candidates"`
 	CBOR       []cborVector       `json:"cbor"`
@@ -63,6 +64,19 @@ type endVector struct {
 	Want       string `json:"want"`
 	Reason     string `json:"reason,omitempty"`
 	Duration   uint64 `json:"duration,omitempty"`
+}
+
+// curtainVector is what a caller has in hand when a terminal speaks of its curtain, after number After.
+type curtainVector struct {
+	Name       string `json:"name"`
+	SPKI       []byte `json:"spki"`
+	Call       string `json:"call"`
+	Invitation []byte `json:"invitation"`
+	Curtain    []byte `json:"curtain"`
+	After      uint32 `json:"after"`
+	Want       string `json:"want"`
+	Drawn      bool   `json:"drawn,omitempty"`
+	Closed     uint64 `json:"closed,omitempty"`
 }
 
 // ackVector is what a terminal has in hand when something is acknowledged.
@@ -166,6 +180,15 @@ func replaceOnce(t *testing.T, b, old, with []byte) []byte {
 		t.Fatalf("%x is found %d times in %x", old, bytes.Count(b, old), b)
 	}
 	return bytes.Replace(b, old, with, 1)
+}
+
+func mustTime(t *testing.T, at Time) []byte {
+	t.Helper()
+	b, err := encMode.Marshal(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func makeVectors(t *testing.T) *vectors {
@@ -343,6 +366,54 @@ func makeVectors(t *testing.T) *vectors {
 	end("by the caller, signed by the terminal", proof, mustSign(t, finished(func(e *End) { e.By, e.CameraClosed, e.MicrophoneClosed = SideCaller, 0, 0 }), home))
 	end("an answer in place of an end", proof, good)
 
+	covered := func(change func(*Curtain)) *Curtain {
+		c := &Curtain{
+			Version: Version, Call: call, Terminal: terminal, Invitation: HashOf(invitation), By: SideTerminal, Drawn: true, Number: 7,
+			CameraClosed: 1_760_000_062_000, MicrophoneClosed: 1_760_000_062_000, At: 1_760_000_062_010,
+		}
+		if change != nil {
+			change(c)
+		}
+		return c
+	}
+	curtain := func(name, want string, signed []byte) {
+		c := curtainVector{Name: name, SPKI: spki, Call: call.String(), Invitation: invitation, Curtain: signed, After: 6, Want: want}
+		var decoded Curtain
+		if err := Verify(signed, &home.PublicKey, &decoded); want == "ok" {
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			c.Drawn, c.Closed = decoded.Drawn, uint64(decoded.CameraClosed)
+		} else if err == nil && decoded.Call == call && decoded.Terminal == terminal && decoded.Invitation == HashOf(invitation) && decoded.By == SideTerminal && decoded.Number > c.After {
+			t.Errorf("%s: it proves a curtain", name)
+		}
+		v.Curtains = append(v.Curtains, c)
+	}
+	drawn := mustEncode(t, covered(nil))
+	malformed := func(old, with []byte) []byte {
+		return signRaw(t, typeCurtain, replaceOnce(t, drawn, old, with), home, nil)
+	}
+	curtain("drawn, and all is closed", "ok", mustSign(t, covered(nil), home))
+	curtain("drawn", "ok", mustSign(t, covered(func(c *Curtain) { c.CameraClosed, c.MicrophoneClosed = 0, 0 }), home))
+	curtain("closed for the caller's", "ok", mustSign(t, covered(func(c *Curtain) { c.Drawn = false }), home))
+	curtain("open", "ok", mustSign(t, covered(func(c *Curtain) { c.Drawn, c.CameraClosed, c.MicrophoneClosed = false, 0, 0 }), home))
+	curtain("a large number", "ok", mustSign(t, covered(func(c *Curtain) { c.Number = 1<<32 - 1 }), home))
+	curtain("the same number again", proof, mustSign(t, covered(func(c *Curtain) { c.Number = 6 }), home))
+	curtain("an older number", proof, mustSign(t, covered(func(c *Curtain) { c.Number = 1 }), home))
+	curtain("signed by another terminal", proof, mustSign(t, covered(nil), other))
+	curtain("signed by the clinic", proof, mustSign(t, covered(nil), clinic))
+	curtain("of another call", proof, mustSign(t, covered(func(c *Curtain) { c.Call[0] ^= 1 }), home))
+	curtain("of another invitation", proof, mustSign(t, covered(func(c *Curtain) { c.Invitation[0] ^= 1 }), home))
+	curtain("of another terminal", proof, mustSign(t, covered(func(c *Curtain) { c.Terminal[0] ^= 1 }), home))
+	curtain("of the caller, signed by the terminal", proof, mustSign(t, covered(func(c *Curtain) { c.By, c.CameraClosed, c.MicrophoneClosed = SideCaller, 0, 0 }), home))
+	curtain("an end in place of it", proof, mustSign(t, finished(nil), home))
+	curtain("neither drawn nor open", proof, malformed([]byte{0x06, 0xf5, 0x07}, []byte{0x06, 0x01, 0x07}))
+	curtain("undefined", proof, malformed([]byte{0x06, 0xf5, 0x07}, []byte{0x06, 0xf7, 0x07}))
+	curtain("of the clinic", proof, malformed([]byte("hterminal"), []byte("fclinic")))
+	curtain("the camera closed alone", proof, malformed(append([]byte{0x09}, mustTime(t, 1_760_000_062_000)...), []byte{0x09, 0x00}))
+	curtain("closed in time to come", proof, malformed(append([]byte{0x0a}, mustTime(t, 1_760_000_062_010)...), append([]byte{0x0a}, mustTime(t, 1_760_000_061_000)...)))
+	curtain("without a signature", proof, drawn)
+
 	service, err := x509.MarshalPKIXPublicKey(clinic.Public())
 	if err != nil {
 		t.Fatal(err)
@@ -417,6 +488,9 @@ func makeVectors(t *testing.T) *vectors {
 	item("map out of order", false, 0xa2, 3, 4, 1, 2)
 	item("map with a key twice", false, 0xa2, 1, 2, 1, 3)
 	item("map of indefinite length", false, 0xbf, 1, 2, 0xff)
+	item("true", true, 0xf5)
+	item("false", true, 0xf4)
+	item("true in two bytes", false, 0xf8, 0x15)
 	item("tag", false, 0xc0, 0x61, 0x61)
 	item("float", false, 0xf9, 0x00, 0x00)
 	item("reserved length", false, 0x1c)
