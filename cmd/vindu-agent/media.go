@@ -36,6 +36,8 @@ const (
 	sessionClose = 2500 * time.Millisecond
 	// farClosedGrace is how long the caller's signed end may take after its connection was closed.
 	farClosedGrace = 2 * time.Second
+	// chimeFor is how long it chimes before a curtain opens: once.
+	chimeFor = 1700 * time.Millisecond
 	// A device that does not open is tried again after a doubling time within these, so that the ledger is not filled with attempts.
 	retryFirst, retryLast = 2 * time.Second, time.Minute
 )
@@ -114,6 +116,8 @@ type mediaSession struct {
 	realCamera bool // a real one was open in this call
 	cameraHung atomic.Bool
 	quality    protocol.Sampler
+	veiled     atomic.Bool // by a curtain: nothing that is missing is missed
+	wasVeiled  bool        // for serve alone
 }
 
 // SDP implements call.Session.
@@ -143,6 +147,26 @@ func (s *mediaSession) Restart(ctx context.Context, offer protocol.SDP) (protoco
 func (s *mediaSession) Open(ctx context.Context) error {
 	s.m.profile.start()
 	return s.inner.Open(ctx)
+}
+
+// Curtain implements call.Veiled.
+func (s *mediaSession) Curtain(ctx context.Context, drawn bool) error {
+	if drawn {
+		s.veiled.Store(true)
+	}
+	err := s.inner.Curtain(ctx, drawn)
+	if err == nil && !drawn {
+		s.veiled.Store(false)
+	}
+	return err
+}
+
+// Chime implements call.Veiled. It does not block. It is heard while no sound card is open: by the loudspeaker alone, as the bell is.
+func (s *mediaSession) Chime() {
+	if m := s.m.devices.mouth; m != nil && s.veiled.Load() {
+		m.Start(0)
+		time.AfterFunc(chimeFor, m.Stop)
+	}
 }
 
 // Close implements call.Session. Whether camera and microphone are closed the ledger knows; a connection that hangs is no danger.
@@ -645,7 +669,9 @@ func within(v float64, most uint64) uint64 {
 // sample adds the second since before to the series of the quality, once there is a connection, and returns the numbers now.
 func (s *mediaSession) sample(before session.Stats) session.Stats {
 	st := s.inner.Stats()
-	if before.Times.Connected.IsZero() {
+	drawn := s.veiled.Load()
+	skip := drawn || s.wasVeiled // a second in part behind a curtain says as little of the line as a whole one
+	if s.wasVeiled = drawn; skip || before.Times.Connected.IsZero() {
 		return st
 	}
 	now, was := st.Connection, before.Connection

@@ -555,3 +555,57 @@ func TestNumbersWithinBounds(t *testing.T) {
 		t.Error("figures are not what they were")
 	}
 }
+
+// TestCurtain: behind a curtain camera and sound card are closed, the ledger says so, nothing counts for the line, and no condition arises.
+func TestCurtain(t *testing.T) {
+	f := newFixture(t)
+	f.prepare()
+	f.connect()
+	f.await("connection", kind(call.MediaConnected))
+	if err := f.session.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := f.session.(*mediaSession)
+	enough := func(pictures uint64) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); s.inner.Stats().Near.Encoded < pictures; <-time.After(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("never %d pictures", pictures)
+			}
+		}
+	}
+	enough(5)
+	veiled := f.session.(call.Veiled)
+	for _, drawn := range []bool{true, false, true} {
+		if err := veiled.Curtain(t.Context(), drawn); err != nil {
+			t.Fatal(err)
+		}
+		st := s.inner.Stats()
+		if !drawn {
+			enough(st.Near.Encoded + 5)
+			continue
+		}
+		if st.CameraOpen || st.SoundOpen {
+			t.Errorf("open behind a curtain: %+v", st)
+		}
+		veiled.Chime()
+		before, sent := f.session.Report().Series, st.Near.Encoded
+		<-time.After(2500 * time.Millisecond)
+		after := f.session.Report().Series
+		if before != nil && len(after.RTT) > len(before.RTT) || before == nil && after != nil {
+			t.Errorf("seconds behind a curtain count: %+v, then %+v", before, after)
+		}
+		if n := s.inner.Stats().Near.Encoded; n != sent {
+			t.Errorf("%d pictures were sent behind a curtain", n-sent)
+		}
+	}
+	want := []string{"close camera", "close camera", "close microphone", "close microphone", "open camera", "open camera", "open microphone", "open microphone"}
+	if got := f.ledger.sorted(); !slices.Equal(got, want) {
+		t.Errorf("the ledger says %v", got)
+	}
+	for len(f.seen) > 0 {
+		if ev := <-f.seen; ev.Kind == call.MediaCondition && ev.On && ev.Code != protocol.CaptureTestPicture && ev.Code != protocol.CaptureTestSound || ev.Kind == call.MediaDisconnected {
+			t.Errorf("behind a curtain: %+v", ev)
+		}
+	}
+}

@@ -26,6 +26,7 @@ type pressed struct{ said chan string }
 
 func (p *pressed) HangUp()    { p.said <- "no" }
 func (p *pressed) Take()      { p.said <- "take" }
+func (p *pressed) Curtain()   { p.said <- "curtain" }
 func (p *pressed) StartAnew() { p.said <- "anew" }
 
 // bedside is a panel on a pseudo-terminal, a terminal's end of it, and whoever is told.

@@ -23,15 +23,17 @@ type press struct {
 type meaning uint8
 
 const (
-	nothing  meaning = iota // and the button is not read
-	no                      // declines the call that rings, or ends the call or the acceptance check that runs: a person at home can always say no
-	noOrTake                // no; and the answer key takes the call, which asks for it
-	newStart                // a long one begins anew, where the key is lost for good or the terminal was taken out of use
+	nothing     meaning = iota // and the button is not read
+	no                         // declines the call that rings, or ends the call or the acceptance check that runs: a person at home can always say no
+	noOrTake                   // no; and the answer key takes the call, which asks for it
+	noOrCurtain                // no; and the curtain's key draws it, or opens it again
+	newStart                   // a long one begins anew, where the key is lost for good or the terminal was taken out of use
 )
 
 func newPress(cfg agent.Devices, keys agent.Button, page *preview, hands *hands) *press {
 	answer, _ := button.Key(keys.Answer)
-	return &press{button.New(cfg.Button, answer), page, hands, make(chan meaning, 1)}
+	curtain, _ := button.Key(keys.Curtain)
+	return &press{button.New(cfg.Button, answer, curtain), page, hands, make(chan meaning, 1)}
 }
 
 // errTaken ends a wait by the key that takes calls.
@@ -61,6 +63,11 @@ func (p *press) noOrTake(ctx context.Context) error {
 		}
 		return errTaken
 	}
+}
+
+// noOrCurtain is await that calls draw whenever the curtain's key is pressed.
+func (p *press) noOrCurtain(ctx context.Context, draw func()) error {
+	return p.first(ctx, func(ctx context.Context) error { return p.button.AwaitOrCurtain(ctx, draw) })
 }
 
 // holdTime is how long a press has to be by which all that a terminal keeps is destroyed, or by which one that was taken out of use is ready to be set up anew.
@@ -118,6 +125,8 @@ func (p *press) show(s screen.Scene) {
 	switch {
 	case s.Kind == screen.Ringing && s.Ask:
 		m = noOrTake
+	case s.Kind == screen.InCall && p.button.HasCurtain():
+		m = noOrCurtain
 	case s.Kind == screen.Checking, s.Kind == screen.Ringing, s.Kind == screen.InCall:
 		m = no
 	case s.Kind == screen.Returned, s.Kind == screen.Lost:
@@ -134,6 +143,7 @@ func (p *press) show(s screen.Scene) {
 type pressable interface {
 	HangUp()
 	Take()
+	Curtain()
 	StartAnew()
 }
 
@@ -158,6 +168,10 @@ func (p *press) run(ctx context.Context, a pressable) error {
 				pressed <- p.noOrTake(waiting)
 				return
 			}
+			if m == noOrCurtain {
+				pressed <- p.noOrCurtain(waiting, a.Curtain)
+				return
+			}
 			pressed <- p.await(waiting)
 		}()
 		next := m
@@ -174,7 +188,7 @@ func (p *press) run(ctx context.Context, a pressable) error {
 				case errors.Is(err, errTaken):
 					a.Take()
 				case err != nil:
-				case m == no, m == noOrTake:
+				case m == no, m == noOrTake, m == noOrCurtain:
 					a.HangUp()
 				case m == newStart:
 					a.StartAnew() // it judges itself whether there is anything left to lose

@@ -73,10 +73,11 @@ func TestPressIsReadOnlyWhereItIsAskedFor(t *testing.T) {
 }
 
 // patient counts what was said at the terminal.
-type patient struct{ no, take, anew chan struct{} }
+type patient struct{ no, take, curtain, anew chan struct{} }
 
 func (p patient) HangUp()    { p.no <- struct{}{} }
 func (p patient) Take()      { p.take <- struct{}{} }
+func (p patient) Curtain()   { p.curtain <- struct{}{} }
 func (p patient) StartAnew() { p.anew <- struct{}{} }
 
 // TestPressSaysNo: whoever is called or looked at can say no by the button, also after the screen has said something else about it, and a press of before
@@ -102,7 +103,7 @@ func TestPressSaysNo(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	who := patient{make(chan struct{}), make(chan struct{}), make(chan struct{})}
+	who := patient{make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})}
 	go func() { done <- p.run(ctx, who) }()
 	for _, kind := range []screen.Kind{screen.Ringing, screen.InCall, screen.Checking} {
 		p.show(screen.Scene{Kind: kind})
@@ -124,7 +125,8 @@ func TestPressSaysNo(t *testing.T) {
 	}
 }
 
-// TestPressTakes: where the screen asks, the answer key takes the call, and every other says no. Where it does not ask, the answer key does nothing.
+// TestPressTakes: where the screen asks, the answer key takes the call, and every other says no. Where it does not ask, the answer key does nothing. In a call, the curtain's
+// key draws the curtain, and the button says no all the same.
 func TestPressTakes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "event0")
 	if err := unix.Mkfifo(path, 0o600); err != nil {
@@ -142,11 +144,11 @@ func TestPressTakes(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	const space, f1 = 57, 59
-	p := newPress(agent.Devices{Button: path}, agent.Button{Answer: "KEY_F1"}, nil, nil)
+	const space, f1, f2 = 57, 59, 60
+	p := newPress(agent.Devices{Button: path}, agent.Button{Answer: "KEY_F1", Curtain: "KEY_F2"}, nil, nil)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	who := patient{make(chan struct{}), make(chan struct{}), make(chan struct{})}
+	who := patient{make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})}
 	go func() { done <- p.run(ctx, who) }()
 	// heard presses until somebody hears it: a pipe, unlike an input device, hands each press to one reader only.
 	heard := func(code byte) string {
@@ -157,6 +159,8 @@ func TestPressTakes(t *testing.T) {
 				return "no"
 			case <-who.take:
 				return "take"
+			case <-who.curtain:
+				return "curtain"
 			case <-who.anew:
 				return "anew"
 			case <-time.After(100 * time.Millisecond):
@@ -172,6 +176,9 @@ func TestPressTakes(t *testing.T) {
 		{screen.Scene{Kind: screen.Ringing, Ask: true}, f1, "take"},
 		{screen.Scene{Kind: screen.Ringing, Ask: true}, space, "no"},
 		{screen.Scene{Kind: screen.Ringing}, space, "no"},
+		{screen.Scene{Kind: screen.InCall}, f2, "curtain"},
+		{screen.Scene{Kind: screen.InCall, Curtain: screen.DrawnHere}, f2, "curtain"},
+		{screen.Scene{Kind: screen.InCall, Curtain: screen.DrawnByCaller}, space, "no"},
 	} {
 		p.show(step.scene)
 		if got := heard(step.code); got != step.want {

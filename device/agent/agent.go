@@ -114,6 +114,7 @@ type Agent struct {
 	quiet     func(time.Time) bool // when the screen rests; nil: never
 	hangUp    func()
 	take      func(protocol.CallID)
+	curtain   func()
 	check     func(context.Context, acceptance.Proof, acceptance.Wanted, func(acceptance.Progress)) ([]protocol.Check, error)
 	anew      chan struct{} // somebody decided about a lost key, or that a returned terminal is set up anew
 	kept      chan struct{} // an enrolment was stored
@@ -201,6 +202,16 @@ func (a *Agent) Take() {
 	a.mu.Unlock()
 	if f != nil && s.Scene == call.SceneRinging && s.Ask {
 		f(s.Call)
+	}
+}
+
+// Curtain draws the curtain in the call that runs, or opens it again. It does nothing else.
+func (a *Agent) Curtain() {
+	a.mu.Lock()
+	f, s := a.curtain, a.situation.call
+	a.mu.Unlock()
+	if f != nil && s.Scene == call.SceneInCall {
+		f()
 	}
 }
 
@@ -597,14 +608,14 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 		t.leave(order)
 	}
 	a.mu.Lock()
-	a.hangUp, a.take, a.quiet = t.hangUp, t.calls.Take, t.policy.Rests
+	a.hangUp, a.take, a.curtain, a.quiet = t.hangUp, t.calls.Take, t.calls.Curtain, t.policy.Rests
 	if t.checker != nil {
 		a.check = t.runCheck
 	}
 	a.mu.Unlock()
 	defer func() {
 		a.mu.Lock()
-		a.hangUp, a.take, a.check, a.quiet = nil, nil, nil, nil
+		a.hangUp, a.take, a.curtain, a.check, a.quiet = nil, nil, nil, nil, nil
 		a.mu.Unlock()
 	}()
 	return t.run(ctx)

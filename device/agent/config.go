@@ -73,7 +73,8 @@ type Devices struct {
 
 // Button is what keys do besides saying no.
 type Button struct {
-	Answer string `toml:"answer"`
+	Answer  string `toml:"answer"`
+	Curtain string `toml:"curtain"`
 }
 
 // Sound is what is done to it.
@@ -255,6 +256,13 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 	if v := c.Button.Answer; v != "" {
 		if _, ok := button.Key(v); !ok {
 			bad("button.answer", "%q has to be empty or one of %s", v, strings.Join(button.Keys(), ", "))
+		}
+	}
+	if v := c.Button.Curtain; v != "" {
+		if _, ok := button.Key(v); !ok {
+			bad("button.curtain", "%q has to be empty or one of %s", v, strings.Join(button.Keys(), ", "))
+		} else if v == c.Button.Answer {
+			bad("button.curtain", "%q takes calls", v)
 		}
 	}
 	if v := c.Sound.Echo; v != "on" && v != "off" {

@@ -41,6 +41,19 @@ func (s *situation) disturbed() bool {
 	return s.call.Scene == call.SceneRinging || s.call.Scene == call.SceneInCall || s.check.Running
 }
 
+// curtain says whose curtain is drawn, the person's own first: it is the one that she can open.
+func curtain(s call.Status) screen.Curtain {
+	switch {
+	case s.Drawn&call.DrawnByPatient != 0:
+		return screen.DrawnHere
+	case s.Drawn != 0:
+		return screen.DrawnByCaller
+	case s.Lifting && s.Closed:
+		return screen.Lifting
+	}
+	return screen.NoCurtain
+}
+
 // scene says what a person sees. A call comes before everything else, then a check, then the wish for a press.
 func (s *situation) scene() screen.Scene {
 	none := func(codes []protocol.Code) bool {
@@ -54,8 +67,8 @@ func (s *situation) scene() screen.Scene {
 		}
 	case call.SceneInCall:
 		return screen.Scene{
-			Kind: screen.InCall, Parties: s.call.Parties, Camera: none(noCamera), Microphone: none(noMicrophone), Faults: s.call.Conditions,
-			CallCode: s.call.Code, Button: s.button,
+			Kind: screen.InCall, Parties: s.call.Parties, Camera: none(noCamera) && !s.call.Closed, Microphone: none(noMicrophone) && !s.call.Closed, Faults: s.call.Conditions,
+			CallCode: s.call.Code, Button: s.button, Curtain: curtain(s.call),
 		}
 	case call.SceneEnded:
 		scene := screen.Scene{

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// answerKeys are the keys by which a call may be taken, of linux/input-event-codes.h: what stands alone on a remote control, a handset or a GPIO, and what
+// answerKeys are the keys by which a call may be taken, or the curtain be drawn, of linux/input-event-codes.h: what stands alone on a remote control, a handset or a GPIO, and what
 // nobody comes upon while writing.
 var answerKeys = map[string]int{
 	"KEY_ENTER": 28, "KEY_SPACE": 57, "KEY_KPENTER": 96, "KEY_PHONE": 169, "KEY_PLAYPAUSE": 164, "KEY_PROG1": 148, "KEY_PROG2": 149, "KEY_OK": 0x160, "KEY_SELECT": 0x161,
@@ -20,7 +20,7 @@ var answerKeys = map[string]int{
 // answerSize is how many bytes of key bits have all of them.
 const answerSize = 0x1bd/8 + 1
 
-// Key returns the code of a key by which calls may be taken; false if there is none of this name.
+// Key returns the code of a key that may be more than the button; false if there is none of this name.
 func Key(name string) (code int, ok bool) {
 	code, ok = answerKeys[name]
 	return code, ok
@@ -36,6 +36,32 @@ func (b *Button) AwaitAnswer(ctx context.Context) error {
 	}
 	return b.wait(ctx, func(f *os.File) bool { return b.has(f, b.answer) }, func(f *os.File) error { return awaitKey(f, b.answer) })
 }
+
+// AwaitOrCurtain is Await that calls draw whenever the key of the curtain is pressed meanwhile. draw must not block: the button is read behind it.
+func (b *Button) AwaitOrCurtain(ctx context.Context, draw func()) error {
+	has := func(f *os.File) bool { return b.hasKey(f) || b.curtain != 0 && b.has(f, b.curtain) }
+	return b.wait(ctx, has, func(f *os.File) error {
+		buf, keys := make([]byte, 64*eventSize), keysOf(f, b.answer, b.curtain)
+		for {
+			n, err := f.Read(buf)
+			if err != nil {
+				return err
+			}
+			for events := buf[:n]; len(events) >= eventSize; events = events[eventSize:] {
+				switch kind, code, value := read(events); {
+				case kind != typeKey || value != pressed:
+				case code == b.curtain && code != 0:
+					draw()
+				case keys.count(code):
+					return nil
+				}
+			}
+		}
+	})
+}
+
+// HasCurtain tells whether there is a key of the curtain.
+func (b *Button) HasCurtain() bool { return b.curtain != 0 && b.device != "none" }
 
 // CanAnswer tells whether a device is there now that has the key by which calls are taken. It reads nothing that is typed.
 func (b *Button) CanAnswer() bool {

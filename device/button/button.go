@@ -57,35 +57,36 @@ var ErrNone = errors.New("this terminal has no button")
 
 // Button is the terminal's. Its methods may be called from any goroutine.
 type Button struct {
-	device string
-	folder string
-	answer int // the key by which calls are taken, which is not the button; 0: there is none
-	hasKey func(*os.File) bool
-	has    func(f *os.File, code int) bool
-	name   func(*os.File) string
+	device  string
+	folder  string
+	answer  int // the key by which calls are taken, which is not the button; 0: there is none
+	curtain int // so is that of the curtain
+	hasKey  func(*os.File) bool
+	has     func(f *os.File, code int) bool
+	name    func(*os.File) string
 }
 
-// keys says which keys of a device count; all but those of the machine itself, and but one, if it has no letters.
+// keys says which keys of a device count; all but those of the machine itself, and but some, if it has no letters.
 type keys struct {
 	letters bool
-	but     int // 0: none
+	but     []int
 }
 
-// New returns the button that the configuration names: "auto", the path of an input device, or "none". answer is the key by which calls are taken (Key), and 0 if
-// there is none: it never counts as the button.
-func New(device string, answer int) *Button {
-	return &Button{device: device, folder: folder, answer: answer, hasKey: hasKey, has: has, name: name}
+// New returns the button that the configuration names: "auto", the path of an input device, or "none". answer is the key by which calls are taken (Key), curtain
+// the one that draws the curtain in a call, and 0 if there is none: neither ever counts as the button.
+func New(device string, answer, curtain int) *Button {
+	return &Button{device: device, folder: folder, answer: answer, curtain: curtain, hasKey: hasKey, has: has, name: name}
 }
 
 // Await returns nil once a key was pressed after it was called, ErrNone if there is no button, or ctx's error. While no
 // device is there it waits for one to come.
 func (b *Button) Await(ctx context.Context) error {
-	return b.wait(ctx, b.hasKey, func(f *os.File) error { return await(f, keysOf(f, b.answer)) })
+	return b.wait(ctx, b.hasKey, func(f *os.File) error { return await(f, keysOf(f, b.answer, b.curtain)) })
 }
 
 // Hold is Await for a key that is held for so long.
 func (b *Button) Hold(ctx context.Context, long time.Duration) error {
-	return b.wait(ctx, b.hasKey, func(f *os.File) error { return hold(f, long, keysOf(f, b.answer)) })
+	return b.wait(ctx, b.hasKey, func(f *os.File) error { return hold(f, long, keysOf(f, b.answer, b.curtain)) })
 }
 
 func (b *Button) wait(ctx context.Context, hasKey func(*os.File) bool, await func(*os.File) error) error {
@@ -155,7 +156,7 @@ func (b *Button) What() string {
 		}
 		if b.device != "auto" || b.hasKey(f) {
 			name := b.name(f)
-			if keysOf(f, 0).letters {
+			if keysOf(f).letters {
 				name += " (Enter)"
 			}
 			names = append(names, name)
@@ -244,7 +245,7 @@ func (k keys) pressed(events []byte) bool {
 }
 
 func (k keys) count(code int) bool {
-	if k.but != 0 && code == k.but {
+	if slices.Contains(k.but, code) {
 		return false
 	}
 	if k.letters {
@@ -268,7 +269,7 @@ func hasKey(f *os.File) bool {
 }
 
 // keysOf tells which keys of a device count.
-func keysOf(f *os.File, but int) keys {
+func keysOf(f *os.File, but ...int) keys {
 	bits, err := keyBits(f)
 	return keys{err == nil && allLetters(bits), but}
 }

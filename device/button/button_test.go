@@ -142,7 +142,7 @@ func TestNobodyPresses(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	if err := New("none", 0).Await(t.Context()); !errors.Is(err, ErrNone) {
+	if err := New("none", 0, 0).Await(t.Context()); !errors.Is(err, ErrNone) {
 		t.Errorf("none: got %v", err)
 	}
 }
@@ -167,7 +167,7 @@ func TestHold(t *testing.T) {
 		}
 	}
 	held := make(chan error, 1)
-	go func() { held <- New(path, 0).Hold(t.Context(), long) }()
+	go func() { held <- New(path, 0, 0).Hold(t.Context(), long) }()
 	for _, events := range [][][]byte{
 		{event(typeKey, space, 1), event(typeKey, space, 2), event(typeKey, space, 0)}, // a short press
 		{event(typeKey, keyPower, 1)},
@@ -188,7 +188,7 @@ func TestHold(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), long)
 	defer cancel()
-	if err := New(path, 0).Hold(ctx, long); !errors.Is(err, context.DeadlineExceeded) {
+	if err := New(path, 0, 0).Hold(ctx, long); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("nobody presses: %v", err)
 	}
 }

@@ -136,6 +136,17 @@ type Movable interface {
 	Restart(ctx context.Context, offer protocol.SDP) (protocol.SDP, error)
 }
 
+// Veiled is a Session whose camera and microphone can be closed for a while and opened again, in which nothing of the far end is seen or heard. A session that is
+// none has no curtain, and a call ends that has to draw one.
+type Veiled interface {
+	Session
+	// Curtain draws or opens it. When it returns nil after drawing, no camera or microphone is open; after opening, they may open. The path stays. It may
+	// be called while Open runs, and Close while it runs.
+	Curtain(ctx context.Context, drawn bool) error
+	// Chime plays that something is about to change. It does not block.
+	Chime()
+}
+
 // Report is a session's share of the call's record.
 type Report struct {
 	Crypto                protocol.Crypto
@@ -229,6 +240,9 @@ type Status struct {
 	Ask        bool            // it does not: somebody has to take it until TakeBy
 	TakeBy     time.Time       //
 	Reason     protocol.Code   // of SceneEnded
+	Drawn      Curtains        // whose curtain is: nobody sees or hears anybody
+	Closed     bool            // camera and microphone are, for one: by now nothing is seen or heard
+	Lifting    bool            // none is any more, and camera and microphone come back in a moment
 	Conditions []protocol.Code // that hold in this call, in the order in which they arose
 }
 

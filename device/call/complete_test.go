@@ -164,6 +164,10 @@ func TestEveryReachableState(t *testing.T) {
 		{"a no is an end", func(s call.State) bool {
 			return !s.No || s.Phase == call.Ending || s.Phase == call.Verifying && s.Reason != ""
 		}},
+		{"behind a drawn curtain nothing is open", func(s call.State) bool { return s.Phase != call.Talking || s.Drawn == 0 || s.Blanked || s.Blanking }},
+		{"curtains are a call's that talks, or is about to", func(s call.State) bool {
+			return (s.Phase == call.Talking || !s.Blanked && !s.Blanking) && (s.Phase >= call.Ringing && s.Phase <= call.Talking || s.Drawn == 0) && (s.Phase == call.Talking || s.Drawn&call.DrawnByPatient == 0)
+		}},
 		{"only a ring goes on without its end", func(s call.State) bool { return s.Phase < call.Connecting || s.Phase == call.Ending || s.Rung }},
 	}
 	found := map[call.State]bool{{}: true}

@@ -38,6 +38,9 @@ type current struct {
 	openEnd    chan struct{}        // nil if nothing was opened
 	ledger     *ledger              // nil if nothing was prepared
 
+	curtains curtains
+	veiling  context.Context // of every change of them; made by the first
+
 	guests [protocol.MaxParties]*guest // who joined, by their place; the first is nobody's
 }
 
@@ -122,9 +125,15 @@ func (r *Runner) do(e Effect) {
 	case Dismiss:
 		r.dismiss(e.Place)
 	case Chime:
-		if c, ok := r.cur.session.(Conference); ok {
+		if c, ok := r.cur.session.(interface{ Chime() }); ok {
 			c.Chime()
 		}
+	case Blank:
+		r.blank(true)
+	case Unblank:
+		r.blank(false)
+	case SendCurtain:
+		r.sendCurtain(now)
 	case Close:
 		r.cur.ended = now
 		r.close()
@@ -138,7 +147,7 @@ func (r *Runner) do(e Effect) {
 			r.c.Bell.Stop()
 		}
 	case Show:
-		s := Status{Scene: e.Scene, Reason: e.Reason}
+		s := Status{Scene: e.Scene, Drawn: e.Drawn, Closed: e.Closed, Lifting: e.Lifting, Reason: e.Reason}
 		if e.Scene != SceneReady {
 			s.Call, s.Parties, s.Errand, s.Urgent = r.cur.call, r.cur.roster(r.state.Joined), r.cur.inv.Errand, r.cur.policy.Urgent
 			if e.Scene != SceneEnded {

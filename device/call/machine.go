@@ -66,6 +66,9 @@ type State struct {
 	No        bool            // the person at the terminal ended it before it was answered
 	Joined    Places          // who takes part besides the caller
 	Leaving   Places          // of Joined: to whom something may still go
+	Drawn     Curtains        // whose curtain is drawn
+	Blanked   bool            // camera and microphone are closed for a curtain
+	Blanking  bool            // they are being closed, or opened again
 }
 
 // Places are a set of places on the roster. Place 0 is the caller's, and in no set.
@@ -89,10 +92,11 @@ const (
 	TimerMax                            // policy's longest call
 	TimerEnded                          // how long "ended" stays on the screen
 	TimerAuthorisation                  // how long the caller's authorisation lasts
+	TimerCurtain                        // how long it is said before camera and microphone open again
 )
 
 func (t Timer) String() string {
-	return [...]string{"none", "ring", "connect", "see", "path", "link", "max", "ended", "authorisation"}[t]
+	return [...]string{"none", "ring", "connect", "see", "path", "link", "max", "ended", "authorisation", "curtain"}[t]
 }
 
 // Limits that are not policy.
@@ -103,6 +107,7 @@ const (
 	MoveLimit  = 12 * time.Second
 	LinkLimit  = 7 * time.Second
 	EndedShown = 8 * time.Second
+	LiftAfter  = 3 * time.Second // so that nobody is seen unawares
 )
 
 // Event is something that happened. Those about a call carry its id; an event about another call than the
@@ -169,6 +174,17 @@ type (
 	Elapsed struct{ Timer Timer }
 	// SessionClosed: camera and microphone are closed and the session is over.
 	SessionClosed struct{ Call protocol.CallID }
+	// Curtained: an end has drawn its curtain, proven, or opened it. The terminal's is drawn by a button.
+	Curtained struct {
+		Call  protocol.CallID
+		By    Who
+		Drawn bool
+	}
+	// Blanked: camera and microphone are closed for a curtain, or open again.
+	Blanked struct {
+		Call   protocol.CallID
+		Closed bool
+	}
 )
 
 func (Invited) event()       {}
@@ -189,6 +205,8 @@ func (HungUp) event()        {}
 func (Link) event()          {}
 func (Elapsed) event()       {}
 func (SessionClosed) event() {}
+func (Curtained) event()     {}
+func (Blanked) event()       {}
 
 // Effect is something to do, in the order given.
 type Effect interface{ effect() }
@@ -220,6 +238,12 @@ type (
 	Chime struct{}
 	// Close the session, if there is one, and whatever it has open; leads to SessionClosed.
 	Close struct{}
+	// Blank closes camera and microphone, and lets the far end's picture and sound out no more; the path stays. Leads to Blanked, or to Failed.
+	Blank struct{}
+	// Unblank undoes Blank; leads to Blanked, or to Failed.
+	Unblank struct{}
+	// SendCurtain tells the far end, signed, whether the patient's curtain is drawn and whether camera and microphone are closed for one.
+	SendCurtain struct{}
 	// Finish writes the record, and the signed end if the invitation was accepted.
 	Finish struct {
 		Reason   protocol.Code
@@ -232,6 +256,9 @@ type (
 		Scene     Scene
 		AnswersIn time.Duration
 		Ask       bool
+		Drawn     Curtains // whose curtain is; of SceneInCall
+		Closed    bool     // camera and microphone are, for one
+		Lifting   bool     // it was, and camera and microphone come back in a moment
 		Reason    protocol.Code
 	}
 	// Start a timer anew; leads to Elapsed.
@@ -258,6 +285,9 @@ func (Admit) effect()        {}
 func (Dismiss) effect()      {}
 func (Chime) effect()        {}
 func (Close) effect()        {}
+func (Blank) effect()        {}
+func (Unblank) effect()      {}
+func (SendCurtain) effect()  {}
 func (Finish) effect()       {}
 func (Ring) effect()         {}
 func (Show) effect()         {}
@@ -345,6 +375,10 @@ func callOf(e Event) (protocol.CallID, bool) {
 	case HungUp:
 		return e.Call, true
 	case SessionClosed:
+		return e.Call, true
+	case Curtained:
+		return e.Call, true
+	case Blanked:
 		return e.Call, true
 	}
 	return protocol.CallID{}, false
@@ -448,7 +482,12 @@ func running(s State, e Event) (State, []Effect) {
 			return s, nil
 		}
 		s.Phase = Talking
+		if s.Drawn != 0 { // while it rang
+			return settle(s)
+		}
 		return s, nil
+	case Curtained, Blanked:
+		return curtain(s, e)
 	case Link:
 		if e.Up == !s.LinkDown {
 			return s, nil
@@ -482,7 +521,7 @@ func roster(s State, e Event) (State, []Effect) {
 			return s, nil
 		}
 		s.Joined = s.Joined.with(e.Place)
-		return s, []Effect{Show{Scene: SceneInCall}, Chime{}, Admit{e.Place}}
+		return s, []Effect{inCall(s), Chime{}, Admit{e.Place}}
 	case Leaves:
 		if !s.Joined.Has(e.Place) || s.Leaving.Has(e.Place) {
 			return s, nil
@@ -494,7 +533,7 @@ func roster(s State, e Event) (State, []Effect) {
 			return s, nil
 		}
 		s.Joined, s.Leaving = s.Joined.without(e.Place), s.Leaving.without(e.Place)
-		return s, []Effect{Show{Scene: SceneInCall}, Chime{}}
+		return s, []Effect{inCall(s), Chime{}}
 	}
 	return s, nil
 }
@@ -522,6 +561,9 @@ func elapsed(s State, t Timer) (State, []Effect) {
 		return end(s, protocol.EndLapsed)
 	case t == TimerMax && s.Answered:
 		return end(s, protocol.EndMaxDuration)
+	case t == TimerCurtain && s.Phase == Talking && lifting(s) && !s.Blanking:
+		s.Blanking = true
+		return s, []Effect{inCall(s), Unblank{}}
 	}
 	return s, nil
 }
@@ -549,7 +591,7 @@ func advance(s State, effects ...Effect) (State, []Effect) {
 
 func end(s State, reason protocol.Code) (State, []Effect) {
 	effects := []Effect{Close{}, Ring{false}, StopAll{}}
-	s.Joined, s.Leaving = 0, 0 // Close is for all
+	s.Joined, s.Leaving, s.Drawn, s.Blanked, s.Blanking = 0, 0, 0, false, false // Close is for all
 	if s.No {
 		effects = append(effects, Decline{protocol.Declined})
 	}

@@ -63,6 +63,12 @@ func states() []named[call.State] {
 		{"talking, one leaves", with(talking, func(s *call.State) { s.Joined, s.Leaving = 1<<1|1<<2, 1<<1 })},
 		{"talking, another path looked for", with(talking, func(s *call.State) { s.Moving = true })},
 		{"talking, path lost, another looked for", with(talking, func(s *call.State) { s.Connected, s.Moving = false, true })},
+		{"talking, curtain drawn", with(talking, func(s *call.State) { s.Drawn, s.Blanked = call.DrawnByCaller, true })},
+		{"talking, both curtains drawn", with(talking, func(s *call.State) { s.Drawn, s.Blanked = call.DrawnByCaller|call.DrawnByPatient, true })},
+		{"talking, closing for a curtain", with(talking, func(s *call.State) { s.Drawn, s.Blanking = call.DrawnByPatient, true })},
+		{"talking, curtain opened", with(talking, func(s *call.State) { s.Blanked = true })},
+		{"talking, opening again", with(talking, func(s *call.State) { s.Blanked, s.Blanking = true, true })},
+		{"connecting, curtain drawn", with(answered, func(s *call.State) { s.Drawn = call.DrawnByCaller })},
 		{"talking, path lost", with(talking, func(s *call.State) { s.Connected = false })},
 		{"talking, link down", with(talking, func(s *call.State) { s.LinkDown = true })},
 		{"ending", call.State{Phase: call.Ending, Call: one, Answered: true, Reason: protocol.EndCallerHungUp}},
@@ -114,6 +120,16 @@ func events() []named[call.Event] {
 		{"path over", call.Elapsed{Timer: call.TimerPath}},
 		{"link over", call.Elapsed{Timer: call.TimerLink}},
 		{"max over", call.Elapsed{Timer: call.TimerMax}},
+		{"caller draws", call.Curtained{Call: one, By: call.ByCaller, Drawn: true}},
+		{"caller opens", call.Curtained{Call: one, By: call.ByCaller}},
+		{"patient draws", call.Curtained{Call: one, By: call.ByPatient, Drawn: true}},
+		{"patient opens", call.Curtained{Call: one, By: call.ByPatient}},
+		{"another draws", call.Curtained{Call: other, By: call.ByCaller, Drawn: true}},
+		{"nobody draws", call.Curtained{Call: one, By: call.ByTerminal, Drawn: true}},
+		{"closed for a curtain", call.Blanked{Call: one, Closed: true}},
+		{"open again", call.Blanked{Call: one}},
+		{"another's is closed", call.Blanked{Call: other, Closed: true}},
+		{"curtain over", call.Elapsed{Timer: call.TimerCurtain}},
 		{"ended shown", call.Elapsed{Timer: call.TimerEnded}},
 		{"closed", call.SessionClosed{Call: one}},
 	}
@@ -243,7 +259,11 @@ func sequence(t *rapid.T, next next, at func(call.State)) string {
 		var effects []call.Effect
 		before := s
 		s, effects = next(s, e)
-		o.joined, o.chimed, o.showed, o.changed = s.Joined, false, false, s.Joined != before.Joined
+		o.joined, o.drawn, o.chimed, o.showed = s.Joined, s.Drawn, false, false
+		o.changed = s.Joined != before.Joined || s.Drawn != before.Drawn
+		if _, blanked := e.(call.Blanked); blanked || s.Blanking != before.Blanking {
+			o.changed = true
+		}
 		for _, effect := range effects {
 			if broken := o.effect(effect); broken != "" {
 				return fmt.Sprintf("%s, in %+v on %T%+v with %+v", broken, before, e, e, effects)
@@ -321,6 +341,31 @@ func TestInvariantsCanFail(t *testing.T) {
 			to.Joined &^= to.Leaving
 			return to, effects
 		}},
+		{"does not close for a curtain", "open behind a drawn curtain", func(s call.State, e call.Event) (call.State, []call.Effect) {
+			to, effects := call.Next(s, e)
+			if slices.ContainsFunc(effects, is(call.Blank{})) {
+				to.Blanking = false
+			}
+			return to, slices.DeleteFunc(slices.Clone(effects), is(call.Blank{}))
+		}},
+		{"opens the other's curtain", "opened behind a drawn curtain", func(s call.State, e call.Event) (call.State, []call.Effect) {
+			drawn := s.Drawn
+			if e == (call.Elapsed{Timer: call.TimerCurtain}) {
+				s.Drawn = 0
+			}
+			to, effects := call.Next(s, e)
+			if e == (call.Elapsed{Timer: call.TimerCurtain}) && to.Phase == call.Talking {
+				to.Drawn = drawn
+			}
+			return to, effects
+		}},
+		{"opens again unheard", "nobody was told before", func(s call.State, e call.Event) (call.State, []call.Effect) {
+			to, effects := call.Next(s, e)
+			if i := slices.Index(effects, call.Effect(call.Start{Timer: call.TimerCurtain, After: call.LiftAfter})); i >= 0 {
+				effects[i], to.Blanking = call.Unblank{}, true
+			}
+			return to, effects
+		}},
 		{"forgets its timers", "runs while ending", without(is(call.StopAll{}))},
 	} {
 		t.Run(mutant.name, func(t *testing.T) {
@@ -368,6 +413,8 @@ type observer struct {
 	chimed, showed, changed         bool           // somebody was heard to come or go; the roster has changed
 	invited, receive                map[uint8]bool // places on the roster: proven, on the screen, to whom picture and sound may go
 	joined                          call.Places
+	drawn                           call.Curtains
+	blanking, blanked, announced    bool // closed for a curtain: asked for, so, and that it ends was said
 	bell                            bool
 	timers                          map[call.Timer]bool
 }
@@ -406,6 +453,10 @@ func (o *observer) event(e call.Event) {
 	case call.Disconnected:
 		if e.Call == one {
 			o.connected = false
+		}
+	case call.Blanked:
+		if e.Call == one && o.blanking {
+			o.blanking, o.blanked = false, e.Closed
 		}
 	case call.SessionClosed:
 		if e.Call == one && o.closing {
@@ -457,6 +508,25 @@ func (o *observer) effect(e call.Effect) string {
 			return "opened twice, or while closing"
 		}
 		o.open = true
+	case call.Blank:
+		if !o.open || o.closing || o.blanking {
+			return "closed for a curtain what is not open, or is being closed or opened"
+		}
+		o.blanking, o.announced = true, false
+	case call.Unblank:
+		switch {
+		case o.drawn != 0:
+			return "opened behind a drawn curtain"
+		case !o.blanked, o.blanking, o.closing:
+			return "opened again what is not closed for a curtain"
+		case !o.announced:
+			return "opened again and nobody was told before"
+		}
+		o.blanking, o.announced = true, false
+	case call.SendCurtain:
+		if !o.open || o.closing {
+			return "told of a curtain where there is nothing to hide"
+		}
 	case call.Ring:
 		o.bell = e.On
 	case call.Chime:
@@ -466,7 +536,7 @@ func (o *observer) effect(e call.Effect) string {
 		if o.closing {
 			return "closed twice"
 		}
-		o.closing = true
+		o.closing, o.blanking, o.blanked, o.announced = true, false, false, false
 	case call.Show:
 		o.showed = true
 		if e.Scene == call.SceneInCall && (o.open && !o.changed || o.bell) {
@@ -484,8 +554,10 @@ func (o *observer) effect(e call.Effect) string {
 		}
 	case call.Start:
 		o.timers[e.Timer] = true
+		o.announced = o.announced || e.Timer == call.TimerCurtain && o.chimed
 	case call.Stop:
 		delete(o.timers, e.Timer)
+		o.announced = o.announced && e.Timer != call.TimerCurtain
 	case call.StopAll:
 		clear(o.timers)
 	}
@@ -510,6 +582,10 @@ func (o *observer) state(s call.State) string {
 		return "idle with the bell ringing"
 	case s.Phase == call.Talking && !o.open:
 		return "talking with nothing open"
+	case s.Phase == call.Talking && s.Drawn != 0 && !o.blanked && !o.blanking:
+		return "camera and microphone are open behind a drawn curtain"
+	case s.Blanking != o.blanking, s.Blanked != o.blanked:
+		return "camera and microphone are not as the machine takes them to be"
 	case s.Phase == call.Ending && !o.closing:
 		return "ending without closing"
 	case o.lapsed && !o.closing && s.Phase != call.Idle:

@@ -25,7 +25,26 @@ type world struct {
 	guests   []*calltest.Guest
 	joins    map[protocol.CallID][]join // that were asked for honestly
 	joined   bool                       // somebody has joined
+	said     uint32                     // the number of what callers have said last of their curtains
+	drawn    map[protocol.CallID]bool   // whose caller's is, as far as an honest clinic has passed it on
+	behind   bool                       // something was closed for a curtain
 	restarts uint64
+}
+
+// curtains has the latest call's caller speak of the own curtain, signed by whatever key; honest, if it is the caller's.
+func (w *world) curtains(drawn bool, number uint32, key *ecdsa.PrivateKey, change ...func(*protocol.Curtain)) {
+	if !w.runs() || number == 0 {
+		return
+	}
+	w.deliver(w.draws(w.latest, number, drawn, key, change...))
+}
+
+func (w *world) honestCurtain(drawn bool) {
+	if w.runs() {
+		w.drawn[w.latest.Call] = drawn
+		w.said++
+	}
+	w.curtains(drawn, w.said, w.clinic.Caller)
 }
 
 // join is an honest invitation to a call that runs.
@@ -168,6 +187,15 @@ var steps = []struct {
 			w.deliver(w.clinic.HangUp(w.t, w.latest, protocol.AuthRevoked, func(e *protocol.End) { e.By = protocol.SideClinic }))
 		}
 	}},
+	{"the caller draws", func(w *world) { w.honestCurtain(true) }},
+	{"the caller opens", func(w *world) { w.honestCurtain(false) }},
+	{"the patient presses", func(w *world) { w.run.Curtain(); synctest.Wait() }},
+	{"an old curtain", func(w *world) { w.curtains(false, w.said, w.clinic.Caller) }},
+	{"somebody opens a curtain", func(w *world) { w.curtains(false, w.said+1, w.clinic.Service) }},
+	{"somebody who joined opens it", func(w *world) { w.curtains(false, w.said+1, w.guests[0].Key) }},
+	{"the caller opens the patient's", func(w *world) {
+		w.curtains(false, w.said+1, w.clinic.Caller, func(c *protocol.Curtain) { c.By = protocol.SideTerminal })
+	}},
 	{"link down", func(w *world) { w.run.LinkUp(false); synctest.Wait() }},
 	{"link up", func(w *world) { w.run.LinkUp(true); synctest.Wait() }},
 	{"a second", func(w *world) { w.wait(time.Second) }},
@@ -220,6 +248,9 @@ func (w *world) broken() string {
 		if !s.IsOpen(call.Camera) && !s.IsOpen(call.Microphone) {
 			continue
 		}
+		if status.Drawn != 0 || status.Closed || w.drawn[s.Offer.Call] {
+			return "open behind a curtain"
+		}
 		receiving = append(receiving, s.Receiving()...)
 		for _, party := range s.Receiving()[len(p.parties):] {
 			asked := slices.ContainsFunc(w.joins[s.Offer.Call], func(j join) bool { return j.guest.Party == party && time.Now().Before(j.until) })
@@ -250,6 +281,7 @@ func (w *world) broken() string {
 		return fmt.Sprintf("shown are %v, picture and sound go to %v", status.Parties, receiving)
 	}
 	w.talked = w.talked || len(receiving) > 0
+	w.behind = w.behind || status.Closed
 	return ""
 }
 
@@ -286,14 +318,14 @@ func (w *world) answered() []protocol.CallID {
 func TestRandomCalls(t *testing.T) {
 	clinic := calltest.NewClinic(t)
 	guests := []*calltest.Guest{calltest.NewGuest(t, "Bo Dahl"), calltest.NewGuest(t, "Kari Nord"), calltest.NewGuest(t, "Ola Vik")}
-	talked, joined := 0, 0
+	talked, joined, behind := 0, 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		which := rapid.SliceOfN(rapid.IntRange(0, len(steps)-1), 5, 25).Draw(rt, "steps")
 		begin := rapid.IntRange(0, 6).Draw(rt, "begin")
 		from := rapid.IntRange(0, len(hostiles())-1).Draw(rt, "from")
 		broken := ""
 		synctest.Test(t, func(t *testing.T) {
-			w := &world{terminal: newTerminal(t), hostile: slices.Concat(hostiles()[from:], hostiles()[:from]), proven: map[protocol.CallID]promise{}, guests: guests, joins: map[protocol.CallID][]join{}}
+			w := &world{terminal: newTerminal(t), hostile: slices.Concat(hostiles()[from:], hostiles()[:from]), proven: map[protocol.CallID]promise{}, guests: guests, joins: map[protocol.CallID][]join{}, drawn: map[protocol.CallID]bool{}}
 			w.media.Conference = true
 			w.clinic = clinic
 			w.decide = w
@@ -321,6 +353,9 @@ func TestRandomCalls(t *testing.T) {
 			if w.joined {
 				joined++
 			}
+			if w.behind {
+				behind++
+			}
 			_ = w.end()
 			for _, s := range w.media.Sessions() {
 				if broken == "" && (s.IsOpen(call.Camera) || s.IsOpen(call.Microphone)) {
@@ -332,7 +367,7 @@ func TestRandomCalls(t *testing.T) {
 			rt.Fatal(broken)
 		}
 	})
-	if talked < 10 || joined < 3 {
-		t.Errorf("%d sequences came to a call, %d to somebody who joined: the test is too weak", talked, joined)
+	if talked < 10 || joined < 3 || behind < 3 {
+		t.Errorf("%d sequences came to a call, %d to somebody who joined, %d behind a curtain: the test is too weak", talked, joined, behind)
 	}
 }

@@ -58,7 +58,8 @@ type Runner struct {
 	link    chan bool
 	hangUp  chan struct{} // apart, so that no queue stands before a "no"
 	take    chan protocol.CallID
-	inbox   chan any // from sessions and timers
+	press   chan struct{} // of the curtain's button
+	inbox   chan any      // from sessions and timers
 	done    chan struct{}
 
 	state   State
@@ -90,6 +91,11 @@ type (
 	openDone struct {
 		cur *current
 		err error
+	}
+	blankDone struct {
+		cur    *current
+		closed bool
+		err    error
 	}
 	closeDone struct {
 		cur *current
@@ -136,6 +142,7 @@ func New(c Config) (*Runner, error) {
 		link:    make(chan bool, 1),
 		hangUp:  make(chan struct{}, 1),
 		take:    make(chan protocol.CallID, 1),
+		press:   make(chan struct{}, 1),
 		inbox:   make(chan any, maxInbox),
 		done:    make(chan struct{}),
 		timers:  map[Timer]*runningTimer{},
@@ -170,6 +177,14 @@ func (r *Runner) HangUp() {
 func (r *Runner) Take(call protocol.CallID) {
 	select {
 	case r.take <- call:
+	default: // one is on its way already
+	}
+}
+
+// Curtain is a press of the patient's button that draws the curtain and opens it again. It does nothing where no call runs.
+func (r *Runner) Curtain() {
+	select {
+	case r.press <- struct{}{}:
 	default: // one is on its way already
 	}
 }
@@ -243,6 +258,8 @@ func (r *Runner) loop(ctx context.Context) error {
 			default:
 				r.apply(Taken{call})
 			}
+		case <-r.press:
+			r.apply(Curtained{r.state.Call, ByPatient, r.state.Drawn&DrawnByPatient == 0})
 		case <-stopping:
 			stopping = nil
 			r.apply(HungUp{r.state.Call, ByTerminal, stopReason(ctx)})
@@ -334,6 +351,10 @@ func (r *Runner) message(m *protocol.CallIn) {
 			return
 		}
 		r.restart(m.Restart)
+	case protocol.KindCurtain:
+		if r.cur != nil && m.Call == r.state.Call && r.cur.inv != nil {
+			r.curtained(m)
+		}
 	case protocol.KindHangUp:
 		if r.cur == nil || m.Call != r.state.Call || r.cur.inv == nil {
 			return
@@ -434,6 +455,8 @@ func (r *Runner) posted(m any) {
 			return
 		}
 		r.apply(Opened{m.cur.call})
+	case blankDone:
+		r.blanked(m)
 	case joinDone:
 		r.joined(m)
 	case leaveDone:

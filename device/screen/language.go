@@ -99,6 +99,11 @@ type Texts struct {
 	SayNo          string `toml:"say_no" deed:"yes"`
 	EndCall        string `toml:"end_call" deed:"yes"`
 	StopCheck      string `toml:"stop_check" deed:"yes"`
+	CurtainDrawn   string `toml:"curtain_drawn"`
+	CurtainCaller  string `toml:"curtain_caller"`
+	CurtainNobody  string `toml:"curtain_nobody"`
+	CurtainLifting string `toml:"curtain_lifting"`
+	OpenCurtain    string `toml:"open_curtain" deed:"yes"`
 }
 
 // Languages returns the tags (BCP 47) of the languages that there are.
@@ -279,7 +284,11 @@ func (l *Language) Say(s Scene) string {
 		}
 		return code(with(said, t.SayNo))
 	case InCall:
-		return code(with(t.TalkingWith+" "+strings.Join(who, "; ")+". "+l.devices(s), t.EndCall))
+		said := t.TalkingWith + " " + strings.Join(who, "; ") + ". " + strings.Join(append(l.curtain(s), l.devices(s)), " ")
+		if s.Curtain == DrawnHere {
+			return code(strings.TrimSuffix(said, ".") + ". " + t.OpenCurtain)
+		}
+		return code(with(said, t.EndCall))
 	case Ended:
 		return strings.Join(l.ended(s), " ")
 	case Pressing:
@@ -291,6 +300,21 @@ func (l *Language) Say(s Scene) string {
 	case Starting:
 	}
 	return t.Starting
+}
+
+// curtain says whose curtain is drawn, and what that means; nothing if none is.
+func (l *Language) curtain(s Scene) []string {
+	t := l.Text
+	switch s.Curtain {
+	case DrawnHere:
+		return []string{t.CurtainDrawn, t.CurtainNobody}
+	case DrawnByCaller:
+		return []string{fill(t.CurtainCaller, "name", first(s.Parties).Name), t.CurtainNobody}
+	case Lifting:
+		return []string{t.CurtainLifting}
+	case NoCurtain:
+	}
+	return nil
 }
 
 // ended says that a call is over, and that nobody sees or hears any more.

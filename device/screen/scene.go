@@ -28,6 +28,17 @@ const (
 	Resting // Ready, in quiet hours: see Screen.Rest
 )
 
+// Curtain is whose curtain is drawn in a call.
+type Curtain uint8
+
+// While one is drawn, nobody sees or hears anybody.
+const (
+	NoCurtain     Curtain = iota
+	DrawnHere             // by the person at the terminal, and perhaps by the caller, too
+	DrawnByCaller         // alone
+	Lifting               // none is any more, and camera and microphone open in a moment
+)
+
 // Scene is what is to be shown. The zero Scene is Starting.
 type Scene struct {
 	Kind       Kind
@@ -49,6 +60,7 @@ type Scene struct {
 	Offline    bool             // Ready: the clinic cannot be reached, so nobody can call
 	Coming     Coming           // Ready: who has said to call
 	NoSelf     bool             // InCall: the own picture is not shown, as some are disturbed by it
+	Curtain    Curtain          // InCall: neither picture is shown while there is one
 	Faults     []protocol.Code  // for a helper; the first that fits is shown
 }
 
@@ -425,13 +437,17 @@ func (c *composer) ringing(l *layout, s Scene, now time.Time) {
 
 func (c *composer) inCall(l *layout, s Scene) {
 	far, words := c.split()
-	l.far = far
-	c.placeholder(l, far, first(s.Parties).Name)
+	if s.Curtain == NoCurtain {
+		l.far = far
+		c.placeholder(l, far, first(s.Parties).Name)
+	} else {
+		c.curtain(l, far, s)
+	}
 
 	m := c.margin()
 	var self image.Rectangle
 	switch {
-	case s.NoSelf:
+	case s.NoSelf || s.Curtain != NoCurtain:
 	case c.portrait():
 		w := even(words.Dx() * 2 / 5)
 		self = image.Rect(0, 0, w, even(w*3/4)).Add(image.Pt(even(words.Max.X-w), even(words.Min.Y)))
@@ -441,7 +457,7 @@ func (c *composer) inCall(l *layout, s Scene) {
 		self = image.Rect(0, 0, w, even(w*3/4)).Add(image.Pt(even(words.Min.X), even(words.Min.Y)))
 		words.Min.Y = self.Max.Y + 2*c.unit
 	}
-	if s.Camera && !s.NoSelf {
+	if s.Camera && !s.NoSelf && s.Curtain == NoCurtain {
 		l.self = self
 		l.elements = append(l.elements, element{rect: self, key: "self", draw: func(img *image.RGBA) { fillRect(img, self, panel) }})
 	}
@@ -454,7 +470,11 @@ func (c *composer) inCall(l *layout, s Scene) {
 			below = append(below, line{c.lang.fault(f), regular, c.em(2.8), soft, 3})
 		}
 	}
-	below = append(below, line{c.button(s, t.EndCall), regular, c.em(3.6), white, 3}, line{c.callCode(s), regular, c.em(2.8), soft, 2})
+	deed := c.button(s, t.EndCall)
+	if s.Curtain == DrawnHere { // one thing to do at a time
+		deed = t.OpenCurtain
+	}
+	below = append(below, line{deed, regular, c.em(3.6), white, 3}, line{c.callCode(s), regular, c.em(2.8), soft, 2})
 	words.Max.Y = c.below(l, words, below, "")
 	c.above(l, words, func(col *column, scale float64, lines int) {
 		if scale == 1 {
@@ -513,6 +533,37 @@ func (c *composer) above(l *layout, area image.Rectangle, texts func(col *column
 		}
 	}
 	place(l, 0.3, 1)
+}
+
+// curtain is what is seen in place of the pictures while one is drawn: folds, and whose it is.
+func (c *composer) curtain(l *layout, rect image.Rectangle, s Scene) {
+	said := c.lang.curtain(s)
+	key := "curtain|" + strings.Join(said, "|")
+	var blocks []block
+	height, gap := 0, 3*c.unit
+	for i, text := range said {
+		w, size := bold, c.em(7)
+		if i > 0 {
+			w, size = regular, c.em(4.5)
+		}
+		b := c.face.fit(text, w, size, c.em(3), rect.Dx()-2*c.margin(), 4)
+		blocks = append(blocks, b)
+		height += b.height + gap
+	}
+	l.elements = append(l.elements, element{rect: rect, key: key, draw: func(img *image.RGBA) {
+		fillRect(img, rect, farGround)
+		fold := max(rect.Dx()/14, 2)
+		for x := rect.Min.X; x < rect.Max.X; x += 2 * fold {
+			fillRect(img, image.Rect(x, rect.Min.Y, min(x+fold, rect.Max.X), rect.Max.Y), ground)
+		}
+		y := rect.Min.Y + (rect.Dy()-height+gap)/2
+		for _, b := range blocks {
+			for i, text := range b.lines {
+				c.face.draw(img, text, b.w, b.size, rect.Min.X+(rect.Dx()-c.face.width(text, b.w, b.size))/2, y+i*lineHeight(b.size)+b.size, white)
+			}
+			y += b.height + gap
+		}
+	}})
 }
 
 // placeholder is what is seen until the picture comes: the caller's initials.

@@ -75,23 +75,27 @@ func scenes() map[string]Scene {
 		"in-call-test": {Kind: InCall, Parties: []protocol.Party{anne, relief}, Camera: true, Microphone: true, Faults: []protocol.Code{
 			protocol.CaptureTestPicture, protocol.CaptureTestSound,
 		}},
-		"in-call-long":        {Kind: InCall, Parties: []protocol.Party{long, relief, son, long}, Camera: true, Microphone: true, Faults: []protocol.Code{"quality.unheard_of"}},
-		"ended":               {Kind: Ended},
-		"ended-hung":          {Kind: Ended, Parties: []protocol.Party{anne}, HungUp: true},
-		"ended-lost":          {Kind: Ended, Parties: []protocol.Party{anne}, Faults: []protocol.Code{protocol.ICELost}},
-		"ended-no":            {Kind: Ended, SaidNo: true},
-		"checking":            {Kind: Checking, Parties: []protocol.Party{{Name: "Bo Dahl", Role: "technician", Organisation: "Åsane home care"}}},
-		"checking-button":     {Kind: Checking, Parties: []protocol.Party{anne}, Camera: true, Microphone: true, Button: true},
-		"ringing-button":      {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", AnswersAt: noon.Add(5 * time.Second), Button: true},
-		"ringing-long-button": {Kind: Ringing, Parties: []protocol.Party{long, relief, son}, Errand: strings.Repeat("A talk about the medicine and the stairs. ", 5), Button: true},
-		"in-call-button":      {Kind: InCall, Parties: []protocol.Party{anne}, Camera: true, Microphone: true, Button: true},
-		"in-call-long-button": {Kind: InCall, Parties: []protocol.Party{long, relief, son, long}, Camera: true, Faults: []protocol.Code{protocol.CaptureNoMicrophone, "quality.unheard_of"}, Button: true},
-		"ringing-urgent":      {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", AnswersAt: noon.Add(5 * time.Second), Button: true, Urgent: true, CallCode: "482 193"},
-		"ringing-ask":         {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", Button: true, Ask: true, CallCode: "482 193"},
-		"ringing-long-urgent": {Kind: Ringing, Parties: []protocol.Party{long, relief, son}, Errand: strings.Repeat("A talk about the medicine and the stairs. ", 5), Button: true, Ask: true, Urgent: true, CallCode: "482 193"},
-		"in-call-code":        {Kind: InCall, Parties: []protocol.Party{anne}, Camera: true, Microphone: true, Button: true, CallCode: "482 193"},
-		"in-call-long-code":   {Kind: InCall, Parties: []protocol.Party{long, relief, son, long}, Camera: true, Faults: []protocol.Code{protocol.CaptureNoMicrophone, "quality.unheard_of"}, Button: true, CallCode: "482 193"},
-		"pressing":            {Kind: Pressing, Code: "ABCD-EFGH-IJKL-MNOP", Parties: []protocol.Party{{Name: "Bo Dahl", Role: "technician", Organisation: "Åsane home care"}}},
+		"in-call-long":           {Kind: InCall, Parties: []protocol.Party{long, relief, son, long}, Camera: true, Microphone: true, Faults: []protocol.Code{"quality.unheard_of"}},
+		"ended":                  {Kind: Ended},
+		"ended-hung":             {Kind: Ended, Parties: []protocol.Party{anne}, HungUp: true},
+		"ended-lost":             {Kind: Ended, Parties: []protocol.Party{anne}, Faults: []protocol.Code{protocol.ICELost}},
+		"ended-no":               {Kind: Ended, SaidNo: true},
+		"checking":               {Kind: Checking, Parties: []protocol.Party{{Name: "Bo Dahl", Role: "technician", Organisation: "Åsane home care"}}},
+		"checking-button":        {Kind: Checking, Parties: []protocol.Party{anne}, Camera: true, Microphone: true, Button: true},
+		"ringing-button":         {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", AnswersAt: noon.Add(5 * time.Second), Button: true},
+		"ringing-long-button":    {Kind: Ringing, Parties: []protocol.Party{long, relief, son}, Errand: strings.Repeat("A talk about the medicine and the stairs. ", 5), Button: true},
+		"in-call-button":         {Kind: InCall, Parties: []protocol.Party{anne}, Camera: true, Microphone: true, Button: true},
+		"in-call-long-button":    {Kind: InCall, Parties: []protocol.Party{long, relief, son, long}, Camera: true, Faults: []protocol.Code{protocol.CaptureNoMicrophone, "quality.unheard_of"}, Button: true},
+		"ringing-urgent":         {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", AnswersAt: noon.Add(5 * time.Second), Button: true, Urgent: true, CallCode: "482 193"},
+		"ringing-ask":            {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", Button: true, Ask: true, CallCode: "482 193"},
+		"ringing-long-urgent":    {Kind: Ringing, Parties: []protocol.Party{long, relief, son}, Errand: strings.Repeat("A talk about the medicine and the stairs. ", 5), Button: true, Ask: true, Urgent: true, CallCode: "482 193"},
+		"in-call-code":           {Kind: InCall, Parties: []protocol.Party{anne}, Camera: true, Microphone: true, Button: true, CallCode: "482 193"},
+		"in-call-long-code":      {Kind: InCall, Parties: []protocol.Party{long, relief, son, long}, Camera: true, Faults: []protocol.Code{protocol.CaptureNoMicrophone, "quality.unheard_of"}, Button: true, CallCode: "482 193"},
+		"in-call-curtain":        {Kind: InCall, Parties: []protocol.Party{anne}, Button: true, CallCode: "482 193", Curtain: DrawnHere},
+		"in-call-curtain-caller": {Kind: InCall, Parties: []protocol.Party{anne}, Button: true, CallCode: "482 193", Curtain: DrawnByCaller},
+		"in-call-curtain-long":   {Kind: InCall, Parties: []protocol.Party{long, relief, son, long}, Button: true, CallCode: "482 193", Curtain: DrawnByCaller},
+		"in-call-lifting":        {Kind: InCall, Parties: []protocol.Party{anne}, Button: true, CallCode: "482 193", Curtain: Lifting},
+		"pressing":               {Kind: Pressing, Code: "ABCD-EFGH-IJKL-MNOP", Parties: []protocol.Party{{Name: "Bo Dahl", Role: "technician", Organisation: "Åsane home care"}}},
 		"ringing-sami": {Kind: Ringing, Parties: []protocol.Party{{Name: "Áilu Guoŧŧol-Skáŋka", Role: "buohccidivššár", Organisation: "Deanu gielda, Ŋ-ŋ Ŧ-ŧ Čč Đđ Šš Žž"}}, Errand: "Buorre beaivi",
 			AnswersAt: noon.Add(5 * time.Second)},
 		"pressing-long": {Kind: Pressing, Code: "ABCD-EFGH-IJKL-MNOP", Parties: []protocol.Party{long}},
@@ -264,7 +268,11 @@ func TestLayout(t *testing.T) {
 					}
 					if scene.Kind == Ringing || scene.Kind == InCall {
 						_, told := scene.card(noon) // then words have the screen, and the picture comes after them
-						if told != l.far.Empty() || !told && l.far.Dx()*l.far.Dy() < size.X*size.Y*35/100 {
+						if scene.Curtain != NoCurtain {
+							if !l.far.Empty() || !l.self.Empty() {
+								t.Errorf("pictures at %v and %v behind a curtain", l.far, l.self)
+							}
+						} else if told != l.far.Empty() || !told && l.far.Dx()*l.far.Dy() < size.X*size.Y*35/100 {
 							t.Errorf("the far picture has %v", l.far.Size())
 						}
 						if !strings.Contains(all(l), strings.Fields(scene.Parties[0].Name)[0]) {

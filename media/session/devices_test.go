@@ -139,6 +139,7 @@ type screen struct {
 	mu              sync.Mutex
 	farCol, selfCol color.YCbCr
 	far, self       atomic.Int64
+	covered         [2]atomic.Bool // far, self: nothing is shown
 }
 
 func middle(img *image.YCbCr) color.YCbCr {
@@ -146,6 +147,9 @@ func middle(img *image.YCbCr) color.YCbCr {
 }
 
 func (s *screen) Far(img *image.YCbCr) {
+	if s.covered[0].Store(img == nil); img == nil {
+		return
+	}
 	s.mu.Lock()
 	s.farCol = middle(img)
 	s.mu.Unlock()
@@ -153,6 +157,9 @@ func (s *screen) Far(img *image.YCbCr) {
 }
 
 func (s *screen) Self(img *image.YCbCr) {
+	if s.covered[1].Store(img == nil); img == nil {
+		return
+	}
 	s.mu.Lock()
 	s.selfCol = middle(img)
 	s.mu.Unlock()

@@ -149,10 +149,11 @@ func (v *farVideo) run(ctx context.Context, s *Session) {
 				s.peer.RequestKeyframe()
 				continue
 			}
-			if img == nil {
+			if img == nil || !s.veil.try() {
 				continue
 			}
 			s.dev.Screen.Far(img)
+			s.veil.leave()
 			if v.shown(now, now.Sub(began), img.Rect.Dx(), img.Rect.Dy(), kind) {
 				s.stage(&s.times.FarVideo)
 				s.emit(Event{Kind: FarVideo})
@@ -196,6 +197,21 @@ func (v *farVideo) broken() {
 	defer v.mu.Unlock()
 	v.stats.Broken++
 	v.n, v.needKey = 0, true
+}
+
+// clear forgets what waits, as nobody will see it.
+func (v *farVideo) clear() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.n, v.needKey = 0, true
+}
+
+// resume begins anew after a pause that was meant: it is no freeze.
+func (v *farVideo) resume() {
+	v.clear()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.still.last = time.Time{}
 }
 
 // shown counts a picture and reports whether it was the first.

@@ -114,23 +114,32 @@ func (s *Session) runCamera(ctx context.Context) {
 	}()
 	lost := false
 	for ctx.Err() == nil {
+		open, leave, ok := s.veil.enter(ctx)
+		if !ok {
+			return
+		}
 		err := errHopeless
 		if s.camera.hanging() < mostHanging {
 			var cam Camera
-			if cam, err = s.dev.OpenCamera(ctx); err == nil {
+			if cam, err = s.dev.OpenCamera(open); err == nil {
 				s.camera.open(time.Now())
 				s.stage(&s.times.CameraOpen)
 				s.keys.Store(true)
 				s.emit(Event{Kind: CameraOpened})
 				s.camera.attempted()
 				lost = false
-				err = s.film(ctx, cam, &reads)
+				err = s.film(open, cam, &reads)
 				s.slot.empty()
 				s.camera.shut(time.Now())
 			}
 		}
+		drawn := open.Err() != nil
+		leave()
 		if ctx.Err() != nil {
 			return
+		}
+		if drawn {
+			continue
 		}
 		if !lost {
 			lost = true
@@ -248,7 +257,11 @@ func (s *Session) runEncoder(ctx context.Context) {
 		case <-s.slot.wake:
 		}
 		if p, ok := s.slot.take(); ok {
-			err := e.send(p)
+			var err error
+			if s.veil.try() {
+				err = e.send(p)
+				s.veil.leave()
+			}
 			p.release()
 			if err != nil && ctx.Err() == nil {
 				s.log.Debug("picture not sent", "error", err)

@@ -45,6 +45,7 @@ type Session struct {
 	devicesDone chan struct{} // closed when the devices are closed for good
 	ended       chan struct{} // closed when Run has returned
 
+	veil   *veil
 	camera device
 	sound  device
 	slot   *slot
@@ -135,6 +136,7 @@ func (f *Factory) Prepare(ctx context.Context, o Offer) (*Session, error) {
 		ended:       make(chan struct{}),
 		camera:      device{tried: make(chan struct{})},
 		sound:       device{tried: make(chan struct{})},
+		veil:        newVeil(),
 		slot:        newSlot(),
 		jitter:      late,
 		volume:      o.Volume,
@@ -388,6 +390,9 @@ func (d *device) last() time.Time {
 type sink struct{ s *Session }
 
 func (k sink) Video(f peer.VideoFrame) {
+	if k.s.veil.isDrawn() {
+		return
+	}
 	if !k.s.far.put(f) {
 		k.s.peer.RequestKeyframe()
 	}

@@ -53,6 +53,8 @@ type options struct {
 	noStart bool
 	volume  int
 	log     *slog.Logger
+
+	stubborn session.Camera // in place of camera
 }
 
 func newCall(t *testing.T, o options) *call {
@@ -73,6 +75,9 @@ func newCall(t *testing.T, o options) *call {
 	var nCam, nCard int
 	dev := session.Devices{
 		OpenCamera: func(ctx context.Context) (session.Camera, error) {
+			if o.stubborn != nil {
+				return o.stubborn, nil
+			}
 			nCam++
 			cam, err := o.camera(nCam, ctx)
 			if err != nil {

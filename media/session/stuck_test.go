@@ -71,7 +71,7 @@ func filming(t *testing.T, open func(n int) (Camera, error), during func(s *Sess
 	n, screen := 0, &shown{}
 	s := &Session{
 		cfg: Config{}.defaults(), log: slog.New(slog.DiscardHandler), events: make(chan Event, 1000),
-		opened: make(chan struct{}), camera: device{tried: make(chan struct{})}, slot: newSlot(),
+		opened: make(chan struct{}), camera: device{tried: make(chan struct{})}, slot: newSlot(), veil: newVeil(),
 		dev: Devices{Screen: screen, OpenCamera: func(context.Context) (Camera, error) {
 			n++
 			return open(n - 1)

@@ -25,18 +25,27 @@ func (s *Session) runSound(ctx context.Context) {
 	}
 	lost := false
 	for ctx.Err() == nil {
-		dev, err := s.dev.OpenSound(ctx)
+		open, leave, ok := s.veil.enter(ctx)
+		if !ok {
+			return
+		}
+		dev, err := s.dev.OpenSound(open)
 		if err == nil {
 			s.sound.open(time.Now())
 			s.stage(&s.times.SoundOpen)
 			s.emit(Event{Kind: SoundOpened})
 			s.sound.attempted()
 			lost = false
-			err = s.talk(ctx, dev)
+			err = s.talk(open, dev)
 			s.sound.shut(time.Now())
 		}
+		drawn := open.Err() != nil
+		leave()
 		if ctx.Err() != nil {
 			return
+		}
+		if drawn {
+			continue
 		}
 		if !lost {
 			lost = true
@@ -95,7 +104,8 @@ func (s *Session) listen(ctx context.Context, dev Sound) error {
 	var pcm [opusFrame]int16
 	var pauses pauses
 	asked := time.Now()
-	for ts := uint32(0); ; ts += opusFrame {
+	// After a loss or a curtain the time stamps go on: what is older than what was heard is left out by the far end.
+	for ts := uint32(time.Since(s.start).Milliseconds()) * (sound.Rate / 1000); ; ts += opusFrame {
 		for at := 0; at < opusFrame; at += frameSamples {
 			if err := dev.Read(pcm[at : at+frameSamples]); err != nil {
 				return err

@@ -84,13 +84,6 @@ func (c *Conference) Leave(_ context.Context, remote protocol.Fingerprint) error
 	return c.LeaveErr
 }
 
-// Chime implements call.Conference.
-func (c *Conference) Chime() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.chimes++
-}
-
 // Receiving returns to whom the session's picture and sound go, the caller first, while something is open.
 func (s *Session) Receiving() []protocol.Party {
 	s.mu.Lock()
@@ -128,8 +121,10 @@ type Session struct {
 	Deaf      bool          // Open does not look at its context
 	Forget    bool          // Close forgets to close the camera
 	JoinErr   error         // of a Conference
-	LeaveErr  error         // so, too
-	HoldLeave chan struct{} // if not nil, its Leave waits until it is closed, whatever its context says
+	// HoldCurtain, if not nil, has Curtain wait until it is closed, whatever its context says.
+	HoldCurtain chan struct{}
+	LeaveErr    error         // so, too
+	HoldLeave   chan struct{} // if not nil, its Leave waits until it is closed, whatever its context says
 
 	RestartErr  error
 	HoldRestart chan struct{} // if not nil, Restart waits until it is closed
@@ -287,6 +282,28 @@ func (s *Session) Close(context.Context) error {
 		close(s.events)
 	}
 	return nil
+}
+
+// Curtain implements call.Veiled.
+func (s *Session) Curtain(_ context.Context, drawn bool) error {
+	if s.HoldCurtain != nil {
+		<-s.HoldCurtain
+	}
+	if !drawn {
+		return errors.Join(s.OpenDevice(call.Camera), s.OpenDevice(call.Microphone))
+	}
+	if !s.Forget {
+		s.CloseDevice(call.Camera)
+	}
+	s.CloseDevice(call.Microphone)
+	return nil
+}
+
+// Chime implements call.Veiled and call.Conference.
+func (s *Session) Chime() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.chimes++
 }
 
 // Report implements call.Session.
