@@ -35,6 +35,8 @@ func (s *Service) receive(m fleet.CallMessage) {
 		}
 	case protocol.KindRestart:
 		s.restarted(c, m.Message.Restart)
+	case protocol.KindCurtain:
+		s.curtained(c, m.Message.Curtain.Curtain)
 	case protocol.KindRefusal:
 		s.apply(c, terminalRefuses, m.Message.Refusal, nil)
 	case protocol.KindEnd:
@@ -280,7 +282,7 @@ func (s *Service) finish(c *call, outcome protocol.Code, now time.Time) {
 	if s.stopped {
 		return // the record is closed when the server starts again
 	}
-	f := finishedCall{c.id, c.person.ID, ending{rang: c.rang, talking: c.talking, at: now, outcome: outcome, terminalEnd: c.terminalEnd, callerEnd: c.callerEnd}}
+	f := finishedCall{c.id, c.person.ID, ending{rang: c.rang, talking: c.talking, at: now, outcome: outcome, terminalEnd: c.terminalEnd, callerEnd: c.callerEnd, curtains: c.curtains.keep()}}
 	select {
 	case s.endings <- f:
 	default:
@@ -384,6 +386,9 @@ func (s *Service) keepTimes(now time.Time) {
 				delete(s.calls, id)
 			}
 			continue
+		}
+		if c.curtains.late != nil {
+			s.curtained(c, c.curtains.late)
 		}
 		if up && s.link.State(c.terminal).Online {
 			c.terminalGone = time.Time{}

@@ -38,6 +38,7 @@ var steps = []string{
 	`ALTER TABLE calls ADD COLUMN proof BLOB`,                            // protocol.CallProof
 	`ALTER TABLE calls ADD COLUMN caller_end BLOB`,                       // signed protocol.End
 	`ALTER TABLE calls ADD COLUMN never_left INTEGER NOT NULL DEFAULT 0`, // 1: it ended in the page, and nobody was asked to call
+	`ALTER TABLE calls ADD COLUMN curtains BLOB`,                         // JSON of []Curtain; NULL: there were none
 }
 
 // Auditor is the part of the audit log that is written to.
@@ -155,6 +156,7 @@ type ending struct {
 	outcome           protocol.Code
 	terminalEnd       []byte
 	callerEnd         []byte
+	curtains          []byte
 }
 
 // finish commits the clinic's end of a call. Doing it again changes nothing.
@@ -169,8 +171,8 @@ func (r *Records) finish(ctx context.Context, call protocol.CallID, person strin
 func (r *Records) end(ctx context.Context, tx *sql.Tx, call protocol.CallID, person string, e ending) error {
 	var terminal []byte
 	err := tx.QueryRowContext(ctx, `UPDATE calls SET rang = ?, talking = ?, ended = ?, outcome = ?, terminal_end = coalesce(terminal_end, ?),
-		caller_end = ? WHERE call = ? AND ended = 0 RETURNING terminal`,
-		int64(protocol.At(e.rang)), int64(protocol.At(e.talking)), int64(protocol.At(e.at)), string(e.outcome), e.terminalEnd, e.callerEnd, call[:]).Scan(&terminal)
+		caller_end = ?, curtains = ? WHERE call = ? AND ended = 0 RETURNING terminal`,
+		int64(protocol.At(e.rang)), int64(protocol.At(e.talking)), int64(protocol.At(e.at)), string(e.outcome), e.terminalEnd, e.callerEnd, e.curtains, call[:]).Scan(&terminal)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -337,23 +339,23 @@ func (r *Records) callerHalf(ctx context.Context, person string, call protocol.C
 }
 
 const selectRecord = `SELECT call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only,
-	began, rang, talking, ended, outcome, terminal_end, terminal_half, caller_half, urgent, proof, caller_end, never_left FROM calls`
+	began, rang, talking, ended, outcome, terminal_end, terminal_half, caller_half, urgent, proof, caller_end, never_left, curtains FROM calls`
 
 func scanRecord(scan func(...any) error) (Record, error) {
 	var r Record
-	var call, terminal, terminalHalf, callerHalf []byte
+	var call, terminal, terminalHalf, callerHalf, curtains []byte
 	var began, rang, talking, ended int64
 	var outcome string
 	if err := scan(&call, &r.Person.ID, &r.Person.Party.Name, &r.Person.Party.Role, &r.Person.Party.Organisation,
 		&r.Home, &r.HomeLabel, &terminal, &r.SPKI, &r.Errand, &r.RelayOnly,
-		&began, &rang, &talking, &ended, &outcome, &r.TerminalEnd, &terminalHalf, &callerHalf, &r.Urgent, &r.Proof, &r.CallerEnd, &r.NeverLeft); err != nil {
+		&began, &rang, &talking, &ended, &outcome, &r.TerminalEnd, &terminalHalf, &callerHalf, &r.Urgent, &r.Proof, &r.CallerEnd, &r.NeverLeft, &curtains); err != nil {
 		return r, err
 	}
 	copy(r.Call[:], call)
 	copy(r.Terminal[:], terminal)
 	r.Began, r.RangAt = protocol.Time(began).Time(), protocol.Time(rang).Time()
 	r.TalkingAt, r.EndedAt = protocol.Time(talking).Time(), protocol.Time(ended).Time()
-	r.TerminalHalf, r.CallerHalf = decodeHalf(terminalHalf), decodeHalf(callerHalf)
+	r.TerminalHalf, r.CallerHalf, r.Curtains = decodeHalf(terminalHalf), decodeHalf(callerHalf), readCurtains(curtains)
 	if ended != 0 {
 		r.clinic = protocol.Code(outcome)
 		r.Outcome = join(protocol.Code(outcome), r.TerminalHalf, r.CallerHalf)

@@ -72,6 +72,7 @@ const (
 	KindCandidate Kind = "candidate" // Candidate is set
 	KindRestart   Kind = "restart"   // Restart and SDP are set: the terminal's answer to an offer for another path
 	KindState     Kind = "state"     // State is set
+	KindCurtain   Kind = "curtain"   // Curtain is set
 	// KindEnd ends a call: Code is set, and End if the terminal signed one. Where its signed end comes only after the call was over, as
 	// after a no, the same follows once more, with End.
 	KindEnd Kind = "end"
@@ -98,6 +99,7 @@ type Update struct {
 	Restart   []byte // the terminal's signed protocol.Restart
 	Candidate *protocol.Candidate
 	End       []byte        // the terminal's signed protocol.End
+	Curtain   []byte        // the terminal's signed protocol.Curtain
 	Code      protocol.Code // why it ended
 }
 
@@ -131,6 +133,7 @@ type Record struct {
 
 	TerminalEnd  []byte               // signed protocol.End of the terminal, nil if none came
 	CallerEnd    []byte               // signed protocol.End of the caller, by the call's own key; nil if the clinic had to end it, or the terminal did
+	Curtains     []Curtain            // what was proven of them, in the order in which the clinic heard of it; not if its server died in the call
 	TerminalHalf *protocol.CallRecord // nil until it came
 	CallerHalf   *protocol.CallRecord // nil until it came
 }

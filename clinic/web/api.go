@@ -202,6 +202,17 @@ func (s *Server) restart(w http.ResponseWriter, r *http.Request, v visitor) {
 	s.answer(w, r, err)
 }
 
+func (s *Server) curtain(w http.ResponseWriter, r *http.Request, v visitor) {
+	var body struct {
+		Curtain []byte `json:"curtain"` // signed by the call's own key, for the terminal
+	}
+	id, err := s.call(w, r, &body)
+	if err == nil {
+		err = s.o.Calls.Curtain(r.Context(), v.person.ID, id, body.Curtain)
+	}
+	s.answer(w, r, err)
+}
+
 // reasons for which a page may end a call.
 var reasons = map[protocol.Code]bool{
 	protocol.EndCallerHungUp: true, protocol.EndPageClosed: true, protocol.SignalLostClinic: true, protocol.ICEFailed: true, protocol.ICELost: true,

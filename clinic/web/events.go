@@ -130,6 +130,7 @@ type updateView struct {
 	Restart   []byte         `json:"restart,omitempty"`
 	Candidate *candidateView `json:"candidate,omitempty"`
 	End       []byte         `json:"end,omitempty"`
+	Curtain   []byte         `json:"curtain,omitempty"`
 	Code      protocol.Code  `json:"code,omitempty"`
 }
 
@@ -140,7 +141,7 @@ type candidateView struct {
 }
 
 func viewUpdate(u calls.Update) updateView {
-	v := updateView{Call: u.Call.String(), Kind: u.Kind, Answer: u.Answer, SDP: u.SDP, Restart: u.Restart, End: u.End, Code: u.Code}
+	v := updateView{Call: u.Call.String(), Kind: u.Kind, Answer: u.Answer, SDP: u.SDP, Restart: u.Restart, End: u.End, Curtain: u.Curtain, Code: u.Code}
 	if u.Candidate != nil {
 		v.Candidate = &candidateView{u.Candidate.Line, u.Candidate.Mid, u.Candidate.MLine}
 	}

@@ -125,6 +125,11 @@ func (w words) record(r calls.Record) recordView {
 	add("record.terminal", r.Terminal.Code(), true)
 	add("record.number", r.Call.String(), true)
 	v.Course, v.Apart = w.course(r)
+	for _, c := range r.Curtains {
+		if text, ok := w["record.curtain."+string(c.By)+"."+c.What]; ok {
+			add("record.curtain", c.At.In(time.Local).Format("15:04:05")+" "+text, false)
+		}
+	}
 	v.Halves = []halfView{w.half("record.half.caller", r.CallerHalf), w.half("record.half.terminal", r.TerminalHalf)}
 	return v
 }

@@ -165,7 +165,11 @@ func (s *mediaSession) Curtain(ctx context.Context, drawn bool) error {
 func (s *mediaSession) Chime() {
 	if m := s.m.devices.mouth; m != nil && s.veiled.Load() {
 		m.Start(0)
-		time.AfterFunc(chimeFor, m.Stop)
+		time.AfterFunc(chimeFor, func() {
+			if s.own.Err() == nil { // else the call's end has stopped it, and what rings is another call
+				m.Stop()
+			}
+		})
 	}
 }
 

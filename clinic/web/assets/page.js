@@ -61,7 +61,8 @@
     item(depth) {
       const start2 = this.byte();
       const major = start2 >> 5;
-      if (major > 5) throw new Malformed("neither tags nor simple values are spoken here");
+      if (start2 === 244 || start2 === 245) return start2 === 245;
+      if (major > 5) throw new Malformed("neither tags nor other simple values are spoken here");
       const n = this.argument(start2 & 31);
       switch (major) {
         case 0:
@@ -249,6 +250,7 @@
 
   // ts/invitation.ts
   var typeEnd = "vindu/end.v1";
+  var typeCurtain = "vindu/curtain.v1";
   var typeCandidates = "vindu/candidates.v1";
   var typeRestart = "vindu/restart.v1";
   var life = 9e4;
@@ -329,6 +331,10 @@
     const fields = new Fields(1, fromHex(wish.call), wish.terminal, await sha256(i.bytes), "caller", reason, Math.max(0, Math.round(talked)), 0, 0, now + by.lag);
     return sign(encode(fields), typeEnd, i.key);
   }
+  async function curtain(i, wish, number, drawn, by, now = Date.now()) {
+    const fields = new Fields(1, fromHex(wish.call), wish.terminal, await sha256(i.bytes), "caller", drawn, number, 0, 0, now + by.lag);
+    return sign(encode(fields), typeCurtain, i.key);
+  }
   async function candidates(i, wish, number, list) {
     const fields = new Fields(1, fromHex(wish.call), wish.terminal, await sha256(i.bytes), number, list.map((c) => new Fields(c.line, c.mid, c.mline)));
     return sign(encode(fields), typeCandidates, i.key);
@@ -404,6 +410,9 @@
   async function restart2(call, signed, offer) {
     await post(`/api/calls/${call}/restart`, { restart: signed, sdp: offer }, false, 3e3);
   }
+  async function curtain2(call, signed) {
+    await post(`/api/calls/${call}/curtain`, { curtain: signed });
+  }
   async function announce(home, at) {
     await post(`/api/homes/${home}/announcement`, { at });
   }
@@ -450,6 +459,9 @@
   }
 
   // ts/call.ts
+  function covered(c) {
+    return c.mine || c.theirs || c.closed !== 0;
+  }
   var idle = {
     phase: "idle",
     attempt: 0,
@@ -459,6 +471,7 @@
     media: "unknown",
     answered: false,
     connected: false,
+    curtain: { mine: false, theirs: false, closed: 0 },
     outcome: ""
   };
   var maxHeld = 64;
@@ -485,6 +498,10 @@
         return running(s) ? end2(s, e.code) : [s, []];
       case "connected":
         return connected(s);
+      case "draw":
+        return drawable(s) ? curtain3(s, { ...s.curtain, mine: e.drawn }, e.drawn !== s.curtain.mine) : [s, []];
+      case "curtain":
+        return s.answered ? curtain3(s, { ...s.curtain, theirs: e.drawn, closed: e.closed }, false) : [s, []];
       case "hangUp":
         return running(s) ? end2(s, "end.caller_hung_up") : [s, []];
       case "clinicLost":
@@ -497,6 +514,15 @@
   }
   function running(s) {
     return s.phase !== "idle" && s.phase !== "ended";
+  }
+  function drawable(s) {
+    return s.phase === "ringing" || s.phase === "connecting" || s.phase === "talking";
+  }
+  function curtain3(s, to, tell) {
+    const effects = [];
+    if (covered(to) !== covered(s.curtain)) effects.push({ do: "cover", covered: covered(to) });
+    if (tell) effects.push({ do: "tellCurtain" });
+    return [{ ...s, curtain: to }, effects];
   }
   function stale(s, e) {
     return e.type === "started" ? [s, [{ do: "hangUp", call: e.call, code: "end.caller_hung_up" }]] : [s, []];
@@ -543,6 +569,8 @@
         return [s, [{ do: "candidate", update: u }]];
       case "restart":
         return [s, s.connected ? [{ do: "move", update: u }] : []];
+      case "curtain":
+        return [s, [{ do: "proveCurtain", update: u }]];
       case "state":
         return [s, []];
       // the clinic's word; only what is proven counts here
@@ -579,7 +607,7 @@
     const effects = [{ do: "close" }];
     if (tell && s.call !== "") effects.push({ do: "hangUp", call: s.call, code: outcome });
     else if (tell && s.phase === "calling") effects.push({ do: "giveUp", code: outcome });
-    return [{ ...s, phase: "ended", held: [], outcome, answered: false, connected: false }, effects];
+    return [{ ...s, phase: "ended", held: [], outcome, answered: false, connected: false, curtain: idle.curtain }, effects];
   }
 
   // ts/events.ts
@@ -810,6 +838,7 @@
     hangUp = get("hang-up");
     mute = get("mute");
     camera = get("camera");
+    draw = get("curtain");
     controls = get("controls");
     root = get("call");
     title = get("call-title");
@@ -833,6 +862,7 @@
     still = false;
     phase = "idle";
     seen = "awaited";
+    curtain = { mine: false, theirs: false, closed: 0 };
     there = /* @__PURE__ */ new Set();
     // show brings the panel in line with the call's state.
     show(s, called, proven2) {
@@ -849,7 +879,12 @@
       this.members(live ? [{ name: this.roster.dataset["you"] ?? "", state: "you", here: true }, { name: called.label, state: s.phase, here: s.phase === "talking" }] : [], live);
       if (s.phase !== "talking") this.seen = "awaited";
       this.phase = s.phase;
+      this.curtain = s.curtain;
+      this.root.dataset["curtain"] = covered(s.curtain) ? "drawn" : "open";
+      this.draw.setAttribute("aria-pressed", String(s.curtain.mine));
+      this.draw.disabled = !drawable(s);
       this.cover();
+      this.line();
       this.controls.hidden = !live;
       if (live) {
         this.put(this.receipt, "");
@@ -930,7 +965,7 @@
     }
     // line says what is wrong with the line: that nothing comes before that no picture does.
     line() {
-      this.put(this.weakness, this.interrupted ? this.words.say("call.weak") : this.still ? this.words.say("call.paused") : "");
+      this.put(this.weakness, this.interrupted ? this.words.say("call.weak") : this.still && !covered(this.curtain) ? this.words.say("call.paused") : "");
     }
     picture(seen) {
       if (this.seen === seen) return;
@@ -939,10 +974,23 @@
     }
     // cover says in words what there is in place of a picture.
     cover() {
+      if (covered(this.curtain)) {
+        this.placeholder.hidden = false;
+        this.put(this.placeholder, this.veil());
+        return;
+      }
       const talking = this.phase === "talking";
       this.placeholder.hidden = talking && this.seen === "live";
       const key = talking && this.seen !== "live" && this.seen !== "awaited" ? this.seen : this.phase;
       this.put(this.placeholder, this.words.say(`call.picture.${key}`));
+    }
+    // veil says whose curtain is drawn. That camera and microphone in the home are closed is said only where its terminal has proven it.
+    veil() {
+      const { mine, theirs, closed } = this.curtain;
+      const whose = mine && theirs ? "both" : mine ? "mine" : theirs ? "theirs" : "lifting";
+      const said = [this.words.say(`call.curtain.${whose}`)];
+      if (whose !== "lifting") said.push(closed ? this.words.say("call.curtain.closed", { time: clock(closed) }) : this.words.say(this.phase === "talking" ? "call.curtain.closing" : "call.curtain.before"));
+      return said.join(" ");
     }
     // home says what is special about the home's equipment, such as a test picture in place of a camera.
     home(h) {
@@ -958,6 +1006,10 @@
     }
     sentence(s, called) {
       const names = { home: called.label };
+      if (s.phase === "talking" && covered(s.curtain)) {
+        const { mine, theirs } = s.curtain;
+        return this.words.say(mine ? "call.status.curtain.mine" : theirs ? "call.status.curtain.theirs" : "call.status.curtain.lifting", names);
+      }
       if (s.phase === "ended") return this.words.say("call.status.ended", { sentence: this.words.explain(s.outcome).sentence });
       return this.words.say(`call.status.${s.phase}`, names);
     }
@@ -1014,6 +1066,7 @@
     refusals = [];
     outgoing;
     expected;
+    covered = false;
     constructor(options) {
       this.pc = new RTCPeerConnection({
         iceServers: options.servers,
@@ -1088,12 +1141,18 @@
       this.outgoing = { stream, picture: picture2, sound: sound2 };
       if (this.everConnected) await this.attach();
     }
+    // cover stops what goes out, or lets it go on as send has said. The connection stays.
+    async cover(covered2) {
+      this.covered = covered2;
+      if (this.everConnected) await this.attach();
+    }
     async attach() {
       if (!this.outgoing) return;
       const { stream, picture: picture2, sound: sound2 } = this.outgoing;
+      const track = (list) => this.covered ? null : list[0] ?? null;
       await Promise.all([
-        picture2 ? this.picture.sender.replaceTrack(stream.getVideoTracks()[0] ?? null) : void 0,
-        sound2 ? this.sound.sender.replaceTrack(stream.getAudioTracks()[0] ?? null) : void 0
+        picture2 ? this.picture.sender.replaceTrack(track(stream.getVideoTracks())) : void 0,
+        sound2 ? this.sound.sender.replaceTrack(track(stream.getAudioTracks())) : void 0
       ]);
     }
     async stats() {
@@ -1263,6 +1322,7 @@
   var typeAnswer = "vindu/answer.v1";
   var typeEnd2 = "vindu/end.v1";
   var typeRestart2 = "vindu/restart.v1";
+  var typeCurtain2 = "vindu/curtain.v1";
   var unprintable = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/u;
   var decisions = ["ringing", "answered", "declined", "busy", "quiet", "shutter", "refused"];
   function decodeRestart(payload) {
@@ -1310,6 +1370,25 @@
     if (!/^[a-z]{1,20}\.[a-z_]{1,40}$/.test(e.reason)) throw new Malformed("reason is not a code");
     return e;
   }
+  function decodeCurtain(payload) {
+    const f = new Fields2(payload, 10);
+    const camera = f.natural(8);
+    const microphone = f.natural(9);
+    const c = {
+      call: f.bytes(2, 16),
+      terminal: f.bytes(3, 32),
+      invitation: f.bytes(4, 32),
+      by: f.text(5),
+      drawn: f.truth(6),
+      number: f.natural(7),
+      closed: Math.max(camera, microphone),
+      at: f.time(10)
+    };
+    if (c.by !== "terminal" && c.by !== "caller") throw new Malformed("a curtain of nobody who has one");
+    if (c.number < 1 || c.number > 4294967295) throw new Malformed("no number of a statement");
+    if (camera === 0 !== (microphone === 0) || c.closed > c.at || c.by !== "terminal" && c.closed !== 0) throw new Malformed("closed as nobody can say");
+    return c;
+  }
   var Fields2 = class {
     map;
     constructor(payload, n) {
@@ -1329,6 +1408,11 @@
       if (typeof v !== "string" || v === "" || utf8(v).length > 256 || unprintable.test(v)) {
         throw new Malformed(`field ${key} is not a text`);
       }
+      return v;
+    }
+    truth(key) {
+      const v = this.map.get(key);
+      if (typeof v !== "boolean") throw new Malformed(`field ${key} is neither true nor false`);
       return v;
     }
     natural(key) {
@@ -1387,6 +1471,17 @@
     if (!equal(restart3.sdp, await sha256(sdp))) throw new Unproven("proof.fingerprint", "another session description");
     if (!boundTo(sdp, spell(certificate))) throw new Unproven("proof.fingerprint", "another certificate");
     return restart3;
+  }
+  async function proveCurtain(signed, expected, after) {
+    try {
+      const curtain4 = decodeCurtain(await open(signed, typeCurtain2, expected.key));
+      await aboutThisCall(curtain4, expected);
+      if (curtain4.by !== "terminal") throw new Error("by another side");
+      if (curtain4.number <= after) throw new Error("no news");
+      return curtain4;
+    } catch (cause) {
+      throw new Unproven("proof.answer", String(cause));
+    }
   }
   async function aboutThisCall(s, expected) {
     if (hex(s.call) !== expected.call) throw new Error("about another call");
@@ -1530,6 +1625,7 @@
   // ts/record.ts
   var coders = ["VP8", "VP9", "H264", "H265", "AV1"];
   var every = 1e3;
+  var patience3 = 3;
   var Recorder = class {
     began = Date.now();
     clock = performance.now();
@@ -1561,6 +1657,12 @@
     sampler = new Sampler();
     grades = [];
     sound;
+    covered = false;
+    away = { pictures: 0, freezes: 0, concealed: 0, frozen: 0 };
+    // what was counted because of curtains
+    latest = { ...this.away };
+    left;
+    // while a curtain is drawn, and until pictures come again
     sampled;
     // stage notes the first time that a stage is reached.
     stage(stage) {
@@ -1587,7 +1689,7 @@
       try {
         const report = await stats;
         this.read(report);
-        paused?.(this.stands(report));
+        if (!this.covered) paused?.(this.stands(report));
       } catch {
       }
     }
@@ -1616,8 +1718,15 @@
         q.packets_lost = sum(inbound, "packetsLost");
         q.packets_received = sum(inbound, "packetsReceived");
         q.frames_decoded = sum(inbound, "framesDecoded");
-        q.freezes = sum(inbound, "freezeCount");
-        q.concealed = natural(sum(inbound, "concealedSamples") / 48);
+        const lasting = this.without({
+          pictures: q.frames_decoded,
+          freezes: sum(inbound, "freezeCount"),
+          concealed: sum(inbound, "concealedSamples"),
+          frozen: heard(inbound).frozen
+        });
+        q.freezes = lasting.freezes;
+        q.concealed = natural(lasting.concealed / 48);
+        q.frozen = natural(1e3 * lasting.frozen) || q.frozen;
         q.jitter = natural(1e3 * Math.max(...inbound.filter((s) => s["kind"] === "audio").map((s) => Number(s["jitter"] ?? 0)), 0));
       }
       const coder = (type) => {
@@ -1629,8 +1738,28 @@
       q.codec_in = coder("inbound-rtp") || q.codec_in;
       const own2 = all.find((s) => s.type === "media-source" && s["kind"] === "audio");
       q.erle = Math.min(natural(own2?.["echoReturnLossEnhancement"]), 120) || q.erle;
-      if (inbound.length > 0 && this.reached("connected")) this.sample(q, heard(inbound));
+      if (inbound.length > 0 && this.reached("connected") && !this.covered && !this.left) this.sample(q, heard(inbound));
       q.frames_sent = sum(all.filter((s) => s.type === "outbound-rtp"), "framesSent") || q.frames_sent;
+    }
+    // cover has nothing counted that a curtain keeps away, nor the second in which it opens.
+    cover(covered2) {
+      this.covered = covered2;
+      this.before = this.sampled = this.sound = void 0;
+      if (covered2 && !this.left) this.left = { then: this.latest, pictures: this.latest.pictures, since: 0 };
+      if (this.left) this.left.since = 0;
+    }
+    // without is a reading of what only grows without what curtains have added to it: the browser takes one for a freeze, and for sound that is missing.
+    without(now) {
+      this.latest = now;
+      const left = this.left;
+      if (left && this.covered) left.pictures = now.pictures;
+      if (left && !this.covered && (now.pictures > left.pictures || ++left.since > patience3)) {
+        for (const key of ["freezes", "concealed", "frozen"]) this.away[key] += now[key] - left.then[key];
+        this.left = void 0;
+      }
+      const { pictures, freezes, concealed, frozen } = this.left?.then ?? now;
+      const away = this.away;
+      return { pictures, freezes: freezes - away.freezes, concealed: concealed - away.concealed, frozen: frozen - away.frozen };
     }
     // stands tells whether no picture has come since the reading before, though sound has and there were pictures earlier.
     stands(report) {
@@ -1654,7 +1783,6 @@
       const h = this.sound;
       this.sampled = now;
       this.sound = heard2;
-      q.frozen = natural(1e3 * heard2.frozen) || q.frozen;
       if (!b || !h) return;
       const rtt = natural(this.rtts[this.rtts.length - 1]);
       const concealed = Math.min(Math.max(0, heard2.concealed - h.concealed) / Math.max(1, heard2.samples - h.samples), 1);
@@ -1774,6 +1902,7 @@
   var judgeAfter = [2e3, 6e3];
   var warnBefore = 2 * 6e4;
   var lapseGrace = 2e3;
+  var curtainEvery = 600;
   var clockOff = 6e4;
   var Page = class {
     state = idle;
@@ -1831,6 +1960,7 @@
       this.panel.hangUp.addEventListener("click", () => this.handle({ type: "hangUp" }));
       this.panel.mute.addEventListener("click", () => this.toggle("muted"));
       this.panel.camera.addEventListener("click", () => this.toggle("cameraOff"));
+      this.panel.draw.addEventListener("click", () => this.handle({ type: "draw", drawn: !this.state.curtain.mine }));
       this.relayOnly.addEventListener("change", () => this.prepare());
       window.addEventListener("pagehide", () => this.leave());
       window.addEventListener("pageshow", (e) => {
@@ -1945,6 +2075,10 @@
         proofs: Promise.resolve(),
         watch: 0,
         ends: 0,
+        heard: 0,
+        curtains: 0,
+        told: false,
+        telling: false,
         key: this.keys.get(this.state.home),
         called: named(this.state.home)
       };
@@ -2012,6 +2146,13 @@
           return;
         case "show":
           return this.show(a);
+        case "cover":
+          return this.cover(a, effect.covered);
+        case "tellCurtain":
+          return void this.tellCurtain(a);
+        case "proveCurtain":
+          a.proofs = a.proofs.then(() => this.proveCurtain(a, effect.update));
+          return;
         case "giveUp":
           return this.hangUp(a.call, effect.code);
         case "receipt":
@@ -2148,14 +2289,14 @@
     }
     show(a) {
       const far = this.panel.far;
-      far.srcObject = a.peer.remote;
+      far.srcObject = covered(this.state.curtain) ? null : a.peer.remote;
       far.play().catch(() => void 0);
       let last = performance.now();
-      let patience3 = firstPicture;
+      let patience4 = firstPicture;
       const seen = () => {
         if (a.over) return;
         last = performance.now();
-        patience3 = lastPicture;
+        patience4 = lastPicture;
         a.recorder.stage("picture");
         this.panel.picture("live");
         far.requestVideoFrameCallback(seen);
@@ -2163,9 +2304,46 @@
       far.requestVideoFrameCallback(seen);
       this.panel.picture("awaited");
       a.watch = window.setInterval(() => {
-        if (document.visibilityState !== "visible") last = performance.now();
-        else if (performance.now() - last > patience3) this.panel.picture(patience3 === firstPicture ? "none" : "gone");
+        if (covered(this.state.curtain)) patience4 = firstPicture;
+        if (document.visibilityState !== "visible" || covered(this.state.curtain)) last = performance.now();
+        else if (performance.now() - last > patience4) this.panel.picture(patience4 === firstPicture ? "none" : "gone");
       }, look);
+    }
+    // cover takes both pictures and both sounds away at once, or brings them back.
+    cover(a, on) {
+      const far = this.panel.far;
+      if (on) far.srcObject = null;
+      this.apply(a);
+      a.recorder.cover(on);
+      void a.peer.cover(on).catch(() => this.failed(a, "browser.failed"));
+      if (on || !this.state.answered) return;
+      this.panel.picture("awaited");
+      far.srcObject = a.peer.remote;
+      far.play().catch(() => void 0);
+    }
+    // tellCurtain tells the home of the own curtain until it was passed on, and of no more than the latest.
+    async tellCurtain(a) {
+      if (a.telling) return;
+      a.telling = true;
+      while (!a.over && a.invitation && a.wish && a.by && a.told !== this.state.curtain.mine) {
+        const drawn = this.state.curtain.mine;
+        try {
+          await curtain2(a.call, toBase64(await curtain(a.invitation, a.wish, ++a.curtains, drawn, a.by)));
+          a.told = drawn;
+        } catch {
+        }
+        await new Promise((resolve) => setTimeout(resolve, curtainEvery));
+      }
+      a.telling = false;
+    }
+    async proveCurtain(a, update2) {
+      if (!a.expected || !update2.curtain) return;
+      try {
+        const c = await proveCurtain(fromBase64(update2.curtain), a.expected, a.heard);
+        a.heard = c.number;
+        this.handle({ type: "curtain", attempt: a.number, drawn: c.drawn, closed: c.closed });
+      } catch {
+      }
     }
     async receipt(a, update2) {
       if (!a.expected || !update2.end) return;
@@ -2230,8 +2408,8 @@
       this.draw(this.state, this.state);
     }
     apply(a) {
-      a.own?.stream.getAudioTracks().forEach((t) => t.enabled = !this.muted);
-      a.own?.stream.getVideoTracks().forEach((t) => t.enabled = !this.cameraOff);
+      a.own?.stream.getAudioTracks().forEach((t) => t.enabled = !this.muted && !covered(this.state.curtain));
+      a.own?.stream.getVideoTracks().forEach((t) => t.enabled = !this.cameraOff && !covered(this.state.curtain));
     }
     // follow opens links beside a running call, which leaving the page would end.
     follow(e) {

@@ -63,6 +63,11 @@ export async function restart(call: string, signed: string, offer: string): Prom
 	await post(`/api/calls/${call}/restart`, { restart: signed, sdp: offer }, false, 3_000);
 }
 
+// curtain passes on what is signed (base64) of the own curtain.
+export async function curtain(call: string, signed: string): Promise<void> {
+	await post(`/api/calls/${call}/curtain`, { curtain: signed });
+}
+
 // announce has a home told when this person calls, by its clock; "": it is told of nothing.
 export async function announce(home: string, at: string): Promise<void> {
 	await post(`/api/homes/${home}/announcement`, { at });

@@ -9,6 +9,9 @@
 // Invariants, kept by a test over random events: nobody is asked before the call was confirmed; nothing is sent or connected before an answer was proven; sound is sent
 // and the far end shown only after "answered" was proven; after "ended" nothing is sent, shown or connected until the next ring.
 //
+// Curtains: either end draws its own, and opens that alone. While one is drawn, and until the home has said that camera and microphone are back, nothing of this end goes out
+// and nothing of the far end is shown or heard. The call, its path and its times go on.
+//
 // See first, be seen second: the picture goes out while the terminal rings, the sound when it has answered, and the far
 // end is shown when it is known what it gets to see.
 
@@ -22,12 +25,13 @@ export type Media = "unknown" | "both" | "picture" | "sound" | "none";
 // Update is what the clinic passes on about a call.
 export interface Update {
 	readonly call: string;
-	readonly kind: "answer" | "candidate" | "restart" | "end" | "state";
+	readonly kind: "answer" | "candidate" | "restart" | "end" | "state" | "curtain";
 	readonly answer?: string; // base64 of the signed answer
 	readonly restart?: string; // base64 of the terminal's signed answer to an offer for another path; sdp goes with it
 	readonly sdp?: string;
 	readonly candidate?: { readonly line: string; readonly mid: string; readonly mline: number };
 	readonly end?: string; // base64 of the terminal's signed end
+	readonly curtain?: string; // base64 of what the terminal has signed of its curtain
 	readonly code?: Code;
 }
 
@@ -40,7 +44,20 @@ export interface State {
 	readonly media: Media;
 	readonly answered: boolean; // proven
 	readonly connected: boolean; // picture and sound could flow
+	readonly curtain: Curtains;
 	readonly outcome: Code; // of an ended call
+}
+
+// Curtains are whose are drawn. closed is since when camera and microphone in the home are, for one, as its terminal has proven; 0: it has not, or they are back.
+export interface Curtains {
+	readonly mine: boolean;
+	readonly theirs: boolean;
+	readonly closed: number;
+}
+
+// covered says that nothing may be sent, shown or heard.
+export function covered(c: Curtains): boolean {
+	return c.mine || c.theirs || c.closed !== 0;
 }
 
 export type Event =
@@ -54,6 +71,8 @@ export type Event =
 	| { readonly type: "proven"; readonly attempt: number; readonly decision: string; readonly code: Code; readonly sdp: string }
 	| { readonly type: "failed"; readonly attempt: number; readonly code: Code } // proof, path, encryption, browser
 	| { readonly type: "connected"; readonly attempt: number }
+	| { readonly type: "draw"; readonly drawn: boolean } // the own curtain
+	| { readonly type: "curtain"; readonly attempt: number; readonly drawn: boolean; readonly closed: number } // the home's, proven
 	| { readonly type: "hangUp" }
 	| { readonly type: "clinicLost" }
 	| { readonly type: "signedOut"; readonly code: Code }
@@ -69,13 +88,17 @@ export type Effect =
 	| { readonly do: "move"; readonly update: Update } // take the answer to an offer for another path, if it is proven
 	| { readonly do: "send"; readonly picture: boolean; readonly sound: boolean }
 	| { readonly do: "show" }
+	| { readonly do: "cover"; readonly covered: boolean } // stop what goes out and what is shown, or go on
+	| { readonly do: "tellCurtain" } // tell the home, signed, whether the own curtain is drawn
+	| { readonly do: "proveCurtain"; readonly update: Update }
 	| { readonly do: "hangUp"; readonly call: string; readonly code: Code } // tell the clinic
 	| { readonly do: "giveUp"; readonly code: Code } // the same of the attempt's call, of which the clinic has not answered that it began
 	| { readonly do: "receipt"; readonly update: Update } // check the terminal's signed end
 	| { readonly do: "close" }; // stop camera, microphone and connection, send the record
 
 export const idle: State = {
-	phase: "idle", attempt: 0, home: "", call: "", held: [], media: "unknown", answered: false, connected: false, outcome: "",
+	phase: "idle", attempt: 0, home: "", call: "", held: [], media: "unknown", answered: false, connected: false,
+	curtain: { mine: false, theirs: false, closed: 0 }, outcome: "",
 };
 
 const maxHeld = 64;
@@ -105,6 +128,10 @@ export function next(s: State, e: Event): Step {
 			return running(s) ? end(s, e.code) : [s, []];
 		case "connected":
 			return connected(s);
+		case "draw":
+			return drawable(s) ? curtain(s, { ...s.curtain, mine: e.drawn }, e.drawn !== s.curtain.mine) : [s, []];
+		case "curtain":
+			return s.answered ? curtain(s, { ...s.curtain, theirs: e.drawn, closed: e.closed }, false) : [s, []];
 		case "hangUp":
 			return running(s) ? end(s, "end.caller_hung_up") : [s, []];
 		case "clinicLost":
@@ -119,6 +146,19 @@ export function next(s: State, e: Event): Step {
 // running says whether there is a call to end.
 export function running(s: State): boolean {
 	return s.phase !== "idle" && s.phase !== "ended";
+}
+
+// drawable says whether there is anybody from whom to draw a curtain.
+export function drawable(s: State): boolean {
+	return s.phase === "ringing" || s.phase === "connecting" || s.phase === "talking";
+}
+
+// curtain covers before it tells: what is drawn is drawn, whatever becomes of the word of it.
+function curtain(s: State, to: Curtains, tell: boolean): Step {
+	const effects: Effect[] = [];
+	if (covered(to) !== covered(s.curtain)) effects.push({ do: "cover", covered: covered(to) });
+	if (tell) effects.push({ do: "tellCurtain" });
+	return [{ ...s, curtain: to }, effects];
 }
 
 // stale: a call that the clinic has started although it was given up meanwhile has to be ended there.
@@ -174,6 +214,8 @@ function update(s: State, u: Update): Step {
 			return [s, [{ do: "candidate", update: u }]];
 		case "restart":
 			return [s, s.connected ? [{ do: "move", update: u }] : []];
+		case "curtain":
+			return [s, [{ do: "proveCurtain", update: u }]];
 		case "state":
 			return [s, []]; // the clinic's word; only what is proven counts here
 		case "end": {
@@ -213,5 +255,5 @@ function end(s: State, outcome: Code, tell = true): Step {
 	const effects: Effect[] = [{ do: "close" }];
 	if (tell && s.call !== "") effects.push({ do: "hangUp", call: s.call, code: outcome });
 	else if (tell && s.phase === "calling") effects.push({ do: "giveUp", code: outcome }); // it may have begun: the home must not ring for nobody
-	return [{ ...s, phase: "ended", held: [], outcome, answered: false, connected: false }, effects];
+	return [{ ...s, phase: "ended", held: [], outcome, answered: false, connected: false, curtain: idle.curtain }, effects];
 }

@@ -1,4 +1,4 @@
-// CBOR in the core deterministic encoding (RFC 8949 §4.2.1), as package protocol speaks it: integers, bytes, text,
+// CBOR in the core deterministic encoding (RFC 8949 §4.2.1), as package protocol speaks it: integers, bytes, text, truths,
 // arrays and maps with integer keys; shortest lengths, ascending keys, nothing indefinite, no tags, no floats. Whatever
 // else is refused with a Malformed.
 
@@ -6,7 +6,7 @@ import { concat, utf8 } from "./bytes";
 
 export class Malformed extends Error {}
 
-export type Item = number | Uint8Array | string | Item[] | Map<number, Item>;
+export type Item = number | boolean | Uint8Array | string | Item[] | Map<number, Item>;
 
 const maxDepth = 8;
 
@@ -29,7 +29,8 @@ class Reader {
 	item(depth: number): Item {
 		const start = this.byte();
 		const major = start >> 5;
-		if (major > 5) throw new Malformed("neither tags nor simple values are spoken here");
+		if (start === 0xf4 || start === 0xf5) return start === 0xf5;
+		if (major > 5) throw new Malformed("neither tags nor other simple values are spoken here");
 		const n = this.argument(start & 0x1f);
 		switch (major) {
 			case 0:

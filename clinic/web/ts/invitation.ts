@@ -7,6 +7,7 @@ import { newKey, OwnKey, sign } from "./cose";
 import { fingerprint } from "./sdp";
 
 const typeEnd = "vindu/end.v1";
+const typeCurtain = "vindu/curtain.v1";
 const typeCandidates = "vindu/candidates.v1";
 const typeRestart = "vindu/restart.v1";
 export const life = 90_000; // ms for which an invitation holds: the touch is in it
@@ -129,6 +130,12 @@ export async function confirm(i: Invitation, by: Authorisation, signal: AbortSig
 export async function end(i: Invitation, wish: Wish, reason: string, talked: number, by: Authorisation, now = Date.now()): Promise<Uint8Array> {
 	const fields = new Fields(1, fromHex(wish.call), wish.terminal, await sha256(i.bytes), "caller", reason, Math.max(0, Math.round(talked)), 0, 0, now + by.lag);
 	return sign(encode(fields), typeEnd, i.key);
+}
+
+// curtain is what the caller says of the own curtain, signed: nobody else draws or opens it. number grows in a call.
+export async function curtain(i: Invitation, wish: Wish, number: number, drawn: boolean, by: Authorisation, now = Date.now()): Promise<Uint8Array> {
+	const fields = new Fields(1, fromHex(wish.call), wish.terminal, await sha256(i.bytes), "caller", drawn, number, 0, 0, now + by.lag);
+	return sign(encode(fields), typeCurtain, i.key);
 }
 
 // candidates are addresses at which this page may be reached, signed: the terminal looks for no path to any others. number grows in a call.

@@ -2,7 +2,7 @@
 
 import * as api from "./api";
 import { fromBase64, hex, toBase64 } from "./bytes";
-import { Effect, Event, idle, next, running, State, Update } from "./call";
+import { covered, Effect, Event, idle, next, running, State, Update } from "./call";
 import { importKey, Key } from "./cose";
 import { Home, Rights, Stream } from "./events";
 import * as invitation from "./invitation";
@@ -11,7 +11,7 @@ import { keepHomes, row, showHomes, showRecent } from "./lists";
 import * as media from "./media";
 import { Called, Panel } from "./panel";
 import { Peer } from "./peer";
-import { Expected, proveAnswer, proveEnd, proveRestart, Unproven } from "./proof";
+import { Expected, proveAnswer, proveCurtain, proveEnd, proveRestart, Unproven } from "./proof";
 import { Half, Recorder } from "./record";
 import { Words } from "./words";
 
@@ -35,6 +35,10 @@ interface Attempt {
 	own?: media.Own;
 	proofs: Promise<void>; // answers are proven in the order in which they came
 	kept?: Promise<boolean>; // once the clinic was asked for the call: whether it has a record of it
+	heard: number; // the number of what the home has said last of its curtain
+	curtains: number; // how often this page has spoken of the own
+	told: boolean; // whether the home knows it to be drawn
+	telling: boolean;
 	over: boolean;
 	watch: number; // looks whether pictures come
 	ends: number; // waits for the end of the authorisation
@@ -48,6 +52,7 @@ const unrecorded = [400, 401, 403, 413]; // what the clinic refuses before it is
 const judgeAfter = [2_000, 6_000]; // ms in which the terminal's half of the record is likely to come
 const warnBefore = 2 * 60_000; // that the authorisation ends in a call
 const lapseGrace = 2_000; // for the terminal to end such a call and to say so
+const curtainEvery = 600; // ms between two words of the own curtain: the clinic passes on two a second
 const clockOff = 60_000; // by which this computer's clock is wrong enough to be spoken of
 
 class Page {
@@ -104,6 +109,7 @@ class Page {
 		this.panel.hangUp.addEventListener("click", () => this.handle({ type: "hangUp" }));
 		this.panel.mute.addEventListener("click", () => this.toggle("muted"));
 		this.panel.camera.addEventListener("click", () => this.toggle("cameraOff"));
+		this.panel.draw.addEventListener("click", () => this.handle({ type: "draw", drawn: !this.state.curtain.mine }));
 		this.relayOnly.addEventListener("change", () => this.prepare());
 		window.addEventListener("pagehide", () => this.leave());
 		window.addEventListener("pageshow", (e) => {
@@ -219,6 +225,7 @@ class Page {
 		this.warm = undefined;
 		this.attempt = {
 			number: this.state.attempt, call: hex(crypto.getRandomValues(new Uint8Array(16))), home: this.state.home, peer, recorder: new Recorder(), abort: new AbortController(), sdp: "", over: false, proofs: Promise.resolve(), watch: 0, ends: 0,
+			heard: 0, curtains: 0, told: false, telling: false,
 			key: this.keys.get(this.state.home), called: named(this.state.home),
 		};
 	}
@@ -289,6 +296,13 @@ class Page {
 				return;
 			case "show":
 				return this.show(a);
+			case "cover":
+				return this.cover(a, effect.covered);
+			case "tellCurtain":
+				return void this.tellCurtain(a);
+			case "proveCurtain":
+				a.proofs = a.proofs.then(() => this.proveCurtain(a, effect.update));
+				return;
 			case "giveUp":
 				return this.hangUp(a.call, effect.code);
 			case "receipt":
@@ -429,7 +443,7 @@ class Page {
 
 	private show(a: Attempt): void {
 		const far = this.panel.far;
-		far.srcObject = a.peer.remote;
+		far.srcObject = covered(this.state.curtain) ? null : a.peer.remote;
 		far.play().catch(() => undefined); // it plays as soon as the first picture is there
 		// What stands still is not what is in the home now: it is covered until the next picture comes.
 		let last = performance.now();
@@ -445,9 +459,51 @@ class Page {
 		far.requestVideoFrameCallback(seen);
 		this.panel.picture("awaited");
 		a.watch = window.setInterval(() => {
-			if (document.visibilityState !== "visible") last = performance.now(); // nothing is drawn, so nothing is missed
+			if (covered(this.state.curtain)) patience = firstPicture; // as at the beginning
+			if (document.visibilityState !== "visible" || covered(this.state.curtain)) last = performance.now(); // nothing is drawn, so nothing is missed
 			else if (performance.now() - last > patience) this.panel.picture(patience === firstPicture ? "none" : "gone");
 		}, look);
+	}
+
+	// cover takes both pictures and both sounds away at once, or brings them back.
+	private cover(a: Attempt, on: boolean): void {
+		const far = this.panel.far;
+		if (on) far.srcObject = null;
+		this.apply(a);
+		a.recorder.cover(on);
+		void a.peer.cover(on).catch(() => this.failed(a, "browser.failed"));
+		if (on || !this.state.answered) return;
+		this.panel.picture("awaited");
+		far.srcObject = a.peer.remote;
+		far.play().catch(() => undefined);
+	}
+
+	// tellCurtain tells the home of the own curtain until it was passed on, and of no more than the latest.
+	private async tellCurtain(a: Attempt): Promise<void> {
+		if (a.telling) return;
+		a.telling = true;
+		while (!a.over && a.invitation && a.wish && a.by && a.told !== this.state.curtain.mine) {
+			const drawn = this.state.curtain.mine;
+			try {
+				await api.curtain(a.call, toBase64(await invitation.curtain(a.invitation, a.wish, ++a.curtains, drawn, a.by)));
+				a.told = drawn;
+			} catch {
+				// The own side is covered, whatever the home knows.
+			}
+			await new Promise((resolve) => setTimeout(resolve, curtainEvery));
+		}
+		a.telling = false;
+	}
+
+	private async proveCurtain(a: Attempt, update: Update): Promise<void> {
+		if (!a.expected || !update.curtain) return;
+		try {
+			const c = await proveCurtain(fromBase64(update.curtain), a.expected, a.heard);
+			a.heard = c.number;
+			this.handle({ type: "curtain", attempt: a.number, drawn: c.drawn, closed: c.closed });
+		} catch {
+			// What proves nothing changes nothing.
+		}
 	}
 
 	private async receipt(a: Attempt, update: Update): Promise<void> {
@@ -520,8 +576,8 @@ class Page {
 	}
 
 	private apply(a: Attempt): void {
-		a.own?.stream.getAudioTracks().forEach((t) => (t.enabled = !this.muted));
-		a.own?.stream.getVideoTracks().forEach((t) => (t.enabled = !this.cameraOff));
+		a.own?.stream.getAudioTracks().forEach((t) => (t.enabled = !this.muted && !covered(this.state.curtain)));
+		a.own?.stream.getVideoTracks().forEach((t) => (t.enabled = !this.cameraOff && !covered(this.state.curtain)));
 	}
 
 	// follow opens links beside a running call, which leaving the page would end.

@@ -1,6 +1,6 @@
 // The panel of a call: pictures, the state in words, who takes part, the buttons.
 
-import { Phase, State } from "./call";
+import { covered, Curtains, drawable, Phase, State } from "./call";
 import { Home } from "./events";
 import { notes } from "./lists";
 import { Words } from "./words";
@@ -32,6 +32,7 @@ export class Panel {
 	readonly hangUp = get<HTMLButtonElement>("hang-up");
 	readonly mute = get<HTMLButtonElement>("mute");
 	readonly camera = get<HTMLButtonElement>("camera");
+	readonly draw = get<HTMLButtonElement>("curtain");
 	private readonly controls = get("controls");
 	private readonly root = get("call");
 	private readonly title = get("call-title");
@@ -56,6 +57,7 @@ export class Panel {
 	private still = false;
 	private phase: Phase = "idle";
 	private seen: Picture = "awaited";
+	private curtain: Curtains = { mine: false, theirs: false, closed: 0 };
 	private there = new Set<string>(); // names of those who are in the call
 
 	constructor(private readonly words: Words) {}
@@ -75,7 +77,12 @@ export class Panel {
 		this.members(live ? [{ name: this.roster.dataset["you"] ?? "", state: "you", here: true }, { name: called.label, state: s.phase, here: s.phase === "talking" }] : [], live);
 		if (s.phase !== "talking") this.seen = "awaited";
 		this.phase = s.phase;
+		this.curtain = s.curtain;
+		this.root.dataset["curtain"] = covered(s.curtain) ? "drawn" : "open";
+		this.draw.setAttribute("aria-pressed", String(s.curtain.mine));
+		this.draw.disabled = !drawable(s);
 		this.cover();
+		this.line();
 		this.controls.hidden = !live;
 		if (live) {
 			this.put(this.receipt, "");
@@ -167,7 +174,7 @@ export class Panel {
 
 	// line says what is wrong with the line: that nothing comes before that no picture does.
 	private line(): void {
-		this.put(this.weakness, this.interrupted ? this.words.say("call.weak") : this.still ? this.words.say("call.paused") : "");
+		this.put(this.weakness, this.interrupted ? this.words.say("call.weak") : this.still && !covered(this.curtain) ? this.words.say("call.paused") : "");
 	}
 
 	picture(seen: Picture): void {
@@ -178,10 +185,24 @@ export class Panel {
 
 	// cover says in words what there is in place of a picture.
 	private cover(): void {
+		if (covered(this.curtain)) {
+			this.placeholder.hidden = false;
+			this.put(this.placeholder, this.veil());
+			return;
+		}
 		const talking = this.phase === "talking";
 		this.placeholder.hidden = talking && this.seen === "live";
 		const key = talking && this.seen !== "live" && this.seen !== "awaited" ? this.seen : this.phase;
 		this.put(this.placeholder, this.words.say(`call.picture.${key}`));
+	}
+
+	// veil says whose curtain is drawn. That camera and microphone in the home are closed is said only where its terminal has proven it.
+	private veil(): string {
+		const { mine, theirs, closed } = this.curtain;
+		const whose = mine && theirs ? "both" : mine ? "mine" : theirs ? "theirs" : "lifting";
+		const said = [this.words.say(`call.curtain.${whose}`)];
+		if (whose !== "lifting") said.push(closed ? this.words.say("call.curtain.closed", { time: clock(closed) }) : this.words.say(this.phase === "talking" ? "call.curtain.closing" : "call.curtain.before"));
+		return said.join(" ");
 	}
 
 	// home says what is special about the home's equipment, such as a test picture in place of a camera.
@@ -201,6 +222,10 @@ export class Panel {
 
 	private sentence(s: State, called: Called): string {
 		const names = { home: called.label };
+		if (s.phase === "talking" && covered(s.curtain)) {
+			const { mine, theirs } = s.curtain;
+			return this.words.say(mine ? "call.status.curtain.mine" : theirs ? "call.status.curtain.theirs" : "call.status.curtain.lifting", names);
+		}
 		if (s.phase === "ended") return this.words.say("call.status.ended", { sentence: this.words.explain(s.outcome).sentence });
 		return this.words.say(`call.status.${s.phase}`, names);
 	}

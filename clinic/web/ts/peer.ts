@@ -59,6 +59,7 @@ export class Peer {
 	readonly refusals: { readonly url: string; readonly code: number }[] = [];
 	private outgoing: { readonly stream: MediaStream; readonly picture: boolean; readonly sound: boolean } | undefined;
 	private expected: Uint8Array | undefined;
+	private covered = false;
 
 	constructor(options: Options) {
 		this.pc = new RTCPeerConnection({
@@ -143,12 +144,19 @@ export class Peer {
 		if (this.everConnected) await this.attach();
 	}
 
+	// cover stops what goes out, or lets it go on as send has said. The connection stays.
+	async cover(covered: boolean): Promise<void> {
+		this.covered = covered;
+		if (this.everConnected) await this.attach();
+	}
+
 	private async attach(): Promise<void> {
 		if (!this.outgoing) return;
 		const { stream, picture, sound } = this.outgoing;
+		const track = (list: MediaStreamTrack[]): MediaStreamTrack | null => (this.covered ? null : (list[0] ?? null));
 		await Promise.all([
-			picture ? this.picture.sender.replaceTrack(stream.getVideoTracks()[0] ?? null) : undefined,
-			sound ? this.sound.sender.replaceTrack(stream.getAudioTracks()[0] ?? null) : undefined,
+			picture ? this.picture.sender.replaceTrack(track(stream.getVideoTracks())) : undefined,
+			sound ? this.sound.sender.replaceTrack(track(stream.getAudioTracks())) : undefined,
 		]);
 	}
 

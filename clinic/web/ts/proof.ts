@@ -4,7 +4,7 @@
 import { equal, hex, sha256 } from "./bytes";
 import { Key, open } from "./cose";
 import { boundTo, spell } from "./sdp";
-import { Answer, decodeAnswer, decodeEnd, decodeRestart, End, Restart, typeAnswer, typeEnd, typeRestart } from "./statement";
+import { Answer, Curtain, decodeAnswer, decodeCurtain, decodeEnd, decodeRestart, End, Restart, typeAnswer, typeCurtain, typeEnd, typeRestart } from "./statement";
 
 export class Unproven extends Error {
 	constructor(readonly code: "proof.answer" | "proof.fingerprint", cause: string) {
@@ -61,7 +61,20 @@ export async function proveRestart(signed: Uint8Array, sdp: string, expected: Ex
 	return restart;
 }
 
-async function aboutThisCall(s: Answer | End | Restart, expected: Expected): Promise<void> {
+// proveCurtain is what the terminal says of its curtain. after is the number of its last statement: an older one says nothing.
+export async function proveCurtain(signed: Uint8Array, expected: Expected, after: number): Promise<Curtain> {
+	try {
+		const curtain = decodeCurtain(await open(signed, typeCurtain, expected.key));
+		await aboutThisCall(curtain, expected);
+		if (curtain.by !== "terminal") throw new Error("by another side");
+		if (curtain.number <= after) throw new Error("no news");
+		return curtain;
+	} catch (cause) {
+		throw new Unproven("proof.answer", String(cause));
+	}
+}
+
+async function aboutThisCall(s: Answer | End | Restart | Curtain, expected: Expected): Promise<void> {
 	if (hex(s.call) !== expected.call) throw new Error("about another call");
 	if (!equal(s.terminal, expected.key.hash)) throw new Error("about another terminal");
 	if (!equal(s.invitation, await sha256(expected.invitation))) throw new Error("about another invitation");

@@ -61,7 +61,16 @@ interface Sound {
 // Numbers are what of a stats report is used here (W3C webrtc-stats).
 type Numbers = Readonly<Record<string, unknown>> & { readonly type: string; readonly id: string };
 
+// Lasting are counters that only grow.
+interface Lasting {
+	pictures: number;
+	freezes: number;
+	concealed: number;
+	frozen: number;
+}
+
 const every = 1_000;
+const patience = 3; // readings after a curtain in which no picture comes, until what is missing is missed
 
 export class Recorder {
 	private readonly began = Date.now();
@@ -84,6 +93,10 @@ export class Recorder {
 	private readonly sampler = new Sampler();
 	private readonly grades: number[] = [];
 	private sound: Sound | undefined;
+	private covered = false;
+	private readonly away: Lasting = { pictures: 0, freezes: 0, concealed: 0, frozen: 0 }; // what was counted because of curtains
+	private latest: Lasting = { ...this.away };
+	private left: { readonly then: Lasting; pictures: number; since: number } | undefined; // while a curtain is drawn, and until pictures come again
 	private sampled: { at: number; out: number; in: number; lost: number; received: number; frames: number } | undefined;
 
 	// stage notes the first time that a stage is reached.
@@ -115,7 +128,7 @@ export class Recorder {
 		try {
 			const report = await stats;
 			this.read(report);
-			paused?.(this.stands(report));
+			if (!this.covered) paused?.(this.stands(report));
 		} catch {
 			// The reading before it stands.
 		}
@@ -147,8 +160,12 @@ export class Recorder {
 			q.packets_lost = sum(inbound, "packetsLost");
 			q.packets_received = sum(inbound, "packetsReceived");
 			q.frames_decoded = sum(inbound, "framesDecoded");
-			q.freezes = sum(inbound, "freezeCount");
-			q.concealed = natural(sum(inbound, "concealedSamples") / 48);
+			const lasting = this.without({
+				pictures: q.frames_decoded, freezes: sum(inbound, "freezeCount"), concealed: sum(inbound, "concealedSamples"), frozen: heard(inbound).frozen,
+			});
+			q.freezes = lasting.freezes;
+			q.concealed = natural(lasting.concealed / 48);
+			q.frozen = natural(1000 * lasting.frozen) || q.frozen;
 			q.jitter = natural(1000 * Math.max(...inbound.filter((s) => s["kind"] === "audio").map((s) => Number(s["jitter"] ?? 0)), 0));
 		}
 		const coder = (type: string): string => {
@@ -160,8 +177,30 @@ export class Recorder {
 		q.codec_in = coder("inbound-rtp") || q.codec_in;
 		const own = all.find((s) => s.type === "media-source" && s["kind"] === "audio");
 		q.erle = Math.min(natural(own?.["echoReturnLossEnhancement"]), 120) || q.erle;
-		if (inbound.length > 0 && this.reached("connected")) this.sample(q, heard(inbound));
+		if (inbound.length > 0 && this.reached("connected") && !this.covered && !this.left) this.sample(q, heard(inbound));
 		q.frames_sent = sum(all.filter((s) => s.type === "outbound-rtp"), "framesSent") || q.frames_sent;
+	}
+
+	// cover has nothing counted that a curtain keeps away, nor the second in which it opens.
+	cover(covered: boolean): void {
+		this.covered = covered;
+		this.before = this.sampled = this.sound = undefined;
+		if (covered && !this.left) this.left = { then: this.latest, pictures: this.latest.pictures, since: 0 };
+		if (this.left) this.left.since = 0;
+	}
+
+	// without is a reading of what only grows without what curtains have added to it: the browser takes one for a freeze, and for sound that is missing.
+	private without(now: Lasting): Lasting {
+		this.latest = now;
+		const left = this.left;
+		if (left && this.covered) left.pictures = now.pictures;
+		if (left && !this.covered && (now.pictures > left.pictures || ++left.since > patience)) {
+			for (const key of ["freezes", "concealed", "frozen"] as const) this.away[key] += now[key] - left.then[key];
+			this.left = undefined;
+		}
+		const { pictures, freezes, concealed, frozen } = this.left?.then ?? now;
+		const away = this.away;
+		return { pictures, freezes: freezes - away.freezes, concealed: concealed - away.concealed, frozen: frozen - away.frozen };
 	}
 
 	// stands tells whether no picture has come since the reading before, though sound has and there were pictures earlier.
@@ -188,7 +227,6 @@ export class Recorder {
 		const h = this.sound;
 		this.sampled = now;
 		this.sound = heard;
-		q.frozen = natural(1000 * heard.frozen) || q.frozen;
 		if (!b || !h) return;
 		const rtt = natural(this.rtts[this.rtts.length - 1]);
 		const concealed = Math.min(Math.max(0, heard.concealed - h.concealed) / Math.max(1, heard.samples - h.samples), 1);

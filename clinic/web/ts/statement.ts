@@ -6,6 +6,7 @@ import { decode, Item, Malformed } from "./cbor";
 export const typeAnswer = "vindu/answer.v1";
 export const typeEnd = "vindu/end.v1";
 export const typeRestart = "vindu/restart.v1";
+export const typeCurtain = "vindu/curtain.v1";
 
 export type Decision = "ringing" | "answered" | "declined" | "busy" | "quiet" | "shutter" | "refused";
 // What has no place in a text for people; the same list as in package protocol (unprintable in codec.go).
@@ -94,6 +95,31 @@ export function decodeEnd(payload: Uint8Array): End {
 	return e;
 }
 
+// Curtain is what an end says of its own; the terminal also since when camera and microphone are closed for a curtain, whosever it is.
+export interface Curtain {
+	readonly call: Uint8Array;
+	readonly terminal: Uint8Array;
+	readonly invitation: Uint8Array;
+	readonly by: string;
+	readonly drawn: boolean;
+	readonly number: number;
+	readonly closed: number; // ms since the epoch; 0: they are not
+	readonly at: number;
+}
+
+export function decodeCurtain(payload: Uint8Array): Curtain {
+	const f = new Fields(payload, 10);
+	const camera = f.natural(8);
+	const microphone = f.natural(9);
+	const c: Curtain = {
+		call: f.bytes(2, 16), terminal: f.bytes(3, 32), invitation: f.bytes(4, 32), by: f.text(5), drawn: f.truth(6), number: f.natural(7), closed: Math.max(camera, microphone), at: f.time(10),
+	};
+	if (c.by !== "terminal" && c.by !== "caller") throw new Malformed("a curtain of nobody who has one");
+	if (c.number < 1 || c.number > 0xffffffff) throw new Malformed("no number of a statement");
+	if ((camera === 0) !== (microphone === 0) || c.closed > c.at || (c.by !== "terminal" && c.closed !== 0)) throw new Malformed("closed as nobody can say");
+	return c;
+}
+
 // Fields reads a map with the keys 1 to n, no more and no fewer; key 1 is the version.
 class Fields {
 	private readonly map: Map<number, Item>;
@@ -117,6 +143,12 @@ class Fields {
 		if (typeof v !== "string" || v === "" || utf8(v).length > 256 || unprintable.test(v)) {
 			throw new Malformed(`field ${key} is not a text`);
 		}
+		return v;
+	}
+
+	truth(key: number): boolean {
+		const v = this.map.get(key);
+		if (typeof v !== "boolean") throw new Malformed(`field ${key} is neither true nor false`);
 		return v;
 	}
 

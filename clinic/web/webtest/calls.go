@@ -26,6 +26,7 @@ type Calls struct {
 	HungUp   chan HangUp
 	Reported chan *protocol.CallRecord
 	Closed   chan string // the page whose stream has ended
+	Curtains chan []byte // signed by pages
 
 	mu             sync.Mutex
 	register       *Register
@@ -59,7 +60,7 @@ type HangUp struct {
 func NewCalls(r *Register, a *Authorisations) *Calls {
 	return &Calls{
 		Placed: make(chan *Call, queue), HungUp: make(chan HangUp, queue),
-		Reported: make(chan *protocol.CallRecord, queue), Closed: make(chan string, queue),
+		Reported: make(chan *protocol.CallRecord, queue), Closed: make(chan string, queue), Curtains: make(chan []byte, queue),
 		register: r, authorisations: a, subs: map[chan calls.Update]subscriber{}, unwanted: map[protocol.CallID]protocol.Code{}, paths: map[protocol.CallID]chan []byte{}, moves: map[protocol.CallID]chan *protocol.CallRestart{},
 	}
 }
@@ -172,6 +173,12 @@ func (c *Calls) Moves(call protocol.CallID) chan *protocol.CallRestart {
 		c.moves[call] = make(chan *protocol.CallRestart, queue)
 	}
 	return c.moves[call]
+}
+
+// Curtain implements web.Calls.
+func (c *Calls) Curtain(_ context.Context, _ string, _ protocol.CallID, signed []byte) error {
+	c.Curtains <- signed
+	return nil
 }
 
 // HangUp implements web.Calls.
