@@ -1,9 +1,11 @@
 package main
 
 import (
+	"crypto/ecdsa"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/webrtc/v4"
@@ -144,6 +146,15 @@ func inCalls() []hostility {
 			x.c.check(err)
 			return signed
 		})},
+		{has: theBroker, does: "draws the caller's curtain by a key of his own", refuses: theTerminal, code: protocol.AuthUnproven, says: goesOn, run: during(func(x *bench, call protocol.CallID) protocol.CallID {
+			x.c.send(x.curtain(call, true, 1, x.key))
+			return call
+		})},
+		{has: recorder, does: "opens the caller's curtain by what the caller has signed when it was opened before", refuses: theTerminal, code: protocol.AuthUnproven, says: goesOn, run: (*bench).opensAgain},
+		{has: theBroker, does: "opens the caller's curtain by a key of his own", refuses: theTerminal, code: protocol.AuthUnproven, says: goesOn, run: func(x *bench, h hostility) {
+			x.opens(h, func(call protocol.CallID) *protocol.CallIn { return x.curtain(call, false, 1000, x.key) })
+		}},
+		{has: webProcess, does: "tells the page by a key of his own that camera and microphone in the home are closed", refuses: thePage, says: goesOn, run: (*bench).saysClosed},
 	}
 }
 
@@ -364,4 +375,96 @@ func (i *impostor) left(x *bench) {
 	if err := i.pc.Close(); err != nil {
 		x.t.Error(err)
 	}
+}
+
+// curtain is what a caller says of the own, signed by whatever key.
+func (x *bench) curtain(call protocol.CallID, drawn bool, number uint32, key *ecdsa.PrivateKey) *protocol.CallIn {
+	x.t.Helper()
+	signed, err := protocol.Sign(&protocol.Curtain{
+		Version: protocol.Version, Call: call, Terminal: x.c.home.Terminal, Invitation: protocol.HashOf(x.c.recorded(call).Invite.Invitation), By: protocol.SideCaller, Drawn: drawn, Number: number,
+		At: protocol.At(time.Now()),
+	}, key)
+	x.c.check(err)
+	return &protocol.CallIn{Version: protocol.Version, Call: call, Kind: protocol.KindCurtain, Curtain: &protocol.CallCurtain{Curtain: signed}}
+}
+
+func (x *bench) pressCurtain() {
+	x.t.Helper()
+	evaluate[bool](x.page, `document.getElementById("curtain").click(), true`)
+}
+
+func (x *bench) closed() {
+	x.t.Helper()
+	x.c.await("closed devices", x.terminal.capture.shut)
+	x.page.until(`document.getElementById("placeholder").textContent.includes("closed since")`)
+}
+
+// opens is a case in which the caller's curtain is drawn, and stays so.
+func (x *bench) opens(h hostility, sent func(protocol.CallID) *protocol.CallIn) {
+	x.t.Helper()
+	call := x.talk()
+	x.pressCurtain()
+	x.closed()
+	x.stays(h, call, sent(call))
+}
+
+func (x *bench) stays(h hostility, call protocol.CallID, m *protocol.CallIn) {
+	x.t.Helper()
+	before := x.terminal.capture.taken()
+	x.c.send(m)
+	x.told(h.code, call, 0)
+	<-time.After(4 * time.Second) // an open curtain opens camera and microphone after three
+	if now := x.terminal.capture.taken(); now != before || x.terminal.shows().Curtain != screen.DrawnByCaller {
+		x.t.Errorf("behind the curtain: %v, then %v; the screen shows %+v", before, now, x.terminal.shows())
+	}
+	x.hangUp(call)
+}
+
+func (x *bench) opensAgain(h hostility) {
+	x.t.Helper()
+	var opened atomic.Pointer[protocol.CallIn]
+	drawn := true
+	x.c.tap(taps{toTerminal: func(m *protocol.CallIn) []*protocol.CallIn {
+		if m.Kind == protocol.KindCurtain && !drawn {
+			opened.Store(m)
+		}
+		return []*protocol.CallIn{m}
+	}})
+	call := x.talk()
+	x.pressCurtain()
+	x.closed()
+	drawn = false
+	x.pressCurtain()
+	x.c.await("open devices", func() bool { return !x.terminal.capture.shut() })
+	x.page.until(`document.getElementById("far").srcObject !== null`)
+	x.c.tap(taps{})
+	x.pressCurtain()
+	x.closed()
+	x.stays(h, call, opened.Load())
+}
+
+// saysClosed has the page hear that the home is closed, which it is not.
+func (x *bench) saysClosed(hostility) {
+	x.t.Helper()
+	call := x.talk()
+	x.c.tap(taps{toTerminal: func(m *protocol.CallIn) []*protocol.CallIn {
+		if m.Kind == protocol.KindCurtain {
+			return nil
+		}
+		return []*protocol.CallIn{m}
+	}})
+	x.pressCurtain()
+	now := protocol.At(time.Now())
+	signed, err := protocol.Sign(&protocol.Curtain{
+		Version: protocol.Version, Call: call, Terminal: x.c.home.Terminal, Invitation: protocol.HashOf(x.c.recorded(call).Invite.Invitation), By: protocol.SideTerminal, Number: 1000,
+		CameraClosed: now, MicrophoneClosed: now, At: now,
+	}, x.key)
+	x.c.check(err)
+	x.c.tellPages(calls.Update{Seq: 1, Call: call, Kind: calls.KindCurtain, State: calls.Talking, Curtain: signed})
+	x.page.until(`document.getElementById("placeholder").textContent.includes("has not said yet")`)
+	<-time.After(time.Second)
+	if evaluate[bool](x.page, `document.getElementById("placeholder").textContent.includes("closed since")`) {
+		x.t.Error("the page says what the terminal has not")
+	}
+	x.hangUp(call)
 }

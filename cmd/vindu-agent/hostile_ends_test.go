@@ -211,6 +211,10 @@ const counting = `(() => {
 	const Native = window.RTCPeerConnection;
 	window.counted = {received: 0, decoded: 0, sent: 0, pending: 0};
 	window.RTCPeerConnection = class extends Native {
+		constructor(...a) {
+			super(...a);
+			this.addEventListener("connectionstatechange", () => { if (this.connectionState === "connected") window.counted.live = this; });
+		}
 		close() {
 			if (this.signalingState !== "closed") {
 				window.counted.pending++;

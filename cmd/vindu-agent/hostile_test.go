@@ -17,6 +17,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"vindu/device/agent"
 	"vindu/device/screen"
 	"vindu/protocol"
 	"vindu/protocol/passkeytest"
@@ -82,8 +83,8 @@ func TestHostile(t *testing.T) {
 	writeHostileDoc(t)
 }
 
-// newBench has a terminal and a page that have found their clinic.
-func newBench(t *testing.T) *bench {
+// newBench has a terminal, with a configuration that is changed, and a page that have found their clinic.
+func newBench(t *testing.T, change ...func(*agent.Config)) *bench {
 	t.Helper()
 	return newBenchOf(t, func(*bench) {})
 }
@@ -97,6 +98,9 @@ func newBenchOf(t *testing.T, change func(*bench)) *bench {
 	}
 	x := &bench{t: t, c: newClinicServer(t, log), key: newP256()}
 	x.terminal = newRealTerminal(t, x.c.voucher(), log)
+	for _, f := range change {
+		f(&x.terminal.cfg)
+	}
 	var err error
 	x.c.home, err = x.c.register.Home(t.Context(), x.c.home.ID)
 	x.c.check(err)

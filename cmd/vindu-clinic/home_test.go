@@ -220,6 +220,21 @@ func (h *home) call(page *caller, id string, terminal protocol.KeyHash) {
 	page.post("/api/calls/"+name.String()+"/restart", map[string]any{"restart": signed, "sdp": offer})
 	until(t, "the page's offer for another path", func() bool { return len(session.Restarts()) == 1 })
 	session.Say(devicecall.MediaEvent{Kind: devicecall.MediaConnected})
+	for number, drawn := range []bool{1: true, 2: false} {
+		if number == 0 {
+			continue
+		}
+		signed, err := protocol.Sign(&protocol.Curtain{
+			Version: protocol.Version, Call: name, Terminal: terminal, Invitation: page.proven, By: protocol.SideCaller, Drawn: drawn, Number: uint32(number), At: protocol.At(time.Now()),
+		}, page.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page.post("/api/calls/"+name.String()+"/curtain", map[string]any{"curtain": signed})
+		until(t, "the page's curtain", func() bool {
+			return session.IsOpen(devicecall.Camera) != drawn && session.IsOpen(devicecall.Microphone) != drawn
+		})
+	}
 	page.post("/api/calls/"+name.String()+"/hang-up", map[string]any{"reason": protocol.EndCallerHungUp})
 	h.see("that it has ended", func(s screen.Scene) bool { return s.Kind == screen.Ended })
 	if session.IsOpen(devicecall.Camera) || session.IsOpen(devicecall.Microphone) {

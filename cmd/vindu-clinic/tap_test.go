@@ -428,6 +428,7 @@ var statements = map[string]func() any{
 	"vindu/decommissioned.v1": func() any { return new(protocol.Decommissioned) }, "vindu/clock.v1": func() any { return new(protocol.Clock) },
 	"vindu/ack.v1": func() any { return new(protocol.Ack) }, "vindu/candidates.v1": func() any { return new(protocol.Candidates) },
 	"vindu/restart.v1": func() any { return new(protocol.Restart) },
+	"vindu/curtain.v1": func() any { return new(protocol.Curtain) },
 }
 
 func (k kinds) statement(t *testing.T, b []byte) {
