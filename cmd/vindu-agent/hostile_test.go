@@ -86,7 +86,11 @@ func TestHostile(t *testing.T) {
 // newBench has a terminal, with a configuration that is changed, and a page that have found their clinic.
 func newBench(t *testing.T, change ...func(*agent.Config)) *bench {
 	t.Helper()
-	return newBenchOf(t, func(*bench) {})
+	return newBenchOf(t, func(x *bench) {
+		for _, f := range change {
+			f(&x.terminal.cfg)
+		}
+	})
 }
 
 // newBenchOf is newBench with a terminal that is changed before it begins.
@@ -98,9 +102,6 @@ func newBenchOf(t *testing.T, change func(*bench)) *bench {
 	}
 	x := &bench{t: t, c: newClinicServer(t, log), key: newP256()}
 	x.terminal = newRealTerminal(t, x.c.voucher(), log)
-	for _, f := range change {
-		f(&x.terminal.cfg)
-	}
 	var err error
 	x.c.home, err = x.c.register.Home(t.Context(), x.c.home.ID)
 	x.c.check(err)
