@@ -6,6 +6,7 @@ const (
 	steerMost  = 0.15           // of the target, either way
 	steerDebt  = 0.5            // seconds of the target that are remembered of what was too much
 	steerSaved = 0.2            // and of what was too little: a still picture, and the first ones, save nothing up
+	steerSame  = 0.2            // of the target: a change by less keeps account of what was sent
 	steerSlack = 0.01           // of the target, that is not worth a change
 )
 
@@ -26,9 +27,13 @@ func (s *steer) note(bits int, ticks float64) {
 
 // rate is what the library is to be told for target.
 func (s *steer) rate(target int) int {
-	if target != s.target {
+	switch {
+	case s.target == 0 || absDiff(uint(target), uint(s.target)) > uint(steerSame*float64(s.target)):
 		*s = steer{target: target, asked: target}
 		return target
+	case target != s.target: // what is off stays off
+		s.asked = int(float64(s.asked) * float64(target) / float64(s.target))
+		s.target = target
 	}
 	if s.since < steerEvery {
 		return s.asked

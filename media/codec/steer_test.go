@@ -27,6 +27,25 @@ func TestSteer(t *testing.T) {
 	}
 }
 
+// A target that wanders is held as one that stands: what is off stays known.
+func TestSteerWanders(t *testing.T) {
+	const off, fps = -0.1, 30
+	var s steer
+	sent, wanted, lag := 0.0, 0.0, 300_000.0
+	for i := range fps * 10 {
+		target := 300_000 + 9_000*(i/6%3-1) // five times a second
+		lag += (float64(s.rate(target)) - lag) / fps
+		bits := lag * (1 + off) / fps
+		s.note(int(bits), videoClock/float64(fps))
+		if i >= fps*5 {
+			sent, wanted = sent+bits, wanted+float64(target)/fps
+		}
+	}
+	if got := sent / wanted; math.Abs(got-1) > 0.03 {
+		t.Errorf("%.3f of the target", got)
+	}
+}
+
 // A picture that stands still saves nothing up for when it moves, and a new target is taken at once.
 func TestSteerForgets(t *testing.T) {
 	var s steer

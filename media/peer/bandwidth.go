@@ -18,12 +18,12 @@ import (
 const (
 	sentRing = 4096 // packets remembered; feedback comes every 50 to 250 ms
 
-	delayWindow = 250 * time.Millisecond // over which the quickest packet counts
-	baseWindow  = 15 * time.Second       // the least delay of this window and the one before is that of an empty line
-	rateWindow  = 500 * time.Millisecond
-	rateStep    = 50 * time.Millisecond
-	rateSteps   = int(rateWindow / rateStep)
-	lossWindow  = time.Second
+	delaySteps = 5                // of rateStep, over which the quickest packet counts
+	baseWindow = 15 * time.Second // the least delay of this window and the one before is that of an empty line
+	rateWindow = 500 * time.Millisecond
+	rateStep   = 50 * time.Millisecond
+	rateSteps  = int(rateWindow / rateStep)
+	lossWindow = time.Second
 
 	queueHigh  = 60 * time.Millisecond // more is a queue of our making, if it stands
 	queueLow   = 25 * time.Millisecond // less is an empty line
@@ -35,6 +35,22 @@ const (
 	lossGood   = 0.03
 	fastGrowth = 0.30 // per second, while the line's limit is not known
 	slowGrowth = 0.06 // per second, near it
+
+	// Where packet pairs tell how fast the line is, the estimate stays a little under that, so that keyframes and retransmissions find room, and
+	// gives way to a queue as far as that is long. Now and then it looks slowly whether there is more.
+	holdShare  = 0.90
+	drainShare = 0.8  // of the line's rate, given way for each second of queue
+	drainMost  = 0.5  // of the line's rate, that is sent however long the queue is
+	limitJump  = 0.15 // of the limit: pairs that differ by more tell of another line
+	limitTime  = 1.5  // seconds in which the limit follows smaller differences
+	limitFor   = 10 * time.Second
+	lookFirst  = 15 * time.Second // after which it looks, twice as long each time that was in vain
+	lookLast   = 60 * time.Second
+	lookGrowth = 0.015 // per second
+	lookFar    = 1.12  // of the limit without a queue: the pairs are wrong
+	starved    = 0.80  // of the limit arrives though a queue stands and does not shorten: others have the rest
+	shortens   = 500 * time.Millisecond
+	doubtFor   = 30 * time.Second
 	// The estimate grows only as far as it is used.
 	useRoom = 1.25
 	useSlop = 50_000
@@ -52,15 +68,16 @@ type sample struct {
 type controller struct {
 	target, least, most float64
 
-	base      [2]time.Duration // least delay, this window and the one before
-	baseEnds  time.Duration
-	started   bool
-	window    time.Duration // least delay in this delayWindow
-	windowEnd time.Duration // far end's clock
-	windowN   int
-	queue     time.Duration // of the last whole window
-	since     time.Duration // since when queue is high; our clock
-	high      bool
+	base     [2]time.Duration // least delay, this window and the one before
+	baseEnds time.Duration
+	started  bool
+	quickest [rateSteps]time.Duration // least delay in each step; never if nothing came
+	queue    time.Duration            // that even the quickest of the last delaySteps had
+	since    time.Duration            // since when queue is high; our clock
+	high     bool
+	longest  time.Duration // queue since it was looked at last whether it shortens
+	looked   time.Duration
+	stuck    bool // it is high and does not
 
 	steps  [rateSteps]int // bytes that arrived
 	step   int64          // number of the newest step
@@ -70,6 +87,13 @@ type controller struct {
 	total, lost    int
 	lossAt         time.Duration
 	loss           float64
+	pairs          pairs
+	limit          float64 // that pairs tell; 0 is not known
+	limitAt        time.Duration
+	held           time.Duration // since when the estimate stays under the limit
+	patience       time.Duration // before it looks for more
+	doubt          time.Duration // until when pairs are not believed
+	doubted        float64       // what they told then
 	rtt            time.Duration
 	ceiling        float64 // what arrived when the line was full
 	lastUpdate     time.Duration
@@ -86,7 +110,7 @@ type controller struct {
 }
 
 func newController(start, least, most int) *controller {
-	return &controller{target: float64(start), least: float64(least), most: float64(most), threshold: queueHigh}
+	return &controller{target: float64(start), least: float64(least), most: float64(most), threshold: queueHigh, patience: lookFirst}
 }
 
 const never = time.Duration(1<<63 - 1)
@@ -94,6 +118,7 @@ const never = time.Duration(1<<63 - 1)
 // note takes one packet. Packets of one feedback come in the order of sending.
 func (c *controller) note(s sample) {
 	c.total++
+	c.pairs.note(s)
 	if s.lost {
 		c.lost++
 		return
@@ -103,31 +128,28 @@ func (c *controller) note(s sample) {
 		c.started = true
 		c.base = [2]time.Duration{d, never}
 		c.baseEnds = s.arrived + baseWindow
-		c.window, c.windowEnd = d, s.arrived+delayWindow
 		c.latest, c.first = s.arrived, s.arrived
 		c.step, _ = split(s.arrived)
+		for i := range c.quickest {
+			c.quickest[i] = never
+		}
 	}
 	if s.arrived >= c.baseEnds {
 		c.base = [2]time.Duration{d, c.base[0]}
 		c.baseEnds = s.arrived + baseWindow
 	}
 	c.base[0] = min(c.base[0], d)
-	if s.arrived >= c.windowEnd && c.windowN > 0 {
-		c.queue = c.window - min(c.base[0], c.base[1])
-		c.window, c.windowEnd, c.windowN = d, s.arrived+delayWindow, 0
-	}
-	c.window = min(c.window, d)
-	c.windowN++
 	at, _ := split(s.arrived)
 	for c.step < at {
 		if at-c.step > int64(rateSteps) {
 			c.step = at - int64(rateSteps)
 		}
 		c.step++
-		*c.bytes(c.step) = 0
+		c.steps[slotOf(c.step)], c.quickest[slotOf(c.step)] = 0, never
 	}
 	if at > c.step-int64(rateSteps) {
-		*c.bytes(at) += s.size
+		c.steps[slotOf(at)] += s.size
+		c.quickest[slotOf(at)] = min(c.quickest[slotOf(at)], d)
 	}
 	c.latest = max(c.latest, s.arrived)
 }
@@ -141,10 +163,22 @@ func split(at time.Duration) (step int64, into time.Duration) {
 	return step, into
 }
 
-// bytes is where those of a step are counted.
-func (c *controller) bytes(step int64) *int {
+// slotOf is where a step is counted.
+func slotOf(step int64) int {
 	const n = int64(rateSteps)
-	return &c.steps[(step%n+n)%n]
+	return int((step%n + n) % n)
+}
+
+// waits is how long even the quickest packet waited lately. A queue of nobody's making is there only when packets came all the time.
+func (c *controller) waits() time.Duration {
+	least := never
+	for i := range int64(delaySteps) {
+		least = min(least, c.quickest[slotOf(c.step-i)])
+	}
+	if least == never {
+		return c.queue
+	}
+	return max(least-min(c.base[0], c.base[1]), 0)
 }
 
 // arriving is the rate at which packets arrive, bit/s.
@@ -166,10 +200,14 @@ func (c *controller) update(now, rtt time.Duration) {
 		c.rtt = rtt
 	}
 	dt := min(now-c.lastUpdate, time.Second)
+	if c.lastUpdate == 0 {
+		dt = 0
+	}
 	c.lastUpdate = now
 	if !c.started {
 		return
 	}
+	c.queue = c.waits()
 	if now-c.lossAt >= lossWindow {
 		if c.total > 0 {
 			c.loss = float64(c.lost) / float64(c.total)
@@ -184,9 +222,15 @@ func (c *controller) update(now, rtt time.Duration) {
 		c.peak, c.peakAt = rate, now
 	}
 	c.watch(now)
+	c.learn(now, dt)
 	settled := !c.decreased || now-c.lastDecrease >= c.rtt+settle
 	switch {
+	case c.known(now) && !(c.stuck && rate < starved*c.limit) && c.loss <= max(lossBad, c.lossFloor*1.3+0.03):
+		c.hold(now, dt)
 	case c.high && now-c.since >= standing && settled:
+		if c.known(now) {
+			c.distrust(now)
+		}
 		c.decrease(now, min(c.target, rate*backOff))
 		c.ceiling = rate
 	case c.loss > max(lossBad, c.lossFloor*1.3+0.03) && now-c.lostAt >= lossWindow && settled:
@@ -199,6 +243,60 @@ func (c *controller) update(now, rtt time.Duration) {
 	}
 	c.target = min(max(c.target, c.least), c.most)
 }
+
+// learn follows what packet pairs tell of the line.
+func (c *controller) learn(now, dt time.Duration) {
+	switch rate := c.pairs.rate(now); {
+	case rate == 0:
+		if now-c.limitAt > limitFor {
+			c.limit = 0
+		}
+	case c.limit == 0 || rate > c.limit*(1+limitJump) || rate < c.limit*(1-limitJump):
+		c.limit, c.limitAt = rate, now
+	default:
+		c.limit, c.limitAt = c.limit+(rate-c.limit)*min(dt.Seconds()/limitTime, 1), now
+	}
+}
+
+// known reports whether pairs tell a limit that matters.
+func (c *controller) known(now time.Duration) bool {
+	believed := now >= c.doubt || c.limit > c.doubted*(1+limitJump) || c.limit < c.doubted*(1-limitJump)
+	return c.limit > 0 && believed && holdShare*c.limit < c.most
+}
+
+// distrust has pairs not believed for a while, unless they tell something else.
+func (c *controller) distrust(now time.Duration) { c.doubt, c.doubted = now+doubtFor, c.limit }
+
+// hold keeps the estimate a little under the limit.
+func (c *controller) hold(now, dt time.Duration) {
+	hold := holdShare * c.limit
+	looking := now-c.held >= c.patience
+	if c.queue > queueLow || looking && c.queue > queueLow/3 {
+		if c.target > hold {
+			c.patience = min(2*c.patience, lookLast) // there was no more
+		}
+		c.held = now
+		give := drainShare * max(c.queue-queueLow, 0).Seconds()
+		c.target = min(c.target, c.limit*max(holdShare-give, drainMost))
+		return
+	}
+	switch {
+	case c.target > lookFar*c.limit && c.peak > c.limit:
+		c.distrust(now)
+		c.held, c.patience = now, lookFirst
+	case looking:
+		c.target = max(c.target, min(c.target*(1+lookGrowth*dt.Seconds()), c.room()))
+	case c.target >= hold:
+		c.target = hold
+	default:
+		c.held = now
+		c.target = max(c.target, min(c.target*(1+fastGrowth*dt.Seconds()), hold, c.room()))
+	}
+}
+
+// room is how far the estimate may grow: as far as it is used. However little is sent, twice the least may be tried: a picture that was given up
+// has to come back some time.
+func (c *controller) room() float64 { return max(c.peak*useRoom+useSlop, 2*c.least) }
 
 // decreaseForLoss sends less, unless that has not helped before: what the air loses it loses of few packets as of many.
 func (c *controller) decreaseForLoss(now time.Duration) {
@@ -222,6 +320,12 @@ func (c *controller) watch(now time.Duration) {
 		c.since = now
 	}
 	c.high = high
+	c.longest = max(c.longest, c.queue)
+	if !high {
+		c.stuck, c.looked, c.longest = false, now, 0
+	} else if now-c.looked >= shortens {
+		c.stuck, c.looked, c.longest = c.queue > c.longest*9/10, now, c.queue
+	}
 }
 
 func (c *controller) decrease(now time.Duration, to float64) {
@@ -242,12 +346,14 @@ func (c *controller) decrease(now time.Duration, to float64) {
 }
 
 func (c *controller) grow(dt time.Duration) {
-	// However little is sent, twice the least may be tried: a picture that was given up has to come back some time.
-	limit := max(c.peak*useRoom+useSlop, 2*c.least)
+	limit := c.room()
 	if c.target >= limit {
 		return
 	}
 	rate := fastGrowth
+	if c.target > 0.8*c.limit && c.target < 1.2*c.limit {
+		rate = slowGrowth // pairs that are not believed are still a hint
+	}
 	if c.ceiling > 0 {
 		switch {
 		case c.target > 1.2*c.ceiling:
@@ -258,6 +364,9 @@ func (c *controller) grow(dt time.Duration) {
 	}
 	c.target = min(c.target*(1+rate*dt.Seconds()), limit)
 }
+
+// packetHead is what a packet takes on the line besides its payload: IPv4 and UDP, RTP's header with our extension, and SRTP's tag.
+const packetHead = 28 + 12 + 8 + 16
 
 // bandwidth numbers what is sent and makes the estimate from the far end's feedback. It is an interceptor of pion's.
 type bandwidth struct {
@@ -308,7 +417,7 @@ func (b *bandwidth) BindLocalStream(info *interceptor.StreamInfo, w interceptor.
 	}
 	table := numbers()
 	return interceptor.RTPWriterFunc(func(h *rtp.Header, payload []byte, a interceptor.Attributes) (int, error) {
-		size := 12 + 8 + len(payload) + 16 // header, extension, tag
+		size := packetHead + len(payload)
 		b.mu.Lock()
 		seq := b.next
 		b.next++

@@ -192,12 +192,16 @@ func TestAssemblerTurns(t *testing.T) {
 func TestH264SendingDoesNotAllocate(t *testing.T) {
 	v, w := newWired(false)
 	v.use(codec.H264)
+	v.setRate(1_000_000)
 	frame := annexB(unit(7, 12), unit(8, 5), unit(5, 5000))
 	now := time.Unix(1, 0)
 	if n := testing.AllocsPerRun(100, func() {
 		now = now.Add(33 * time.Millisecond)
 		if ok, err := v.write(frame, 1, now); !ok || err != nil {
 			t.Fatal(ok, err)
+		}
+		if _, err := v.drain(now.Add(30 * time.Millisecond)); err != nil {
+			t.Fatal(err)
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations per frame", n)

@@ -22,10 +22,10 @@ const (
 
 	vp8Head = 4 // descriptor with 15-bit picture ID
 
-	// Pacing: what exceeds the burst leaves at paceFactor times the target. The first keyframe of a call is let through
-	// at once.
-	paceFactor = 2.5
-	paceBurst  = 12 * 1200
+	// Pacing: what exceeds the burst leaves at paceFactor times the target, so that a keyframe makes no long queue for sound to wait in; sound does not
+	// wait here. The burst is what packet pairs are found by. The first keyframe of a call is let through at once.
+	paceFactor = 1.5
+	paceBurst  = 3 * 1200
 	firstBurst = 24_000
 	paceQueue  = 512 // packets
 )

@@ -75,6 +75,7 @@ type nearStats struct {
 	encoding                                              atomic.Int64
 	bitrate, width, height, fps                           atomic.Int64
 	soundFrames                                           atomic.Uint64
+	soundBits                                             atomic.Uint64 // that left, with the packets' heads
 	paused                                                atomic.Bool
 	coder                                                 atomic.Pointer[string]
 }
@@ -295,6 +296,8 @@ type encoder struct {
 	updated time.Time
 	lastKey time.Time
 	due     time.Time // when the next picture should come
+	bits    uint64    // of sound that had left by then
+	sound   float64   // bit/s of sound that leave, smoothed
 	load    float64   // share of the time between pictures that scaling and coding takes, smoothed
 	pts     int64
 	sent    bool
@@ -361,9 +364,15 @@ func (e *encoder) govern(now time.Time) {
 	if now.Sub(e.updated) < rateEvery {
 		return
 	}
+	dt := now.Sub(e.updated)
 	e.updated = now
 	target := e.s.peer.TargetBitrate()
-	q := e.gov.update(target, soundBitrate(e.s.cfg.AudioBitrate, target), e.load, now)
+	lost, _ := e.s.peer.LossNow()
+	sound := soundBitrate(e.s.cfg.AudioBitrate, target)
+	bits := e.s.near.soundBits.Load()
+	e.sound += (float64(bits-e.bits)/max(dt.Seconds(), rateEvery.Seconds()) - e.sound) / 4
+	e.bits = bits
+	q := e.gov.update(usable(target, sound, e.sound, lost), sound, e.load, now)
 	if q.paused != e.want.paused {
 		kind := PicturePaused
 		if !q.paused {
@@ -424,6 +433,7 @@ func (e *encoder) send(p picture) error {
 	if err != nil {
 		return err
 	}
+	e.gov.coded(len(f.Data) == 0)
 	if len(f.Data) == 0 {
 		s.near.tooFast.Add(1)
 		return nil

@@ -2,6 +2,7 @@ package session
 
 import (
 	"image"
+	"math"
 	"testing"
 	"time"
 
@@ -128,6 +129,107 @@ func TestGovernorPausesThePicture(t *testing.T) {
 			t.Fatal("paused for a moment")
 		}
 		now = now.Add(rateEvery)
+	}
+}
+
+// A picture whose encoder drops pictures becomes smaller, and is tried larger again: after a minute, then after two.
+func TestGovernorSimplifiesWhatIsTooRich(t *testing.T) {
+	now := time.Unix(1000, 0)
+	g := newGovernor(image.Pt(640, 480), 30, 500_000, 1_400_000, 32_000)
+	full := image.Pt(640, 480)
+	// until runs it until the picture has the size, and returns how long that took. The full picture loses a share of its pictures.
+	until := func(size image.Point, target int, share float64) time.Duration {
+		began := now
+		for now.Sub(began) < 15*time.Minute {
+			q := g.update(target, 32_000, 0.1, now)
+			if q.size == size {
+				break
+			}
+			for i := range 6 {
+				g.coded(q.size == full && float64(i) < 6*share)
+			}
+			now = now.Add(rateEvery)
+		}
+		return now.Sub(began)
+	}
+	small := image.Pt(480, 360)
+	if d := until(small, 500_000, 0); d < 15*time.Minute {
+		t.Fatalf("smaller after %v for nothing", d)
+	}
+	if d := until(small, 500_000, 0.2); d < dropsFall || d > 2*dropsFall {
+		t.Errorf("a fifth is dropped: smaller after %v", d)
+	}
+	if d := until(full, 500_000, 0); d < dropsFirst-time.Second || d > dropsFirst+time.Second {
+		t.Errorf("tried again after %v, want %v", d, dropsFirst)
+	}
+	if d := until(small, 500_000, 0.5); d > dropsFall {
+		t.Errorf("half is dropped: smaller after %v", d)
+	}
+	if d := until(full, 500_000, 0); d < 2*dropsFirst-time.Second || d > 2*dropsFirst+time.Second {
+		t.Errorf("tried again after %v, want %v", d, 2*dropsFirst)
+	}
+	until(small, 500_000, 0.5)
+	if d := until(full, 1_500_000, 0); d > 10*time.Second {
+		t.Errorf("with three times as much to send tried again after %v", d)
+	}
+}
+
+// What sound does not send the picture may, as far as the line has room for both; what is lost is sent again.
+func TestUsable(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		target      int
+		sends, lost float64
+		want        int
+	}{
+		{"sound sends what it may", 500_000, 57_600, 0, 500_000},
+		{"more", 500_000, 80_000, 0, 500_000},
+		{"a little less", 500_000, 47_600, 0, 510_000},
+		{"nothing", 500_000, 0, 0, 530_000},
+		{"nothing, on a weak line", 100_000, 0, 0, 106_000},
+		{"a tenth is lost", 500_000, 57_600, 0.1, 450_000},
+		{"most is lost", 500_000, 57_600, 0.9, 375_000},
+	} {
+		if got := usable(tt.target, 32_000, tt.sends, tt.lost); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+// A share is what leaves with the packets' heads: pictures of a size that needs packets of every length.
+func TestShareCountsHeads(t *testing.T) {
+	for target := 150_000; target <= 1_500_000; target += 50_000 {
+		g := newGovernor(image.Pt(640, 480), 30, target, 1_400_000, 32_000)
+		video := g.share(target, 32_000)
+		fps := g.quality().fps
+		all := 32_000.0 + soundRate*packetHead
+		const pictures = 1000
+		for i := range pictures {
+			bits := video / fps * (0.5 + float64(i)/pictures)
+			packets := math.Ceil(bits / packetBits)
+			all += (bits + packets*pictureHead) * fps / pictures
+		}
+		if all > 1.02*float64(target) || all < 0.96*float64(target) {
+			t.Errorf("%.0f bit/s leave of %d", all, target)
+		}
+	}
+}
+
+// A rate that is a little off is not worth telling the encoder.
+func TestGovernorKeepsItsRate(t *testing.T) {
+	now := time.Unix(1000, 0)
+	g := newGovernor(image.Pt(640, 480), 30, 500_000, 1_400_000, 32_000)
+	changes, last := 0, 0
+	for i := range 500 {
+		q := g.update(500_000+6_000*(i%3-1), 32_000, 0.1, now)
+		now = now.Add(rateEvery)
+		if i > 50 && q.bitrate != last {
+			changes++
+		}
+		last = q.bitrate
+	}
+	if changes > 2 || last < 390_000 {
+		t.Errorf("%d changes, and %d bit/s in the end", changes, last)
 	}
 }
 

@@ -31,7 +31,15 @@ var ladder = [...]step{
 }
 
 const (
-	videoShare = 0.9  // of what sound leaves, for headers, retransmissions and keyframes
+	// packetHead is what a packet takes on the line besides its payload: IPv4 and UDP, RTP's header with one extension, SRTP's tag. packetBits is what a
+	// packet of the picture holds at most, and pictureHead what it takes besides.
+	packetHead  = (28 + 12 + 8 + 16) * 8
+	packetBits  = 1146 * 8
+	pictureHead = packetHead + 4*8
+	soundRate   = 50 // packets a second
+	spareShare  = 0.06
+	startShare  = 0.8 // of the first estimate, that nothing is known of, is what the picture begins with: its keyframe is much at once
+
 	climbRoom  = 1.25 // a rung is climbed when there is this much more than it needs
 	climbAfter = 4 * time.Second
 	fallAfter  = 400 * time.Millisecond
@@ -52,6 +60,17 @@ const (
 	loadHigh, loadLow = 0.8, 0.35
 	loadFall          = 2 * time.Second
 	loadClimb         = 15 * time.Second
+
+	// A picture that is too rich for its bitrate has the encoder drop pictures. More than dropsHigh of them for dropsFall, or dropsMuch, and it becomes
+	// smaller; it is tried larger after dropsFirst, each time that was in vain twice as late, or when there is more to send, by dropsRoom,
+	// than it would have taken.
+	dropsHigh  = 0.12
+	dropsMuch  = 0.3
+	dropsOver  = 30 // pictures, about, over which drops are counted
+	dropsFall  = 2500 * time.Millisecond
+	dropsFirst = time.Minute
+	dropsLast  = 10 * time.Minute
+	dropsRoom  = 1.3
 )
 
 // governor turns the bandwidth estimate, and the time that coding takes, into bitrate, size and frame rate of the picture. It
@@ -61,15 +80,23 @@ type governor struct {
 	fps  float64
 	max  int
 
-	rung  int
-	rate  float64
-	last  time.Time
-	since time.Time // since when the rung is wrong
-	wrong int       // −1 too low for it, +1 enough for the one above
+	rung   int
+	rate   float64
+	rising bool // the rate is on its way up
+	last   time.Time
+	since  time.Time // since when the rung is wrong
+	wrong  int       // −1 too low for it, +1 enough for the one above
 
 	floor     int // the largest picture that the processor can code
 	loadSince time.Time
 	loadWrong int
+
+	drops        float64   // share of the pictures that the encoder dropped lately
+	dropsSince   time.Time // since when they are too many; zero if they are not
+	rich         int       // the largest picture that the encoder can code without
+	richSince    time.Time
+	richRate     float64
+	richPatience time.Duration
 
 	paused   bool
 	turning  time.Time     // since when the line is too weak for a picture, or good enough for one again; zero if it is as it was
@@ -78,17 +105,27 @@ type governor struct {
 }
 
 func newGovernor(full image.Point, fps float64, start, limit, audio int) *governor {
-	g := &governor{full: full, fps: fps, max: limit, patience: resumeFirst}
-	g.rate = share(start, audio)
+	g := &governor{full: full, fps: fps, max: limit, patience: resumeFirst, richPatience: dropsFirst}
+	g.rate = startShare * g.share(start, audio)
 	for g.rung < len(ladder)-1 && g.rate < g.least(g.rung) {
 		g.rung++
 	}
 	return g
 }
 
-func share(target, audio int) float64 {
-	// 20 ms packets carry 50 × (12 header + 8 extension + 16 tag + 28 UDP/IP) bytes each second besides.
-	return max(float64(target-audio-50*64*8)*videoShare, 20_000)
+// share is what the picture gets of target, bit/s: what sound leaves, without the packets' heads. A picture's packets are half a packet more, on
+// average, than its bytes fill.
+func (g *governor) share(target, audio int) float64 {
+	fps := g.quality().fps
+	rest := float64(target-audio-soundRate*packetHead) - fps/2*pictureHead
+	return max(rest/(1+float64(pictureHead)/packetBits), 20_000)
+}
+
+// usable is what of target picture and sound may use: lost packets of the picture are sent again; and what sound has but does not send while nobody
+// speaks is the picture's, as far as there is room on the line for both until the picture gives it back.
+func usable(target, audio int, sends, lost float64) int {
+	spare := float64(audio+soundRate*packetHead) - sends
+	return int(float64(target)*(1-min(lost, 0.25)) + min(max(spare, 0), spareShare*float64(target)))
 }
 
 // least is what rung i needs at the full size: detail grows more slowly than area.
@@ -98,7 +135,7 @@ func (g *governor) least(i int) float64 {
 
 // update takes the estimate of all that can be sent, what sound takes, and the share of the time that coding takes.
 func (g *governor) update(target, audio int, load float64, now time.Time) quality {
-	want := min(share(target, audio), float64(g.max))
+	want := min(g.share(target, audio), float64(g.max))
 	if g.last.IsZero() {
 		g.last = now
 	}
@@ -107,13 +144,18 @@ func (g *governor) update(target, audio int, load float64, now time.Time) qualit
 	switch {
 	case want < g.rate*(1-slack):
 		g.rate = want
-	case want > g.rate:
+	case want > g.rate*(1+slack/2):
+		g.rising = true
+	}
+	if g.rising && want > g.rate {
 		g.rate = min(want, g.rate*(1+growth*min(dt, 1))+1)
+		g.rising = g.rate < want
 	}
 	g.pause(want, now)
 	g.climb(now)
 	if !g.paused {
 		g.ease(load, now)
+		g.simplify(now)
 	}
 	return g.quality()
 }
@@ -146,6 +188,36 @@ func (g *governor) pause(want float64, now time.Time) {
 	}
 }
 
+// coded counts a picture that the encoder has coded, or dropped.
+func (g *governor) coded(dropped bool) {
+	if dropped {
+		g.drops += (1 - g.drops) / dropsOver
+	} else {
+		g.drops -= g.drops / dropsOver
+	}
+}
+
+// simplify follows the pictures that the encoder drops.
+func (g *governor) simplify(now time.Time) {
+	at := max(g.rung, g.floor, g.rich)
+	switch {
+	case g.drops <= dropsHigh:
+		g.dropsSince = time.Time{}
+	case g.dropsSince.IsZero():
+		g.dropsSince = now
+	case (g.drops >= dropsMuch || now.Sub(g.dropsSince) >= dropsFall) && at < len(ladder)-1:
+		if !g.richSince.IsZero() && now.Sub(g.richSince) < dropsFall*4 {
+			g.richPatience = min(2*g.richPatience, dropsLast)
+		}
+		g.rich, g.richSince, g.richRate = at+1, now, g.rate/(1-g.drops)
+		g.drops, g.dropsSince = 0, time.Time{}
+	}
+	if g.rich > 0 && (now.Sub(g.richSince) >= g.richPatience || g.rate > dropsRoom*g.richRate) {
+		g.rich, g.richSince, g.richRate = g.rich-1, now, g.rate
+		g.drops, g.dropsSince = 0, time.Time{}
+	}
+}
+
 // ease follows the processor's load.
 func (g *governor) ease(load float64, now time.Time) {
 	wrong := 0
@@ -158,7 +230,7 @@ func (g *governor) ease(load float64, now time.Time) {
 	if wrong != g.loadWrong {
 		g.loadWrong, g.loadSince = wrong, now
 	}
-	at := max(g.rung, g.floor)
+	at := max(g.rung, g.floor, g.rich)
 	switch {
 	case wrong < 0 && now.Sub(g.loadSince) >= loadFall && at < len(ladder)-1:
 		g.floor, g.loadWrong = at+1, 0
@@ -189,7 +261,7 @@ func (g *governor) climb(now time.Time) {
 }
 
 func (g *governor) quality() quality {
-	s := ladder[max(g.rung, g.floor)]
+	s := ladder[max(g.rung, g.floor, g.rich)]
 	return quality{
 		bitrate: int(g.rate),
 		size:    image.Pt(max(g.full.X*s.num/s.den&^1, 16), max(g.full.Y*s.num/s.den&^1, 16)),

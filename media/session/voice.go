@@ -134,6 +134,7 @@ func (s *Session) listen(ctx context.Context, dev Sound) error {
 		if !pauses.sends(packet) {
 			continue
 		}
+		s.near.soundBits.Add(uint64(8*len(packet) + packetHead))
 		if err := s.peer.WriteAudio(packet, ts); err != nil && ctx.Err() == nil {
 			s.log.Debug("sound not sent", "error", err)
 		}
