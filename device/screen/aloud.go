@@ -55,8 +55,10 @@ func (l *Language) NoticeAloud(s Scene) []string {
 	return told
 }
 
-// DevicesAloud says what of a call is on.
-func (l *Language) DevicesAloud(s Scene) string { return sentence(l.devices(s)) }
+// DevicesAloud says what of a call is on, and before that whose curtain is drawn.
+func (l *Language) DevicesAloud(s Scene) string {
+	return sentence(strings.Join(append(l.curtain(s), l.devices(s)), " "))
+}
 
 // CameAloud and WentAloud say that somebody takes part in a call, and no longer does.
 func (l *Language) CameAloud(p protocol.Party) string {

@@ -233,7 +233,11 @@ func (v *Voice) change(lang *screen.Language, was, is screen.Scene, now time.Tim
 			say(lang.WentAloud(p))
 		}
 	}
+	if is.Curtain != was.Curtain {
+		v.onAt = time.Time{} // somebody did that: it does not flap
+	}
 	if v.onSay != "" && lang.DevicesAloud(is) != v.onSay {
+		v.sounds.want(lang.Tag, lang.DevicesAloud(is))
 		v.onSet = now
 		v.poke()
 	}

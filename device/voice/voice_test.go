@@ -226,6 +226,22 @@ func TestCovered(t *testing.T) {
 	})
 }
 
+// TestCurtain: whose curtain is drawn is said when it is, and what is on when it is open again.
+func TestCurtain(t *testing.T) {
+	spoken(t, func(v *Voice, _ *maker, l *listener) {
+		v.Show(inCall(anne), time.Now())
+		pass(7 * time.Second)
+		l.clear()
+		drawn := inCall(anne)
+		drawn.Camera, drawn.Microphone, drawn.Curtain = false, false, screen.DrawnHere
+		v.Show(drawn, time.Now())
+		pass(12 * time.Second)
+		v.Show(inCall(anne), time.Now())
+		pass(12 * time.Second)
+		l.want(t, "1s You have drawn the curtain. Nobody sees or hears anybody. Camera and microphone are off.", "13s Camera and microphone are on.")
+	})
+}
+
 // TestInterrupted: the call's beginning and end are not held up by what was being said, and nothing of it is said later.
 func TestInterrupted(t *testing.T) {
 	spoken(t, func(v *Voice, _ *maker, l *listener) {
