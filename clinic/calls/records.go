@@ -39,6 +39,7 @@ var steps = []string{
 	`ALTER TABLE calls ADD COLUMN caller_end BLOB`,                       // signed protocol.End
 	`ALTER TABLE calls ADD COLUMN never_left INTEGER NOT NULL DEFAULT 0`, // 1: it ended in the page, and nobody was asked to call
 	`ALTER TABLE calls ADD COLUMN curtains BLOB`,                         // JSON of []Curtain; NULL: there were none
+	`ALTER TABLE calls ADD COLUMN present BLOB`,                          // JSON of Present; NULL: nothing was said
 }
 
 // Auditor is the part of the audit log that is written to.
@@ -339,16 +340,16 @@ func (r *Records) callerHalf(ctx context.Context, person string, call protocol.C
 }
 
 const selectRecord = `SELECT call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only,
-	began, rang, talking, ended, outcome, terminal_end, terminal_half, caller_half, urgent, proof, caller_end, never_left, curtains FROM calls`
+	began, rang, talking, ended, outcome, terminal_end, terminal_half, caller_half, urgent, proof, caller_end, never_left, curtains, present FROM calls`
 
 func scanRecord(scan func(...any) error) (Record, error) {
 	var r Record
-	var call, terminal, terminalHalf, callerHalf, curtains []byte
+	var call, terminal, terminalHalf, callerHalf, curtains, present []byte
 	var began, rang, talking, ended int64
 	var outcome string
 	if err := scan(&call, &r.Person.ID, &r.Person.Party.Name, &r.Person.Party.Role, &r.Person.Party.Organisation,
 		&r.Home, &r.HomeLabel, &terminal, &r.SPKI, &r.Errand, &r.RelayOnly,
-		&began, &rang, &talking, &ended, &outcome, &r.TerminalEnd, &terminalHalf, &callerHalf, &r.Urgent, &r.Proof, &r.CallerEnd, &r.NeverLeft, &curtains); err != nil {
+		&began, &rang, &talking, &ended, &outcome, &r.TerminalEnd, &terminalHalf, &callerHalf, &r.Urgent, &r.Proof, &r.CallerEnd, &r.NeverLeft, &curtains, &present); err != nil {
 		return r, err
 	}
 	copy(r.Call[:], call)
@@ -356,6 +357,7 @@ func scanRecord(scan func(...any) error) (Record, error) {
 	r.Began, r.RangAt = protocol.Time(began).Time(), protocol.Time(rang).Time()
 	r.TalkingAt, r.EndedAt = protocol.Time(talking).Time(), protocol.Time(ended).Time()
 	r.TerminalHalf, r.CallerHalf, r.Curtains = decodeHalf(terminalHalf), decodeHalf(callerHalf), readCurtains(curtains)
+	r.Present = readPresent(present)
 	if ended != 0 {
 		r.clinic = protocol.Code(outcome)
 		r.Outcome = join(protocol.Code(outcome), r.TerminalHalf, r.CallerHalf)

@@ -129,6 +129,7 @@ type call struct {
 	fromCaller, fromTerminal int // candidates, since the last restart
 	restarts, answered       int // offers for other paths that were passed on; the number of the last that was answered
 	curtains                 curtains
+	presence                 *rate.Limiter
 	updates                  []Update
 }
 
@@ -288,7 +289,7 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 	c := &call{
 		course: course{state: Calling}, id: rec.Call, person: inv.person, page: r.Page, home: home.ID, terminal: home.Terminal, spki: home.SPKI,
 		invitation: protocol.HashOf(inv.invite.Invitation), callerKey: inv.Key, passkey: inv.passkey(), until: inv.until, began: now, over: make(chan struct{}),
-		curtains: newCurtains(),
+		curtains: newCurtains(), presence: rate.NewLimiter(presenceRate, presenceBurst),
 	}
 	if err := s.room(r.Person.ID); err != nil {
 		return Started{}, fmt.Errorf("start call: %w", err)

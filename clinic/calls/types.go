@@ -131,9 +131,10 @@ type Record struct {
 
 	clinic protocol.Code // why it ended, as the clinic saw it
 
-	TerminalEnd  []byte               // signed protocol.End of the terminal, nil if none came
-	CallerEnd    []byte               // signed protocol.End of the caller, by the call's own key; nil if the clinic had to end it, or the terminal did
-	Curtains     []Curtain            // what was proven of them, in the order in which the clinic heard of it; not if its server died in the call
+	TerminalEnd  []byte    // signed protocol.End of the terminal, nil if none came
+	CallerEnd    []byte    // signed protocol.End of the caller, by the call's own key; nil if the clinic had to end it, or the terminal did
+	Curtains     []Curtain // what was proven of them, in the order in which the clinic heard of it; not if its server died in the call
+	Present      Present
 	TerminalHalf *protocol.CallRecord // nil until it came
 	CallerHalf   *protocol.CallRecord // nil until it came
 }

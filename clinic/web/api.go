@@ -213,6 +213,18 @@ func (s *Server) curtain(w http.ResponseWriter, r *http.Request, v visitor) {
 	s.answer(w, r, err)
 }
 
+func (s *Server) present(w http.ResponseWriter, r *http.Request, v visitor) {
+	var body struct {
+		With *calls.With `json:"with"`
+		Home string      `json:"home"`
+	}
+	id, err := s.call(w, r, &body)
+	if err == nil {
+		err = s.o.Calls.Present(r.Context(), v.person.ID, id, calls.Present{With: body.With, Home: body.Home})
+	}
+	s.answer(w, r, err)
+}
+
 // reasons for which a page may end a call.
 var reasons = map[protocol.Code]bool{
 	protocol.EndCallerHungUp: true, protocol.EndPageClosed: true, protocol.SignalLostClinic: true, protocol.ICEFailed: true, protocol.ICELost: true,

@@ -9,7 +9,7 @@
 //	GET  /sign-in/with, /back  to the identity provider, if there is one, and back
 //	GET  /events               server-sent events: rights, homes, recent calls, updates of this page's calls
 //	POST /api/calls            {call, home, terminal, page, offer, relay_only} → {call, invitation}
-//	POST /api/calls/{id}/…     candidates, restart, curtain, hang-up, record (the browser's half); GET /api/ice, /api/session
+//	POST /api/calls/{id}/…     candidates, restart, curtain, present, hang-up, record (the browser's half); GET /api/ice, /api/session
 //
 // A person has one duty (register.Duty) and sees its pages alone.
 //

@@ -125,6 +125,12 @@ func (w words) record(r calls.Record) recordView {
 	add("record.terminal", r.Terminal.Code(), true)
 	add("record.number", r.Call.String(), true)
 	v.Course, v.Apart = w.course(r)
+	if p := r.Present.With; p != nil {
+		add("record.present.with", w.with(*p), false)
+	}
+	if text, ok := w["record.present.home."+r.Present.Home]; ok {
+		add("record.present.home", text, false)
+	}
 	for _, c := range r.Curtains {
 		if text, ok := w["record.curtain."+string(c.By)+"."+c.What]; ok {
 			add("record.curtain", c.At.In(time.Local).Format("15:04:05")+" "+text, false)
@@ -132,6 +138,23 @@ func (w words) record(r calls.Record) recordView {
 	}
 	v.Halves = []halfView{w.half("record.half.caller", r.CallerHalf), w.half("record.half.terminal", r.TerminalHalf)}
 	return v
+}
+
+// with says who was with the caller, by number.
+func (w words) with(p calls.With) string {
+	var said []string
+	for _, n := range []struct {
+		number int
+		key    string
+	}{{p.Colleagues, "record.present.colleagues"}, {p.Students, "record.present.students"}, {p.Others, "record.present.others"}} {
+		if n.number > 0 {
+			said = append(said, w.say(n.key, names{"number": strconv.Itoa(n.number)}))
+		}
+	}
+	if len(said) == 0 {
+		return w["record.present.nobody"]
+	}
+	return strings.Join(said, ", ")
 }
 
 func (w words) half(title string, h *protocol.CallRecord) halfView {

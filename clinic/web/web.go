@@ -47,6 +47,8 @@ type Calls interface {
 	HangUp(ctx context.Context, person string, call protocol.CallID, reason protocol.Code, signed []byte) error
 	// Curtain passes on what a page has signed of its curtain.
 	Curtain(ctx context.Context, person string, call protocol.CallID, signed []byte) error
+	// Present notes who is there, as the caller says.
+	Present(ctx context.Context, person string, call protocol.CallID, p calls.Present) error
 	Report(ctx context.Context, person string, call protocol.CallID, half *protocol.CallRecord) error
 	// Attempt keeps the page's half of an attempt that never left it.
 	Attempt(ctx context.Context, person calls.Person, home string, half *protocol.CallRecord) error
@@ -217,6 +219,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /api/calls/{call}/restart", s.api(s.restart))
 	mux.HandleFunc("POST /api/calls/{call}/hang-up", s.api(s.hangUp))
 	mux.HandleFunc("POST /api/calls/{call}/curtain", s.api(s.curtain))
+	mux.HandleFunc("POST /api/calls/{call}/present", s.api(s.present))
 	mux.HandleFunc("POST /api/calls/{call}/record", s.api(s.report))
 	mux.HandleFunc("POST /api/calls/{call}/attempt", s.api(s.attempt))
 	mux.HandleFunc("GET /api/calls/{call}/verdict", s.api(s.verdict))

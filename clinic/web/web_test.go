@@ -539,7 +539,7 @@ func TestWords(t *testing.T) {
 	}
 	asked := map[string]bool{}
 	prefixes := []string{
-		"call.curtain.", "record.curtain.",
+		"call.curtain.", "record.curtain.", "call.line.", "record.present.home.",
 		"setup.state.", "operator.order.", "operator.grade.", "operator.check.", "check.", "record.stage.", "record.who.", "record.kind.", "call.status.", "call.picture.", "call.roster.", "own.", "outcome.", "duty.word.", "duty.does.", "admin.passkeys.", "admin.sessions.", "condition.severity.", "condition.who.",
 		"field.", "day.", "rights.bad.", "groups.bad.", "groups.homes.", "groups.persons.", "signing.count.", "signing.taken.", "signing.stale.", "signing.unsigned.", "rules.bad.", "rules.mode.", "fleet.sort.", "condition.silence", "condition.marked", "home.busy", "home.attention", "identity.", "record.next.", "record.course."}
 	for _, pattern := range []string{"*.go", "templates/*.html", "ts/*.ts"} {

@@ -413,6 +413,9 @@
   async function curtain2(call, signed) {
     await post(`/api/calls/${call}/curtain`, { curtain: signed });
   }
+  async function present(call, who, home) {
+    await post(`/api/calls/${call}/present`, { with: who, home });
+  }
   async function announce(home, at) {
     await post(`/api/homes/${home}/announcement`, { at });
   }
@@ -786,7 +789,7 @@
     );
     return states2.includes("denied") ? "denied" : states2.includes("prompt") ? "prompt" : "granted";
   }
-  async function present() {
+  async function present2() {
     const devices2 = await navigator.mediaDevices?.enumerateDevices() ?? [];
     const has = (kind) => devices2.some((d) => d.kind === kind);
     return { camera: has("videoinput"), microphone: has("audioinput") };
@@ -857,6 +860,7 @@
     hint = get("hint");
     weakness = get("weak");
     ending = get("ends");
+    grade = get("line");
     judged = get("verdict");
     interrupted = false;
     still = false;
@@ -894,6 +898,7 @@
         this.root.dataset["outcome"] = s.phase === "ended" ? this.words.explain(s.outcome).kind : "";
         this.interrupted = this.still = false;
         this.line();
+        this.quality("");
         this.put(this.ending, "");
         this.homeNotes.replaceChildren();
         this.put(this.hint, "");
@@ -962,6 +967,11 @@
     paused(paused) {
       this.still = paused;
       this.line();
+    }
+    // quality says in words how good the line is; "" says nothing.
+    quality(word) {
+      this.grade.dataset["line"] = word;
+      this.put(this.grade, word === "" ? "" : this.words.say(`call.line.${word}`));
     }
     // line says what is wrong with the line: that nothing comes before that no picture does.
     line() {
@@ -1318,6 +1328,61 @@
     if (codecs.length > 0 && "setCodecPreferences" in t) t.setCodecPreferences(codecs);
   }
 
+  // ts/present.ts
+  function get2(id) {
+    const found = document.getElementById(id);
+    if (!found) throw new Error(`the page has no element ${id}`);
+    return found;
+  }
+  var counted = ["colleagues", "students", "others"];
+  var Present = class {
+    // note is asked to put on the record what was filled in.
+    constructor(words, note) {
+      this.words = words;
+      this.note = note;
+      this.form.addEventListener("submit", (e) => {
+        e.preventDefault();
+        void this.tell();
+      });
+      this.nobody.addEventListener("change", () => {
+        if (this.nobody.checked) this.numbers.forEach((n) => n.value = "0");
+      });
+      for (const n of this.numbers) n.addEventListener("input", () => this.nobody.checked = false);
+    }
+    words;
+    note;
+    form = get2("present");
+    nobody = get2("with-nobody");
+    home = get2("home-present");
+    said = get2("present-said");
+    numbers = counted.map((name) => get2(`with-${name}`));
+    call = "";
+    // show asks anew in each call that is answered, and is gone with it.
+    show(call) {
+      if (call === this.call) return;
+      this.call = call;
+      this.form.hidden = call === "";
+      this.form.reset();
+      this.said.textContent = "";
+    }
+    who() {
+      const [colleagues = 0, students = 0, others = 0] = this.numbers.map((n) => Number(n.value) || 0);
+      return colleagues + students + others > 0 || this.nobody.checked ? { colleagues, students, others } : null;
+    }
+    async tell() {
+      const call = this.call;
+      const who = this.who();
+      if (call === "" || who === null && this.home.value === "") return;
+      let said = "call.present.noted";
+      try {
+        await this.note(call, who, this.home.value);
+      } catch {
+        said = "call.present.not_noted";
+      }
+      if (call === this.call) this.said.textContent = this.words.say(said);
+    }
+  };
+
   // ts/statement.ts
   var typeAnswer = "vindu/answer.v1";
   var typeEnd2 = "vindu/end.v1";
@@ -1624,6 +1689,11 @@
 
   // ts/record.ts
   var coders = ["VP8", "VP9", "H264", "H265", "AV1"];
+  var satisfied = 403;
+  var some = 360;
+  var slow = 8;
+  var standing = 0.1;
+  var judged = 5;
   var every = 1e3;
   var patience3 = 3;
   var Recorder = class {
@@ -1657,6 +1727,8 @@
     sampler = new Sampler();
     grades = [];
     sound;
+    recent = [];
+    word = "";
     covered = false;
     away = { pictures: 0, freezes: 0, concealed: 0, frozen: 0 };
     // what was counted because of curtains
@@ -1745,6 +1817,8 @@
     cover(covered2) {
       this.covered = covered2;
       this.before = this.sampled = this.sound = void 0;
+      this.recent = [];
+      this.word = "";
       if (covered2 && !this.left) this.left = { then: this.latest, pictures: this.latest.pictures, since: 0 };
       if (this.left) this.left.since = 0;
     }
@@ -1790,6 +1864,7 @@
       const lost = Math.max(0, now.lost - b.lost);
       const due = lost + Math.max(0, now.received - b.received);
       const rate = (n) => natural(n / 125 / seconds);
+      this.lately({ grade, frames: (now.frames - b.frames) / seconds, frozen: (heard2.frozen - h.frozen) / seconds });
       this.sampler.add({
         rtt,
         loss: due > 0 ? Math.round(1e3 * lost / due) : 0,
@@ -1807,6 +1882,20 @@
         q.grade = Math.round(sorted.reduce((a, b2) => a + b2, 0) / sorted.length);
         q.grade_worst = sorted[Math.floor(sorted.length / 10)];
       }
+    }
+    // lately judges the last seconds: by the sound's grade, and by whether the picture moves.
+    lately(second) {
+      this.recent = [...this.recent, second].slice(-judged);
+      if (this.recent.length < judged) return;
+      const mean = (list) => list.reduce((a, b) => a + b, 0) / Math.max(1, list.length);
+      const heard2 = this.recent.map((s) => s.grade).filter((g) => g > 0);
+      const sound2 = heard2.length > 0 ? mean(heard2) : satisfied;
+      const still = mean(this.recent.map((s) => s.frames)) < slow || mean(this.recent.map((s) => s.frozen)) > standing;
+      this.word = sound2 < some || still ? "poor" : sound2 < satisfied ? "fair" : "good";
+    }
+    // line is how good the line has been in the last seconds; "" until that is known.
+    line() {
+      return this.word;
     }
     // grade is that of the second between two readings, in hundredths.
     grade(rtt, now, before2, concealed) {
@@ -1923,6 +2012,7 @@
     keys = /* @__PURE__ */ new Map();
     words = Words.read();
     panel = new Panel(this.words);
+    present = new Present(this.words, present);
     relayOnly = document.getElementById("relay-only");
     urgent = document.getElementById("urgent");
     banner = document.getElementById("banner");
@@ -2030,7 +2120,7 @@
     // look says before a call what this computer lacks for one.
     async look() {
       this.permission = await permission();
-      const { camera, microphone } = await present();
+      const { camera, microphone } = await present2();
       const key = this.permission === "denied" ? "own.denied" : camera && microphone ? "" : camera ? "own.no_microphone" : microphone ? "own.no_camera" : "own.nothing";
       const said = [
         canConfirm() ? "" : this.words.say("own.no_passkey"),
@@ -2093,6 +2183,7 @@
     }
     draw(before2, after) {
       const called = this.called();
+      this.present.show(after.phase === "talking" ? after.call : "");
       this.panel.show(after, called, this.attempt?.certificate !== void 0);
       this.panel.buttons({
         muted: this.muted,
@@ -2211,7 +2302,11 @@
           assertion: { credential: toBase64(credential), authenticator_data: toBase64(authenticator_data), client_data: toBase64(client_data), signature: toBase64(signature) }
         });
         a.kept = starting.then(() => true, (cause) => !(cause instanceof Refused && unrecorded.includes(cause.status)));
-        a.recorder.follow(() => a.peer.stats(), (paused) => this.attempt === a && !a.over && this.panel.paused(paused));
+        a.recorder.follow(() => a.peer.stats(), (paused) => {
+          if (this.attempt !== a || a.over) return;
+          this.panel.paused(paused);
+          this.panel.quality(covered(this.state.curtain) ? "" : a.recorder.line());
+        });
         a.peer.begin({
           connected: () => {
             this.handle({ type: "connected", attempt: a.number });

@@ -68,6 +68,17 @@ export async function curtain(call: string, signed: string): Promise<void> {
 	await post(`/api/calls/${call}/curtain`, { curtain: signed });
 }
 
+export interface With {
+	readonly colleagues: number;
+	readonly students: number;
+	readonly others: number;
+}
+
+// present notes on the call's record who is with the caller, null: nothing was said, and who is in the room in the home.
+export async function present(call: string, who: With | null, home: string): Promise<void> {
+	await post(`/api/calls/${call}/present`, { with: who, home });
+}
+
 // announce has a home told when this person calls, by its clock; "": it is told of nothing.
 export async function announce(home: string, at: string): Promise<void> {
 	await post(`/api/homes/${home}/announcement`, { at });

@@ -11,6 +11,7 @@ import { keepHomes, row, showHomes, showRecent } from "./lists";
 import * as media from "./media";
 import { Called, Panel } from "./panel";
 import { Peer } from "./peer";
+import { Present } from "./present";
 import { Expected, proveAnswer, proveCurtain, proveEnd, proveRestart, Unproven } from "./proof";
 import { Half, Recorder } from "./record";
 import { Words } from "./words";
@@ -71,6 +72,7 @@ class Page {
 	private readonly keys = new Map<string, Promise<Key>>();
 	private readonly words = Words.read();
 	private readonly panel = new Panel(this.words);
+	private readonly present = new Present(this.words, api.present);
 	private readonly relayOnly = document.getElementById("relay-only") as HTMLInputElement;
 	private readonly urgent = document.getElementById("urgent") as HTMLInputElement;
 	private readonly banner = document.getElementById("banner") as HTMLElement;
@@ -241,6 +243,7 @@ class Page {
 
 	private draw(before: State, after: State): void {
 		const called = this.called();
+		this.present.show(after.phase === "talking" ? after.call : "");
 		this.panel.show(after, called, this.attempt?.certificate !== undefined);
 		this.panel.buttons({
 			muted: this.muted, cameraOff: this.cameraOff,
@@ -363,7 +366,11 @@ class Page {
 				assertion: { credential: toBase64(credential), authenticator_data: toBase64(authenticator_data), client_data: toBase64(client_data), signature: toBase64(signature) },
 			});
 			a.kept = starting.then(() => true, (cause) => !(cause instanceof api.Refused && unrecorded.includes(cause.status)));
-			a.recorder.follow(() => a.peer.stats(), (paused) => this.attempt === a && !a.over && this.panel.paused(paused));
+			a.recorder.follow(() => a.peer.stats(), (paused) => {
+				if (this.attempt !== a || a.over) return;
+				this.panel.paused(paused);
+				this.panel.quality(covered(this.state.curtain) ? "" : a.recorder.line());
+			});
 			a.peer.begin({
 				connected: () => {
 					this.handle({ type: "connected", attempt: a.number });

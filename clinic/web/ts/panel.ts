@@ -51,6 +51,7 @@ export class Panel {
 	private readonly hint = get("hint");
 	private readonly weakness = get("weak");
 	private readonly ending = get("ends");
+	private readonly grade = get("line");
 	private readonly judged = get("verdict");
 
 	private interrupted = false;
@@ -92,6 +93,7 @@ export class Panel {
 			this.root.dataset["outcome"] = s.phase === "ended" ? this.words.explain(s.outcome).kind : "";
 			this.interrupted = this.still = false;
 			this.line();
+			this.quality("");
 			this.put(this.ending, "");
 			this.homeNotes.replaceChildren();
 			this.put(this.hint, "");
@@ -170,6 +172,12 @@ export class Panel {
 	paused(paused: boolean): void {
 		this.still = paused;
 		this.line();
+	}
+
+	// quality says in words how good the line is; "" says nothing.
+	quality(word: "" | "good" | "fair" | "poor"): void {
+		this.grade.dataset["line"] = word;
+		this.put(this.grade, word === "" ? "" : this.words.say(`call.line.${word}`));
 	}
 
 	// line says what is wrong with the line: that nothing comes before that no picture does.

@@ -61,6 +61,16 @@ interface Sound {
 // Numbers are what of a stats report is used here (W3C webrtc-stats).
 type Numbers = Readonly<Record<string, unknown>> & { readonly type: string; readonly id: string };
 
+// Line is how good a line is, in words.
+export type Line = "good" | "fair" | "poor";
+
+// What makes a line good, and poor: the grades above which users are satisfied, and some are not (G.107 table B.1), and a picture that hardly moves.
+const satisfied = 403;
+const some = 360;
+const slow = 8; // pictures a second
+const standing = 0.1; // of the time
+const judged = 5; // s
+
 // Lasting are counters that only grow.
 interface Lasting {
 	pictures: number;
@@ -93,6 +103,8 @@ export class Recorder {
 	private readonly sampler = new Sampler();
 	private readonly grades: number[] = [];
 	private sound: Sound | undefined;
+	private recent: { readonly grade: number; readonly frames: number; readonly frozen: number }[] = [];
+	private word: "" | Line = "";
 	private covered = false;
 	private readonly away: Lasting = { pictures: 0, freezes: 0, concealed: 0, frozen: 0 }; // what was counted because of curtains
 	private latest: Lasting = { ...this.away };
@@ -185,6 +197,8 @@ export class Recorder {
 	cover(covered: boolean): void {
 		this.covered = covered;
 		this.before = this.sampled = this.sound = undefined;
+		this.recent = [];
+		this.word = "";
 		if (covered && !this.left) this.left = { then: this.latest, pictures: this.latest.pictures, since: 0 };
 		if (this.left) this.left.since = 0;
 	}
@@ -234,6 +248,7 @@ export class Recorder {
 		const lost = Math.max(0, now.lost - b.lost);
 		const due = lost + Math.max(0, now.received - b.received);
 		const rate = (n: number): number => natural(n / 125 / seconds); // kbit/s
+		this.lately({ grade, frames: (now.frames - b.frames) / seconds, frozen: (heard.frozen - h.frozen) / seconds });
 		this.sampler.add({
 			rtt, loss: due > 0 ? Math.round((1000 * lost) / due) : 0, jitter: q.jitter,
 			out: rate(now.out - b.out), in: rate(now.in - b.in), frames: natural((now.frames - b.frames) / seconds),
@@ -244,6 +259,22 @@ export class Recorder {
 			q.grade = Math.round(sorted.reduce((a, b) => a + b, 0) / sorted.length);
 			q.grade_worst = sorted[Math.floor(sorted.length / 10)];
 		}
+	}
+
+	// lately judges the last seconds: by the sound's grade, and by whether the picture moves.
+	private lately(second: { readonly grade: number; readonly frames: number; readonly frozen: number }): void {
+		this.recent = [...this.recent, second].slice(-judged);
+		if (this.recent.length < judged) return;
+		const mean = (list: readonly number[]): number => list.reduce((a, b) => a + b, 0) / Math.max(1, list.length);
+		const heard = this.recent.map((s) => s.grade).filter((g) => g > 0);
+		const sound = heard.length > 0 ? mean(heard) : satisfied;
+		const still = mean(this.recent.map((s) => s.frames)) < slow || mean(this.recent.map((s) => s.frozen)) > standing;
+		this.word = sound < some || still ? "poor" : sound < satisfied ? "fair" : "good";
+	}
+
+	// line is how good the line has been in the last seconds; "" until that is known.
+	line(): "" | Line {
+		return this.word;
 	}
 
 	// grade is that of the second between two readings, in hundredths.

@@ -181,6 +181,20 @@ func (c *Calls) Curtain(_ context.Context, _ string, _ protocol.CallID, signed [
 	return nil
 }
 
+// Present implements web.Calls.
+func (c *Calls) Present(_ context.Context, person string, call protocol.CallID, p calls.Present) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, r := range c.records {
+		if r.Call == call && r.Person.ID == person {
+			p.At = time.Now()
+			c.records[i].Present = p
+			return nil
+		}
+	}
+	return calls.ErrNotFound
+}
+
 // HangUp implements web.Calls.
 func (c *Calls) HangUp(_ context.Context, person string, call protocol.CallID, reason protocol.Code, signed []byte) error {
 	if !c.ended(person, call, reason) {
