@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// maxKept is how many samples are kept at most besides the last one made, in all: some 40 s of speech, 4 MB.
+// maxKept is how many samples are kept at most of sentences that are not kept for good, besides the last one made and those that are waited for: some 40 s of speech, 4 MB.
 const maxKept = 2 << 20
 
 // lookEvery is how often it is looked whether the synthesiser still works, when nothing is asked of it: a terminal without a voice is to be known of before a call.
@@ -29,10 +29,13 @@ type sounds struct {
 	mu     sync.Mutex
 	kept   map[key]*sound
 	used   uint64 // counts uses, for the least recent
-	size   int    // samples
+	size   int    // samples, of what is not kept for good
 	wanted []key
 	always map[key]bool // what is made at the start, and never forgotten
 	made   chan struct{}
+	making key         // which is being made; the zero key: none is
+	stale  bool        // and was forgotten meanwhile
+	waited map[key]int // by how many a sentence is waited for
 }
 
 type key struct{ language, text string }
@@ -43,7 +46,7 @@ type sound struct {
 }
 
 func newSounds(by Synthesiser, log *slog.Logger) *sounds {
-	return &sounds{by: by, log: log, wake: make(chan struct{}, 1), kept: map[key]*sound{}, made: make(chan struct{})}
+	return &sounds{by: by, log: log, wake: make(chan struct{}, 1), kept: map[key]*sound{}, made: make(chan struct{}), waited: map[key]int{}}
 }
 
 // keep has these made, and kept for good instead of those of another language.
@@ -70,6 +73,10 @@ func (s *sounds) want(language string, texts ...string) {
 // ask puts a sentence among those that are wanted, first if it is urgent. s.mu is held.
 func (s *sounds) ask(k key, urgent bool) {
 	if s.kept[k] != nil {
+		return
+	}
+	if s.making == k {
+		s.stale = false
 		return
 	}
 	for i, w := range s.wanted {
@@ -108,6 +115,8 @@ func (s *sounds) get(ctx context.Context, language, text string) []int16 {
 		}
 		if first {
 			s.ask(k, true)
+			s.waited[k]++
+			defer s.leave(k)
 		}
 		made := s.made
 		s.mu.Unlock()
@@ -119,16 +128,26 @@ func (s *sounds) get(ctx context.Context, language, text string) []int16 {
 	}
 }
 
+// leave notes that one less waits for a sentence.
+func (s *sounds) leave(k key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waited[k]--; s.waited[k] <= 0 {
+		delete(s.waited, k)
+	}
+}
+
 // forget lets go of what is not kept for good: names.
 func (s *sounds) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for k, v := range s.kept {
+	for k := range s.kept {
 		if !s.always[k] {
-			s.size -= len(v.samples)
 			delete(s.kept, k)
 		}
 	}
+	s.size = 0
+	s.stale = !s.always[s.making]
 	wanted := s.wanted[:0:0]
 	for _, k := range s.wanted {
 		if s.always[k] {
@@ -155,6 +174,7 @@ func (s *sounds) run(ctx context.Context) {
 			continue
 		}
 		samples, err := s.by.Speak(ctx, k.language, k.text)
+		kept := s.end()
 		if err == nil && len(samples) == 0 {
 			err = errors.New("the synthesiser returned nothing")
 		}
@@ -166,7 +186,9 @@ func (s *sounds) run(ctx context.Context) {
 				s.log.Info("the voice is back")
 			}
 			wait = retryFirst
-			s.put(k, samples)
+			if kept {
+				s.put(k, samples)
+			}
 			continue
 		}
 		if !s.isAlways(k) { // whether that is the sentence's fault, one that worked will tell
@@ -217,7 +239,17 @@ func (s *sounds) take() (key, bool) {
 	}
 	k := s.wanted[0]
 	s.wanted = s.wanted[1:]
+	s.making, s.stale = k, false
 	return k, true
+}
+
+// end notes that nothing is being made, and tells whether what was is still wanted.
+func (s *sounds) end() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wanted := !s.stale
+	s.making, s.stale = key{}, false
+	return wanted
 }
 
 // put keeps a sentence, in place of those that were used least recently.
@@ -225,20 +257,22 @@ func (s *sounds) put(k key, samples []int16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.used++
-	if old := s.kept[k]; old != nil {
+	if old := s.kept[k]; old != nil && !s.always[k] {
 		s.size -= len(old.samples)
 	}
 	s.kept[k] = &sound{samples, s.used}
-	s.size += len(samples)
-	for s.size > maxKept && len(s.kept) > 1 {
+	if !s.always[k] {
+		s.size += len(samples)
+	}
+	for s.size > maxKept {
 		var oldest key
 		least := s.used + 1
 		for other, v := range s.kept {
-			if used := v.used; other != k && !s.always[other] && used < least {
+			if used := v.used; other != k && !s.always[other] && s.waited[other] == 0 && used < least {
 				oldest, least = other, used
 			}
 		}
-		if least > s.used { // all others are kept for good, and this one is waited for
+		if least > s.used { // all others are kept for good, or waited for
 			break
 		}
 		s.size -= len(s.kept[oldest].samples)

@@ -379,6 +379,37 @@ func TestNamesAreForgotten(t *testing.T) {
 	})
 }
 
+// TestForgottenWhileMade: what is forgotten while it is being made is not kept, unless it is wanted again; and nothing is made twice at a time.
+func TestForgottenWhileMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, again := range []bool{false, true} {
+			made, hold := 0, make(chan struct{})
+			s := newSounds(makes(func() []int16 { made++; <-hold; return []int16{1} }), slog.New(slog.DiscardHandler))
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { s.run(ctx); close(done) }()
+			s.want("en", "Anne")
+			synctest.Wait()
+			s.want("en", "Anne") // it is being made
+			s.forget()
+			if again {
+				s.want("en", "Anne")
+			}
+			close(hold)
+			synctest.Wait()
+			if got := s.kept[key{"en", "Anne"}] != nil; got != again || made != 1 {
+				t.Errorf("wanted again %v: kept %v, made %d times", again, got, made)
+			}
+			stop()
+			<-done
+		}
+	})
+}
+
+type makes func() []int16
+
+func (m makes) Speak(context.Context, string, string) ([]int16, error) { return m(), nil }
+
 // TestSpeak: a notice is said when nothing else is, and a call comes first.
 func TestSpeak(t *testing.T) {
 	spoken(t, func(v *Voice, _ *maker, l *listener) {
@@ -435,15 +466,24 @@ func TestBounded(t *testing.T) {
 	s := newSounds(nil, slog.New(slog.DiscardHandler))
 	s.always = map[key]bool{{"en", "end"}: true}
 	s.put(key{"en", "end"}, make([]int16, maxKept/2))
-	for _, text := range []string{"a", "b", "c"} {
+	s.waited[key{"en", "b"}] = 1
+	for _, text := range []string{"a", "b", "c", "d", "e"} {
 		s.put(key{"en", text}, make([]int16, maxKept/4))
 	}
-	if s.size > maxKept || s.kept[key{"en", "end"}] == nil || s.kept[key{"en", "a"}] != nil || s.kept[key{"en", "c"}] == nil {
+	if s.size != maxKept || s.kept[key{"en", "end"}] == nil || s.kept[key{"en", "a"}] != nil || s.kept[key{"en", "e"}] == nil {
 		t.Errorf("%d samples of %d sentences", s.size, len(s.kept))
 	}
 	s.put(key{"en", "huge"}, make([]int16, maxKept))
-	if s.size > maxKept*3/2 || len(s.kept) != 2 || s.kept[key{"en", "end"}] == nil {
+	if s.size != maxKept*5/4 || len(s.kept) != 3 || s.kept[key{"en", "end"}] == nil || s.kept[key{"en", "b"}] == nil {
 		t.Errorf("%d samples of %d sentences", s.size, len(s.kept))
+	}
+	s.put(key{"en", "huge"}, make([]int16, maxKept/2)) // made anew
+	if s.size != maxKept*3/4 {
+		t.Errorf("%d samples of %d sentences", s.size, len(s.kept))
+	}
+	s.forget()
+	if s.size != 0 || len(s.kept) != 1 {
+		t.Errorf("%d samples of %d sentences after all were forgotten", s.size, len(s.kept))
 	}
 }
 
