@@ -16,6 +16,7 @@ import (
 
 	"vindu/device/clock"
 	"vindu/device/identity"
+	"vindu/device/link"
 	"vindu/device/screen"
 	"vindu/device/state"
 	"vindu/protocol"
@@ -221,7 +222,7 @@ func (t *terminal) giveReceipt(ctx context.Context, order []byte) error {
 	defer patience.Stop()
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
-	var refused time.Time // since when, or zero
+	var refused refusal
 	for t.outbox.Status().Pending > 0 {
 		select {
 		case <-ctx.Done():
@@ -231,17 +232,29 @@ func (t *terminal) giveReceipt(ctx context.Context, order []byte) error {
 			return errReturned
 		case <-tick.C:
 		}
-		switch {
-		case t.link.State().Cause != protocol.LinkRefused:
-			refused = time.Time{}
-		case refused.IsZero():
-			refused = time.Now()
-		case time.Since(refused) >= receiptRefused:
+		if refused.forGood(t.link.State(), time.Now()) {
 			t.a.log.Warn("the clinic has cut the terminal off and acknowledges nothing any more; the key is destroyed")
 			return errReturned
 		}
 	}
 	return errReturned
+}
+
+// refusal is since when the clinic has refused the terminal without letting it in; zero: it has not.
+type refusal struct{ since time.Time }
+
+// forGood tells whether it has for long enough. A way to the clinic that is away for once in between takes nothing back.
+func (r *refusal) forGood(s link.State, now time.Time) bool {
+	switch {
+	case s.Up:
+		r.since = time.Time{}
+	case s.Cause != protocol.LinkRefused:
+	case r.since.IsZero():
+		r.since = now
+	default:
+		return now.Sub(r.since) >= receiptRefused
+	}
+	return false
 }
 
 // FinishReturn does what the mark of a terminal that was taken out of use or given up says is still to be done, and removes the mark, so that the terminal
