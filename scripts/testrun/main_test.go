@@ -107,7 +107,7 @@ func TestLabRunsLast(t *testing.T) {
 	if len(got) != 2 || len(got[0]) != 2 || len(got[1]) != 1 {
 		t.Fatalf("stages are %v", got)
 	}
-	if want := []string{"vindu/clinic/web", "vindu/scripts/demo", "vindu/clinic/audit", "vindu/scripts/lab/labguest"}; !slices.Equal(got[0][0].packages, want) {
+	if want := []string{"vindu/scripts/demo", "vindu/clinic/web", "vindu/clinic/audit", "vindu/scripts/lab/labguest"}; !slices.Equal(got[0][0].packages, want) {
 		t.Errorf("first %v run, want %v", got[0][0].packages, want)
 	}
 	if !slices.Equal(got[0][0].flags, []string{"-race"}) || !slices.Equal(got[0][1].packages, []string{yearsPackage}) || !slices.Equal(got[1][0].packages, []string{labPackage}) {
