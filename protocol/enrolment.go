@@ -136,6 +136,8 @@ type Settings struct {
 	Policy []byte `cbor:"10,keyasint,omitempty"`
 	// Coming is the next call that the home is told of, if the clinic wants that. It is not signed and gives nobody any right: a call is proven when it comes.
 	Coming *Coming `cbor:"11,keyasint,omitempty"`
+	// Rehearse is when the terminal rehearses by itself, once in it; nil: never. It is not signed: a rehearsal gives the clinic nothing but the numbers of a Rehearsal.
+	Rehearse *Window `cbor:"12,keyasint,omitempty"`
 }
 
 // Coming is a call that somebody has said to make.
@@ -193,6 +195,11 @@ func (s *Settings) valid() error {
 	}
 	if s.Coming != nil {
 		if err := s.Coming.valid(); err != nil {
+			return err
+		}
+	}
+	if s.Rehearse != nil {
+		if err := s.Rehearse.valid(); err != nil {
 			return err
 		}
 	}

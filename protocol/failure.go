@@ -227,6 +227,8 @@ const (
 	QualityLoss         Code = "quality.loss"
 	QualityPaused       Code = "quality.picture_paused"
 	MediaRobot          Code = "media.test_call"
+	MediaRehearsal      Code = "media.rehearsal"
+	ICENoRelayed        Code = "ice.no_relayed_path"
 	Unknown             Code = "unknown.unknown"
 )
 

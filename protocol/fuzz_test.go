@@ -41,23 +41,25 @@ func FuzzCallOut(f *testing.F) {
 	fuzzMessage[CallOut](f, "call-out answer", "call-out candidate", "call-out end", "call-out refusal")
 }
 func FuzzPresence(f *testing.F) { fuzzMessage[Presence](f, "presence", "presence that asks") }
-func FuzzHealth(f *testing.F)   { fuzzMessage[Health](f, "health") }
+func FuzzHealth(f *testing.F)   { fuzzMessage[Health](f, "health", "health rehearsed") }
 func FuzzAck(f *testing.F)      { fuzzMessage[Ack](f, "ack") }
 func FuzzCommand(f *testing.F) {
-	fuzzMessage[Command](f, "command", "command decommission", "command heard")
+	fuzzMessage[Command](f, "command", "command decommission", "command heard", "command rehearse")
 }
-func FuzzReport(f *testing.F)          { fuzzMessage[Report](f, "report") }
-func FuzzReported(f *testing.F)        { fuzzMessage[Reported](f, "reported") }
-func FuzzTestCall(f *testing.F)        { fuzzMessage[TestCall](f, "test call") }
-func FuzzTestCallRequest(f *testing.F) { fuzzMessage[TestCallRequest](f, "test call request") }
-func FuzzRelayServers(f *testing.F)    { fuzzMessage[RelayServers](f, "relay servers") }
-func FuzzAuthorisation(f *testing.F)   { fuzzMessage[Authorisation](f, "authorisation") }
-func FuzzCallProof(f *testing.F)       { fuzzMessage[CallProof](f, "call proof") }
-func FuzzTrust(f *testing.F)           { fuzzMessage[Trust](f, "trust") }
-func FuzzPolicy(f *testing.F)          { fuzzMessage[Policy](f, "policy") }
-func FuzzSettings(f *testing.F)        { fuzzMessage[Settings](f, "settings") }
+func FuzzReport(f *testing.F)   { fuzzMessage[Report](f, "report") }
+func FuzzReported(f *testing.F) { fuzzMessage[Reported](f, "reported") }
+func FuzzTestCall(f *testing.F) { fuzzMessage[TestCall](f, "test call") }
+func FuzzTestCallRequest(f *testing.F) {
+	fuzzMessage[TestCallRequest](f, "test call request", "test call request for a path")
+}
+func FuzzRelayServers(f *testing.F)  { fuzzMessage[RelayServers](f, "relay servers") }
+func FuzzAuthorisation(f *testing.F) { fuzzMessage[Authorisation](f, "authorisation") }
+func FuzzCallProof(f *testing.F)     { fuzzMessage[CallProof](f, "call proof") }
+func FuzzTrust(f *testing.F)         { fuzzMessage[Trust](f, "trust") }
+func FuzzPolicy(f *testing.F)        { fuzzMessage[Policy](f, "policy") }
+func FuzzSettings(f *testing.F)      { fuzzMessage[Settings](f, "settings", "settings that rehearse") }
 func FuzzEvent(f *testing.F) {
-	fuzzMessage[Event](f, "event call", "event end", "event opening", "event check", "event link", "event notice", "event hand-over", "event decommissioned")
+	fuzzMessage[Event](f, "event call", "event end", "event opening", "event check", "event link", "event notice", "event hand-over", "event decommissioned", "event rehearsal", "event rehearsing")
 }
 
 // FuzzVerify: nothing but what this key signed is accepted, whatever the bytes.

@@ -296,6 +296,13 @@ type Health struct {
 	Dropped    uint64      `cbor:"12,keyasint"` // events that the bound of the outbox cost
 	InCall     bool        `cbor:"13,keyasint"`
 	Malformed  uint64      `cbor:"14,keyasint"` // messages refused since start
+	// Rehearsed is the last rehearsal; nil if there never was one.
+	Rehearsed *Rehearsal `cbor:"15,keyasint,omitempty"`
+	// What an older terminal does not tell is not there.
+	Figures *Figures `cbor:"20,keyasint,omitempty"`
+	About   *About   `cbor:"21,keyasint,omitempty"`
+	Quiet   bool     `cbor:"22,keyasint,omitempty"` // its quiet hours are now: only what is urgent rings, if the rules say so
+	Covered bool     `cbor:"23,keyasint,omitempty"` // the camera's shutter is closed
 }
 
 func (h *Health) valid() error {
@@ -324,6 +331,21 @@ func (h *Health) valid() error {
 	if err := checkText("key grade", h.KeyGrade, false); err != nil {
 		return err
 	}
+	if h.Figures != nil {
+		if err := h.Figures.valid(); err != nil {
+			return err
+		}
+	}
+	if h.Rehearsed != nil {
+		if err := h.Rehearsed.valid(); err != nil {
+			return err
+		}
+	}
+	if h.About != nil {
+		if err := h.About.valid(); err != nil {
+			return err
+		}
+	}
 	return checkText("software", h.Software, true)
 }
 
@@ -337,6 +359,7 @@ const (
 	EventReceipt  = "decommissioned" // ReceiptEvent
 	// EventCondition is a ConditionChange. Health tells all that holds anyway, so that it may be dropped where there is no room for others.
 	EventCondition = "condition"
+	EventRehearsal = "rehearsal" // Rehearsal. Health tells the last one anyway
 )
 
 // Event is one entry of a terminal's outbox, on OutEvent. Epoch and Seq identify it: a clinic that has committed (Epoch,
@@ -372,7 +395,7 @@ func (e *Event) valid() error {
 	return err
 }
 
-// Open decodes the event's body: *CallRecord, *EndReceipt, *Opening, *Notice, *HandOverEvent, *ReceiptEvent or *ConditionChange.
+// Open decodes the event's body: *CallRecord, *EndReceipt, *Opening, *Notice, *HandOverEvent, *ReceiptEvent, *ConditionChange or *Rehearsal.
 func (e *Event) Open() (any, error) {
 	var m validator
 	switch e.Kind {
@@ -390,6 +413,8 @@ func (e *Event) Open() (any, error) {
 		m = new(ReceiptEvent)
 	case EventCondition:
 		m = new(ConditionChange)
+	case EventRehearsal:
+		m = new(Rehearsal)
 	default:
 		return nil, malformed("unknown kind of event")
 	}
@@ -405,6 +430,7 @@ const (
 	CommandRenew        = "renew"        // renew the certificate now
 	CommandSettings     = "settings"     // fetch the settings now
 	CommandHeard        = "heard"        // the presence with this Beat has arrived
+	CommandRehearse     = "rehearse"     // rehearse now; the terminal decides whether it may, and how often
 	CommandDecommission = "decommission" // destroy keys and state; Order is a signed Decommission
 )
 
@@ -422,7 +448,7 @@ func (c *Command) valid() error {
 		return malformed("command and beat do not fit")
 	}
 	switch c.Kind {
-	case CommandReport, CommandRenew, CommandSettings, CommandHeard:
+	case CommandReport, CommandRenew, CommandSettings, CommandHeard, CommandRehearse:
 		if len(c.Order) != 0 {
 			return malformed("command carries an order that it does not need")
 		}
@@ -453,19 +479,22 @@ func (e *EndReceipt) valid() error {
 	return checkVersion(e.Version)
 }
 
-// Opening is one entry of the ledger: a camera or microphone was opened or closed, in a proven call or for a technician's check.
+// Opening is one entry of the ledger: a camera or microphone was opened or closed, in a proven call, for a technician's check or, the microphone alone, in a rehearsal.
 type Opening struct {
 	Version uint   `cbor:"1,keyasint"`
 	Device  string `cbor:"2,keyasint"` // "camera" or "microphone"
 	Open    bool   `cbor:"3,keyasint"`
-	Call    CallID `cbor:"4,keyasint"` // zero if it is a check's
+	Call    CallID `cbor:"4,keyasint"` // zero if it is a check's or a rehearsal's
 	At      Time   `cbor:"5,keyasint"`
-	Reason  string `cbor:"6,keyasint,omitempty"` // empty: Call; or OpeningCheck
+	Reason  string `cbor:"6,keyasint,omitempty"` // empty: Call; or OpeningCheck, OpeningRehearsal
 	Mandate []byte `cbor:"7,keyasint,omitempty"` // with OpeningCheck: the id of the technician's Mandate
 }
 
 // OpeningCheck is the reason of an opening for the acceptance check, which a technician began with a press of the terminal's button.
 const OpeningCheck = "check"
+
+// OpeningRehearsal is the reason of an opening of the microphone for a chirp of the terminal's own loudspeaker. No camera opens for it.
+const OpeningRehearsal = "rehearsal"
 
 func (o *Opening) valid() error {
 	if o.Device != "camera" && o.Device != "microphone" {
@@ -477,8 +506,9 @@ func (o *Opening) valid() error {
 	switch {
 	case o.Reason == "" && len(o.Mandate) == 0:
 	case o.Reason == OpeningCheck && len(o.Mandate) == len(Nonce{}) && o.Call == (CallID{}):
+	case o.Reason == OpeningRehearsal && o.Device == "microphone" && len(o.Mandate) == 0 && o.Call == (CallID{}):
 	default:
-		return malformed("opening is neither of a call nor of a technician's check")
+		return malformed("opening is neither of a call nor of a technician's check or a rehearsal of the microphone")
 	}
 	return checkVersion(o.Version)
 }

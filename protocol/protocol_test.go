@@ -71,6 +71,10 @@ func messages(t testing.TB) map[string]validator {
 	measured.Quality = Quality{RTT: 3, FramesSent: 900, Frozen: 1_400, Grade: 428, Worst: 391, ERLE: 38, CPU: 412, Heat: 71, CodecOut: "VP8", CodecIn: "H264"}
 	measured.Series = &Series{Every: 1, RTT: []uint64{3}, Loss: []uint64{0}, Jitter: []uint64{1}, Out: []uint64{900}, In: []uint64{800}, Frames: []uint64{30},
 		Frozen: []uint64{0}, Concealed: []uint64{4}, Grade: []uint64{428}, ERLE: []uint64{38}, CPU: []uint64{412}, Heat: []uint64{71}}
+	rehearsal := &Rehearsal{Version: 1, At: 1_800_000_000_000, Parts: []RehearsalPart{
+		{Name: "call.direct", At: 1_800_000_000_000, State: CheckFailed, Code: ICEFailed}, {Name: "call.relayed", At: 1_800_000_000_000, State: CheckPassed, Took: 310, Loss: 2},
+		{Name: "loudspeaker", At: 1_799_990_000_000, State: CheckSkipped, Code: AnswerQuiet},
+	}}
 	handOver := &HandOver{Version: 1, ID: fill[Nonce](8), Terminal: hash, Organisation: "Kommunen", Home: "Home 17", Technician: Party{"Bo Dahl", "technician", "Kommunen"}, Software: "1.0",
 		KeyGrade: "hardware", Checks: []Check{{"camera.brightness", CheckPassed, "41 %", ""}, {"network.udp", CheckFailed, "", EgressUDP}}, At: 1_800_000_000_000}
 	return map[string]validator{
@@ -105,12 +109,22 @@ func messages(t testing.TB) map[string]validator {
 		"event opening": event(EventOpening, &Opening{Version: 1, Device: "camera", Open: true, Call: call, At: 1_800_000_000_500}),
 		"event link": &Event{Version: 1, Epoch: fill[Nonce](0xe0), Seq: 10, At: 1_800_000_000_500, Kind: EventOpening, Link: &Link{2, fill[Hash](7)},
 			Body: body(&Opening{Version: 1, Device: "camera", Call: call, At: 1_800_000_000_500})},
-		"event check":       event(EventOpening, &Opening{Version: 1, Device: "microphone", At: 1_800_000_000_500, Reason: OpeningCheck, Mandate: bytes.Repeat([]byte{8}, 16)}),
-		"relay servers":     &RelayServers{Version: 1, Servers: []ICEServer{{URLs: []string{"turn:192.0.2.1:3478?transport=udp"}, Username: "1800000000:c1", Credential: "x"}}},
-		"test call request": &TestCallRequest{Version: 1, Call: call},
-		"test call":         &TestCall{Version: 1, Call: call, Ended: true, Outcome: EndCallerHungUp, Pictures: 60, Keys: 2, Sounds: 200, Lost: 1},
+		"event check":                  event(EventOpening, &Opening{Version: 1, Device: "microphone", At: 1_800_000_000_500, Reason: OpeningCheck, Mandate: bytes.Repeat([]byte{8}, 16)}),
+		"relay servers":                &RelayServers{Version: 1, Servers: []ICEServer{{URLs: []string{"turn:192.0.2.1:3478?transport=udp"}, Username: "1800000000:c1", Credential: "x"}}},
+		"event rehearsing":             event(EventOpening, &Opening{Version: 1, Device: "microphone", Open: true, At: 1_800_000_000_500, Reason: OpeningRehearsal}),
+		"test call request":            &TestCallRequest{Version: 1, Call: call},
+		"test call request for a path": &TestCallRequest{Version: 1, Call: call, Path: RelayedPath},
+		"event rehearsal":              event(EventRehearsal, rehearsal),
+		"health rehearsed": &Health{Version: 1, At: 1_800_000_000_000, Software: "1.0", Camera: DeviceState{"none", ""}, Microphone: DeviceState{"none", ""},
+			Speaker: DeviceState{"none", ""}, Screen: DeviceState{"none", ""}, Conditions: []Condition{}, Rehearsed: rehearsal},
+		"command rehearse":       &Command{Version: 1, Kind: CommandRehearse},
+		"settings that rehearse": &Settings{Version: 1, Organisation: "Kommunen", Home: "Home 17", Authorities: [][]byte{{0x30, 0}}, At: 1_800_000_000_000, Rehearse: &Window{120, 240}},
+		"test call":              &TestCall{Version: 1, Call: call, Ended: true, Outcome: EndCallerHungUp, Pictures: 60, Keys: 2, Sounds: 200, Lost: 1},
 		"health with a figure": &Health{Version: 1, At: 1_800_000_000_000, Software: "1.0", Camera: DeviceState{"none", ""}, Microphone: DeviceState{"none", ""},
 			Speaker: DeviceState{"none", ""}, Screen: DeviceState{"none", ""}, Conditions: []Condition{{HeatHot, 1_800_000_000_000, "81 °C"}}},
+		"health with all it can tell": &Health{Version: 1, At: 1_800_000_000_000, Software: "1.0", Camera: DeviceState{"none", ""}, Microphone: DeviceState{"none", ""},
+			Speaker: DeviceState{"none", ""}, Screen: DeviceState{"none", ""}, Figures: &Figures{Signal: 61, Trip: 34, Heat: 52, Memory: 41}, Quiet: true, Covered: true,
+			About: &About{Board: "Raspberry Pi 4 Model B Rev 1.5", Kernel: "6.12.20-v8", Coders: []CoderCost{{"openh264", 9000, 2100}, {"libvpx", 14000, 3000}}}},
 		"presence that asks":    &Presence{Version: 1, Online: true, Session: fill[Nonce](4), Since: 1_800_000_000_000, Software: "1.0", Beat: 70_000, Heard: 69_999},
 		"command heard":         &Command{Version: 1, Kind: CommandHeard, Beat: 70_000},
 		"event condition":       event(EventCondition, &ConditionChange{Version: 1, Code: HeatHot, Since: 1_800_000_000_000, Figure: "81 °C"}),
@@ -247,6 +261,7 @@ func TestInvalidMessages(t *testing.T) {
 		change(&i)
 		return &i
 	}
+	told := func(change func(*Health)) validator { h := *base["health"].(*Health); change(&h); return &h }
 	ans := func(change func(*Answer)) validator { i := *base["answer"].(*Answer); change(&i); return &i }
 	end := func(change func(*End)) validator { i := *base["end"].(*End); change(&i); return &i }
 	curtain := func(change func(*Curtain)) validator { c := *base["curtain"].(*Curtain); change(&c); return &c }
@@ -255,6 +270,7 @@ func TestInvalidMessages(t *testing.T) {
 		return &Opening{Version: 1, Device: "camera", Open: true, Call: call, At: 1_800_000_000_500, Reason: reason, Mandate: mandate}
 	}
 	coming := func(c Coming) validator { s := *base["settings"].(*Settings); s.Coming = &c; return &s }
+	rehearsed := func(parts ...RehearsalPart) validator { return &Rehearsal{Version: 1, At: 5, Parts: parts} }
 	for name, m := range map[string]validator{
 		"announced call without a time":           coming(Coming{Name: "Anne", Role: "nurse"}),
 		"announced call by nobody":                coming(Coming{Role: "nurse", At: 1}),
@@ -269,7 +285,32 @@ func TestInvalidMessages(t *testing.T) {
 		"test call that runs and has an outcome":  &TestCall{Version: 1, Call: CallID{1}, Outcome: EndCallerHungUp},
 		"test call without a name":                &TestCall{Version: 1},
 		"request for no test call":                &TestCallRequest{Version: 1},
-		"nine relays":                             &RelayServers{Version: 1, Servers: make([]ICEServer, 9)},
+		"request for a test call by a way round":  &TestCallRequest{Version: 1, Call: CallID{1}, Path: "scenic"},
+		"opening of a camera in a rehearsal":      opening(OpeningRehearsal, nil, CallID{}),
+		"opening of a rehearsal with a mandate":   &Opening{Version: 1, Device: "microphone", At: 1, Reason: OpeningRehearsal, Mandate: make([]byte, 16)},
+		"opening of a rehearsal in a call":        &Opening{Version: 1, Device: "microphone", At: 1, Reason: OpeningRehearsal, Call: CallID{1}},
+		"rehearsal of nothing":                    &Rehearsal{Version: 1, At: 1},
+		"rehearsal without a time":                &Rehearsal{Version: 1, Parts: []RehearsalPart{{Name: "microphone", At: 1, State: CheckPassed}}},
+		"rehearsal of a part that is not one":     rehearsed(RehearsalPart{Name: "camera", At: 1, State: CheckPassed}),
+		"rehearsal of a part twice":               rehearsed(RehearsalPart{Name: "microphone", At: 1, State: CheckPassed}, RehearsalPart{Name: "microphone", At: 1, State: CheckPassed}),
+		"rehearsal out of order":                  rehearsed(RehearsalPart{Name: "microphone", At: 1, State: CheckPassed}, RehearsalPart{Name: "call.direct", At: 1, State: CheckPassed}),
+		"rehearsal with a part of later":          rehearsed(RehearsalPart{Name: "microphone", At: 6, State: CheckPassed}),
+		"rehearsal with a part of never":          rehearsed(RehearsalPart{Name: "microphone", State: CheckPassed}),
+		"rehearsal that passed by a cause":        rehearsed(RehearsalPart{Name: "microphone", At: 1, State: CheckPassed, Code: CaptureSilent}),
+		"rehearsal that failed without a cause":   rehearsed(RehearsalPart{Name: "microphone", At: 1, State: CheckFailed}),
+		"rehearsal that went somehow":             rehearsed(RehearsalPart{Name: "microphone", At: 1, State: "well", Code: CaptureSilent}),
+		"rehearsal with a free cause":             rehearsed(RehearsalPart{Name: "microphone", At: 1, State: CheckFailed, Code: "because I say so"}),
+		"rehearsal that lost more than all":       rehearsed(RehearsalPart{Name: "call.direct", At: 1, State: CheckPassed, Loss: 1001}),
+		"rehearsal that took for ever":            rehearsed(RehearsalPart{Name: "call.direct", At: 1, State: CheckPassed, Took: 600_001}),
+		"health with such a rehearsal": func() validator {
+			h := *base["health"].(*Health)
+			h.Rehearsed = &Rehearsal{Version: 1, At: 1}
+			return &h
+		}(),
+		"window of no time":     func() validator { s := *base["settings"].(*Settings); s.Rehearse = &Window{60, 60}; return &s }(),
+		"window beyond the day": func() validator { s := *base["settings"].(*Settings); s.Rehearse = &Window{60, 1440}; return &s }(),
+		"order to rehearse":     &Command{Version: 1, Kind: CommandRehearse, Order: []byte{0xd2}},
+		"nine relays":           &RelayServers{Version: 1, Servers: make([]ICEServer, 9)},
 
 		"invitation without parties":   inv(func(i *Invitation) { i.Parties = nil }),
 		"invitation with five parties": inv(func(i *Invitation) { i.Parties = make([]Party, 5) }),
@@ -282,6 +323,15 @@ func TestInvalidMessages(t *testing.T) {
 			h.KeyGrade = "\u202e"
 			return &h
 		}(),
+		"health with a signal out of bounds":             told(func(h *Health) { h.Figures = &Figures{Signal: 128} }),
+		"health with a trip of an hour":                  told(func(h *Health) { h.Figures = &Figures{Trip: 3_600_000} }),
+		"health hotter than any board":                   told(func(h *Health) { h.Figures = &Figures{Heat: 251} }),
+		"health with more memory than all":               told(func(h *Health) { h.Figures = &Figures{Memory: 101} }),
+		"health of a turned board":                       told(func(h *Health) { h.About = &About{Board: "a\u202eb"} }),
+		"health of a long kernel":                        told(func(h *Health) { h.About = &About{Kernel: strings.Repeat("x", MaxText+1)} }),
+		"health with nine coders":                        told(func(h *Health) { h.About = &About{Coders: make([]CoderCost, 9)} }),
+		"health with a nameless coder":                   told(func(h *Health) { h.About = &About{Coders: make([]CoderCost, 1)} }),
+		"health with a costly coder":                     told(func(h *Health) { h.About = &About{Coders: []CoderCost{{"a", 1, 60_000_001}}} }),
 		"invitation with a long errand":                  inv(func(i *Invitation) { i.Errand = strings.Repeat("x", MaxText+1) }),
 		"invitation that lives too long":                 inv(func(i *Invitation) { i.Expires = i.Issued + 120_001 }),
 		"invitation that ends before":                    inv(func(i *Invitation) { i.Expires = i.Issued }),

@@ -12,6 +12,8 @@ const (
 	foundFleet   = "the clinic, by what comes from the terminal (clinic/fleet)"
 	foundSetup   = "whoever sets the terminal up (provisioning, clinic/enrol)"
 	foundCheck   = "the technician's check (device/acceptance)"
+	foundSound   = "the technician's check (device/acceptance), and rehearsals (device/rehearsal)"
+	foundRehears = "the last rehearsal; the next good one ends it (device/rehearsal)"
 	foundMedia   = "the media of a call"
 	foundDevices = "the inventory of devices, every 15 s; it opens none"
 	foundVoice   = "each sentence that is made; where none is asked for, one in an hour (device/voice)"
@@ -99,7 +101,7 @@ var Register = withTexts([]Failure{
 	unproven("nothing raises it yet: it needs both halves of a call's record", happens(MediaNoPicture, Operator, Serious, foundCaller)),
 	happens(MediaFailed, Operator, Serious, foundMedia),
 	// A new connection after a break takes seconds, and is a normal event.
-	holds(LinkUnreachable, Technician, Serious, 15*time.Second, foundLink, "device/link TestCauses", IPNone, IPNoCarrier, IPNoGateway, IPDNS, IPPortal, EgressIntercepted),
+	holds(LinkUnreachable, Technician, Serious, 15*time.Second, foundLink, "device/link TestCauses", IPNone, IPNoCarrier, IPNoGateway, IPGatewaySilent, IPDNS, IPPortal, EgressIntercepted),
 	holds(LinkRefused, Operator, Serious, 0, foundLink, "device/link TestCauses"),
 	happens(LinkTooMany, Technician, Warning, foundSetup),
 	happens(LinkClinicFailed, Operator, Serious, foundSetup),
@@ -117,7 +119,7 @@ var Register = withTexts([]Failure{
 	happens(StorageUnreadable, Technician, Serious, "each use of the state folder (device/state)"),
 	holds(PowerSafe, Operator, Serious, 0, "the terminal, at its start: it had ended five times in ten minutes (device/progress)", "device/agent TestSafe"),
 	happens(PowerRestarted, Operator, Serious, "the terminal, at its start: a call had no end (device/call)"),
-	unproven("the browser of the tests always has a camera", happens(BrowserNoCamera, Clinician, Warning, foundCaller)),
+	unproven("the page calls with what there is, if it is nothing, too, and says what is missing", happens(BrowserNoCamera, Clinician, Warning, foundCaller)),
 	happens(BrowserDenied, Clinician, Warning, foundCaller),
 	happens(BrowserFailed, Clinician, Warning, foundCaller),
 	holds(IdentityTPMGone, Technician, Serious, 0, foundKey, "device/agent TestKeyAway"),
@@ -140,9 +142,9 @@ var Register = withTexts([]Failure{
 	happens(CaptureBright, Technician, Warning, foundCheck),
 	happens(CaptureBlurred, Technician, Warning, foundCheck),
 	happens(CaptureStill, Technician, Warning, foundCheck),
-	happens(CaptureSilent, Technician, Warning, foundCheck),
-	happens(CaptureLoud, Technician, Warning, foundCheck),
-	happens(CaptureNoEcho, Technician, Warning, foundCheck),
+	holds(CaptureSilent, Technician, Warning, 0, foundSound, "device/rehearsal TestConditions"),
+	holds(CaptureLoud, Technician, Warning, 0, foundSound, "device/rehearsal TestConditions"),
+	holds(CaptureNoEcho, Technician, Warning, 0, foundSound, "device/rehearsal TestConditions"),
 	holds(PanelMissing, Technician, Warning, 30*time.Second, foundDevices, "cmd/vindu-agent TestPanelAway"),
 	probed(IPNone, Technician, Serious, 20*time.Second, "network", "an interface has a carrier, and none has an address (device/network)", IPNoCarrier, IPWiFiUnheard, IPWiFiRefused),
 	probed(IPWeak, Technician, Warning, 5*time.Minute, "wifi", "the signal by the driver: below -75 dBm, until it is above -70 dBm"),
@@ -161,6 +163,8 @@ var Register = withTexts([]Failure{
 	happens(QualityLoss, Technician, Warning, foundCheck),
 	holds(QualityPaused, Technician, Warning, 0, foundMedia, "cmd/vindu-agent TestWeakLinePausesThePicture"),
 	happens(MediaRobot, Operator, Serious, foundCheck),
+	holds(MediaRehearsal, Operator, Serious, 0, foundRehears, "device/rehearsal TestConditions"),
+	holds(ICENoRelayed, Operator, Warning, 0, foundRehears, "device/rehearsal TestConditions", EgressRelay, EgressRefused),
 
 	// Found by the probes of package device/health.
 	probed(PowerLow, Technician, Serious, 0, "power", "the board's sensor: in0_lcrit_alarm under /sys/class/hwmon"),

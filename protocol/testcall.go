@@ -26,9 +26,13 @@ func (r *RelayServers) valid() error {
 type TestCallRequest struct {
 	Version uint   `cbor:"1,keyasint"`
 	Call    CallID `cbor:"2,keyasint"`
+	Path    string `cbor:"3,keyasint,omitempty"` // DirectPath or RelayedPath in a rehearsal; empty in a technician's check
 }
 
 func (r *TestCallRequest) valid() error {
+	if r.Path != "" && r.Path != DirectPath && r.Path != RelayedPath {
+		return malformed("test call by an unknown path")
+	}
 	if (r.Call == CallID{}) {
 		return malformed("test call lacks a name")
 	}
