@@ -16,6 +16,9 @@ const (
 // maxMacroblocks is what level 4 has for all pictures that a decoder keeps (ITU-T H.264 table A-1, MaxDpbMbs).
 const maxMacroblocks = 32768
 
+// maxReferences is how many pictures may be referred to (§A.3.1: MaxDpbFrames).
+const maxReferences = 16
+
 // H264Header is what an access unit says about itself.
 type H264Header struct {
 	Keyframe      bool // an IDR picture with its sequence parameter set
@@ -63,39 +66,50 @@ func startCode(p []byte) (int, bool) {
 	return 0, false
 }
 
-// ParseH264 reads what an access unit in Annex B's byte stream says about itself, and refuses what a decoder should not see. Errors
-// wrap ErrCorrupt or ErrTooLarge.
+// ParseH264 reads what an access unit in Annex B's byte stream says about itself, and refuses what a decoder should not see: a sequence parameter set, too, that does not come
+// with a keyframe, before it, and alone. Errors wrap ErrCorrupt or ErrTooLarge.
 func ParseH264(frame []byte) (H264Header, error) {
-	var head H264Header
-	var sps, idr, slice bool
+	head, _, err := parseUnit(frame)
+	return head, err
+}
+
+func parseUnit(frame []byte) (head H264Header, set sps, err error) {
+	refuse := func(why string) (H264Header, sps, error) {
+		return H264Header{}, sps{}, fmt.Errorf("H.264 frame %s: %w", why, ErrCorrupt)
+	}
+	var idr, slice bool
 	for nal, rest := NextNAL(frame); nal != nil; nal, rest = NextNAL(rest) {
 		switch nal[0] & 0x1f {
 		case nalSPS:
-			s, err := parseSPS(nal)
-			if err != nil {
-				return H264Header{}, err
+			if idr || slice || set != (sps{}) {
+				return refuse("with a parameter set too many")
 			}
-			sps, head.Width, head.Height = true, s.width, s.height
+			if set, err = parseSPS(nal); err != nil {
+				return H264Header{}, sps{}, err
+			}
 		case nalIDR:
 			idr = true
 		case nalSlice:
 			slice = true
 		case 14, 15, 20, 21: // of scalable and multi-view streams, which nobody has negotiated
-			return H264Header{}, fmt.Errorf("H.264 unit of type %d: %w", nal[0]&0x1f, ErrCorrupt)
+			return refuse(fmt.Sprintf("with a unit of type %d", nal[0]&0x1f))
 		}
 	}
-	if !idr && !slice {
-		return H264Header{}, fmt.Errorf("H.264 frame without a picture: %w", ErrCorrupt)
+	switch {
+	case !idr && !slice:
+		return refuse("without a picture")
+	case idr && slice:
+		return refuse("of two kinds")
+	case set != (sps{}) && !idr:
+		return refuse("with a parameter set, and no keyframe")
 	}
-	if idr && slice {
-		return H264Header{}, fmt.Errorf("H.264 frame of two kinds: %w", ErrCorrupt)
-	}
-	head.Keyframe = idr && sps
-	return head, nil
+	return H264Header{Keyframe: set != (sps{}), Width: set.width, Height: set.height}, set, nil
 }
 
+// sps is what a sequence parameter set says of pictures; the zero value is none's.
 type sps struct {
 	width, height int
+	refs          uint32 // pictures that are kept to refer to
 }
 
 var errShort = errors.New("it is cut short")
@@ -154,13 +168,13 @@ func parseSPS(nal []byte) (s sps, err error) {
 	if b.short {
 		return refuse(errShort.Error())
 	}
-	if w > (maxSide+15)/16 || h > (maxSide+15)/16 || w*h*max(refs, 1) > maxMacroblocks {
+	if refs > maxReferences || w > (maxSide+15)/16 || h > (maxSide+15)/16 || w*h*max(refs, 1) > maxMacroblocks {
 		return sps{}, fmt.Errorf("H.264 picture of %d×%d macroblocks and %d to refer to: %w", w, h, refs, ErrTooLarge)
 	}
 	if left > 8*w || right > 8*w || top > 8*h || bottom > 8*h || 2*(left+right) >= 16*w || 2*(top+bottom) >= 16*h {
 		return refuse("nothing is left of its picture")
 	}
-	return sps{width: int(16*w - 2*(left+right)), height: int(16*h - 2*(top+bottom))}, nil
+	return sps{width: int(16*w - 2*(left+right)), height: int(16*h - 2*(top+bottom)), refs: refs}, nil
 }
 
 // bits reads the payload of a NAL unit, without the bytes that keep start codes out of it (§7.4.1.1).

@@ -170,6 +170,7 @@ type H264Decoder struct {
 	img image.YCbCr
 	key bool // a keyframe has been decoded, and everything since
 	old bool // something has been decoded
+	set sps  // of the last keyframe that it was given
 }
 
 var _ VideoDecoder = (*H264Decoder)(nil)
@@ -198,22 +199,25 @@ func (d *H264Decoder) Decode(frame []byte) (*image.YCbCr, error) {
 	if len(frame) > maxCoded {
 		return nil, fmt.Errorf("decode H.264 frame of %d bytes: %w", len(frame), ErrTooLarge)
 	}
-	head, err := ParseH264(frame)
+	head, set, err := parseUnit(frame)
 	if err != nil {
 		return nil, fmt.Errorf("decode H.264: %w", err)
 	}
 	if !head.Keyframe && !d.key {
 		return nil, fmt.Errorf("decode H.264: %w", ErrNotKeyframe)
 	}
-	if !d.key && d.old {
-		// What is left of a damaged picture would damage this one, too: openh264 keeps it until the slices that are missing come.
+	if d.old && (!d.key || head.Keyframe && set != d.set) {
+		// What is left of a damaged picture would damage this one, too: openh264 keeps it until the slices that are missing come. And
+		// so that no picture is decoded by what another size has left: it keeps parameter sets of several names.
 		C.vindu_h264_decoder_free(d.c)
 		d.c, d.img = nil, image.YCbCr{}
 		if err := d.open(); err != nil {
 			return nil, err
 		}
 	}
-	d.old = true
+	if d.old = true; head.Keyframe {
+		d.set = set
+	}
 	state := C.vindu_h264_decode(d.c, (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(frame))), C.int(len(frame)))
 	if state != 0 {
 		d.key = false

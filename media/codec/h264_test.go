@@ -169,6 +169,57 @@ func TestParseH264(t *testing.T) {
 	}
 }
 
+// TestH264ParametersComeWithKeyframes: what a stream's pictures are comes with a keyframe, before it, and once. A set that comes otherwise would have openh264 take slices for pictures of
+// another size than it has made room for (CVE-2025-27091 was one of that kind).
+func TestH264ParametersComeWithKeyframes(t *testing.T) {
+	e, d := newH264(t, codec.H264Config{Width: 64, Height: 64})
+	other, _ := newH264(t, codec.H264Config{Width: 320, Height: 240})
+	units := func(e *codec.H264Encoder, w, h, n int) (out [][]byte) {
+		p := codectest.NewPainter(w, h)
+		for i := range n {
+			f, err := e.Encode(p.Paint(i), int64(i+1)*3000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for nal, rest := codec.NextNAL(f.Data); nal != nil; nal, rest = codec.NextNAL(rest) {
+				out = append(out, append([]byte{0, 0, 0, 1}, nal...))
+			}
+		}
+		return out
+	}
+	small, large := units(e, 64, 64, 2), units(other, 320, 240, 1) // a set, its picture's, a keyframe; and a slice
+	if len(small) != 4 || len(large) != 3 {
+		t.Fatalf("%d and %d units", len(small), len(large))
+	}
+	key, slice := slices.Concat(small[:3]...), small[3]
+	good := func(frame []byte, w int) {
+		t.Helper()
+		if img, err := d.Decode(frame); err != nil || img == nil || img.Rect.Dx() != w {
+			t.Fatalf("a good keyframe: %v", err)
+		}
+	}
+	for name, frame := range map[string][]byte{
+		"before a slice":           slices.Concat(large[0], large[1], slice),
+		"of its own size, so, too": slices.Concat(small[0], small[1], slice),
+		"behind a keyframe":        slices.Concat(key, large[0]),
+		"two for a keyframe":       slices.Concat(large[0], key),
+		"a million to refer to":    slices.Concat(append([]byte{0, 0, 0, 1}, sps(66, 63, 63, 1<<20)...), small[1], small[2]),
+	} {
+		good(key, 64)
+		if _, err := codec.ParseH264(frame); !errors.Is(err, codec.ErrCorrupt) && !errors.Is(err, codec.ErrTooLarge) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := d.Decode(frame); err == nil {
+			t.Errorf("%s: decoded", name)
+		}
+	}
+	good(slices.Concat(large...), 320)
+	good(key, 64)
+	if _, err := d.Decode(slice); err != nil {
+		t.Errorf("and goes on: %v", err)
+	}
+}
+
 func TestNextNAL(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

@@ -452,6 +452,22 @@ func (b *bandwidth) BindRTCPReader(r interceptor.RTCPReader) interceptor.RTCPRea
 	})
 }
 
+// received reports whether a packet came, with when it did.
+func received(symbol uint16) bool {
+	return symbol == rtcp.TypeTCCPacketReceivedSmallDelta || symbol == rtcp.TypeTCCPacketReceivedLargeDelta
+}
+
+// within tells how many of n packets from seq on were sent too long ago to be remembered, or not yet, and how many after these are worth a look; of those behind
+// them nothing is known either. b.mu is held.
+func (b *bandwidth) within(seq uint16, n int) (away, known int) {
+	at := int(seq - (b.next - sentRing)) // in the ring, if it is less than that
+	if at < sentRing {
+		return 0, min(n, sentRing-at)
+	}
+	away = min(n, 1<<16-at)
+	return away, min(n-away, sentRing)
+}
+
 // feedback takes one report.
 func (b *bandwidth) feedback(f *rtcp.TransportLayerCC, now time.Duration) {
 	b.mu.Lock()
@@ -473,7 +489,7 @@ func (b *bandwidth) feedback(f *rtcp.TransportLayerCC, now time.Duration) {
 		p := &b.sent[seq%sentRing]
 		known := p.seq == seq && (p.state == 1 || p.state == 2)
 		seq++
-		if symbol != rtcp.TypeTCCPacketReceivedSmallDelta && symbol != rtcp.TypeTCCPacketReceivedLargeDelta {
+		if !received(symbol) {
 			if known && p.state == 1 {
 				p.state = 2
 				b.c.note(sample{sent: p.at, lost: true})
@@ -499,7 +515,17 @@ func (b *bandwidth) feedback(f *rtcp.TransportLayerCC, now time.Duration) {
 	for _, chunk := range f.PacketChunks {
 		switch c := chunk.(type) {
 		case *rtcp.RunLengthChunk:
-			for range c.RunLength {
+			n := min(int(c.RunLength), left)
+			if !received(c.PacketStatusSymbol) { // these take no room: of 40 bytes there are 65,535
+				away, known := b.within(seq, n)
+				seq, left = seq+uint16(away), left-away
+				for range known {
+					one(c.PacketStatusSymbol)
+				}
+				seq, left = seq+uint16(n-away-known), left-(n-away-known)
+				continue
+			}
+			for range n {
 				if !one(c.PacketStatusSymbol) {
 					break
 				}

@@ -301,3 +301,47 @@ func FuzzFeedback(f *testing.F) {
 		b.state()
 	})
 }
+
+// TestHostileFeedback: a report of a few bytes that is about 65,535 packets costs no more than a look at those that are remembered, wherever it begins; and what it says of
+// these is heard, with what follows.
+func TestHostileFeedback(t *testing.T) {
+	for _, next := range []uint16{0, 1, sentRing - 1, sentRing, 40_000, 65_535} {
+		for _, base := range []int{0, 1, 17, 4095, 4096, 30_000, 61_439, 61_440, 61_441, 65_535} {
+			b := newBandwidth(100_000, 50_000, 1_000_000)
+			b.next = next
+			for i := range sentRing {
+				seq := next - sentRing + uint16(i)
+				b.sent[seq%sentRing] = sentPacket{at: time.Duration(i) * time.Millisecond, size: 1000, seq: seq, state: 1}
+			}
+			looked, seq, left := 0, uint16(base), 1<<16-2
+			f := &rtcp.TransportLayerCC{BaseSequenceNumber: seq, PacketStatusCount: 1<<16 - 1, RecvDeltas: []*rtcp.RecvDelta{{Type: rtcp.TypeTCCPacketReceivedSmallDelta, Delta: 250}}}
+			for left > 0 {
+				n := min(left, 8191)
+				f.PacketChunks = append(f.PacketChunks, &rtcp.RunLengthChunk{PacketStatusSymbol: rtcp.TypeTCCPacketNotReceived, RunLength: uint16(n)})
+				away, known := b.within(seq, n)
+				looked, seq, left = looked+known, seq+uint16(n), left-n
+				if away+known > n {
+					t.Fatalf("%d and %d of %d", away, known, n)
+				}
+			}
+			f.PacketChunks = append(f.PacketChunks, &rtcp.RunLengthChunk{PacketStatusSymbol: rtcp.TypeTCCPacketReceivedSmallDelta, RunLength: 1})
+			last := seq // which came
+			if looked > sentRing {
+				t.Errorf("next %d, base %d: %d were looked at", next, base, looked)
+			}
+			b.feedback(f, time.Minute)
+			for i, p := range b.sent {
+				want := uint8(2)
+				switch p.seq {
+				case last:
+					want = 3
+				case last + 1: // the one that the report is not about
+					want = 1
+				}
+				if p.state != want {
+					t.Fatalf("next %d, base %d: packet %d (at %d) is %d, want %d", next, base, p.seq, i, p.state, want)
+				}
+			}
+		}
+	}
+}

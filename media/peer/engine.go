@@ -142,7 +142,7 @@ func (p *Peer) settings(cfg Config) (webrtc.SettingEngine, error) {
 		return context.WithTimeout(p.alive, handshakeLimit)
 	})
 	s.SetDTLSRetransmissionInterval(handshakeRetry)
-	sockets, err := newTwice()
+	sockets, err := newTwice(p.alive)
 	if err != nil {
 		return s, err
 	}
@@ -200,11 +200,14 @@ type limitedDialer struct {
 	alive context.Context
 }
 
-func (d *limitedDialer) Dial(network, addr string) (net.Conn, error) {
+// Dial implements proxy.Dialer. pion asks for "tcp4" alone, and so would not reach the relay from a home with IPv6 only: it is dialled by what there is.
+func (d *limitedDialer) Dial(_, addr string) (net.Conn, error) {
+	const network = "tcp"
 	ctx, cancel := context.WithTimeout(d.alive, dialLimit)
 	defer cancel()
 	if cd, ok := d.inner.(proxy.ContextDialer); ok {
-		return cd.DialContext(ctx, network, addr)
+		conn, err := cd.DialContext(ctx, network, addr)
+		return asFour(conn), err
 	}
 	type result struct {
 		conn net.Conn
@@ -224,10 +227,34 @@ func (d *limitedDialer) Dial(network, addr string) (net.Conn, error) {
 	}()
 	select {
 	case r := <-done:
-		return r.conn, r.err
+		return asFour(r.conn), r.err
 	case <-ctx.Done():
 		return nil, fmt.Errorf("dial TURN server: %w", ctx.Err())
 	}
+}
+
+// overSix is a connection to the relay over IPv6 that calls its own end IPv4's "any". pion asks a relay for an address of the family of that end, and one with IPv4
+// alone refuses (RFC 8656 §7.2), though everybody else can be reached by it: a home with IPv6 only would have no path. The end is told nobody otherwise (RFC 8839 §5.1).
+type overSix struct{ net.Conn }
+
+// LocalAddr implements net.Conn.
+func (c overSix) LocalAddr() net.Addr {
+	a, ok := c.Conn.LocalAddr().(*net.TCPAddr)
+	if !ok {
+		return c.Conn.LocalAddr()
+	}
+	return &net.TCPAddr{IP: net.IPv4zero, Port: a.Port}
+}
+
+// asFour hides that a connection is one over IPv6.
+func asFour(conn net.Conn) net.Conn {
+	if conn == nil {
+		return nil
+	}
+	if a, ok := conn.LocalAddr().(*net.TCPAddr); !ok || a.IP.To4() != nil {
+		return conn
+	}
+	return overSix{conn}
 }
 
 func certificate() (*webrtc.Certificate, error) {

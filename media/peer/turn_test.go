@@ -141,3 +141,26 @@ func TestRelayWithForeignCertificate(t *testing.T) {
 		}
 	}
 }
+
+// Where a relay does not answer over UDP, as where UDP is blocked, a call that is hung up at once is closed at once: not when pion has given up asking, after eight seconds.
+func TestSilentRelay(t *testing.T) {
+	silent, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	_, offer := newCaller(t, peertest.Options{})
+	n := newNear(t, peer.Config{
+		ICEServers: []peer.ICEServer{{URLs: []string{"turn:" + silent.LocalAddr().String() + "?transport=udp"}, Username: "terminal", Credential: "secret"}},
+	}, offer)
+	n.start(nil)
+	if err := silent.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := silent.ReadFrom(make([]byte, 1500)); err != nil { // it is asked
+		t.Fatal(err)
+	}
+	if err := n.p.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -25,14 +26,17 @@ const (
 // twice sends what DTLS sends two times, for a while. A terminal is the server of the handshake: its last flight is sent again only when the far end
 // asks for it by sending its own again, after 0.4, 1.2, 2.8 and 6 s if it is a browser and the line takes 200 ms there and back. On a line that loses
 // three packets of ten that decides whether a call comes about in time. DTLS drops what it has seen (RFC 6347 §4.1.2.6).
-type twice struct{ transport.Net }
+type twice struct {
+	transport.Net
+	alive context.Context // the peer's life
+}
 
-func newTwice() (*twice, error) {
+func newTwice(alive context.Context) (*twice, error) {
 	n, err := stdnet.NewNet()
 	if err != nil {
 		return nil, fmt.Errorf("look at network interfaces: %w", err)
 	}
-	return &twice{n}, nil
+	return &twice{n, alive}, nil
 }
 
 // Interfaces are looked at anew each time: a terminal's change.
@@ -42,6 +46,31 @@ func (t *twice) Interfaces() ([]*transport.Interface, error) {
 		return nil, fmt.Errorf("look at network interfaces: %w", err)
 	}
 	return n.Interfaces()
+}
+
+// relayGrace is how long after the peer's end what is said to a relay still gets out.
+const relayGrace = 500 * time.Millisecond
+
+// ListenPacket makes a socket for asking a relay over UDP. Where nothing comes back, as where UDP is blocked, pion asks for eight seconds and a closing waits for that: it ends
+// at the first question that cannot be sent, 1.6 s later at most.
+func (t *twice) ListenPacket(network, address string) (net.PacketConn, error) {
+	conn, err := t.Net.ListenPacket(network, address)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(t.alive, func() { time.AfterFunc(relayGrace, func() { _ = conn.Close() }) }) // closed already where the relay answers
+	return &relaySocket{conn, stop}, nil
+}
+
+type relaySocket struct {
+	net.PacketConn
+	stop func() bool
+}
+
+// Close implements net.PacketConn.
+func (s *relaySocket) Close() error {
+	s.stop()
+	return s.PacketConn.Close()
 }
 
 // ListenUDP makes the socket of a candidate. Sockets with a port of their own are mDNS's.

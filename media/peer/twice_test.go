@@ -11,7 +11,7 @@ import (
 
 // A packet of the handshake comes twice, and everything else once; after twiceMost packets no more does.
 func TestTwice(t *testing.T) {
-	n, err := newTwice()
+	n, err := newTwice(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"image"
 	"math"
 	"os"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -17,6 +18,8 @@ const (
 	waitFor = 700 * time.Millisecond // for a picture; less than stuckAfter, so that a driver that only is slow is told from one that hangs
 	waitSet = 5 * time.Millisecond
 	buffers = 2 // of either side
+
+	mostSets = 8 // buffers of parameter sets before a picture
 )
 
 // device makes all calls into the driver, in its own goroutine; place is called while that has nothing to do.
@@ -140,10 +143,10 @@ func (d *device) begin(w, h, bitrate int, fps float64) error {
 			return err
 		}
 	}
-	if need := d.in.stride * d.in.height * 3 / 2; len(d.in.bufs[0]) < need {
-		return fmt.Errorf("%w: a picture of %d bytes has room for %d", ErrUnfit, need, len(d.in.bufs[0]))
-	}
-	for i := range d.in.bufs {
+	for i, mem := range d.in.bufs {
+		if need := d.in.stride * d.in.height * 3 / 2; len(mem) < need {
+			return fmt.Errorf("%w: a picture of %d bytes has room for %d", ErrUnfit, need, len(mem))
+		}
 		d.spare = append(d.spare, uint32(i))
 	}
 	for i := range d.coded.bufs {
@@ -253,6 +256,8 @@ func (d *device) code(j job) ([]byte, error) {
 		switch {
 		case err != nil:
 			return nil, err
+		case ok && slices.Contains(d.spare, index):
+			return nil, fmt.Errorf("%w: it gives a picture back that it has not got", ErrUnfit)
 		case ok:
 			d.spare = append(d.spare, index)
 		case len(d.spare) > 0:
@@ -269,7 +274,7 @@ func (d *device) code(j job) ([]byte, error) {
 
 // take waits for a coded picture.
 func (d *device) take(until time.Time) ([]byte, error) {
-	for {
+	for sets := 0; ; {
 		index, data, ok, err := d.coded.take()
 		if err != nil {
 			return nil, err
@@ -286,6 +291,9 @@ func (d *device) take(until time.Time) ([]byte, error) {
 		}
 		if d.format == fmtH264 && len(data) > 0 && !pictured(data) {
 			// Parameter sets by themselves: kept for the picture that they belong to.
+			if sets++; sets > mostSets {
+				return nil, fmt.Errorf("%w: parameter sets and no picture", ErrUnfit)
+			}
 			d.head = append(d.head[:0], data...)
 			if err := d.coded.put(index, 0, 0); err != nil {
 				return nil, err

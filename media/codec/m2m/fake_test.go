@@ -26,7 +26,10 @@ type chip struct {
 	profile       byte // in the place of what openh264 says
 	pieces        uint8
 	fail          map[uint32]error
-	silentFrom    int // the picture from which on none comes out
+	headAlways    bool // and nothing else comes
+	backAlways    bool // pictures come back that are not with it
+	shortSecond   bool // of the buffers of pictures
+	silentFrom    int  // the picture from which on none comes out
 	mu            sync.Mutex
 	hang          chan struct{} // while set, queueing a picture hangs
 	open, mapped  int
@@ -138,6 +141,9 @@ func (l *line) Ioctl(request uint32, arg unsafe.Pointer) error {
 		made := make([][]byte, r.Count)
 		for i := range made {
 			made[i] = make([]byte, size)
+			if i == 1 && l.c.shortSecond && l.output(r.Type) {
+				made[i] = made[i][:size/2]
+			}
 		}
 		if l.output(r.Type) {
 			l.in, l.done = made, nil
@@ -151,6 +157,9 @@ func (l *line) Ioctl(request uint32, arg unsafe.Pointer) error {
 			p.Length, p.Offset = uint32(l.fw*l.fh*3/2), l.offset(b.Type, b.Index)
 		} else {
 			b.Length, b.Offset = uint32(l.fw*l.fh*3/2), l.offset(b.Type, b.Index)
+			if l.output(b.Type) {
+				b.Length = uint32(len(l.in[b.Index]))
+			}
 		}
 	case v4l2.StreamOn, v4l2.StreamOff:
 		if request == v4l2.StreamOff && l.enc != nil && l.output(*(*uint32)(arg)) {
@@ -277,11 +286,19 @@ func (l *line) give(data []byte) {
 func (l *line) dequeue(arg unsafe.Pointer) error {
 	b := (*v4l2.Buffer)(arg)
 	if l.output(b.Type) {
+		if l.c.backAlways {
+			b.Index = 1
+			return nil
+		}
 		if len(l.done) == 0 {
 			return unix.EAGAIN
 		}
 		b.Index = l.done[0]
 		l.done = append(l.done[:0], l.done[1:]...)
+		return nil
+	}
+	if l.c.headAlways {
+		b.BytesUsed = uint32(copy(l.out[0], "\x00\x00\x01\x67\x42\xc0\x1f"))
 		return nil
 	}
 	if len(l.ready) == 0 {

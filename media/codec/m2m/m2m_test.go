@@ -120,6 +120,24 @@ func TestBreaks(t *testing.T) {
 	}
 }
 
+// TestHostileDriver: one that hands out more than it was given, or less room than it has said, is found out at once and not followed for ever.
+func TestHostileDriver(t *testing.T) {
+	for name, c := range map[string]*chip{
+		"parameter sets for ever": {headAlways: true}, "pictures back for ever": {backAlways: true}, "a second buffer that is shorter": {shortSecond: true},
+	} {
+		p, last := codectest.NewPainter(64, 48), error(nil)
+		e, err := start(t, c)
+		for i := range 3 {
+			if err == nil {
+				_, last = e.Encode(p.Paint(i), int64(i+1)*3000)
+			}
+		}
+		if err = errors.Join(err, last); !errors.Is(err, ErrUnfit) || errors.Is(err, ErrStuck) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // Parameter sets of one size are never put before pictures of another.
 func TestForgetsParameters(t *testing.T) {
 	e, err := start(t, &chip{headOnce: true, headFirst: true})
