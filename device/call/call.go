@@ -251,7 +251,8 @@ type View interface{ Show(Status) }
 
 // Bell rings. It never touches the microphone, and holds nobody up: the session's sound waits for the loudspeaker where it is opened.
 type Bell interface {
-	Start(ring time.Duration) // for how long it is going to ring
+	// Start says for how long it is going to ring, and for how long of that people are told first what this is: it is soft meanwhile, and no more pressing.
+	Start(ring, told time.Duration)
 	Stop()
 }
 

@@ -164,9 +164,14 @@ func TestEveryReachableState(t *testing.T) {
 		{"a no is an end", func(s call.State) bool {
 			return !s.No || s.Phase == call.Ending || s.Phase == call.Verifying && s.Reason != ""
 		}},
-		{"behind a drawn curtain nothing is open", func(s call.State) bool { return s.Phase != call.Talking || s.Drawn == 0 || s.Blanked || s.Blanking }},
+		{"nothing is opened that was not answered", func(s call.State) bool { return !s.Open || s.Answered }},
+		{"behind a drawn curtain nothing is open", func(s call.State) bool { return !s.Open || s.Drawn == 0 || s.Blanked || s.Blanking }},
+		{"who talks has something open, a curtain, or no path", func(s call.State) bool {
+			return s.Phase != call.Talking || s.Open || s.Blanked || s.Blanking || !s.Connected
+		}},
 		{"curtains are a call's that talks, or is about to", func(s call.State) bool {
-			return (s.Phase == call.Talking || !s.Blanked && !s.Blanking) && (s.Phase >= call.Ringing && s.Phase <= call.Talking || s.Drawn == 0) && (s.Phase == call.Talking || s.Drawn&call.DrawnByPatient == 0)
+			runs := s.Phase >= call.Ringing && s.Phase <= call.Talking
+			return (runs && s.Answered || !s.Blanking && s.Drawn&call.DrawnByPatient == 0) && (s.Phase == call.Talking || !s.Blanked) && (runs || s.Drawn == 0)
 		}},
 		{"only a ring goes on without its end", func(s call.State) bool { return s.Phase < call.Connecting || s.Phase == call.Ending || s.Rung }},
 	}
@@ -182,7 +187,9 @@ func TestEveryReachableState(t *testing.T) {
 			next, effects := call.Next(s, e.v)
 			for _, effect := range effects {
 				_, opens := effect.(call.Open)
-				if opens && (!next.Answered || !next.Connected || next.LinkDown || s.Answered || s.Phase < call.Ringing || s.Phase == call.Ending) {
+				answers := !s.Answered && next.Connected && !next.LinkDown
+				returns := s.Answered && !s.Connected // the path
+				if opens && (!next.Answered || !next.Connected || !answers && !returns && !s.Blanking || s.Open || next.Drawn != 0 || s.Phase < call.Ringing || s.Phase == call.Ending) {
 					t.Errorf("devices open in %+v on %s", s, e.name)
 				}
 			}

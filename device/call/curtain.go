@@ -18,7 +18,7 @@ const (
 	DrawnByCaller
 )
 
-// curtain draws and opens curtains. Before there is a picture, only the caller's can be drawn: a press is a no then.
+// curtain draws and opens curtains. Before the answer only the caller's can be drawn: a press is a no then.
 func curtain(s State, e Event) (State, []Effect) {
 	switch e := e.(type) {
 	case Curtained:
@@ -34,22 +34,32 @@ func curtain(s State, e Event) (State, []Effect) {
 		if e.Drawn {
 			drawn |= whose
 		}
-		if drawn == s.Drawn || whose == DrawnByPatient && s.Phase != Talking {
+		if drawn == s.Drawn || whose == DrawnByPatient && !s.Answered {
 			return s, nil
 		}
 		s.Drawn = drawn
-		if s.Phase != Talking {
-			return s, nil // until camera and microphone are open
+		if !s.Answered {
+			return s, nil // nothing is open, and nothing opens while it is drawn
 		}
 		return settle(s, effects...)
 	case Blanked:
 		if !s.Blanking {
 			return s, nil
 		}
-		s.Blanking, s.Blanked = false, e.Closed
+		s.Phase, s.Blanking, s.Blanked = Talking, false, e.Closed
 		return settle(s, SendCurtain{})
 	}
 	return s, nil
+}
+
+// enter is what becomes of camera and microphone when the call is answered: they are opened, unless a curtain was drawn while it rang. Then they stay closed, and open when it does.
+func enter(s State) (State, Effect) {
+	if s.Drawn != 0 {
+		s.Blanking = true
+		return s, Blank{}
+	}
+	s.Open = true
+	return s, Open{}
 }
 
 // settle has camera and microphone follow the curtains, one change at a time: what comes while they are being closed or opened is looked at when that is done.
@@ -64,6 +74,9 @@ func settle(s State, effects ...Effect) (State, []Effect) {
 		effects = append(effects, Stop{TimerCurtain})
 	case s.Blanked:
 		effects = append(effects, Chime{}, Start{TimerCurtain, LiftAfter})
+	case !s.Open && s.Connected: // for the first time; where the path is lost just now, when there is one again
+		s.Open = true
+		effects = append(effects, Open{})
 	}
 	return s, effects
 }
@@ -115,7 +128,7 @@ func (r *Runner) curtained(m *protocol.CallIn) {
 func (r *Runner) blank(closed bool) {
 	cur := r.cur
 	session, ok := cur.session.(Veiled)
-	if !ok {
+	if !ok || cur.answer.IsZero() { // not signed, as in open
 		r.todo = append(r.todo, Failed{cur.call, protocol.MediaFailed})
 		return
 	}
@@ -142,7 +155,7 @@ func (r *Runner) blank(closed bool) {
 }
 
 func (r *Runner) blanked(m blankDone) {
-	if m.cur != r.cur || r.state.Phase != Talking { // Close has closed, or closes
+	if m.cur != r.cur || r.state.Phase == Ending { // Close has closed, or closes
 		return
 	}
 	switch {

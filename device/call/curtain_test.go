@@ -115,7 +115,8 @@ func TestCurtains(t *testing.T) {
 	})
 }
 
-// TestCurtainDrawnBefore: a caller's curtain that is drawn while it rings closes camera and microphone as soon as they are there; a press is no curtain then.
+// TestCurtainDrawnBefore: behind a caller's curtain that is drawn while it rings nothing is ever opened; camera and microphone open for the first time after it does. A press is no
+// curtain while it rings.
 func TestCurtainDrawnBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newTerminal(t)
@@ -127,8 +128,57 @@ func TestCurtainDrawnBefore(t *testing.T) {
 		x.say(s, call.MediaSeen)
 		x.wait(5 * time.Second)
 		x.looks("answered", s, false, call.DrawnByCaller, false)
+		if opened := calltest.Events[*protocol.Opening](x.outbox); len(opened) != 0 || !x.view.Last().Closed {
+			t.Errorf("behind the curtain %d openings are on the ledger, shown %+v", len(opened), x.view.Last())
+		}
+		if c, n := x.curtain(); n != 1 || c.Drawn || c.CameraClosed == 0 {
+			t.Errorf("told %d times, %+v", n, c)
+		}
+		x.deliver(x.draws(m, 2, false, x.clinic.Caller))
+		x.wait(call.LiftAfter - time.Millisecond)
+		x.looks("just before it opens", s, false, 0, true)
+		x.wait(time.Millisecond)
+		x.looks("open", s, true, 0, false)
+		x.deliver(x.draws(m, 3, true, x.clinic.Caller))
+		x.looks("drawn again", s, false, call.DrawnByCaller, false)
 		_ = x.end()
 	})
+}
+
+// TestCurtainWhileOpening: whoever draws while camera and microphone are being opened has them closed at once, and need not wait for a slow driver.
+func TestCurtainWhileOpening(t *testing.T) {
+	for _, by := range []call.Curtains{call.DrawnByPatient, call.DrawnByCaller} {
+		synctest.Test(t, func(t *testing.T) {
+			x := newTerminal(t)
+			hold := make(chan struct{})
+			x.media.NewSession = func(s *calltest.Session) { s.HoldOpen = hold }
+			x.start()
+			m, s := x.invite()
+			x.say(s, call.MediaConnected)
+			x.say(s, call.MediaSeen)
+			x.wait(5 * time.Second)
+			if !s.IsOpen(call.Camera) || s.IsOpen(call.Microphone) || x.view.Last().Scene != call.SceneInCall {
+				t.Fatal("it is not being opened")
+			}
+			toggle := func(number uint32, drawn bool) {
+				if by == call.DrawnByCaller {
+					x.deliver(x.draws(m, number, drawn, x.clinic.Caller))
+					return
+				}
+				x.run.Curtain()
+				synctest.Wait()
+			}
+			toggle(1, true)
+			x.looks("drawn", s, false, by, false)
+			close(hold)
+			synctest.Wait()
+			x.looks("the driver has come back", s, false, by, false)
+			toggle(2, false)
+			x.wait(call.LiftAfter)
+			x.looks("open", s, true, 0, false)
+			_ = x.end()
+		})
+	}
 }
 
 // TestHostileCurtains: nobody draws or opens a curtain but its own end, once for each time that it says so.

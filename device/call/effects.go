@@ -142,7 +142,7 @@ func (r *Runner) do(e Effect) {
 		r.cur = nil
 	case Ring:
 		if e.On {
-			r.c.Bell.Start(r.cur.policy.Ring)
+			r.c.Bell.Start(r.cur.policy.Ring, r.cur.policy.Notice)
 		} else {
 			r.c.Bell.Stop()
 		}

@@ -59,7 +59,8 @@ type State struct {
 	Connected bool            // the path is up and proven, now
 	Seen      bool            // the caller's picture is on the screen, or has been waited for
 	Seeing    bool            // it is being waited for
-	Answered  bool            // the answer was sent and devices may be open
+	Answered  bool            // the answer was sent
+	Open      bool            // camera and microphone were told to open, and may be
 	LinkDown  bool            // the clinic cannot be reached, now
 	Moving    bool            // another path is looked for
 	Reason    protocol.Code   // why it ends; set while Ending, and while Verifying if it ends before it began
@@ -451,6 +452,9 @@ func running(s State, e Event) (State, []Effect) {
 			return s, nil
 		}
 		s.Connected, s.Moving = true, false
+		if s.Answered && !s.Open && s.Drawn == 0 && !s.Blanked && !s.Blanking { // the path was lost when the curtain was opened
+			return settle(s, Stop{TimerPath})
+		}
 		return advance(s, Stop{TimerPath})
 	case Disconnected:
 		if !s.Connected {
@@ -478,13 +482,10 @@ func running(s State, e Event) (State, []Effect) {
 		s.Seen, s.Seeing = true, false
 		return advance(s, Stop{TimerSee})
 	case Opened:
-		if s.Phase != Connecting || !s.Answered {
+		if s.Phase != Connecting || !s.Open {
 			return s, nil
 		}
 		s.Phase = Talking
-		if s.Drawn != 0 { // while it rang
-			return settle(s)
-		}
 		return s, nil
 	case Curtained, Blanked:
 		return curtain(s, e)
@@ -517,7 +518,7 @@ func running(s State, e Event) (State, []Effect) {
 func roster(s State, e Event) (State, []Effect) {
 	switch e := e.(type) {
 	case Joins:
-		if s.Phase != Talking || e.Place == 0 || e.Place >= protocol.MaxParties || s.Joined.Has(e.Place) {
+		if s.Phase != Talking || !s.Open && !s.Blanked && !s.Blanking || e.Place == 0 || e.Place >= protocol.MaxParties || s.Joined.Has(e.Place) {
 			return s, nil
 		}
 		s.Joined = s.Joined.with(e.Place)
@@ -582,7 +583,8 @@ func advance(s State, effects ...Effect) (State, []Effect) {
 		return s, effects
 	}
 	s.Answered = true
-	effects = append(effects, Stop{TimerConnect}, Show{Scene: SceneInCall}, SendAnswered{}, Open{})
+	s, devices := enter(s)
+	effects = append(effects, Stop{TimerConnect}, inCall(s), SendAnswered{}, devices)
 	if s.Longest > 0 {
 		effects = append(effects, Start{TimerMax, s.Longest})
 	}

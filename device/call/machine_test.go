@@ -36,7 +36,7 @@ func states() []named[call.State] {
 	seen := with(connected, func(s *call.State) { s.Seen = true })
 	asks := func(s *call.State) { s.Ask = true }
 	over := func(s *call.State) { s.Phase, s.Rung = call.Connecting, true }
-	answered := with(with(seen, over), func(s *call.State) { s.Answered = true })
+	answered := with(with(seen, over), func(s *call.State) { s.Answered, s.Open = true, true })
 	talking := with(answered, func(s *call.State) { s.Phase = call.Talking })
 	return []named[call.State]{
 		{"idle", call.State{}},
@@ -68,7 +68,10 @@ func states() []named[call.State] {
 		{"talking, closing for a curtain", with(talking, func(s *call.State) { s.Drawn, s.Blanking = call.DrawnByPatient, true })},
 		{"talking, curtain opened", with(talking, func(s *call.State) { s.Blanked = true })},
 		{"talking, opening again", with(talking, func(s *call.State) { s.Blanked, s.Blanking = true, true })},
-		{"connecting, curtain drawn", with(answered, func(s *call.State) { s.Drawn = call.DrawnByCaller })},
+		{"connecting, closing for a curtain", with(answered, func(s *call.State) { s.Drawn, s.Blanking = call.DrawnByCaller, true })},
+		{"connecting, curtain drawn before", with(answered, func(s *call.State) { s.Drawn, s.Blanking, s.Open = call.DrawnByCaller, true, false })},
+		{"talking, curtain drawn before", with(talking, func(s *call.State) { s.Drawn, s.Blanked, s.Open = call.DrawnByCaller, true, false })},
+		{"talking, opening for the first time", with(talking, func(s *call.State) { s.Blanked, s.Blanking, s.Open = true, true, false })},
 		{"talking, path lost", with(talking, func(s *call.State) { s.Connected = false })},
 		{"talking, link down", with(talking, func(s *call.State) { s.LinkDown = true })},
 		{"ending", call.State{Phase: call.Ending, Call: one, Answered: true, Reason: protocol.EndCallerHungUp}},
@@ -476,7 +479,7 @@ func (o *observer) effect(e call.Effect) string {
 		switch {
 		case !o.invited[e.Place]:
 			return "somebody was let in who has proven nothing"
-		case !o.open, o.closing:
+		case !o.open && !o.blanked && !o.blanking, o.closing:
 			return "somebody was let into what is not open"
 		case !o.joined.Has(e.Place) || !o.chimed || !o.showed:
 			return "somebody was let in who was not shown and heard to come"
@@ -506,10 +509,12 @@ func (o *observer) effect(e call.Effect) string {
 			return "opened after the authorisation was over"
 		case o.open, o.closing:
 			return "opened twice, or while closing"
+		case o.drawn != 0, o.blanking, o.blanked:
+			return "opened for the first time behind a curtain"
 		}
 		o.open = true
 	case call.Blank:
-		if !o.open || o.closing || o.blanking {
+		if !o.answeredSent || o.closing || o.blanking {
 			return "closed for a curtain what is not open, or is being closed or opened"
 		}
 		o.blanking, o.announced = true, false
@@ -524,7 +529,7 @@ func (o *observer) effect(e call.Effect) string {
 		}
 		o.blanking, o.announced = true, false
 	case call.SendCurtain:
-		if !o.open || o.closing {
+		if !o.answeredSent || o.closing {
 			return "told of a curtain where there is nothing to hide"
 		}
 	case call.Ring:
@@ -580,9 +585,9 @@ func (o *observer) state(s call.State) string {
 		return "idle with something open"
 	case s.Phase == call.Idle && o.bell:
 		return "idle with the bell ringing"
-	case s.Phase == call.Talking && !o.open:
-		return "talking with nothing open"
-	case s.Phase == call.Talking && s.Drawn != 0 && !o.blanked && !o.blanking:
+	case s.Phase == call.Talking && !o.open && !o.blanked && !o.blanking && o.connected:
+		return "talking with nothing open, and a path"
+	case o.open && !o.closing && s.Drawn != 0 && !o.blanked && !o.blanking:
 		return "camera and microphone are open behind a drawn curtain"
 	case s.Blanking != o.blanking, s.Blanked != o.blanked:
 		return "camera and microphone are not as the machine takes them to be"

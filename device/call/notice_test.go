@@ -9,6 +9,12 @@ import (
 	"vindu/protocol"
 )
 
+// bell remembers for how long it was told to ring last.
+type bell struct{ ring, told time.Duration }
+
+func (b *bell) Start(ring, told time.Duration) { b.ring, b.told = ring, told }
+func (*bell) Stop()                            {}
+
 // TestNotice: before a home's first call the people there are told what this is, for its time and before any device is open (R24). A call that
 // is not answered does not count as the first, another home is told again, and a restart forgets nothing.
 func TestNotice(t *testing.T) {
@@ -16,6 +22,8 @@ func TestNotice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newTerminal(t)
 		x.policy.Notice, x.policy.Home = notice, "17"
+		heard := new(bell)
+		x.bell = heard
 		x.start()
 		// rings checks how a call rings; unless it is answered, the person says no after half of that.
 		rings := func(step string, told, answered bool) {
@@ -34,6 +42,9 @@ func TestNotice(t *testing.T) {
 			}
 			if told && (last.Notice != notice || !last.NoticeEnds.Equal(began.Add(notice))) || !told && !last.NoticeEnds.IsZero() {
 				t.Errorf("%s: told %v until %v", step, last.Notice, last.NoticeEnds)
+			}
+			if want := (bell{longest, longest - ring}); *heard != want {
+				t.Errorf("%s: it rings for %+v, want %+v", step, *heard, want)
 			}
 			if !answered {
 				x.wait(longest / 2)

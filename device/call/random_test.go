@@ -339,6 +339,10 @@ func TestRandomCalls(t *testing.T) {
 					w.wait(8 * time.Second)
 					w.asks(begin%3, 24*time.Hour, nil)
 				}
+				if begin == 2 { // and some with a curtain
+					w.wait(8 * time.Second)
+					w.honestCurtain(true)
+				}
 			}
 			for _, i := range which {
 				steps[i].do(w)

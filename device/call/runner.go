@@ -152,8 +152,8 @@ func New(c Config) (*Runner, error) {
 
 type silent struct{}
 
-func (silent) Start(time.Duration) {}
-func (silent) Stop()               {}
+func (silent) Start(_, _ time.Duration) {}
+func (silent) Stop()                    {}
 
 // Deliver hands over a message of the clinic. It never blocks; false says that the queue is full and the message was dropped.
 func (r *Runner) Deliver(m *protocol.CallIn) bool {

@@ -36,6 +36,7 @@ type terminal struct {
 	signer crypto.Signer    // the clinic's for this terminal, unless a test puts another in its place
 	relays []string
 	doubt  func()
+	bell   call.Bell // nil: silent
 	log    bytes.Buffer
 
 	run  *call.Runner
@@ -69,7 +70,7 @@ func (x *terminal) start() {
 	var err error
 	x.run, err = call.New(call.Config{
 		Self: x.clinic.Self, Signer: x.signer, Software: "test", Prover: x.prover, Relays: func() []string { return x.relays }, Policy: decide, Media: x.media,
-		Sender: x.sender, Outbox: x.outbox, View: x.view, Store: x.store, Now: x.now, Doubt: x.doubt,
+		Sender: x.sender, Outbox: x.outbox, View: x.view, Bell: x.bell, Store: x.store, Now: x.now, Doubt: x.doubt,
 		Log: slog.New(slog.NewTextHandler(&x.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {

@@ -142,6 +142,8 @@ type Session struct {
 	others     []call.Offer // who joined
 	chimes     int
 	restarts   []protocol.SDP
+	begun      bool          // Open was called
+	drawn      chan struct{} // closed when the curtain is opened; nil: none is drawn
 }
 
 // Key is what every Session shows as its certificate.
@@ -226,6 +228,9 @@ func (s *Session) Open(ctx context.Context) error {
 	if s.OpenErr != nil {
 		return s.OpenErr
 	}
+	s.mu.Lock()
+	s.begun = true
+	s.mu.Unlock()
 	if err := s.OpenDevice(call.Camera); err != nil {
 		return err
 	}
@@ -237,6 +242,17 @@ func (s *Session) Open(ctx context.Context) error {
 		select {
 		case <-s.HoldOpen:
 		case <-gone:
+			return ctx.Err()
+		}
+	}
+	s.mu.Lock()
+	drawn := s.drawn
+	s.mu.Unlock()
+	if drawn != nil { // Curtain opens what is missing
+		select {
+		case <-drawn:
+			return nil
+		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
@@ -288,6 +304,19 @@ func (s *Session) Close(context.Context) error {
 func (s *Session) Curtain(_ context.Context, drawn bool) error {
 	if s.HoldCurtain != nil {
 		<-s.HoldCurtain
+	}
+	s.mu.Lock()
+	begun, was := s.begun, s.drawn
+	s.drawn = nil
+	if drawn {
+		s.drawn = make(chan struct{})
+	}
+	s.mu.Unlock()
+	if was != nil {
+		defer close(was)
+	}
+	if !drawn && !begun {
+		return nil
 	}
 	if !drawn {
 		return errors.Join(s.OpenDevice(call.Camera), s.OpenDevice(call.Microphone))
