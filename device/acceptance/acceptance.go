@@ -11,7 +11,9 @@
 //   - the ledger gets an end for each opening: before the next opening, or at the next start (Recover), if it could not be written at once;
 //   - a terminal that ends closes everything before it takes its ledger away (Close).
 //
-// While it runs every caller is told that the terminal is busy, but the robot whose call the check itself asked for (Policy). That call is an
+// A rehearsal of the sound (Rehearse) needs nobody: it opens the microphone alone, for a chirp, with the same ledger.
+//
+// While a check runs every caller is told that the terminal is busy, but the robot whose call the check itself asked for (Policy). That call is an
 // ordinary one: invited, proven, answered, on the record.
 //
 // What a check needs of a terminal comes by the interfaces Devices, Network and Clinic; package reach is a Network.
@@ -126,8 +128,8 @@ type Network interface {
 // Clinic is what the terminal asks the clinic for over mutual TLS. Errors carry codes.
 type Clinic interface {
 	Relay(ctx context.Context) ([]protocol.ICEServer, error)
-	// TestCall has the clinic's robot call, or tells how that call goes.
-	TestCall(ctx context.Context, id protocol.CallID) (*protocol.TestCall, error)
+	// TestCall has the clinic's robot call, or tells how that call goes. path is the one that it has to take; empty: any.
+	TestCall(ctx context.Context, id protocol.CallID, path string) (*protocol.TestCall, error)
 	// Time returns the clinic's time and how long the question took.
 	Time(ctx context.Context) (at time.Time, roundTrip time.Duration, err error)
 }
@@ -154,14 +156,15 @@ type Runner struct {
 	books sync.Mutex // held while the ledger is written
 	owed  openings   // closed in truth, and not yet in the ledger
 
-	mu       sync.Mutex
-	stop     context.CancelCauseFunc // of the check that runs; nil if none does
-	over     chan struct{}           // is closed when that has ended
-	closed   bool                    // none may begin any more
-	stuck    error                   // of the device that did not close
-	status   Status
-	expected protocol.CallID
-	record   chan *protocol.CallRecord // bounded by one; of expected
+	mu        sync.Mutex
+	stop      context.CancelCauseFunc // of the check that runs; nil if none does
+	rehearsal context.CancelCauseFunc // of the rehearsal that runs; nil if none does
+	over      chan struct{}           // is closed when that has ended
+	closed    bool                    // none may begin any more
+	stuck     error                   // of the device that did not close
+	status    Status
+	expected  protocol.CallID
+	record    chan *protocol.CallRecord // bounded by one; of expected
 }
 
 // New makes a Runner.
@@ -209,6 +212,9 @@ func (r *Runner) Check(ctx context.Context, p Proof, w Wanted, progress func(Pro
 	who := protocol.Party{}
 	if proven == nil {
 		who = p.Technician()
+	}
+	if err := r.Yield(ctx); err != nil {
+		return nil, err
 	}
 	if err := r.begin(stop, who); err != nil {
 		return nil, err
@@ -275,7 +281,7 @@ func (r *Runner) begin(stop context.CancelCauseFunc, who protocol.Party) error {
 	case r.closed:
 		r.mu.Unlock()
 		return protocol.WithCode(protocol.LinkTerminalBusy, ErrClosed)
-	case r.stop != nil:
+	case r.stop != nil || r.rehearsal != nil:
 		r.mu.Unlock()
 		return protocol.WithCode(protocol.LinkTerminalBusy, ErrRunning)
 	}
@@ -309,10 +315,13 @@ func (r *Runner) show(f func(*Status)) {
 	r.c.Shown(r.status)
 }
 
-// Stop ends a check, because a person at the terminal wants it. It reports whether one ran; the devices are closed soon after.
+// Stop ends a check or a rehearsal, because a person at the terminal wants it. It reports whether a check ran; the devices are closed soon after.
 func (r *Runner) Stop() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.rehearsal != nil {
+		r.rehearsal(errStopped)
+	}
 	if r.stop == nil {
 		return false
 	}
@@ -325,6 +334,9 @@ func (r *Runner) Shut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
+	if r.rehearsal != nil {
+		r.rehearsal(errEnded)
+	}
 	if r.stop != nil {
 		r.stop(errEnded)
 	}
@@ -334,7 +346,7 @@ func (r *Runner) Shut() {
 func (r *Runner) Close() error {
 	r.Shut()
 	r.mu.Lock()
-	running, over := r.stop != nil, r.over
+	running, over := r.stop != nil || r.rehearsal != nil, r.over
 	r.mu.Unlock()
 	if running {
 		<-over

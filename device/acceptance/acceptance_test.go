@@ -409,7 +409,7 @@ type asker struct {
 	look func(protocol.CallID)
 }
 
-func (a asker) TestCall(_ context.Context, id protocol.CallID) (*protocol.TestCall, error) {
+func (a asker) TestCall(_ context.Context, id protocol.CallID, _ string) (*protocol.TestCall, error) {
 	a.look(id)
 	return &protocol.TestCall{Call: id, Ended: true, Outcome: protocol.ICEFailed}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -59,6 +60,7 @@ type bench struct {
 	appendErr   error
 	opened      func()        // is called when a device is open; nil: nothing
 	takes       time.Duration // that the network takes for each question
+	rehearses   bool          // what opens, opens in a rehearsal
 	dark        int           // after so many looks the screen cannot be seen; 0: never
 
 	runner *acceptance.Runner
@@ -119,7 +121,11 @@ func (b *bench) Append(kind string, body []byte) error {
 	if err := protocol.Decode(body, &o); err != nil || kind != protocol.EventOpening {
 		b.t.Errorf("%s: %v", kind, err)
 	}
-	if o.Reason != protocol.OpeningCheck || protocol.Nonce(o.Mandate) != (protocol.Nonce{7}) {
+	want := protocol.Opening{Version: o.Version, Device: o.Device, Open: o.Open, At: o.At, Reason: protocol.OpeningCheck, Mandate: []byte{0: 7, 15: 0}}
+	if b.rehearses {
+		want.Reason, want.Mandate = protocol.OpeningRehearsal, nil
+	}
+	if !reflect.DeepEqual(o, want) {
 		b.t.Errorf("opening %+v", o)
 	}
 	b.note("ledger: " + o.Device + map[bool]string{true: " opens", false: " closed"}[o.Open])
@@ -205,7 +211,10 @@ func (b *bench) Time(context.Context) (time.Time, time.Duration, error) {
 	return time.Now().Add(-b.offset), 0, b.timeErr
 }
 
-func (b *bench) TestCall(_ context.Context, id protocol.CallID) (*protocol.TestCall, error) {
+func (b *bench) TestCall(_ context.Context, id protocol.CallID, path string) (*protocol.TestCall, error) {
+	if path != "" {
+		b.t.Errorf("a check that asks for the path %q", path)
+	}
 	if b.testErr != nil {
 		return nil, b.testErr
 	}

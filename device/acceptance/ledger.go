@@ -16,7 +16,7 @@ import (
 type openings struct {
 	Version uint          `cbor:"1,keyasint"`
 	Open    []call.Device `cbor:"2,keyasint"`
-	Mandate []byte        `cbor:"3,keyasint"`
+	Mandate []byte        `cbor:"3,keyasint"` // empty: of a rehearsal
 }
 
 // Recover closes, in the ledger, what a power cut closed in truth. It is called once, before any Check; what it cannot close is
@@ -63,9 +63,11 @@ func (r *Runner) remember(open []call.Device, mandate []byte) error {
 }
 
 func (r *Runner) write(d call.Device, open bool, mandate []byte) error {
-	body, err := protocol.Encode(&protocol.Opening{
-		Version: protocol.Version, Device: string(d), Open: open, At: protocol.At(r.c.Now()), Reason: protocol.OpeningCheck, Mandate: mandate,
-	})
+	o := &protocol.Opening{Version: protocol.Version, Device: string(d), Open: open, At: protocol.At(r.c.Now()), Reason: protocol.OpeningCheck, Mandate: mandate}
+	if len(mandate) == 0 {
+		o.Reason = protocol.OpeningRehearsal
+	}
+	body, err := protocol.Encode(o)
 	if err != nil {
 		return err
 	}
@@ -88,6 +90,8 @@ func (l *ledger) Opening(d call.Device) error {
 	switch err := errors.Join(l.run.unproven, l.run.r.seen()); {
 	case d != call.Camera && d != call.Microphone:
 		return fmt.Errorf("open %s: not a device of the ledger", d)
+	case l.run.rehearses && d != call.Microphone:
+		return fmt.Errorf("open %s: not in a rehearsal", d)
 	case err != nil:
 		return fmt.Errorf("open %s: %w", d, err)
 	case !l.allowed:
@@ -105,7 +109,11 @@ func (l *ledger) Opening(d call.Device) error {
 
 // record writes down that d opens, once all is written down that was not yet. l.mu is held.
 func (l *ledger) record(d call.Device) error {
-	r, mandate := l.run.r, l.run.proof.Mandate()
+	r, mandate := l.run.r, []byte(nil)
+	if !l.run.rehearses {
+		id := l.run.proof.Mandate()
+		mandate = id[:]
+	}
 	r.books.Lock()
 	defer r.books.Unlock()
 	if len(r.owed.Open) > 0 {
@@ -113,13 +121,13 @@ func (l *ledger) record(d call.Device) error {
 			return err
 		}
 	}
-	r.owed.Mandate = mandate[:]
+	r.owed.Mandate = mandate
 	open := append(slices.Clone(l.open), d)
-	if err := r.remember(open, mandate[:]); err != nil {
+	if err := r.remember(open, mandate); err != nil {
 		return err
 	}
-	if err := r.write(d, true, mandate[:]); err != nil {
-		return errors.Join(err, r.remember(l.open, mandate[:])) // it did not open
+	if err := r.write(d, true, mandate); err != nil {
+		return errors.Join(err, r.remember(l.open, mandate)) // it did not open
 	}
 	l.open = open
 	return nil
@@ -146,6 +154,9 @@ func (l *ledger) Closed(d call.Device) {
 }
 
 func (l *ledger) show(d call.Device, open bool) {
+	if l.run.rehearses {
+		return
+	}
 	l.run.r.show(func(s *Status) {
 		if d == call.Camera {
 			s.Camera = open

@@ -64,9 +64,11 @@ var steps = []step{
 type run struct {
 	r        *Runner
 	c        Config
-	proof    Proof
+	proof    Proof // nil if it rehearses
 	unproven error // why neither camera nor microphone may be opened
 	seen     bool  // a person has compared the code on the screen
+	// rehearses is set where nobody has begun it: the microphone alone may open, and the screen is left as it is.
+	rehearses bool
 
 	path    once[Path]
 	servers once[[]protocol.ICEServer]
@@ -435,7 +437,7 @@ func (x *run) robot(ctx context.Context) []protocol.Check {
 	id := protocol.NewCallID()
 	x.r.expect(id)
 	defer x.r.expect(protocol.CallID{})
-	far, err := x.follow(ctx, id)
+	far, err := Follow(ctx, x.c.Clinic, id, "")
 	if err != nil {
 		x.c.Log.Warn("no test call", "call", id, "error", err)
 		return []protocol.Check{failed(name, err, protocol.MediaRobot)}
@@ -454,15 +456,20 @@ func (x *run) robot(ctx context.Context) []protocol.Check {
 	return []protocol.Check{verdict(name, "no record", protocol.MediaRobot)}
 }
 
-// follow waits for the end of a test call.
-func (x *run) follow(ctx context.Context, id protocol.CallID) (*protocol.TestCall, error) {
+// Robot places test calls; a Clinic is one.
+type Robot interface {
+	TestCall(ctx context.Context, id protocol.CallID, path string) (*protocol.TestCall, error)
+}
+
+// Follow has the robot call, by a path if one is named, and waits for the end of that call. An error of the first question says that there is none.
+func Follow(ctx context.Context, robot Robot, id protocol.CallID, path string) (*protocol.TestCall, error) {
 	ctx, cancel := context.WithTimeout(ctx, robotLimit)
 	defer cancel()
 	ticker := time.NewTicker(robotPoll)
 	defer ticker.Stop()
 	var last error
 	for asked := false; ; asked = true {
-		t, err := x.c.Clinic.TestCall(ctx, id)
+		t, err := robot.TestCall(ctx, id, path)
 		switch {
 		case err == nil && t.Ended:
 			return t, nil
@@ -482,6 +489,14 @@ func (x *run) follow(ctx context.Context, id protocol.CallID) (*protocol.TestCal
 // judge compares both halves of a test call.
 func judge(name string, far *protocol.TestCall, near *protocol.CallRecord) protocol.Check {
 	figure := fmt.Sprintf("pictures out %d in %d", far.Pictures, near.Quality.FramesDecoded)
+	if !Worked(far, near) {
+		return verdict(name, figure, protocol.MediaRobot)
+	}
+	return verdict(name, figure, "")
+}
+
+// Worked tells by both halves of a test call whether each end saw and heard enough of the other.
+func Worked(far *protocol.TestCall, near *protocol.CallRecord) bool {
 	heard := false
 	for _, s := range near.Stages {
 		heard = heard || s.Stage == "heard"
@@ -492,7 +507,7 @@ func judge(name string, far *protocol.TestCall, near *protocol.CallRecord) proto
 	case sees && (far.Pictures < fewestPictures || far.Keys == 0),
 		speaks && far.Sounds < fewestSounds,
 		near.Quality.FramesDecoded < fewestPictures, !heard:
-		return verdict(name, figure, protocol.MediaRobot)
+		return false
 	}
-	return verdict(name, figure, "")
+	return true
 }

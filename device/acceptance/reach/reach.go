@@ -310,6 +310,7 @@ func (n *Network) Allocate(ctx context.Context, url, user string, password proto
 	quiet.DefaultLogLevel = logging.LogLevelDisabled
 	client, err := turn.NewClient(&turn.ClientConfig{
 		TURNServerAddr: conn.RemoteAddr().String(), Username: user, Password: string(password), Conn: wire, LoggerFactory: quiet,
+		RequestedAddressFamily: turn.RequestedAddressFamilyIPv4, // as calls do, also where the relay is reached over IPv6
 	})
 	if err != nil {
 		return fmt.Errorf("ask for an allocation: %w", err)
