@@ -42,7 +42,7 @@ type Counters struct {
 	Pending, Dropped, Malformed uint64
 }
 
-// Config is what a Monitor works with. Every field but Changed and Root is required.
+// Config is what a Monitor works with. Every field but Changed, Rehearsed, Root, Figures, About and Standing is required.
 type Config struct {
 	Software string
 	KeyGrade string
@@ -51,11 +51,18 @@ type Config struct {
 	// Checks returns the conditions that can be found by looking, such as those of clock and identity.
 	Checks  func() []protocol.Code
 	Publish func(*protocol.Health) error
+	// Figures returns what was measured last, About what the terminal consists of; neither asks a driver. nil: nothing is told of it.
+	Figures func() *protocol.Figures
+	About   func() *protocol.About
+	// Standing tells whether the terminal's quiet hours are now, and whether the camera's shutter is closed. It must not block. nil: nobody knows.
+	Standing func() (quiet, covered bool)
 	// Changed is told of every condition that begins to be told, and of its end. It must not block, nor call the Monitor. nil: nobody.
 	Changed func(protocol.ConditionChange)
-	Now     func() time.Time
-	Log     *slog.Logger
-	Root    *progress.Root // is told that Run gets on; nil: nobody is
+	// Rehearsed returns the last rehearsal. It must not block. nil: there is none.
+	Rehearsed func() *protocol.Rehearsal
+	Now       func() time.Time
+	Log       *slog.Logger
+	Root      *progress.Root // is told that Run gets on; nil: nobody is
 }
 
 // Monitor knows the terminal's health. Its methods may be called from any goroutine.
@@ -70,6 +77,7 @@ type Monitor struct {
 	holds   map[protocol.Code]*held
 	from    map[string][]Finding // by who found it
 	inCall  bool
+	stood   [2]bool // quiet and covered, when last looked
 	watch   func([]protocol.Code)
 }
 
@@ -235,8 +243,13 @@ func (m *Monitor) poke() { signal(m.changed) }
 // Look asks the inventory and the checks. Run does it; a start that should be quick does it before.
 func (m *Monitor) Look() {
 	devices, checks := m.c.Devices(), m.c.Checks()
+	quiet, covered := m.standing()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if stands := [2]bool{quiet, covered}; stands != m.stood { // who is about to ring is told soon
+		m.stood = stands
+		m.poke()
+	}
 	if m.devices.Camera != devices.Camera || m.devices.Microphone != devices.Microphone || m.devices.Speaker != devices.Speaker || m.devices.Screen != devices.Screen {
 		m.poke()
 	}
@@ -245,9 +258,29 @@ func (m *Monitor) Look() {
 	m.settleLocked()
 }
 
+func (m *Monitor) standing() (quiet, covered bool) {
+	if m.c.Standing == nil {
+		return false, false
+	}
+	return m.c.Standing()
+}
+
 // Health returns the message as it would be published now.
 func (m *Monitor) Health() *protocol.Health {
 	counters := m.c.Counters()
+	quiet, covered := m.standing()
+	var figures *protocol.Figures
+	var about *protocol.About
+	if m.c.Figures != nil {
+		figures = m.c.Figures()
+	}
+	if m.c.About != nil {
+		about = m.c.About()
+	}
+	var rehearsed *protocol.Rehearsal
+	if m.c.Rehearsed != nil {
+		rehearsed = m.c.Rehearsed()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.c.Now()
@@ -255,7 +288,7 @@ func (m *Monitor) Health() *protocol.Health {
 		Version: protocol.Version, At: protocol.At(now), Uptime: uint64(max(now.Sub(m.started), 0) / time.Second), Software: m.c.Software,
 		KeyGrade: m.c.KeyGrade, Camera: m.devices.Camera, Microphone: m.devices.Microphone, Speaker: m.devices.Speaker,
 		Screen: m.devices.Screen, Pending: counters.Pending, Dropped: counters.Dropped, InCall: m.inCall, Malformed: counters.Malformed,
-		Conditions: []protocol.Condition{},
+		Conditions: []protocol.Condition{}, Rehearsed: rehearsed, Figures: figures, About: about, Quiet: quiet, Covered: covered,
 	}
 	for _, d := range []*protocol.DeviceState{&h.Camera, &h.Microphone, &h.Speaker, &h.Screen} {
 		if d.Kind == "" {

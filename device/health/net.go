@@ -50,7 +50,8 @@ func Network(files fs.FS, interfaces Interfaces, reached func() bool) Probe {
 			}
 		}
 		var found []Finding
-		if !four && !six {
+		// An address may outlive the cable by which it came: a static one, or one whose lease has not ended.
+		if cut := !up && !reached(); cut || !four && !six {
 			for _, i := range list {
 				if i.Code == protocol.IPWiFiUnheard || i.Code == protocol.IPWiFiRefused {
 					found = append(found, Finding{Code: i.Code})

@@ -34,6 +34,8 @@ const (
 	costlyFirst  = 5 * time.Minute // at the earliest; at the latest twice as much
 	hurryEvery   = 10 * time.Second
 	leaveAfter   = 2 * time.Second
+	costlyAgain  = 15 * time.Minute // what a costly probe has found is looked at again after so long at most: somebody may have mended it
+	endsWithin   = 2 * time.Second  // after its time: what waits for the network itself uses all of it, and then ends
 )
 
 // Prober runs probes, each in its time, spread so that a fleet that lost its power does not ask in step. What is nearly due is run with what is
@@ -166,7 +168,7 @@ func (p *Prober) start(ctx context.Context, done chan<- result) int {
 				s.deferred = true
 				s.cancel()
 			}
-			if !s.hangs && now.Sub(s.began) > s.Timeout {
+			if !s.hangs && now.Sub(s.began) > s.Timeout+endsWithin {
 				s.hangs = true
 				p.log.Warn("a probe hangs", "probe", s.Name, "since", s.began)
 				p.tell("probe."+s.Name, append(slices.Clone(s.found), Finding{Code: protocol.CheckHangs, Figure: s.Name})...)
@@ -209,7 +211,7 @@ func (p *Prober) ended(ctx context.Context, r result) {
 	s := r.of
 	s.cancel()
 	s.began, s.hangs = time.Time{}, false
-	s.due = time.Now().Add(s.Every - s.Every/10 + rand.N(s.Every/5+1))
+	s.due = soon(s.Every)
 	if ctx.Err() != nil {
 		return
 	}
@@ -223,7 +225,15 @@ func (p *Prober) ended(ctx context.Context, r result) {
 		p.log.Info("a probe could not look", "probe", s.Name, "error", r.err)
 		s.found = append(s.found, Finding{Code: protocol.CheckFails, Figure: s.Name})
 	}
+	if s.Costly && len(s.found) > 0 {
+		s.due = soon(min(s.Every, costlyAgain))
+	}
 	p.tell("probe."+s.Name, s.found...)
+}
+
+// soon is in about so long.
+func soon(every time.Duration) time.Time {
+	return time.Now().Add(every - every/10 + rand.N(every/5+1))
 }
 
 // next is when something has to be done.
@@ -238,7 +248,7 @@ func (p *Prober) next() time.Time {
 		case !s.began.IsZero() && s.hangs, s.began.IsZero() && s.Costly && inCall:
 			continue
 		case !s.began.IsZero():
-			at = s.began.Add(s.Timeout + time.Millisecond)
+			at = s.began.Add(s.Timeout + endsWithin + time.Millisecond)
 		}
 		if at.Before(next) {
 			next = at

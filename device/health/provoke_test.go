@@ -9,8 +9,11 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
+	"log/slog"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -31,6 +34,7 @@ import (
 	"vindu/device/acceptance/reach"
 	"vindu/device/network"
 	"vindu/protocol"
+	"vindu/protocol/faulttest"
 )
 
 // kernel is a file system as the kernel shows it.
@@ -57,6 +61,26 @@ type fault struct {
 	holds    time.Duration // it is over so long after relief
 	again    int           // looks until it is found; 0: one
 	loopback bool          // it has to do with real connections
+	hides    protocol.Code // comes with it, and is hidden under it
+}
+
+var update = flag.Bool("update", false, "write what was provoked anew; read every line of it by eye before it is committed")
+
+// plain is what is done to bring a condition about, in words.
+var plain = map[protocol.Code]string{
+	protocol.PowerLow: "the board's sensor tells of undervoltage", protocol.PowerCut: "another boot, of a terminal that was not stopped",
+	protocol.PowerBootLoop: "the fifth short boot in a row", protocol.PowerWatchdog: "the watchdog says that it has restarted the system",
+	protocol.PowerCrashed: "a record of the kernel's crash was left", protocol.StorageLow: "the storage is nearly full", protocol.StorageWorn: "the disk says that its life is used up",
+	protocol.StorageSlow: "a small file takes seconds to reach the disk", protocol.StorageReadOnly: "the file system has become read-only",
+	protocol.StorageDropped: "the outbox was full", protocol.TimeStale: "the clinic's time was not learnt for a day", protocol.HeatHot: "a fake thermal zone is at 85 °C",
+	protocol.HeatThrottled: "the processor is slowed to cool it", protocol.MemoryLow: "less than 8 % of the memory is available", protocol.MemoryPressure: "something waits for memory a third of the time",
+	protocol.IPNoCarrier: "the cable's carrier goes away", protocol.IPNone: "the interface has no address", protocol.IPWiFiUnheard: "the Wi-Fi that was set is not heard",
+	protocol.IPWiFiRefused: "the Wi-Fi refuses the password", protocol.IPv6Only: "the interface has IPv6 addresses alone", protocol.IPNoGateway: "there is no route out",
+	protocol.IPGatewaySilent: "the router does not answer ARP", protocol.IPWeak: "the Wi-Fi's signal is below -75 dBm", protocol.IPRoams: "the access point changes thirteen times in an hour",
+	protocol.IPDNS: "the server of names answers with failure", protocol.IPPortal: "a portal answers plain HTTP", protocol.EgressUDP: "the relay's UDP port swallows all",
+	protocol.EgressRelay: "the relay answers by no way", protocol.EgressNoUDP: "the clinic names no relay over UDP", protocol.EgressRefused: "the relay refuses the password",
+	protocol.EgressIntercepted: "another authority's certificate is shown for the clinic's name", protocol.ClinicExpires: "the clinic's certificate ends in six days",
+	protocol.RenewalOverdue: "the terminal's certificate ends in four days", protocol.SignalSilent: "no round trip was seen for more than a minute", protocol.SignalSlow: "the round trip takes three seconds",
 }
 
 // board returns a machine on which all is well.
@@ -142,11 +166,27 @@ func faults(t *testing.T) map[protocol.Code]*fault {
 	age := time.Hour
 	add(protocol.TimeStale, fault{probe: Time(func() (time.Duration, bool) { return age, true }), provoke: func() { age = 25 * time.Hour }, relieve: func() { age = time.Minute }})
 	hot := board()
-	add(protocol.HeatHot, fault{probe: Heat(hot), provoke: func() { hot.set("sys/class/thermal/thermal_zone0/temp", "85000") }, relieve: func() { hot.set("sys/class/thermal/thermal_zone0/temp", "79000") }})
+	add(protocol.HeatHot, fault{probe: Heat(hot), hides: protocol.HeatThrottled,
+		provoke: func() {
+			hot.set("sys/class/thermal/thermal_zone0/temp", "85000")
+			hot.set("sys/class/thermal/cooling_device0/cur_state", "2")
+		},
+		relieve: func() {
+			hot.set("sys/class/thermal/thermal_zone0/temp", "79000")
+			hot.set("sys/class/thermal/cooling_device0/cur_state", "0")
+		}})
 	slowed := board()
 	add(protocol.HeatThrottled, fault{probe: Heat(slowed), provoke: func() { slowed.set("sys/class/thermal/cooling_device0/cur_state", "2") }, relieve: func() { slowed.set("sys/class/thermal/cooling_device0/cur_state", "0") }})
 	tight := board()
-	add(protocol.MemoryLow, fault{probe: Memory(tight), provoke: func() { tight.set("proc/meminfo", "MemTotal: 1000000 kB\nMemAvailable: 79000 kB") }, relieve: func() { tight.set("proc/meminfo", "MemTotal: 1000000 kB\nMemAvailable: 121000 kB") }})
+	add(protocol.MemoryLow, fault{probe: Memory(tight), hides: protocol.MemoryPressure,
+		provoke: func() {
+			tight.set("proc/meminfo", "MemTotal: 1000000 kB\nMemAvailable: 79000 kB")
+			tight.set("proc/pressure/memory", "some avg10=1.00 avg60=31.50 avg300=1.0 total=9")
+		},
+		relieve: func() {
+			tight.set("proc/meminfo", "MemTotal: 1000000 kB\nMemAvailable: 121000 kB")
+			tight.set("proc/pressure/memory", "some avg10=1.00 avg60=3.50 avg300=1.0 total=9")
+		}})
 	waits := board()
 	add(protocol.MemoryPressure, fault{probe: Memory(waits), provoke: func() { waits.set("proc/pressure/memory", "some avg10=1.00 avg60=31.50 avg300=1.0 total=9") }, relieve: func() { waits.set("proc/pressure/memory", "some avg10=1.00 avg60=3.50 avg300=1.0 total=9") }})
 
@@ -162,7 +202,7 @@ func faults(t *testing.T) map[protocol.Code]*fault {
 				}
 			}})
 	}
-	ways(protocol.IPNoCarrier, func(_ kernel, i *network.Interface) { i.Up, i.Addresses = false, nil })
+	ways(protocol.IPNoCarrier, func(_ kernel, i *network.Interface) { i.Up = false }) // its address stays, as a static one does
 	ways(protocol.IPNone, func(_ kernel, i *network.Interface) { i.Addresses, i.Code = nil, protocol.IPNone })
 	ways(protocol.IPWiFiUnheard, func(_ kernel, i *network.Interface) {
 		*i = radio()
@@ -217,6 +257,7 @@ func never() bool { return false }
 // TestEveryProbedCondition provokes each fault, asks that its probe finds it and nothing else, relieves it, and asks that it is over.
 func TestEveryProbedCondition(t *testing.T) {
 	list := faults(t)
+	saw := faulttest.New(t, "probes", "device/health TestEveryProbedCondition", *update, slices.Collect(maps.Values(plain))...)
 	for _, entry := range protocol.Register {
 		if entry.Probe == "" {
 			continue
@@ -231,13 +272,23 @@ func TestEveryProbedCondition(t *testing.T) {
 			t.Errorf("%s is found by %q, the register says %q", entry.Code, f.probe.Name, entry.Probe)
 		}
 		run := func(t *testing.T) {
+			told := 0
+			m := New(Config{Devices: func() Devices { return Devices{} }, Counters: func() Counters { return Counters{} }, Checks: func() []protocol.Code { return nil }, Now: time.Now,
+				Log: slog.New(slog.DiscardHandler), Changed: func(protocol.ConditionChange) { told++ }})
+			published := func() (codes []protocol.Code) {
+				for _, c := range m.Health().Conditions {
+					codes = append(codes, c.Code)
+				}
+				return codes
+			}
 			look := func() bool {
 				found, err := f.probe.Run(t.Context())
 				if err != nil {
 					t.Error(err)
 				}
+				m.Find("probe."+f.probe.Name, found...)
 				for _, x := range found {
-					if allowed := x.Code == entry.Code || entry.Code == protocol.IPWiFiUnheard || entry.Code == protocol.IPWiFiRefused || x.Code == protocol.PowerCut; !allowed {
+					if allowed := x.Code == entry.Code || x.Code == f.hides || entry.Code == protocol.IPWiFiUnheard || entry.Code == protocol.IPWiFiRefused || x.Code == protocol.PowerCut; !allowed {
 						t.Errorf("found %+v", x)
 					}
 				}
@@ -254,6 +305,23 @@ func TestEveryProbedCondition(t *testing.T) {
 			if !found {
 				t.Error("not found")
 			}
+			if wait := entry.Visible; wait > 0 { // as long as the register says, and no longer
+				if <-time.After(wait - time.Millisecond); f.again == 0 && slices.Contains(published(), entry.Code) {
+					t.Error("told too early")
+				}
+				longest := wait
+				if f.hides != "" {
+					longest = max(longest, protocol.Explain(f.hides).Visible)
+				}
+				<-time.After(longest - wait + time.Millisecond)
+				m.settleNow()
+			}
+			all := published()
+			shown := protocol.Showing(all)
+			if !slices.Contains(shown, entry.Code) || f.hides != "" && !slices.Contains(all, f.hides) {
+				t.Errorf("%q is published, %q shows", all, shown)
+			}
+			saw.Saw(t, faulttest.Fault{Fault: plain[entry.Code], Condition: entry.Code, Hidden: slices.DeleteFunc(all, func(c protocol.Code) bool { return slices.Contains(shown, c) })})
 			f.relieve()
 			if f.holds > 0 {
 				<-time.After(f.holds - time.Second)
@@ -264,6 +332,9 @@ func TestEveryProbedCondition(t *testing.T) {
 			}
 			if look() {
 				t.Error("not over")
+			}
+			if slices.Contains(published(), entry.Code) || told < 2 {
+				t.Errorf("after relief %q is published; told %d times", published(), told)
 			}
 		}
 		t.Run(string(entry.Code), func(t *testing.T) {
