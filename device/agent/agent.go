@@ -17,9 +17,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"slices"
+	"net"
 	"sync"
 	"time"
 
@@ -27,7 +25,6 @@ import (
 
 	"vindu/device/acceptance"
 	"vindu/device/call"
-	"vindu/device/clock"
 	"vindu/device/health"
 	"vindu/device/identity"
 	"vindu/device/link"
@@ -65,6 +62,8 @@ type Parts struct {
 	Answer func() bool
 	// Covered tells whether the camera's shutter is closed, so that a call has only the voice. It must not block. nil: nobody knows.
 	Covered func() bool
+	// Coders tells what coding pictures costs on this board, the coder first that calls offer first. It must not block. nil, or nothing: it is not known.
+	Coders func() []protocol.CoderCost
 	// Devices tells which devices there are. It opens none.
 	Devices func() health.Devices
 	// Media makes the media of calls; id verifies connections to the clinic's relay.
@@ -77,12 +76,18 @@ type Parts struct {
 	Keys identity.Keys
 	// Forget destroys what the terminal knows outside its state folder, such as passwords of networks, when it is taken out of use. It may be called again. nil: nothing.
 	Forget func() error
+	// Dial opens the connections to the clinic that are not Clinic's, below TLS. nil: TCP.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// ReportAfter is how long the broker is out of reach, or nothing is acknowledged through it, before the terminal tells by HTTPS; 0: five minutes.
+	ReportAfter time.Duration
 	// CallRest is how long after a call, or its start, the terminal may replace its key; 0: ten minutes.
 	CallRest time.Duration
 	// Clinic renews certificates and replaces keys. One with a method Report also takes what the terminal tells while the broker is out of its reach.
 	Clinic func(signer crypto.Signer, now func() time.Time) identity.Clinic
 	// Checks has the devices, the network and the clinic of acceptance checks; the agent fills in the rest. nil: the terminal cannot be checked.
 	Checks func(id *identity.Identity, now func() time.Time) acceptance.Config
+	// Rehearsal makes the media of rehearsed calls: made-up picture and sound, and no device. It is of use with Checks only. nil: the terminal does not rehearse.
+	Rehearsal func(id *identity.Identity) call.Media
 	// System is the system's file system from its root, where probes look. nil: the system's own.
 	System fs.FS
 	// Services run beside the agent as long as it does. If one returns before its context ends, the agent ends.
@@ -468,75 +473,6 @@ func (a *Agent) startAnew() error {
 	return errors.Join(markAnew(dir), dir.Close())
 }
 
-// isAway tells whether a terminal is to show that it cannot be what it is, instead of ending.
-func isAway(err error) bool {
-	return isLost(err) || slices.Contains(keyAway, protocol.CodeOf(err))
-}
-
-// isLost tells whether nothing but another enrolment helps, or a restored folder.
-func isLost(err error) bool {
-	return errors.Is(err, identity.ErrDamaged) || errors.Is(err, identity.ErrForeign) || errors.Is(err, state.ErrTooLarge) || protocol.CodeOf(err) == protocol.IdentityTPMCleared
-}
-
-// showKeyAway shows why there is no key, and tells whether that was already shown.
-func (a *Agent) showKeyAway(code protocol.Code, lost bool) (was bool) {
-	a.change(func(s *situation) {
-		was = s.keyAway && slices.Equal(s.conditions, []protocol.Code{code})
-		*s = situation{started: true, enrolled: true, keyAway: true, lost: lost, conditions: []protocol.Code{code}, resetting: s.resetting}
-	})
-	return was
-}
-
-// waitForEnrolment returns nil when an enrolment is in the state folder.
-func (a *Agent) waitForEnrolment(ctx context.Context) error {
-	path := filepath.Join(a.cfg.State, grantFile)
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-a.kept:
-		case <-time.After(enrolmentPoll + rand.N(enrolmentPoll/4)):
-		}
-		if _, err := os.Stat(path); err != nil {
-			continue
-		}
-		// Whoever enrols still holds the lock for a moment.
-		d, err := state.Open(a.cfg.State)
-		if err != nil {
-			continue
-		}
-		return d.Close()
-	}
-}
-
-// home is what the state folder holds, opened.
-type home struct {
-	dir     *state.Dir
-	clock   *clock.Clock
-	id      *identity.Identity
-	problem error // with the identity
-}
-
-func openHome(path string, in identity.Keys, log *slog.Logger) (*home, error) {
-	dir, err := state.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	h := &home{dir: dir, clock: clock.New(dir, clock.Built(), log)}
-	keys, err := in.Open(dir)
-	if err != nil {
-		return nil, errors.Join(err, dir.Close())
-	}
-	h.id, err = identity.Open(dir, keys, h.clock.Now)
-	if h.id == nil {
-		return nil, errors.Join(err, dir.Close())
-	}
-	h.problem = err
-	return h, nil
-}
-
-func (h *home) close() error { return h.dir.Close() }
-
 // terminal is a terminal that is set up, until ctx ends; or until it was taken out of use, and then it returns errReturned. order is one from before.
 func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 	a.mu.Lock()
@@ -573,26 +509,27 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 	t.link = link.New(link.Config{
 		Address: grant.Address, TLS: func() *tls.Config { return h.id.TLS(protocol.ALPNMQTT) }, Terminal: h.id.Key(),
 		Software: a.parts.Software, Now: h.clock.Now, Outbox: events, Prepare: t.time.prepare,
-		Service: t.service, Refused: t.refusedAck,
+		Service: t.service, Refused: t.refusedAck, Dial: a.linkDial(grant.Address),
 	}, link.Handlers{Call: t.callMessage, Command: t.command, State: t.linkState}, log)
 	t.kept = newTold(func(b []byte) error { return h.dir.Write(healthFile, b) })
 	t.health = health.New(health.Config{
 		Software: a.parts.Software, KeyGrade: h.id.Grade(), Devices: a.parts.Devices, Counters: t.counters, Checks: t.checks,
-		Publish: t.publish, Changed: t.conditionChanged, Now: h.clock.Now, Log: log, Root: a.parts.Progress.Root("health"),
+		Figures: t.figures.Now, About: t.about(), Standing: t.standing,
+		Publish: t.publish, Changed: t.conditionChanged, Rehearsed: t.lastRehearsal, Now: h.clock.Now, Log: log, Root: a.parts.Progress.Root("health"),
 	})
 	t.prober = t.newProber(grant.Address)
 	if to, ok := clinic.(reporter); ok {
-		t.courier = &courier{up: t.link.Up, grant: h.id.Grant, health: t.health.Health, outbox: events, to: to, said: log.Info, self: h.id.Key, service: t.service, refused: t.refusedByCourier}
+		t.courier = &courier{after: a.parts.ReportAfter, up: t.link.Up, grant: h.id.Grant, health: t.health.Health, outbox: events, to: to, said: log.Info, self: h.id.Key, service: t.service, refused: t.refusedByCourier}
 	}
 	if t.checker, err = t.newChecks(fileStore{h.dir, checksFile}); err != nil {
 		return err
 	}
-	var box call.Outbox = events
-	if t.checker != nil {
-		box = recorded{events, t.checker}
+	if t.rehearsal, err = t.newRehearsal(); err != nil {
+		return err
 	}
+	box := recorded{events, t.recorded}
 	t.calls, err = call.New(call.Config{
-		Self: h.id.Key(), Signer: h.id.Signer(), Software: a.parts.Software, Prover: t.prover(), Relays: t.relays, Policy: t.policyOf(), Media: a.parts.Media(h.id),
+		Self: h.id.Key(), Signer: h.id.Signer(), Software: a.parts.Software, Prover: t.prover(), Relays: t.relays, Policy: t.policyOf(), Media: t.media(),
 		Sender: t.link, Outbox: box, View: t, Bell: a.parts.Bell, Store: fileStore{h.dir, callsFile}, Now: h.clock.Now, Log: log,
 		Doubt: t.link.Doubt,
 		Root:  a.parts.Progress.Root(CallsRoot),

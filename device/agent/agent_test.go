@@ -72,6 +72,14 @@ func TestScene(t *testing.T) {
 			screen.Scene{Kind: screen.InCall, Camera: true, Microphone: true, Faults: []protocol.Code{protocol.CaptureTestPicture}},
 		},
 		{
+			"shutter closed", situation{call: call.Status{Scene: call.SceneInCall, Conditions: []protocol.Code{protocol.AnswerShutter}}},
+			screen.Scene{Kind: screen.InCall, Microphone: true, Faults: []protocol.Code{protocol.AnswerShutter}},
+		},
+		{
+			"panel lost", situation{call: call.Status{Scene: call.SceneInCall, Conditions: []protocol.Code{protocol.PanelMissing}}},
+			screen.Scene{Kind: screen.InCall, Microphone: true, Faults: []protocol.Code{protocol.PanelMissing}},
+		},
+		{
 			"camera pulled out", situation{call: call.Status{Scene: call.SceneInCall, Conditions: []protocol.Code{protocol.CaptureCameraGone}}},
 			screen.Scene{Kind: screen.InCall, Microphone: true, Faults: []protocol.Code{protocol.CaptureCameraGone}},
 		},

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"vindu/device/acceptance"
@@ -64,14 +65,20 @@ func (t *terminal) newChecks(store call.Store) (*acceptance.Runner, error) {
 
 // runCheck is Agent.Check while the terminal runs. A device that does not close ends the terminal.
 func (t *terminal) runCheck(ctx context.Context, p acceptance.Proof, w acceptance.Wanted, progress func(acceptance.Progress)) ([]protocol.Check, error) {
+	t.yield()
 	found, err := t.checker.Check(ctx, p, w, progress)
 	if errors.Is(err, call.ErrDeviceStuck) {
-		select {
-		case t.stuck <- err:
-		default: // known
-		}
+		t.deviceStuck(err)
 	}
 	return found, err
+}
+
+// deviceStuck has the terminal end.
+func (t *terminal) deviceStuck(err error) {
+	select {
+	case t.stuck <- err:
+	default: // known
+	}
 }
 
 // watchChecks returns the error by which the terminal has to end.
@@ -107,10 +114,10 @@ func (t *terminal) policyOf() call.Policy {
 	return t.checker.Policy(&t.policy)
 }
 
-// recorded tells the checks of every call's record.
+// recorded tells of every call's record.
 type recorded struct {
 	call.Outbox
-	checks *acceptance.Runner
+	tell func(*protocol.CallRecord)
 }
 
 // Append implements call.Outbox.
@@ -121,10 +128,22 @@ func (r recorded) Append(kind string, body []byte) error {
 	if kind == protocol.EventCall {
 		rec := new(protocol.CallRecord)
 		if err := protocol.Decode(body, rec); err == nil { // it was encoded a moment ago
-			r.checks.Ended(rec)
+			r.tell(rec)
 		}
 	}
 	return nil
+}
+
+// recorded tells the checks of a call's record. After a call that found no path, or only one by the relay, what the home's network lets out is looked at: the clinic can
+// then say why. So it is after any call if it let too little out before.
+func (t *terminal) recorded(rec *protocol.CallRecord) {
+	if t.checker != nil {
+		t.checker.Ended(rec)
+	}
+	held := func(c protocol.Condition) bool { return c.Code.Stage() == "egress" } // it may be over
+	if rec.Outcome.Stage() == "ice" || rec.LocalPath == "relay" || slices.ContainsFunc(t.health.Health().Conditions, held) {
+		t.prober.Hurry("egress")
+	}
 }
 
 // hangUp is the person's no: to a call, and to a check.

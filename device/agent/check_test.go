@@ -68,7 +68,7 @@ func (b *bench) Relay(context.Context) ([]protocol.ICEServer, error) {
 	return nil, errors.New("no way")
 }
 
-func (b *bench) TestCall(context.Context, protocol.CallID) (*protocol.TestCall, error) {
+func (b *bench) TestCall(context.Context, protocol.CallID, string) (*protocol.TestCall, error) {
 	return nil, errors.New("no way")
 }
 

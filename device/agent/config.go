@@ -44,6 +44,7 @@ type Config struct {
 	Network  Network  `toml:"network"`
 	Serial   Serial   `toml:"serial"`
 	Panel    Panel    `toml:"panel"`
+	CEC      CEC      `toml:"cec"`
 	Time     Time     `toml:"time"`
 	Preview  Preview  `toml:"preview"`
 }
@@ -128,6 +129,16 @@ type Serial struct {
 // Panel is where lamp, shutter, knob and buttons are.
 type Panel struct {
 	Port string `toml:"port"`
+	Lost string `toml:"lost"` // "voice" or "end"
+}
+
+// EndsCall tells whether a call ends that has lost the panel, or is answered without it.
+func (p Panel) EndsCall() bool { return p.Lost == "end" }
+
+// CEC is how the television is woken that is the terminal's screen.
+type CEC struct {
+	Device  string `toml:"device"`
+	Standby bool   `toml:"standby"`
 }
 
 // Time is how the clock is refined.
@@ -164,6 +175,7 @@ func Default() Config {
 		Sound:    Sound{Echo: "on"},
 		Voice:    Voice{Speed: 90},
 		Call:     Call{SeeFirst: Duration(2 * time.Second), Longest: Duration(2 * time.Hour), Notice: Duration(40 * time.Second)},
+		Panel:    Panel{Lost: "voice"},
 		Time:     Time{NTP: []string{}},
 		Picture:  Picture{Width: 640, Height: 480, FPS: 30, Bitrate: 1_500_000, Codec: "auto", Own: true},
 		Network:  Network{WiFi: "auto", WPAFile: "/etc/wpa_supplicant.conf", WPAControl: "/run/wpa_supplicant"},
@@ -283,6 +295,12 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 		} else if v == c.Serial.Port {
 			bad("panel.port", "%q is where technicians' laptops are", v)
 		}
+	}
+	if v := c.Panel.Lost; v != "voice" && v != "end" {
+		bad("panel.lost", "%q has to be voice or end", v)
+	}
+	if v := c.CEC.Device; v != "" && !filepath.IsAbs(v) {
+		bad("cec.device", "%q has to be a path such as /dev/cec0, or empty", v)
 	}
 	if c.Network.WiFi == "" || strings.ContainsRune(c.Network.WiFi, '/') {
 		bad("network.wifi", "%q has to be auto, an interface such as wlan0, or none", c.Network.WiFi)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,7 @@ import (
 
 const (
 	courierAfter = 5 * time.Minute // without the broker, or without an acknowledgement through it
-	courierLook  = time.Minute
+	courierLooks = 5               // at the broker, in that time
 	courierEvery = 5 * time.Minute // how things are is told so often, even if nothing happened
 	courierMost  = 30 * time.Minute
 	courierTime  = 30 * time.Second // for one report
@@ -25,10 +26,11 @@ type reporter interface {
 	Report(ctx context.Context, g *identity.Grant, r *protocol.Report) ([][]byte, error)
 }
 
-// courier takes health and events to the clinic by HTTPS, on the same port, once the broker has been out of reach for courierAfter, or the oldest event has gone
-// unacknowledged for so long although the broker is there: somebody may hold it back. The outbox keeps what is not acknowledged, and the clinic recognises what
+// courier takes health and events to the clinic by HTTPS, on the same port, once the broker has been out of reach for so long, or the oldest event has gone
+// unacknowledged for as long although the broker is there: somebody may hold it back. The outbox keeps what is not acknowledged, and the clinic recognises what
 // it gets twice; so nothing depends on which way it goes.
 type courier struct {
+	after  time.Duration // 0: courierAfter
 	up     func() bool
 	grant  func() *identity.Grant
 	health func() *protocol.Health
@@ -45,11 +47,13 @@ type courier struct {
 
 // run works until ctx ends.
 func (c *courier) run(ctx context.Context) error {
+	after := cmp.Or(c.after, courierAfter)
+	look := after / courierLooks
 	reached := time.Now()
 	wait, due := courierEvery, time.Time{}
 	oldest, since := uint64(0), reached // the event that waits, and when that was first seen
 	for {
-		timer := time.NewTimer(courierLook*3/4 + rand.N(courierLook/4))
+		timer := time.NewTimer(look*3/4 + rand.N(look/4))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -60,12 +64,12 @@ func (c *courier) run(ctx context.Context) error {
 		if seq, _, err := c.outbox.Next(0); err != nil || seq == 0 || seq != oldest {
 			oldest, since = seq, now
 		}
-		held := now.Sub(since) >= courierAfter
+		held := now.Sub(since) >= after
 		if c.up() && !held {
 			reached, wait, due = now, courierEvery, time.Time{}
 			continue
 		}
-		if !held && now.Sub(reached) < courierAfter || now.Before(due) {
+		if !held && now.Sub(reached) < after || now.Before(due) {
 			continue
 		}
 		err := c.deliver(ctx, held)

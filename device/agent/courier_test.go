@@ -119,11 +119,11 @@ func TestCourier(t *testing.T) {
 		}
 		up.Store(false)
 		down := time.Now()
-		<-time.After(courierAfter - courierLook)
+		<-time.After(courierAfter - courierAfter/courierLooks)
 		if n, _, _ := d.counts(); n != 0 {
 			t.Errorf("told after %v", time.Since(down))
 		}
-		<-time.After(3 * courierLook)
+		<-time.After(3 * courierAfter / courierLooks)
 		_, health, got := d.counts()
 		if len(got) != 200 || health != 1 || box.Status().Pending != 0 {
 			t.Errorf("%d events, %d times health, %d left", len(got), health, box.Status().Pending)
@@ -176,11 +176,11 @@ func TestCourier(t *testing.T) {
 		}
 		// A broker that is there and holds back what the terminal tells, or from whom no acknowledgement comes.
 		add(3)
-		<-time.After(courierAfter - courierLook)
+		<-time.After(courierAfter - courierAfter/courierLooks)
 		if n, _, _ := d.counts(); n != before {
 			t.Error("told by https while the broker had time to")
 		}
-		<-time.After(3 * courierLook)
+		<-time.After(3 * courierAfter / courierLooks)
 		if n, _, _ := d.counts(); n != before+1 || box.Status().Pending != 0 {
 			t.Errorf("held back: told %d times, %d left", n-before, box.Status().Pending)
 		}

@@ -6,8 +6,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 
 	"vindu/device/health"
@@ -26,16 +28,14 @@ var whenLinkTurns = []string{"network", "names", "portal", "tls", "link"}
 
 // newProber makes the probes of this terminal. address is the clinic's, host:port.
 func (t *terminal) newProber(address string) *health.Prober {
-	files := t.a.parts.System
-	if files == nil {
-		files = os.DirFS("/")
-	}
+	files := t.system()
 	ways := network.New(network.Config{WiFi: t.a.cfg.Network.WiFi, File: t.a.cfg.Network.WPAFile, Control: t.a.cfg.Network.WPAControl})
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		host = address
 	}
 	t.power = &health.Power{Files: files, Store: fileStore{t.dir, bootsFile}}
+	trip := func() health.Trip { return health.Trip(t.link.Trip()) }
 	probes := []health.Probe{
 		t.power.Probe(),
 		health.Heat(files),
@@ -47,9 +47,10 @@ func (t *terminal) newProber(address string) *health.Prober {
 		health.Network(files, ways.State, t.link.Up),
 		health.WiFi(ways.State, ways.Access),
 		health.Names(host, t.link.Up, net.DefaultResolver.LookupHost),
-		health.Portal(net.JoinHostPort(host, "80"), t.link.Up, new(net.Dialer).DialContext),
+		health.Portal(net.JoinHostPort(host, "80"), t.link.Up, t.a.dial),
 		health.TLS(t.clock.Now, t.id.Certificate, t.shake),
-		health.Link(func() health.Trip { return health.Trip(t.link.Trip()) }),
+		health.Link(trip),
+		t.figures.Probe(files, ways.State, trip),
 	}
 	if t.a.parts.Checks != nil {
 		c := t.a.parts.Checks(t.id, t.clock.Now)
@@ -60,6 +61,31 @@ func (t *terminal) newProber(address string) *health.Prober {
 		}))
 	}
 	return health.NewProber(probes, t.health.Find, t.a.log)
+}
+
+// system is the system's file system from its root.
+func (t *terminal) system() fs.FS {
+	if t.a.parts.System != nil {
+		return t.a.parts.System
+	}
+	return os.DirFS("/")
+}
+
+// about is what the terminal consists of. Board and kernel do not change while it runs, and are read once.
+func (t *terminal) about() func() *protocol.About {
+	fixed := sync.OnceValue(func() protocol.About { return protocol.About{Board: health.Board(t.system()), Kernel: health.Kernel()} })
+	return func() *protocol.About {
+		a := fixed()
+		if t.a.parts.Coders != nil {
+			a.Coders = t.a.parts.Coders()
+		}
+		return &a
+	}
+}
+
+// standing tells what a caller should know before ringing.
+func (t *terminal) standing() (quiet, covered bool) {
+	return t.policy.Rests(t.clock.Now()), t.a.parts.Covered != nil && t.a.parts.Covered()
 }
 
 // freeSpace looks where the state is kept.
@@ -77,16 +103,20 @@ func (t *terminal) shake(ctx context.Context) (*x509.Certificate, error) {
 	if grant == nil || config == nil {
 		return nil, errors.New("the terminal is not enrolled")
 	}
-	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", grant.Address)
+	conn, err := t.a.dial(ctx, "tcp", grant.Address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the clinic: %w", err)
 	}
-	defer conn.Close()
-	c, ok := conn.(*tls.Conn)
-	if !ok || len(c.ConnectionState().PeerCertificates) == 0 {
+	c := tls.Client(conn, config)
+	defer c.Close()
+	if err := c.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("connect to the clinic: %w", err)
+	}
+	shown := c.ConnectionState().PeerCertificates
+	if len(shown) == 0 {
 		return nil, errors.New("connect to the clinic: it showed no certificate")
 	}
-	return c.ConnectionState().PeerCertificates[0], nil
+	return shown[0], nil
 }
 
 // probe runs the probes, and remembers that the program was told to stop.

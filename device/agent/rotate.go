@@ -18,13 +18,13 @@ func (t *terminal) rotation() *identity.Rotation {
 	return &identity.Rotation{Keys: t.a.parts.Keys, Ready: t.mayTurn, Begin: t.beginTurn, Anew: t.a.beginAnew}
 }
 
-// mayTurn tells whether the terminal is idle: no call and no check for a while, no technician, no order to take it out of use, and nothing to tell the clinic, since that
+// mayTurn tells whether the terminal is idle: no call and no check for a while, no rehearsal, no technician, no order to take it out of use, and nothing to tell the clinic, since that
 // would come from another terminal than the one that it is about.
 func (t *terminal) mayTurn() bool {
 	t.a.mu.Lock()
 	technician := t.a.situation.pressing != nil || !t.a.pressed.IsZero() && time.Since(t.a.pressed) < technicianStays
 	t.a.mu.Unlock()
-	if technician || t.checker != nil && t.checker.Running() || t.outbox.Status().Pending > 0 {
+	if technician || t.checker != nil && t.checker.Running() || t.rehearsal != nil && t.rehearsal.Running() || t.outbox.Status().Pending > 0 {
 		return false
 	}
 	t.mu.Lock()
@@ -45,6 +45,9 @@ func (t *terminal) beginTurn() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.turning = t.still()
+	if t.turning {
+		t.yield() // one that has just begun
+	}
 	return t.turning
 }
 

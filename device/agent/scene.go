@@ -32,6 +32,7 @@ type situation struct {
 var (
 	noCamera = []protocol.Code{
 		protocol.CaptureNoCamera, protocol.CaptureCameraBusy, protocol.CaptureCameraFormat, protocol.CaptureCameraGone, protocol.CaptureCameraStuck,
+		protocol.AnswerShutter, protocol.PanelMissing, // it has no power
 	}
 	noMicrophone = []protocol.Code{protocol.CaptureNoMicrophone, protocol.CaptureSoundBusy, protocol.CaptureSoundGone}
 )

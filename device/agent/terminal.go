@@ -17,35 +17,38 @@ import (
 	"vindu/device/link"
 	"vindu/device/outbox"
 	"vindu/device/policy"
+	"vindu/device/rehearsal"
 	"vindu/device/state"
 	"vindu/protocol"
 )
 
 // terminal is an agent that is set up.
 type terminal struct {
-	a       *Agent
-	id      *identity.Identity
-	clock   *clock.Clock
-	time    *timekeeper
-	outbox  *outbox.Outbox
-	link    *link.Link
-	calls   *call.Runner
-	dir     *state.Dir
-	orders  chan []byte                 // proven ones to take the terminal out of use; bounded by one
-	noticed time.Time                   // when a refused order was last told of
-	told    map[protocol.Code]time.Time // when a refused trust or policy was last told of
-	acks    refusals                    // acknowledgements that were refused
-	checker *acceptance.Runner          // nil if there are no means for checks
-	stuck   chan error                  // bounded by one: a device that a check opened does not close
-	renewer *identity.Renewer
-	health  *health.Monitor
-	kept    *told
-	prober  *health.Prober
-	power   *health.Power
-	courier *courier                      // nil if the clinic takes nothing by https
-	changes chan protocol.ConditionChange // that wait to be written; bounded
-	policy  policy.Policy
-	ready   sync.Once
+	a         *Agent
+	id        *identity.Identity
+	clock     *clock.Clock
+	time      *timekeeper
+	outbox    *outbox.Outbox
+	link      *link.Link
+	calls     *call.Runner
+	dir       *state.Dir
+	orders    chan []byte                 // proven ones to take the terminal out of use; bounded by one
+	noticed   time.Time                   // when a refused order was last told of
+	told      map[protocol.Code]time.Time // when a refused trust or policy was last told of
+	acks      refusals                    // acknowledgements that were refused
+	checker   *acceptance.Runner          // nil if there are no means for checks
+	rehearsal *rehearsal.Runner           // nil if there are no means for rehearsals
+	stuck     chan error                  // bounded by one: a device that a check or a rehearsal opened does not close
+	renewer   *identity.Renewer
+	health    *health.Monitor
+	kept      *told
+	prober    *health.Prober
+	power     *health.Power
+	figures   health.Figures
+	courier   *courier                      // nil if the clinic takes nothing by https
+	changes   chan protocol.ConditionChange // that wait to be written; bounded
+	policy    policy.Policy
+	ready     sync.Once
 
 	mu        sync.Mutex
 	inCall    bool
@@ -114,6 +117,12 @@ func (t *terminal) run(ctx context.Context) error {
 	defer stopCalls(nil)
 	defer context.AfterFunc(rest, func() { stopCalls(nil) })()
 	defer context.AfterFunc(calls, t.shutChecks)()
+	var rehearsing sync.WaitGroup
+	rehearsing.Add(1)
+	group.Go(func() error {
+		defer rehearsing.Done()
+		return t.rehearse(calls)
+	})
 	if t.left() == nil {
 		group.Go(func() error { return t.waitForOrder(rest, func() { stopCalls(errOutOfUse) }) })
 	} else {
@@ -127,6 +136,8 @@ func (t *terminal) run(ctx context.Context) error {
 		stopRest()
 		return errors.Join(stuck, err, group.Wait())
 	}
+	stopCalls(nil)
+	rehearsing.Wait()
 	if order := t.left(); order != nil && err == nil && rest.Err() == nil {
 		waiting, stop := context.WithCancel(rest)
 		unhook := context.AfterFunc(ctx, stop)
@@ -170,6 +181,9 @@ func (t *terminal) Show(s call.Status) {
 	if reconnect {
 		t.link.Reconnect()
 	}
+	if inCall {
+		t.yield()
+	}
 	t.a.change(func(x *situation) { x.call = s })
 	t.health.SetInCall(inCall)
 	t.prober.SetInCall(inCall)
@@ -192,6 +206,9 @@ func (t *terminal) renewed() {
 }
 
 func (t *terminal) callMessage(m *protocol.CallIn) {
+	if t.rehearsal != nil && t.rehearsal.Deliver(m) {
+		return
+	}
 	if m.Kind == protocol.KindInvite && !t.mayCall() {
 		t.a.log.Warn("call message dropped: the terminal begins anew with another key", "call", m.Call, "kind", m.Kind)
 		return
@@ -209,6 +226,8 @@ func (t *terminal) command(c *protocol.Command) {
 		t.renewer.RenewNow()
 	case protocol.CommandSettings:
 		t.renewer.FetchNow()
+	case protocol.CommandRehearse:
+		t.askedToRehearse()
 	case protocol.CommandDecommission:
 		t.order(c.Order)
 	}
@@ -216,6 +235,9 @@ func (t *terminal) command(c *protocol.Command) {
 
 func (t *terminal) linkState(s link.State) {
 	t.calls.LinkUp(s.Up)
+	if t.rehearsal != nil {
+		t.rehearsal.LinkUp(s.Up)
+	}
 	switch {
 	case s.Up:
 		t.health.Set("link")

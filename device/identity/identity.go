@@ -249,14 +249,14 @@ func (i *Identity) KeepSettings(s *protocol.Settings) (refused []error, err erro
 		return refused, fmt.Errorf("keep settings: %w", err)
 	}
 	if s.Organisation == old.Settings.Organisation && s.Home == old.Settings.Home && slices.Equal(settings.Withdrawn, old.Settings.Withdrawn) && g.Root == old.Root &&
-		g.Trust == old.Trust && g.Policy == old.Policy && sameComing(s.Coming, old.Settings.Coming) && slices.Equal(g.withdrawn, old.withdrawn) {
+		g.Trust == old.Trust && g.Policy == old.Policy && same(s.Coming, old.Settings.Coming) && same(s.Rehearse, old.Settings.Rehearse) && slices.Equal(g.withdrawn, old.withdrawn) {
 		return refused, nil // only the time moved: not worth a write
 	}
 	g.Settings = &settings
 	return refused, i.keep(&g)
 }
 
-func sameComing(a, b *protocol.Coming) bool { return a == b || a != nil && b != nil && *a == *b }
+func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // follow has g pin a new root: roots are the new one, it certified by the pinned one, and the pinned one certified by it, as protocol.Settings has them. If
 // it is pinned already nothing changes.

@@ -184,6 +184,16 @@ func TestRenewedChainAndSettings(t *testing.T) {
 			t.Errorf("announced after a restart: %v, want %v", got, coming)
 		}
 	}
+	for _, window := range []*protocol.Window{{From: 120, To: 240}, {From: 120, To: 241}} {
+		s = clinic.Settings()
+		s.Home, s.Rehearse = "Home 18", window
+		if _, err := i.KeepSettings(s); err != nil {
+			t.Fatal(err)
+		}
+		if got := load(t, disk.After(statetest.Everything)).Settings().Rehearse; got == nil || *got != *window {
+			t.Errorf("window after a restart: %v, want %v", got, window)
+		}
+	}
 	s = clinic.Settings()
 	s.Home, s.Withdrawn = "Home 18", []protocol.Nonce{{7}}
 	if _, err := i.KeepSettings(s); err != nil {

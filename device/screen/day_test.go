@@ -20,12 +20,82 @@ import (
 	"vindu/protocol"
 )
 
+// everyScene yields each combination of what decides a scene's words.
+func everyScene(yield func(Scene)) {
+	both := []bool{false, true}
+	for kind := Starting; kind <= Resting; kind++ {
+		for _, button := range both {
+			for _, more := range both { // what is urgent, covered, out of reach or said no to
+				for _, faults := range [][]protocol.Code{nil, {protocol.PanelMissing, protocol.ICELost, protocol.LinkUnreachable}} {
+					s := Scene{Kind: kind, Button: button, Parties: []protocol.Party{anne, relief}, Errand: "Morning medicine", CallCode: "482 193", Code: "ABCD-EFGH-IJKL-MNOP",
+						Urgent: more, Covered: more, Offline: more, SaidNo: more, HungUp: more, Camera: !more, Microphone: !more, Faults: faults}
+					if more {
+						s.Coming = Coming{Name: "Anne", Role: "nurse", At: noon.Add(time.Hour)}
+					}
+					switch kind {
+					case Ringing:
+						for _, ask := range both {
+							s.Ask, s.NoticeEnds = ask, time.Time{}
+							for _, left := range []time.Duration{0, 1, 7} {
+								s.AnswersAt = noon.Add(left * time.Second)
+								yield(s)
+							}
+							s.Notice = 28 * time.Second
+							for card := range cardCount {
+								s.NoticeEnds = noon.Add(s.Notice - time.Duration(card)*7*time.Second - time.Second)
+								yield(s)
+							}
+						}
+					case InCall:
+						for s.Curtain = NoCurtain; s.Curtain <= Lifting; s.Curtain++ {
+							yield(s)
+						}
+					default:
+						yield(s)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestNothingElseAsks: what is shown besides the screen's own words asks for nothing. A fault is for a helper, who reads elsewhere what to do. Of the cards before a first call one says how
+// a call is taken, where it has to be, and one how to say no where there is no button.
+func TestNothingElseAsks(t *testing.T) {
+	for _, tag := range Languages() {
+		lang := load(t, tag)
+		asksFor := func(text string) bool {
+			for sentence := range strings.SplitSeq(text, ". ") {
+				if slices.ContainsFunc(asks[tag], func(verb string) bool { return verb != "Call " && strings.HasPrefix(sentence, verb) }) { // "Call not proven" is no wish
+					return true
+				}
+			}
+			return false
+		}
+		for _, f := range protocol.Register {
+			if text := lang.fault(f.Code); asksFor(text) {
+				t.Errorf("%s: %s asks for something: %q", tag, f.Code, text)
+			}
+		}
+		for _, s := range []Scene{{}, {Button: true}, {Ask: true}, {Button: true, Ask: true}} {
+			s.Parties = []protocol.Party{anne}
+			for n, card := range lang.cards(s) {
+				if may := n == 1 && s.Ask || n == 3 && (!s.Button || s.Ask); !may && (asksFor(card[0]) || asksFor(card[1])) {
+					t.Errorf("%s: card %d asks for something: %q", tag, n+1, card)
+				}
+			}
+		}
+	}
+}
+
+// asks are the words by which each language asks a person for something.
+var asks = map[string][]string{
+	"en": {"Press ", "Please ", "Hold ", "Turn ", "Say ", "Call "},
+	"nb": {"Trykk ", "Lever ", "Hold ", "Slå ", "Si ", "Ring "}, "nn": {"Trykk ", "Lever ", "Hald ", "Slå ", "Sei ", "Ring "},
+}
+
 // TestOneThingToDo: no scene asks a person for two things. Every text that does ask has its tag, by which it is found.
 func TestOneThingToDo(t *testing.T) {
-	asks := map[string][]string{
-		"en": {"Press ", "Please ", "Hold ", "Turn ", "Say ", "Call "},
-		"nb": {"Trykk ", "Lever ", "Hold ", "Slå ", "Si ", "Ring "}, "nn": {"Trykk ", "Lever ", "Hald ", "Slå ", "Sei ", "Ring "},
-	}
 	for _, tag := range Languages() {
 		lang := load(t, tag)
 		if len(asks[tag]) == 0 {
@@ -53,7 +123,11 @@ func TestOneThingToDo(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for name, scene := range scenes() {
+			all := scenes()
+			if size.X == 800 { // where there is least room
+				everyScene(func(s Scene) { all[fmt.Sprintf("%+v", s)] = s })
+			}
+			for name, scene := range all {
 				shown := 0
 				for _, e := range c.compose(scene, noon).elements {
 					text, _, _ := strings.Cut(e.key, "|")
