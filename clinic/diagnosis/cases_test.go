@@ -111,13 +111,6 @@ const (
 	reboot  = protocol.PowerRestarted
 )
 
-// provoked are the rules that TestFaults in cmd/vindu-agent has speak by real faults; it checks that the document says so.
-var provoked = []string{
-	"hung-up", "hung-up-calling", "no-reply", "proof-answer", "policy", "quiet", "no-key", "path-relay-password", "path-relay-between",
-	"ended-no-picture", "ended-camera-busy", "ended-camera-gone", "ended-no-sound", "ended-sound-busy",
-	"path-relay-none", "lost-path-suddenly", "ended-lossy-both", "page-closed", "stopped", "offline", "broker",
-}
-
 var cases = []struct {
 	name     string
 	rule     string
@@ -190,6 +183,7 @@ var cases = []struct {
 	{"Caller's candidates do not arrive", "path-terminal-untold", noPath(end(failed), end(failed, silent))},
 	{"UDP and relay blocked for the caller", "path-caller-relay", noPath(end(failed, silent), end(failed, unrelayed))},
 	{"UDP and relay blocked for the terminal, not probed yet", "path-terminal-relay", noPath(end(failed, unrelayed), end(failed, silent))},
+	{"Caller's network that lets no UDP out", "path-caller-out", noPath(end(failed, silent), end(failed, tried(pair(hostEnd, outerEnd, 0, 5))))},
 	{"Firewall in the home that lets nothing in", "path-one-way-caller", noPath(end(failed, silent), end(failed, oneWay))},
 	{"Firewall at the caller that lets nothing in", "path-one-way-terminal", noPath(end(failed, oneWay), end(failed, silent))},
 	{"Relayed path asked for, relay fails", "path-relay-between", Evidence{Outcome: failed, Rang: true, RelayOnly: true, Caller: end(failed, silent)}},
@@ -203,10 +197,13 @@ var cases = []struct {
 	{"Router switched off in the call", "lost-path-router", lostPath(end(lost, well), end(lost, well), protocol.IPGatewaySilent)},
 	{"Path lost after growing losses", "lost-path-lossy", lostPath(nil, end(lost, well, series(20, 400, 300, 300)))},
 	{"Path cut at once", "lost-path-suddenly", lostPath(end(lost, well, series(20, 0, 0, 1_000)), end(lost, well, series(20, 0, 0, 1_000)))},
+	{"Path lost with the terminal's way to the clinic", "lost-path-deaf", lostPath(end(lost, well), end(lost, well, reached("restart")))},
+	{"Path lost and no other found", "lost-path-none", lostPath(end(lost, well, reached("restart")), end(lost, well, reached("restart")))},
 	{"Relayed path lost, nothing more is known", "lost-path", Evidence{Outcome: lost, Clinic: lost, Talked: true, RelayOnly: true}},
 	{"Path lost, nothing more is known", "lost-path", lostPath(nil, nil)},
 	{"Handshake fails on a path that works", "encryption-time", Evidence{Outcome: protocol.DTLSFailed, Rang: true, Terminal: end(protocol.DTLSFailed, reached("ice")), Caller: end(protocol.DTLSFailed)}},
 	{"Handshake fails, one half", "encryption", told(protocol.DTLSFailed)},
+	{"Panel's cable pulled, where calls end without it", "panel-lost", told(protocol.PanelMissing)},
 	{"Camera busy ends the call", "capture", told(protocol.CaptureCameraBusy)},
 	{"Sound device unplugged", "capture", told(protocol.CaptureSoundGone)},
 	{"No picture, no camera", "picture-camera", told(protocol.MediaNoPicture, protocol.CaptureNoCamera)},
@@ -225,9 +222,14 @@ var cases = []struct {
 	{"Terminal sends no picture", "ended-no-picture", talked(end(hungUp, well, figures(func(q *protocol.Quality) { q.FramesSent = 0 })), end(hungUp, well, figures(func(q *protocol.Quality) { q.FramesDecoded = 0 })))},
 	{"Picture sent and not shown", "ended-picture-on-the-way", talked(end(hungUp, well), end(hungUp, well, figures(func(q *protocol.Quality) { q.FramesDecoded = 0 })))},
 	{"No picture, the terminal's half never came", "ended-picture-unknown", talked(nil, end(hungUp, well, figures(func(q *protocol.Quality) { q.FramesDecoded = 0 })))},
+	{"Another path again and again, weak Wi-Fi", "ended-moves-wifi", talked(end(hungUp, well, reached("restart", "restart", "restart")), end(hungUp, well), protocol.IPWeak)},
+	{"Another path again and again, roaming", "ended-moves-roaming", talked(end(hungUp, well, reached("restart", "restart", "restart")), end(hungUp, well), protocol.IPRoams)},
+	{"Another path again and again", "ended-moves", talked(end(hungUp, well, reached("restart", "restart", "restart")), end(hungUp, well))},
+	{"Another path once", "hung-up", talked(end(hungUp, well, reached("restart")), end(hungUp, well, reached("restart")))},
 	{"Terminal throttled", "ended-throttled", talked(end(hungUp, well), end(hungUp, well, figures(func(q *protocol.Quality) { q.Freezes = 9 })), protocol.HeatThrottled)},
 	{"Terminal very hot", "ended-hot", talked(end(hungUp, well, figures(func(q *protocol.Quality) { q.Heat = 91 })), end(hungUp, well, figures(func(q *protocol.Quality) { q.Freezes = 9 })))},
 	{"Losses on weak Wi-Fi", "ended-wifi", talked(end(hungUp, well), end(hungUp, well, figures(func(q *protocol.Quality) { q.PacketsLost = 2_000 })), protocol.IPWeak)},
+	{"Path lost for some seconds", "ended-gap", talked(end(hungUp, well), end(hungUp, well, reached("restart"), figures(func(q *protocol.Quality) { q.PacketsLost = 2_000 })))},
 	{"Losses both ways", "ended-lossy-both", talked(end(hungUp, well, figures(func(q *protocol.Quality) { q.PacketsLost = 2_000 })), end(hungUp, well, figures(func(q *protocol.Quality) { q.PacketsLost = 2_000 })))},
 	{"Losses from the home to the caller", "ended-lossy-up", talked(end(hungUp, well), end(hungUp, well, figures(func(q *protocol.Quality) { q.PacketsLost = 2_000 })))},
 	{"Losses from the caller to the home", "ended-lossy-down", talked(end(hungUp, well, figures(func(q *protocol.Quality) { q.PacketsLost = 2_000 })), end(hungUp, well))},

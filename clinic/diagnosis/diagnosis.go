@@ -58,18 +58,20 @@ type Diagnosis struct {
 	Now     string // what the caller can do now; empty: nothing has to be done
 	Next    string // what the one who acts does
 	Because string // what it rests on
+
+	language string // its tag; empty: English
+}
+
+// acts says who acts.
+var acts = map[protocol.Who]string{
+	protocol.Nobody: "nobody has to act", protocol.Patient: "somebody in the home acts", protocol.Clinician: "the clinician acts",
+	protocol.Technician: "the technician acts", protocol.Operator: "the operator acts",
 }
 
 // Sentence is all of it in one.
 func (d Diagnosis) Sentence() string {
-	who := "nobody has to act"
-	if d.Who != protocol.Nobody {
-		who = "the " + string(d.Who) + " acts"
-		if d.Who == protocol.Patient {
-			who = "somebody in the home acts"
-		}
-	}
-	return d.What + " (" + string(d.Where) + "; " + who + "; " + string(d.Sure) + ")."
+	say := textsIn(d.language).say
+	return d.What + " (" + say(string(d.Where)) + "; " + say(acts[d.Who]) + "; " + say(string(d.Sure)) + ")."
 }
 
 // Rule is one line of the table.
@@ -123,9 +125,14 @@ func (r Rule) say(e Evidence) Diagnosis {
 		}
 	}
 	if e.RelayOnly { // which is what failed
-		d.Now = strings.Replace(d.Now, "with the relayed path", "without the relayed path", 1)
+		d.Now = withoutRelay(d.Now)
 	}
 	return d
+}
+
+// withoutRelay says what is to be done where the relayed path is what failed.
+func withoutRelay(text string) string {
+	return strings.Replace(text, "with the relayed path", "without the relayed path", 1)
 }
 
 // now is what a caller can do, where a rule has nothing better, by the stage of the outcome.

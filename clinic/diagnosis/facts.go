@@ -14,6 +14,7 @@ const (
 	fadedFor   = 5     // s, the last of the series
 	slowTrip   = 400   // ms, median: people begin to talk at the same time (ITU-T G.114)
 	manyStops  = 5     // freezes of the picture
+	manyMoves  = 3     // times that the path was lost and another looked for
 	muchHeat   = 85    // °C: a terminal that is said to be too hot where its board names no limit
 	longEnough = 5     // values that a series needs to say anything
 	longTalk   = 5_000 // ms, after which what has not come does not come
@@ -40,6 +41,7 @@ func Facts(e Evidence) []string {
 	}
 	half(add, "terminal", e.Terminal)
 	half(add, "caller", e.Caller)
+	add(slices.Contains(facts, "terminal.loss=much") || slices.Contains(facts, "caller.loss=much"), "loss=much")
 	slices.Sort(facts)
 	return slices.Compact(facts)
 }
@@ -52,11 +54,15 @@ func half(add func(bool, string), end string, h *protocol.CallRecord) {
 	}
 	say := func(when bool, f string) { add(when, end+"."+f) }
 	add(true, end+"="+string(h.Outcome))
-	reached := map[string]bool{}
+	reached, moves := map[string]bool{}, 0
 	for _, s := range h.Stages {
 		reached[s.Stage] = true
+		if s.Stage == "restart" {
+			moves++
+		}
 		say(true, "reached="+s.Stage)
 	}
+	say(moves >= manyMoves, "path=moves")
 	connected := reached["connected"] || reached["dtls"]
 	say(h.LocalPath == "relay" || h.RemotePath == "relay", "path=relay")
 	say(h.Duration >= longTalk && (h.Sound == "none" || h.Sound == ""), "sound=none")
@@ -71,7 +77,7 @@ func half(add func(bool, string), end string, h *protocol.CallRecord) {
 		say(q.FramesSent == 0, "sent=no picture")
 	}
 	say(q.PacketsLost*1000 > muchLost*(q.PacketsLost+q.PacketsReceived), "loss=much")
-	say(q.RTT > slowTrip, "delay=long")
+	say(h.Duration >= longTalk && q.RTT > slowTrip, "delay=long") // the first checks of a path take what the ends take to begin
 	say(q.Freezes >= manyStops, "picture=stops")
 	say(q.Heat >= muchHeat, "heat=much")
 	if s := h.Series; s != nil && len(s.RTT) >= longEnough {

@@ -1,0 +1,85 @@
+package diagnosis
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"vindu/protocol"
+	"vindu/protocol/faulttest"
+)
+
+// readProvoked returns what the tests of this project provoked, as their files have it, and judges what they claim.
+func readProvoked(t *testing.T) []faulttest.Fault {
+	t.Helper()
+	paths, err := filepath.Glob("testdata/provoked/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []faulttest.Fault
+	for _, path := range paths {
+		list, err := faulttest.Read(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range list {
+			if f.Fault == "" || f.Test == "" || strings.Contains(f.Fault+f.Sentence, "|") || (f.Rule == "") != (f.Sentence == "") {
+				t.Errorf("%s: not all is said: %+v", path, f)
+			}
+			for _, c := range append(slices.Clone(f.Hidden), f.Condition) {
+				if c != "" && (!protocol.Known(c) || !protocol.Explain(c).Lasts) {
+					t.Errorf("%s: %s: %q is no condition of the register", path, f.Fault, c)
+				}
+			}
+			if raised := append(slices.Clone(f.Hidden), f.Condition); f.Condition != "" && !slices.Equal(protocol.Showing(raised), []protocol.Code{f.Condition}) {
+				t.Errorf("%s: %s: of %q %q would show", path, f.Fault, raised, protocol.Showing(raised))
+			}
+		}
+		all = append(all, list...)
+	}
+	return all
+}
+
+// tableOfProvoked writes what was provoked, for people.
+func tableOfProvoked(b *bytes.Buffer, list []faulttest.Fault) {
+	b.WriteString(`
+## What was provoked
+
+Faults that a test made with real parts: the programs that ship, a real browser, real servers, network namespaces, the emulated terminal; and for probes, files as the kernel shows them. For each: the condition that showed
+at the clinic or on the terminal within its time, and was gone after relief; what was told besides and is hidden under it; and what the clinic says of a call
+that was tried meanwhile. Each test compares what it sees with its file in ` + "`" + faulttest.Folder + "`" + `, from which this table is made.
+
+| Fault | Condition | Hidden under it | Of the call is said | Rule | Test |
+|---|---|---|---|---|---|
+`)
+	code := func(c protocol.Code) string { return "`" + string(c) + "`" }
+	distinct, ways := map[string]bool{}, 0
+	for _, f := range list {
+		if f.Condition != "" || !strings.Contains(f.Sentence, "nobody has to act") { // a call as it should be is there to compare with
+			distinct[f.Fault] = true
+			ways++
+		}
+		condition, hidden, sentence, rule := "–", "–", "–", "–"
+		if f.Condition != "" {
+			condition = code(f.Condition)
+		}
+		if len(f.Hidden) > 0 {
+			var names []string
+			for _, c := range f.Hidden {
+				names = append(names, code(c))
+			}
+			hidden = strings.Join(names, ", ")
+		}
+		if f.Rule == "" && f.Condition == "" {
+			sentence = "the call went on"
+		}
+		if f.Rule != "" {
+			sentence, rule = f.Sentence, f.Rule
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | `%s` |\n", f.Fault, condition, hidden, sentence, rule, f.Test)
+	}
+	fmt.Fprintf(b, "\n%d faults were provoked, %d lines; %d more are calls as they should be.\n", len(distinct), ways, len(list)-ways)
+}
