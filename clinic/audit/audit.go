@@ -56,6 +56,9 @@ const (
 	CallAnnounced     = "call.announced"
 	ConditionMarked   = "condition.marked"
 	ConditionUnmarked = "condition.unmarked"
+	HomeLookedAt      = "home.looked_at" // an operator, at a home's calls and openings
+	CallLookedAt      = "call.looked_at"
+	CallsExported     = "calls.exported"
 	ConnectionRefused = "connection.refused"
 	MessageRefused    = "message.refused"
 

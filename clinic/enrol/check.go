@@ -39,7 +39,7 @@ func (s *Server) testCall(w http.ResponseWriter, r *http.Request) error {
 	if err := protocol.Decode(raw, request); err != nil {
 		return &refusal{http.StatusBadRequest, protocol.SignalMalformed, err}
 	}
-	state, err := s.TestCall(t, request.Call)
+	state, err := s.TestCall(t, request.Call, request.Path)
 	if protocol.CodeOf(err) == protocol.LinkTooMany {
 		w.Header().Set("Retry-After", "10")
 		return &refusal{http.StatusTooManyRequests, protocol.LinkTooMany, err}

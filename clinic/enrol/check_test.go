@@ -20,7 +20,10 @@ var (
 	callFails = protocol.CallID{3}
 )
 
-func robot(t register.Terminal, id protocol.CallID) (*protocol.TestCall, error) {
+func robot(t register.Terminal, id protocol.CallID, path string) (*protocol.TestCall, error) {
+	if path == protocol.RelayedPath {
+		return &protocol.TestCall{Version: 1, Call: id, Pictures: 7}, nil
+	}
 	switch id {
 	case callOther:
 		return nil, protocol.WithCode(protocol.LinkTooMany, errors.New("there is another"))
@@ -58,6 +61,14 @@ func TestTestCall(t *testing.T) {
 	got := new(protocol.TestCall)
 	if err := protocol.Decode([]byte(a.body), got); a.status != http.StatusOK || err != nil || got.Call != callRuns || got.Pictures != uint64(len("Home 17, Storgata")) {
 		t.Errorf("%d, %v: %+v", a.status, err, got)
+	}
+	rehearsal, err := protocol.Encode(&protocol.TestCallRequest{Version: 1, Call: callRuns, Path: protocol.RelayedPath})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a = do(t, own, "POST", c.url+protocol.PathTestCall, nil, "application/cbor", rehearsal)
+	if err := protocol.Decode([]byte(a.body), got); err != nil || got.Pictures != 7 {
+		t.Errorf("by the relay: %v: %+v", err, got)
 	}
 	for _, test := range []struct {
 		name   string

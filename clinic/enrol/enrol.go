@@ -70,12 +70,14 @@ type Config struct {
 	OrderElsewhere func(ctx context.Context, ask *protocol.KeyOrder) ([]byte, error)
 	// KeyStays tells that a terminal's key is not replaced now, because it is about to be destroyed; nil: of none.
 	KeyStays func(ctx context.Context, key protocol.KeyHash) (bool, error)
-	// TestCall has the robot call, or tells how that call goes; nil: there is no robot.
-	TestCall func(t register.Terminal, call protocol.CallID) (*protocol.TestCall, error)
+	// TestCall has the robot call, by a path if one is named, or tells how that call goes; nil: there is no robot.
+	TestCall func(t register.Terminal, call protocol.CallID, path string) (*protocol.TestCall, error)
 	// Policy returns the signed policy of a terminal, nil if it has none: then it answers nobody. Nil: none has.
 	Policy func(ctx context.Context, terminal protocol.KeyHash) ([]byte, error)
 	// Coming returns the call that a home is told of, nil if it is told of none. Nil: no home is.
 	Coming func(ctx context.Context, home string) (*protocol.Coming, error)
+	// Rehearse is when terminals rehearse by themselves; nil: never.
+	Rehearse *protocol.Window
 	// Withdrawn returns the mandates that terminals are not to take any more; nil: there are none.
 	Withdrawn func(context.Context) ([]protocol.Nonce, error)
 	// Report takes what a terminal tells without the broker, and returns the signed acknowledgements of what is committed; nil: nobody does.
@@ -379,7 +381,7 @@ func (s *Server) settings(w http.ResponseWriter, r *http.Request) error {
 	body, err := protocol.Encode(&protocol.Settings{
 		Version: protocol.Version, Organisation: s.Organisation, Home: t.HomeLabel, Authorities: s.Authority.Authorities(), At: protocol.At(s.now()),
 		Roots: s.Authority.RootChange(), Withdrawn: withdrawn, KeyOrder: order,
-		Trust: s.trustFor(r), Policy: policy, Coming: coming,
+		Trust: s.trustFor(r), Policy: policy, Coming: coming, Rehearse: s.Rehearse,
 	})
 	if err != nil {
 		return err

@@ -184,7 +184,7 @@ func (b *board) health(key protocol.KeyHash, h *protocol.Health, retained bool, 
 func sameToPeople(x, y *protocol.Health) bool {
 	a, b := *x, *y
 	for _, h := range []*protocol.Health{&a, &b} {
-		h.At, h.Uptime, h.Pending, h.Malformed = 0, 0, 0, 0
+		h.At, h.Uptime, h.Pending, h.Malformed, h.Figures = 0, 0, 0, 0, nil
 	}
 	return reflect.DeepEqual(a, b)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vindu/clinic/store"
@@ -52,6 +53,8 @@ type events struct {
 
 	mu   sync.Mutex // one commit at a time
 	gaps map[protocol.KeyHash]gap
+
+	committed, repeated, reported atomic.Uint64
 }
 
 // gap is the lowest event beyond a gap that was seen.
@@ -108,6 +111,8 @@ func (s *events) commit(ctx context.Context, batch []work) ([]protocol.Ack, erro
 	if err != nil {
 		return nil, err
 	}
+	s.committed.Add(uint64(len(fresh)))
+	s.repeated.Add(uint64(len(batch) - len(fresh)))
 	for key, g := range gaps {
 		if g.seq == 0 {
 			delete(s.gaps, key)
@@ -116,6 +121,9 @@ func (s *events) commit(ctx context.Context, batch []work) ([]protocol.Ack, erro
 		}
 	}
 	for _, o := range fresh {
+		if o.reported {
+			s.reported.Add(1)
+		}
 		for _, sink := range s.sinks {
 			sink.Committed(o.terminal, o.event, o.body)
 		}

@@ -103,6 +103,7 @@ type work struct {
 	terminal protocol.KeyHash
 	event    *protocol.Event
 	unbroken uint64
+	reported bool // it came by HTTPS
 	refusal  *audit.Entry
 }
 
@@ -163,11 +164,14 @@ func (f *Fleet) Messages() <-chan CallMessage { return f.messages }
 type Counters struct {
 	Malformed uint64 // messages that were refused
 	Dropped   uint64 // messages that a full queue cost: call messages are lost, events come again
+	Committed uint64 // events that were stored
+	Repeated  uint64 // events that came again after they had been stored: they were recognised
+	Reported  uint64 // of Committed: events that came by HTTPS
 }
 
 // Counters returns what was counted so far.
 func (f *Fleet) Counters() Counters {
-	return Counters{Malformed: f.malformed.Load(), Dropped: f.dropped.Load()}
+	return Counters{Malformed: f.malformed.Load(), Dropped: f.dropped.Load(), Committed: f.events.committed.Load(), Repeated: f.events.repeated.Load(), Reported: f.events.reported.Load()}
 }
 
 // Replaced is for a broker in the same process to tell that it let a terminal in while a connection of it was open. It does not block.
@@ -217,14 +221,14 @@ func (f *Fleet) Order(ctx context.Context, key protocol.KeyHash, signed []byte) 
 	return nil
 }
 
-// Commit stores events of one terminal, whichever way they came, and returns the signed protocol.Acks that may go to it. It is idempotent.
+// Commit stores events of one terminal that came another way than through the broker, and returns the signed protocol.Acks that may go to it. It is idempotent.
 func (f *Fleet) Commit(ctx context.Context, key protocol.KeyHash, list ...*protocol.Event) ([][]byte, error) {
 	batch := make([]work, len(list))
 	for i, e := range list {
 		if err := storable(e); err != nil {
 			return nil, err
 		}
-		batch[i] = work{terminal: key, event: e, unbroken: f.unbrokenOf(key)}
+		batch[i] = work{terminal: key, event: e, unbroken: f.unbrokenOf(key), reported: true}
 	}
 	acks, err := f.events.commit(ctx, batch)
 	if err != nil {

@@ -377,7 +377,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add(protocol.OutTopic(terminal, protocol.OutEvent), encode(f, event(f, first, 1)), false)
 	f.Add("vindu/v1//out/call", []byte{}, true)
 	f.Fuzz(func(t *testing.T, topic string, payload []byte, retained bool) {
-		fl := &Fleet{log: quiet, board: newBoard(), shares: newShares(), work: make(chan work, 4), messages: make(chan CallMessage, 4), reports: make(chan protocol.KeyHash, 4)}
+		fl := &Fleet{log: quiet, board: newBoard(), shares: newShares(), events: &events{}, work: make(chan work, 4), messages: make(chan CallMessage, 4), reports: make(chan protocol.KeyHash, 4)}
 		fl.receive(topic, payload, retained)
 		refused := fl.Counters().Malformed
 		states := fl.States()

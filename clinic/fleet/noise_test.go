@@ -12,7 +12,7 @@ import (
 // A terminal gone mad fills neither the audit log nor the other one; another's first message is told all the same.
 func TestMalformedMessagesAreToldOnce(t *testing.T) {
 	var out bytes.Buffer
-	f := &Fleet{log: slog.New(slog.NewTextHandler(&out, nil)), board: newBoard(), shares: newShares(), work: make(chan work, 16)}
+	f := &Fleet{log: slog.New(slog.NewTextHandler(&out, nil)), board: newBoard(), shares: newShares(), events: &events{}, work: make(chan work, 16)}
 	for i := range 100 {
 		f.receive(protocol.OutTopic(protocol.KeyHash{1}, protocol.OutHealth), []byte{0xff}, false)
 		if i == 50 {

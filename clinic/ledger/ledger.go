@@ -5,7 +5,7 @@
 //
 // A terminal writes an opening down before it happens. Here it is compared with what the clinic knows: an opening in a call has to be of one that
 // was placed to this terminal, one for a technician's check of an authorisation that the clinic issued and that was neither over nor
-// withdrawn. What is of neither raises protocol.AuthOpening: somebody has the clinic's keys, or a laptop that was lost. They are kept, and
+// withdrawn; one for a rehearsal is of the microphone alone, and in no call. What is of none of these raises protocol.AuthOpening: somebody has the clinic's keys, or a laptop that was lost. They are kept, and
 // listed on the home's page; of one call and of one terminal within bounds, since a hostile one can tell of as many as it likes.
 //
 // Openings are chained by hash (protocol.Link). One that does not follow the last raises protocol.AuthLedger: one is missing, or was changed. A key that
@@ -37,7 +37,7 @@ const checkSkew = 10 * time.Minute
 
 // Bounds of what one terminal can have kept. What is beyond is in the events alone; it raises its alarm all the same.
 const (
-	// maxPerReason is how many openings of one device are kept of one call, or of one authorisation.
+	// maxPerReason is how many openings of one device are kept of one call, or of one authorisation; and of rehearsals, the latest.
 	maxPerReason = 100
 	// maxFlawed is how many of a terminal's openings are kept that must not have been.
 	maxFlawed = 200
@@ -213,6 +213,9 @@ func (l *Ledger) judge(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHas
 		}
 		return name, "", nil
 	}
+	if o.Reason == protocol.OpeningRehearsal {
+		return "", "", nil
+	}
 	name, known, err := l.c.Calls.Caller(ctx, tx, terminal, o.Call)
 	switch {
 	case err != nil:
@@ -226,9 +229,11 @@ func (l *Ledger) judge(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHas
 // keep joins a closing to its opening, in whichever order they come.
 func (l *Ledger) keep(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash, o *protocol.Opening, by, flaw string) error {
 	call, mandate := []byte{}, []byte{}
-	if o.Reason == protocol.OpeningCheck {
+	switch o.Reason {
+	case protocol.OpeningCheck:
 		mandate = o.Mandate
-	} else {
+	case protocol.OpeningRehearsal: // neither
+	default:
 		call = o.Call[:]
 	}
 	join, add := `UPDATE ledger_openings SET closed = ?1, flaw = CASE flaw WHEN '' THEN ?6 ELSE flaw END WHERE n = (
@@ -247,6 +252,11 @@ func (l *Ledger) keep(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash
 	var kept, flawed int
 	err = tx.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM ledger_openings WHERE terminal = ?1 AND call = ?2 AND mandate = ?3 AND device = ?4),
 			(SELECT count(*) FROM ledger_openings WHERE terminal = ?1 AND flaw <> '' AND ?5 <> '')`, terminal[:], call, mandate, o.Device, flaw).Scan(&kept, &flawed)
+	if err == nil && kept >= maxPerReason && o.Reason == protocol.OpeningRehearsal {
+		_, err = tx.ExecContext(ctx, `DELETE FROM ledger_openings WHERE n = (
+			SELECT min(n) FROM ledger_openings WHERE terminal = ? AND call = ? AND mandate = ? AND device = ?)`, terminal[:], call, mandate, o.Device)
+		kept--
+	}
 	if err != nil || kept >= maxPerReason || flawed >= maxFlawed {
 		return err
 	}
@@ -256,17 +266,20 @@ func (l *Ledger) keep(ctx context.Context, tx *sql.Tx, terminal protocol.KeyHash
 
 // Opening is one of a camera or microphone.
 type Opening struct {
-	Device string    // "camera" or "microphone"
-	Opened time.Time // zero if the terminal has not told
-	Closed time.Time // zero if it is open, or the terminal has not told
-	Check  bool      // for a technician's check; otherwise in a call
-	By     string    // the caller or technician; empty if there is none
-	Flaw   string    // why it must not have been; empty if all is well
+	Device string          // "camera" or "microphone"
+	Opened time.Time       // zero if the terminal has not told
+	Closed time.Time       // zero if it is open, or the terminal has not told
+	Check  bool            // for a technician's check
+	By     string          // the caller or technician; empty if there is none
+	Flaw   string          // why it must not have been; empty if all is well
+	Call   protocol.CallID // in which it was; zero if in none
+	// Rehearsal is set of one for a rehearsal of the sound; without it or Check it was in a call.
+	Rehearsal bool
 }
 
 // Openings returns a terminal's, the latest told first, at most limit.
 func (l *Ledger) Openings(ctx context.Context, terminal protocol.KeyHash, limit int) ([]Opening, error) {
-	rows, err := l.c.Store.Read().QueryContext(ctx, `SELECT device, coalesce(opened, 0), coalesce(closed, 0), length(mandate) > 0, person, flaw
+	rows, err := l.c.Store.Read().QueryContext(ctx, `SELECT device, coalesce(opened, 0), coalesce(closed, 0), length(mandate) > 0, length(mandate) + length(call) = 0, person, flaw, call
 		FROM ledger_openings WHERE terminal = ? ORDER BY n DESC LIMIT ?`, terminal[:], limit)
 	if err != nil {
 		return nil, fmt.Errorf("read openings: %w", err)
@@ -276,9 +289,11 @@ func (l *Ledger) Openings(ctx context.Context, terminal protocol.KeyHash, limit 
 	for rows.Next() {
 		var o Opening
 		var opened, closed int64
-		if err := rows.Scan(&o.Device, &opened, &closed, &o.Check, &o.By, &o.Flaw); err != nil {
+		var call []byte // empty of a check or a rehearsal
+		if err := rows.Scan(&o.Device, &opened, &closed, &o.Check, &o.Rehearsal, &o.By, &o.Flaw, &call); err != nil {
 			return nil, fmt.Errorf("read openings: %w", err)
 		}
+		copy(o.Call[:], call)
 		o.Opened, o.Closed = protocol.Time(opened).Time(), protocol.Time(closed).Time()
 		list = append(list, o)
 	}

@@ -200,37 +200,37 @@ func TestOpenings(t *testing.T) {
 	}{
 		"in a call": {
 			terminal, []any{inCall(true, placed, 0), inCall(false, placed, time.Minute)},
-			[]Opening{{"camera", at(0), at(time.Minute), false, "Anne Berg", ""}}, "",
+			[]Opening{{"camera", at(0), at(time.Minute), false, "Anne Berg", "", placed, false}}, "",
 		},
 		"twice in a call": {
 			terminal, []any{inCall(true, placed, 0), inCall(false, placed, 1*time.Minute), inCall(true, placed, 2*time.Minute)},
-			[]Opening{{"camera", at(2 * time.Minute), time.Time{}, false, "Anne Berg", ""}, {"camera", at(0), at(time.Minute), false, "Anne Berg", ""}}, "",
+			[]Opening{{"camera", at(2 * time.Minute), time.Time{}, false, "Anne Berg", "", placed, false}, {"camera", at(0), at(time.Minute), false, "Anne Berg", "", placed, false}}, "",
 		},
 		"the closing came first": {
 			terminal, []any{inCall(false, placed, time.Minute), inCall(true, placed, 0)},
-			[]Opening{{"camera", at(0), at(time.Minute), false, "Anne Berg", ""}}, "",
+			[]Opening{{"camera", at(0), at(time.Minute), false, "Anne Berg", "", placed, false}}, "",
 		},
 		"for a check": {
 			terminal, []any{check(true, issued, 0), check(false, issued, time.Minute)},
-			[]Opening{{"microphone", at(0), at(time.Minute), true, "Kari Nes", ""}}, "",
+			[]Opening{{"microphone", at(0), at(time.Minute), true, "Kari Nes", "", protocol.CallID{}, false}}, "",
 		},
 		"a check that went on for a little longer": {
 			terminal, []any{check(true, issued, 65*time.Minute), check(false, issued, 3*time.Hour)},
-			[]Opening{{"microphone", at(65 * time.Minute), at(3 * time.Hour), true, "Kari Nes", ""}}, "",
+			[]Opening{{"microphone", at(65 * time.Minute), at(3 * time.Hour), true, "Kari Nes", "", protocol.CallID{}, false}}, "",
 		},
 		"a call that nobody placed": {
 			terminal, []any{inCall(true, protocol.CallID{9}, 0)},
-			[]Opening{{"camera", at(0), time.Time{}, false, "", "has not placed"}}, "camera, a call",
+			[]Opening{{"camera", at(0), time.Time{}, false, "", "has not placed", protocol.CallID{9}, false}}, "camera, a call",
 		},
 		"a call to another terminal": {
 			protocol.KeyHash{8}, []any{inCall(true, placed, 0)},
-			[]Opening{{"camera", at(0), time.Time{}, false, "", "has not placed"}}, "camera, a call",
+			[]Opening{{"camera", at(0), time.Time{}, false, "", "has not placed", placed, false}}, "camera, a call",
 		},
-		"no call":                  {terminal, []any{inCall(true, protocol.CallID{}, 0)}, []Opening{{"camera", at(0), time.Time{}, false, "", "has not placed"}}, "camera, a call"},
-		"an unknown authorisation": {terminal, []any{check(true, [16]byte{9}, 0)}, []Opening{{"microphone", at(0), time.Time{}, true, "", "has not issued"}}, "microphone, a check"},
+		"no call":                  {terminal, []any{inCall(true, protocol.CallID{}, 0)}, []Opening{{"camera", at(0), time.Time{}, false, "", "has not placed", protocol.CallID{}, false}}, "camera, a call"},
+		"an unknown authorisation": {terminal, []any{check(true, [16]byte{9}, 0)}, []Opening{{"microphone", at(0), time.Time{}, true, "", "has not issued", protocol.CallID{}, false}}, "microphone, a check"},
 		"an authorisation that is over": {
 			terminal, []any{check(true, issued, 2*time.Hour)},
-			[]Opening{{"microphone", at(2 * time.Hour), time.Time{}, true, "Kari Nes", "was over"}}, "was over",
+			[]Opening{{"microphone", at(2 * time.Hour), time.Time{}, true, "Kari Nes", "was over", protocol.CallID{}, false}}, "was over",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -328,5 +328,45 @@ func TestCannotCompare(t *testing.T) {
 	}
 	if list, err := l.Openings(t.Context(), terminal, 10); err != nil || len(list) != 0 || len(c.raised) != 0 {
 		t.Errorf("%+v, %q, %v", list, c.raised, err)
+	}
+}
+
+// TestRehearsals: the microphone opens for rehearsals, which is on the ledger and no alarm; the latest are kept.
+func TestRehearsals(t *testing.T) {
+	l, alarms, _ := newLedger(t)
+	var told []any
+	for i := range maxPerReason + 3 {
+		for _, open := range []bool{true, false} {
+			at := start.Add(time.Duration(i) * time.Hour)
+			if !open {
+				at = at.Add(4 * time.Second)
+			}
+			told = append(told, &protocol.Opening{Version: 1, Device: "microphone", Open: open, At: protocol.At(at), Reason: protocol.OpeningRehearsal})
+		}
+	}
+	err := l.c.Store.Write(t.Context(), func(tx *sql.Tx) error { // in one transaction, which takes no time
+		for _, e := range chain(t, told...) {
+			body, err := e.Open()
+			if err != nil {
+				return err
+			}
+			if err := l.Store(t.Context(), tx, terminal, e, body); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := l.Openings(t.Context(), terminal, 1000)
+	if err != nil || len(alarms.raised) != 0 || len(list) != maxPerReason {
+		t.Fatalf("%d kept, raised %q, %v", len(list), alarms.raised, err)
+	}
+	for i, o := range list {
+		at := start.Add(time.Duration(maxPerReason+2-i) * time.Hour)
+		if want := (Opening{Device: "microphone", Opened: at, Closed: at.Add(4 * time.Second), Rehearsal: true}); !o.Opened.Equal(want.Opened) || !o.Closed.Equal(want.Closed) || !o.Rehearsal || o.Check || o.Flaw != "" {
+			t.Fatalf("%+v, want %+v", o, want)
+		}
 	}
 }
