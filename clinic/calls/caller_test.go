@@ -473,3 +473,35 @@ func TestTestCall(t *testing.T) {
 		}
 	})
 }
+
+// TestRehearsal: the paths of a rehearsal are in the invitation that the server signs, and in what it offers; whoever rings while one ends is not kept waiting.
+func TestRehearsal(t *testing.T) {
+	for _, c := range []struct {
+		path           string
+		relayOnly, ice bool
+	}{{"", false, true}, {protocol.DirectPath, false, false}, {protocol.RelayedPath, true, true}} {
+		t.Run(c.path, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				robot := Person{"robot/1", protocol.Party{Name: "Test call", Role: "robot", Organisation: "Clinic"}}
+				s, err := w.Start(t.Context(), Request{Person: robot, Page: "p", Home: "17", Offer: offer, Test: protocol.NewCallID(), Path: c.path})
+				if err != nil {
+					t.Fatal(err)
+				}
+				m := <-w.link.sent
+				inv := new(protocol.Invitation)
+				if err := protocol.Verify(m.Invite.Invitation, &w.signer.key.PublicKey, inv); err != nil || inv.RelayOnly != c.relayOnly || len(m.Invite.ICE) > 0 != c.ice {
+					t.Errorf("%+v, %d servers, %v", inv, len(m.Invite.ICE), err)
+				}
+				w.answer(t, s, protocol.Ringing, nil)
+				if err := w.HangUp(t.Context(), robot.ID, s.Call, protocol.EndCallerHungUp, nil); err != nil {
+					t.Fatal(err)
+				}
+				waits, stop := context.WithTimeout(t.Context(), time.Millisecond) // of the bubble: the terminal has not ended it
+				defer stop()
+				if err := w.afterLast(waits, w.terminal); (err == nil) != (c.path != "") {
+					t.Errorf("who rings next: %v", err)
+				}
+			})
+		})
+	}
+}

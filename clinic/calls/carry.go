@@ -282,6 +282,9 @@ func (s *Service) finish(c *call, outcome protocol.Code, now time.Time) {
 	if s.stopped {
 		return // the record is closed when the server starts again
 	}
+	if outcome == protocol.SignalLostClinic && c.pageLost && !c.talking.IsZero() { // by the page, which came back and told: the clinic knows that it was there itself
+		outcome = protocol.EndPageClosed
+	}
 	f := finishedCall{c.id, c.person.ID, ending{rang: c.rang, talking: c.talking, at: now, outcome: outcome, terminalEnd: c.terminalEnd, callerEnd: c.callerEnd, curtains: c.curtains.keep()}}
 	select {
 	case s.endings <- f:

@@ -17,8 +17,8 @@ import (
 type Conditions func(ctx context.Context, terminal protocol.KeyHash, from, to time.Time) ([]protocol.Code, error)
 
 // For so long after a call a condition that begins may still be why it ended: of the network, because it is looked at in steps; of power, because a terminal
-// finds it at its next start.
-var foundAfter = map[string]time.Duration{"ip": 30 * time.Second, "link": 30 * time.Second, "power": 10 * time.Minute}
+// finds it at its next start; of what gets out of the home's network, because a terminal looks at that after a call that found no path, or only a relayed one.
+var foundAfter = map[string]time.Duration{"ip": 30 * time.Second, "link": 30 * time.Second, "egress": 2 * time.Minute, "power": 10 * time.Minute}
 
 // held returns what held of a call's terminal while it ran, and soon after what may still be why it ended.
 func (r *Records) held(ctx context.Context, rec *Record) ([]protocol.Code, error) {

@@ -140,9 +140,14 @@ func (s *Service) test(r Request, home register.Home, now time.Time) (*invited, 
 	if err != nil {
 		return nil, err
 	}
+	errand := "Test call"
+	if r.Path != "" {
+		errand = "Rehearsal"
+	}
 	inv := &protocol.Invitation{
-		Version: protocol.Version, Call: r.Test, Terminal: home.Terminal, Caller: caller, Offer: protocol.HashOf(r.Offer),
-		Parties: []protocol.Party{r.Person.Party}, Errand: "Test call", Issued: protocol.At(now), Expires: protocol.At(now.Add(invitationLife)), Nonce: protocol.NewNonce(),
+		RelayOnly: r.Path == protocol.RelayedPath,
+		Version:   protocol.Version, Call: r.Test, Terminal: home.Terminal, Caller: caller, Offer: protocol.HashOf(r.Offer),
+		Parties: []protocol.Party{r.Person.Party}, Errand: errand, Issued: protocol.At(now), Expires: protocol.At(now.Add(invitationLife)), Nonce: protocol.NewNonce(),
 	}
 	signed, err := s.authority.SignTestCall(inv)
 	if err != nil {

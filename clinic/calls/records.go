@@ -40,7 +40,12 @@ var steps = []string{
 	`ALTER TABLE calls ADD COLUMN never_left INTEGER NOT NULL DEFAULT 0`, // 1: it ended in the page, and nobody was asked to call
 	`ALTER TABLE calls ADD COLUMN curtains BLOB`,                         // JSON of []Curtain; NULL: there were none
 	`ALTER TABLE calls ADD COLUMN present BLOB`,                          // JSON of Present; NULL: nothing was said
+	`ALTER TABLE calls ADD COLUMN rehearsal INTEGER NOT NULL DEFAULT 0`,  // 1: of the robot, with nobody
 }
+
+// keepRehearsals is for how long the record of a rehearsal is kept; of all other calls it is kept for good. A terminal rehearses every night, by two calls: of three thousand
+// that would be two million records in a year, and what they found is an event of the terminal's, too.
+const keepRehearsals = 14 * 24 * time.Hour
 
 // Auditor is the part of the audit log that is written to.
 type Auditor interface {
@@ -113,7 +118,7 @@ func (r *Records) closeInterrupted(ctx context.Context) error {
 		}
 		for _, c := range r.interrupted {
 			r.log.Warn("call was running when the server stopped", "call", c.id)
-			if err := r.end(ctx, tx, c.id, c.person, ending{at: time.Now(), outcome: protocol.SignalLostClinic}); err != nil {
+			if _, err := r.end(ctx, tx, c.id, c.person, ending{at: time.Now(), outcome: protocol.SignalLostClinic}); err != nil {
 				return err
 			}
 		}
@@ -121,13 +126,13 @@ func (r *Records) closeInterrupted(ctx context.Context) error {
 	})
 }
 
-// begin commits a new call's record. invitation is nil if none is sent.
+// begin commits a new call's record. invitation is nil if none is sent. A rehearsal is not in the audit log: nobody calls, and nobody is seen or heard.
 func (r *Records) begin(ctx context.Context, rec *Record, invitation []byte) error {
 	return r.store.Write(ctx, func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, `INSERT INTO calls (call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only, began, invitation, urgent, proof)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (call) DO NOTHING`,
+		result, err := tx.ExecContext(ctx, `INSERT INTO calls (call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only, began, invitation, urgent, proof, rehearsal)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (call) DO NOTHING`,
 			rec.Call[:], rec.Person.ID, rec.Person.Party.Name, rec.Person.Party.Role, rec.Person.Party.Organisation,
-			rec.Home, rec.HomeLabel, rec.Terminal[:], nonNil(rec.SPKI), rec.Errand, rec.RelayOnly, int64(protocol.At(rec.Began)), invitation, rec.Urgent, rec.Proof)
+			rec.Home, rec.HomeLabel, rec.Terminal[:], nonNil(rec.SPKI), rec.Errand, rec.RelayOnly, int64(protocol.At(rec.Began)), invitation, rec.Urgent, rec.Proof, rec.Rehearsal)
 		if err != nil {
 			return err
 		}
@@ -135,6 +140,10 @@ func (r *Records) begin(ctx context.Context, rec *Record, invitation []byte) err
 			return err
 		} else if n == 0 {
 			return fmt.Errorf("%w: there was a call %s before", ErrBadRequest, rec.Call)
+		}
+		if rec.Rehearsal {
+			_, err := tx.ExecContext(ctx, "DELETE FROM calls WHERE home = ? AND began < ? AND ended <> 0 AND rehearsal = 1", rec.Home, int64(protocol.At(rec.Began.Add(-keepRehearsals))))
+			return err
 		}
 		return r.audit.AppendTx(ctx, tx, audit.Entry{
 			At: protocol.At(rec.Began), Who: "person " + rec.Person.ID, What: audit.CallPlaced, Subject: "call " + rec.Call.String(),
@@ -162,28 +171,33 @@ type ending struct {
 
 // finish commits the clinic's end of a call. Doing it again changes nothing.
 func (r *Records) finish(ctx context.Context, call protocol.CallID, person string, e ending) error {
-	err := r.store.Write(ctx, func(tx *sql.Tx) error { return r.end(ctx, tx, call, person, e) })
-	if err == nil {
+	rehearsal := false
+	err := r.store.Write(ctx, func(tx *sql.Tx) (err error) {
+		rehearsal, err = r.end(ctx, tx, call, person, e)
+		return err
+	})
+	if err == nil && !rehearsal {
 		r.count(e)
 	}
 	return err
 }
 
-func (r *Records) end(ctx context.Context, tx *sql.Tx, call protocol.CallID, person string, e ending) error {
+// end is finish as part of a transaction. It says whether the call was a rehearsal.
+func (r *Records) end(ctx context.Context, tx *sql.Tx, call protocol.CallID, person string, e ending) (rehearsal bool, err error) {
 	var terminal []byte
-	err := tx.QueryRowContext(ctx, `UPDATE calls SET rang = ?, talking = ?, ended = ?, outcome = ?, terminal_end = coalesce(terminal_end, ?),
-		caller_end = ?, curtains = ? WHERE call = ? AND ended = 0 RETURNING terminal`,
-		int64(protocol.At(e.rang)), int64(protocol.At(e.talking)), int64(protocol.At(e.at)), string(e.outcome), e.terminalEnd, e.callerEnd, e.curtains, call[:]).Scan(&terminal)
+	err = tx.QueryRowContext(ctx, `UPDATE calls SET rang = ?, talking = ?, ended = ?, outcome = ?, terminal_end = coalesce(terminal_end, ?),
+		caller_end = ?, curtains = ? WHERE call = ? AND ended = 0 RETURNING terminal, rehearsal`,
+		int64(protocol.At(e.rang)), int64(protocol.At(e.talking)), int64(protocol.At(e.at)), string(e.outcome), e.terminalEnd, e.callerEnd, e.curtains, call[:]).Scan(&terminal, &rehearsal)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := r.alarm(ctx, tx, e.outcome, terminal, call); err != nil {
-		return err
+	if err := r.alarm(ctx, tx, e.outcome, terminal, call); err != nil || rehearsal {
+		return rehearsal, err
 	}
-	return r.audit.AppendTx(ctx, tx, audit.Entry{
+	return false, r.audit.AppendTx(ctx, tx, audit.Entry{
 		At: protocol.At(e.at), Who: "person " + person, What: audit.CallEnded, Subject: "call " + call.String(),
 		Detail: map[string]string{"outcome": string(e.outcome)},
 	})
@@ -340,7 +354,7 @@ func (r *Records) callerHalf(ctx context.Context, person string, call protocol.C
 }
 
 const selectRecord = `SELECT call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only,
-	began, rang, talking, ended, outcome, terminal_end, terminal_half, caller_half, urgent, proof, caller_end, never_left, curtains, present FROM calls`
+	began, rang, talking, ended, outcome, terminal_end, terminal_half, caller_half, urgent, proof, caller_end, never_left, curtains, present, rehearsal FROM calls`
 
 func scanRecord(scan func(...any) error) (Record, error) {
 	var r Record
@@ -349,7 +363,7 @@ func scanRecord(scan func(...any) error) (Record, error) {
 	var outcome string
 	if err := scan(&call, &r.Person.ID, &r.Person.Party.Name, &r.Person.Party.Role, &r.Person.Party.Organisation,
 		&r.Home, &r.HomeLabel, &terminal, &r.SPKI, &r.Errand, &r.RelayOnly,
-		&began, &rang, &talking, &ended, &outcome, &r.TerminalEnd, &terminalHalf, &callerHalf, &r.Urgent, &r.Proof, &r.CallerEnd, &r.NeverLeft, &curtains, &present); err != nil {
+		&began, &rang, &talking, &ended, &outcome, &r.TerminalEnd, &terminalHalf, &callerHalf, &r.Urgent, &r.Proof, &r.CallerEnd, &r.NeverLeft, &curtains, &present, &r.Rehearsal); err != nil {
 		return r, err
 	}
 	copy(r.Call[:], call)
@@ -401,13 +415,21 @@ func join(clinic protocol.Code, terminal, caller *protocol.CallRecord) protocol.
 				return code
 			}
 		}
+	case protocol.EndPageClosed: // the clinic missed the page, which was there and missed the clinic
+		if caller != nil && caller.Outcome == protocol.SignalLostClinic {
+			return caller.Outcome
+		}
 	}
 	return clinic
 }
 
 // list returns a person's calls, the latest first.
 func (r *Records) list(ctx context.Context, person string, limit int) ([]Record, error) {
-	rows, err := r.store.Read().QueryContext(ctx, selectRecord+" WHERE person = ? ORDER BY began DESC LIMIT ?", person, limit)
+	return r.query(ctx, " WHERE person = ? ORDER BY began DESC LIMIT ?", person, limit)
+}
+
+func (r *Records) query(ctx context.Context, where string, args ...any) ([]Record, error) {
+	rows, err := r.store.Read().QueryContext(ctx, selectRecord+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read records of calls: %w", err)
 	}

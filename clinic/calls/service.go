@@ -113,6 +113,7 @@ type call struct {
 	invitation protocol.Hash
 	passkey    []byte    // id of the one that has proven the call
 	until      time.Time // the end of the caller's authorisation; zero: none was needed
+	rehearsal  bool      // the robot's, by a path that it has to take
 	callerKey  []byte    // of this call, DER SubjectPublicKeyInfo: signs the caller's end
 
 	began, rang, talking, ended time.Time
@@ -124,6 +125,7 @@ type call struct {
 	over                        chan struct{} // closed when it has ended
 	invited                     bool          // the invitation is on its way: what follows it cannot overtake it any more
 	unwanted                    protocol.Code // why it was hung up before it was invited
+	pageLost                    bool          // its page told that it had lost the clinic
 	outcome                     protocol.Code // of an ended call
 
 	fromCaller, fromTerminal int // candidates, since the last restart
@@ -258,7 +260,7 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 		return Started{}, fmt.Errorf("start call: %w", err)
 	}
 	now := time.Now()
-	rec := &Record{Person: r.Person, Home: home.ID, HomeLabel: home.Label, Terminal: home.Terminal, SPKI: home.SPKI, Began: now}
+	rec := &Record{Person: r.Person, Home: home.ID, HomeLabel: home.Label, Terminal: home.Terminal, SPKI: home.SPKI, Began: now, Rehearsal: r.Path != ""}
 	inv, err := s.invite(ctx, r, home, now)
 	if failed, ok := errors.AsType[*Failure](err); ok {
 		rec.Call = failed.Call
@@ -288,7 +290,7 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 	}
 	c := &call{
 		course: course{state: Calling}, id: rec.Call, person: inv.person, page: r.Page, home: home.ID, terminal: home.Terminal, spki: home.SPKI,
-		invitation: protocol.HashOf(inv.invite.Invitation), callerKey: inv.Key, passkey: inv.passkey(), until: inv.until, began: now, over: make(chan struct{}),
+		invitation: protocol.HashOf(inv.invite.Invitation), callerKey: inv.Key, passkey: inv.passkey(), until: inv.until, rehearsal: rec.Rehearsal, began: now, over: make(chan struct{}),
 		curtains: newCurtains(), presence: rate.NewLimiter(presenceRate, presenceBurst),
 	}
 	if err := s.room(r.Person.ID); err != nil {
@@ -310,7 +312,9 @@ func (s *Service) Start(ctx context.Context, r Request) (Started, error) {
 		return Started{}, err
 	}
 	s.log.Info("call placed", "call", c.id, "person", r.Person.ID, "home", home.ID, "terminal", home.Terminal, "relay_only", inv.RelayOnly)
-	inv.invite.ICE = s.relay.TerminalServers(home.Terminal)
+	if r.Path != protocol.DirectPath {
+		inv.invite.ICE = s.relay.TerminalServers(home.Terminal)
+	}
 	err = s.link.Send(ctx, home.Terminal, &protocol.CallIn{Version: protocol.Version, Call: c.id, Kind: protocol.KindInvite, Invite: inv.invite})
 	if err != nil {
 		code := protocol.CodeOf(err)
@@ -348,13 +352,13 @@ func (s *Service) invite(ctx context.Context, r Request, home register.Home, now
 }
 
 // afterLast waits while a call that was hung up still ends at the terminal, as the caller sees it no more: the terminal would say that it
-// is busy to the one who hangs up and rings again. It takes no longer than a terminal has to prove its end.
+// is busy to the one who hangs up and rings again. It takes no longer than a terminal has to prove its end. A rehearsal keeps nobody waiting, neither here nor there.
 func (s *Service) afterLast(ctx context.Context, terminal protocol.KeyHash) error {
 	for {
 		var over <-chan struct{}
 		s.mu.Lock()
 		for _, c := range s.calls {
-			if c.terminal == terminal && c.ending != "" && c.state != Ended {
+			if c.terminal == terminal && c.ending != "" && c.state != Ended && !c.rehearsal {
 				over = c.over
 			}
 		}
@@ -535,6 +539,7 @@ func (s *Service) HangUp(ctx context.Context, person string, id protocol.CallID,
 			c.callerEnd = signed
 		}
 	}
+	c.pageLost = reason == protocol.SignalLostClinic
 	s.stop(c, reason)
 	return nil
 }

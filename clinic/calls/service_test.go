@@ -573,6 +573,7 @@ func TestJoin(t *testing.T) {
 		"proof is never hidden":              {protocol.EndCallerHungUp, protocol.EndCallerHungUp, protocol.ProofFingerprint, protocol.ProofFingerprint},
 		"nor is an unproven invitation":      {protocol.SignalNoReply, protocol.AuthFingerprint, protocol.EndPageClosed, protocol.AuthFingerprint},
 		"nor that it was not sealed":         {protocol.DTLSFailed, protocol.DTLSWeak, protocol.DTLSFailed, protocol.DTLSWeak},
+		"a page that missed the clinic":      {protocol.EndPageClosed, protocol.EndPageClosed, protocol.SignalLostClinic, protocol.SignalLostClinic},
 		"the clinic, where it knows":         {protocol.EndPageClosed, protocol.ICELost, protocol.EndCallerHungUp, protocol.EndPageClosed},
 		"unknown gives way to what is known": {protocol.Unknown, protocol.MediaFailed, "", protocol.MediaFailed},
 	} {

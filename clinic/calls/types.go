@@ -54,6 +54,8 @@ type Request struct {
 	Proof Proof
 	// Test is set, in place of Proof, by the clinic's robot: the name of a test call that the terminal has asked for.
 	Test protocol.CallID
+	// Path is the one that a test call has to take, protocol.DirectPath or RelayedPath: it is then a rehearsal's. Empty: any.
+	Path string
 }
 
 // Started is a call on its way to the terminal.
@@ -115,6 +117,7 @@ type Record struct {
 	RelayOnly bool
 	Urgent    bool
 	Proof     []byte // canonical protocol.CallProof; nil if nobody was asked
+	Rehearsal bool   // of the clinic's robot with a terminal, in which nobody takes part: no person calls, and nothing of the home goes out
 
 	Began     time.Time
 	RangAt    time.Time // when the terminal said that it rings; zero if it never did

@@ -46,6 +46,7 @@ type Config struct {
 	OIDC           OIDC           `toml:"oidc"`
 	Metrics        Metrics        `toml:"metrics"`
 	Alerts         Alerts         `toml:"alerts"`
+	Rehearsals     Rehearsals     `toml:"rehearsals"`
 	Log            Log            `toml:"log"`
 }
 
@@ -199,6 +200,40 @@ func (a *Alerts) check() error {
 	return nil
 }
 
+// Rehearsals is when terminals rehearse by themselves, on their homes' clocks. They never do where both are empty.
+type Rehearsals struct {
+	From string `toml:"from"` // "02:00"
+	To   string `toml:"to"`
+}
+
+// shortestWindow is for a fleet, of which each rehearses for a minute.
+const shortestWindow = 30
+
+// Window returns what terminals are told; nil: never.
+func (r *Rehearsals) Window() *protocol.Window {
+	from, err1 := time.Parse("15:04", r.From)
+	to, err2 := time.Parse("15:04", r.To)
+	if err1 != nil || err2 != nil {
+		return nil
+	}
+	return &protocol.Window{From: uint16(from.Hour()*60 + from.Minute()), To: uint16(to.Hour()*60 + to.Minute())}
+}
+
+func (r *Rehearsals) check() error {
+	if r.From == "" && r.To == "" {
+		return nil
+	}
+	w := r.Window()
+	if w == nil {
+		return fmt.Errorf("rehearsals.from = %q, rehearsals.to = %q: two times of day such as 02:00, or empty both", r.From, r.To)
+	}
+	const day = 24 * 60
+	if (int(w.To)-int(w.From)+day)%day < shortestWindow {
+		return fmt.Errorf("rehearsals from %s to %s: at least %d minutes, so that not all terminals come at once", r.From, r.To, shortestWindow)
+	}
+	return nil
+}
+
 // Metrics is where Prometheus asks. There is none without Listen.
 type Metrics struct {
 	Listen string `toml:"listen"`
@@ -236,6 +271,7 @@ func Default() Config {
 		OIDC:           OIDC{Scopes: []string{}, Assurance: []string{}},
 		Relay:          Relay{Listen: ":3478"},
 		Alerts:         Alerts{After: 5},
+		Rehearsals:     Rehearsals{From: "02:00", To: "04:00"},
 		Log:            Log{Level: "info", Format: "text"},
 	}
 }
@@ -307,6 +343,7 @@ func (c *Config) Check() error {
 		c.OIDC.check(),
 		c.Metrics.check(),
 		c.Alerts.check(),
+		c.Rehearsals.check(),
 		c.Log.check(),
 	)
 }

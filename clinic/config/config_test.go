@@ -52,7 +52,7 @@ func TestRender(t *testing.T) {
 		Terminals: Terminals{"[2001:db8::1]:8443", "t.example", 365}, Front: Front{"127.0.0.1:0"},
 		Web:   Web{"[::1]:0", []string{"a.example", "b.example"}, "c.pem", "k.pem", "example", []string{"https://a.example"}},
 		Relay: Relay{"", "2001:db8::1", 40000, 40100, true}, Log: Log{"debug", "json"}, Authorisations: Authorisations{31},
-		OIDC: OIDC{"https://helseid.example", "HelseID", "c", "/k.pem", "k1", []string{"profile", "a:b/c"}, []string{"Level4"}}, Alerts: Alerts{After: 5},
+		OIDC: OIDC{"https://helseid.example", "HelseID", "c", "/k.pem", "k1", []string{"profile", "a:b/c"}, []string{"Level4"}}, Alerts: Alerts{After: 5}, Rehearsals: Rehearsals{"23:30", "05:00"},
 	}
 	b, err := c.Render()
 	if err != nil {
@@ -85,6 +85,10 @@ func TestParseRefuses(t *testing.T) {
 		"alerts nowhere":        {least + "[alerts]\nsecret = \"s\"\n", "alerts.webhook is not set"},
 		"alerts for anybody":    {least + "[alerts]\nwebhook = \"https://a.example\"\n", "alerts.secret"},
 		"alerts after days":     {least + "[alerts]\nafter_minutes = 9999\n", "alerts.after_minutes"},
+		"rehearsals of no time": {least + "[rehearsals]\nfrom = \"02:00\"\nto = \"02:00\"\n", "at least 30 minutes"},
+		"rehearsals at once":    {least + "[rehearsals]\nfrom = \"23:50\"\nto = \"00:10\"\n", "at least 30 minutes"},
+		"half a rehearsal":      {least + "[rehearsals]\nfrom = \"\"\n", "rehearsals.from"},
+		"rehearsals at noon":    {least + "[rehearsals]\nfrom = \"noon\"\n", "rehearsals.from"},
 		"oidc without issuer":   {least + "[oidc]\nclient_id = \"x\"\n", "oidc.issuer is not set"},
 		"oidc in the clear":     {least + oidc + "issuer = \"http://id.example\"\n", "oidc.issuer"},
 		"oidc without a name":   {least + "[oidc]\nissuer = \"https://id.example\"\nclient_id = \"x\"\nkey = \"k\"\n", "oidc.name is not set"},

@@ -8,7 +8,7 @@
 // Credentials are of the form that draft-uberti-behave-turn-rest-00 describes, which a coturn fleet with the same secret accepts too: the
 // user name is "<expiry in Unix seconds>:<user>", the password base64(HMAC-SHA-1(secret, user name)). A browser's user is random, a terminal's is made
 // of its key and the secret, always the same, so that bounds and Revoke hold for the terminal. They say nothing about anybody to others and
-// are good for an allocation for Life; what was allocated in time may be kept for at most Hold more, which is longer than any call. SHA-1
+// are good for Life, which is longer than any call: to keep what is allocated for it, and to allocate anew when its path is lost. SHA-1
 // and MD5 are what TURN's long-term credentials (RFC 8489 §9.2) prescribe; media does not depend on them, it is encrypted end to end.
 //
 // # Where it relays to
@@ -40,7 +40,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pion/stun/v4"
 	"github.com/pion/turn/v5"
 	"golang.org/x/time/rate"
 
@@ -48,10 +47,8 @@ import (
 )
 
 const (
-	// Life is how long credentials are good for a new allocation.
-	Life = time.Hour
-	// Hold is how long beyond that what was allocated may be refreshed: a call that is long is not cut.
-	Hold = 5 * time.Hour
+	// Life is how long credentials are good. A policy lets nobody talk for more than four hours, and a page gets new ones every 20 minutes.
+	Life = 5 * time.Hour
 	// MinSecret is the shortest secret in bytes.
 	MinSecret = 32
 
@@ -132,6 +129,8 @@ func (r *Relay) Run(ctx context.Context) error {
 	var wrapped []*listener
 	server := turn.ServerConfig{
 		Realm: realm, LoggerFactory: loggers{r.log}, AuthHandler: r.authenticate, QuotaHandler: r.quota,
+		// Who asks over IPv6 and names no family is given an IPv4 address (RFC 8656 §7.2): the relay's own may be the only one that it has.
+		StrictAddressFamily: true,
 	}
 	ports, err := r.ports()
 	if err != nil {
@@ -238,9 +237,6 @@ func (r *Relay) authenticate(request *turn.RequestAttributes) (user string, key 
 	until := time.Unix(seconds, 0)
 	if until.After(r.now().Add(Life + time.Minute)) {
 		return "", nil, false // nobody was given this one; it only could be with the secret
-	}
-	if request.Method != stun.MethodAllocate {
-		until = until.Add(Hold)
 	}
 	if !r.now().Before(until) {
 		r.log.Debug("expired credentials", "from", request.SrcAddr)

@@ -46,6 +46,7 @@ type line struct {
 	wg    sync.WaitGroup
 
 	permits   func(netip.Addr) bool
+	direct    bool // nothing relayed is reached
 	connected chan struct{}
 	once      sync.Once
 	again     atomic.Bool   // the terminal asks for a picture that stands alone
@@ -55,8 +56,8 @@ type line struct {
 	counts
 }
 
-// dial makes an offer with all its candidates.
-func (r *Robot) dial(ctx context.Context) (*line, error) {
+// dial makes an offer with all its candidates for a path; that a relayed one is relayed the terminal sees to, by the invitation.
+func (r *Robot) dial(ctx context.Context, path string) (*line, error) {
 	api, err := engine(r.c.Loopback)
 	if err != nil {
 		return nil, err
@@ -70,7 +71,11 @@ func (r *Robot) dial(ctx context.Context) (*line, error) {
 		return nil, fmt.Errorf("make DTLS certificate: %w", err)
 	}
 	config := webrtc.Configuration{Certificates: []webrtc.Certificate{*certificate}}
-	for _, s := range r.c.Relay() {
+	servers := r.c.Relay()
+	if path == protocol.DirectPath {
+		servers = nil
+	}
+	for _, s := range servers {
 		var urls []string
 		for _, u := range s.URLs {
 			if strings.HasPrefix(u, "turn:") { // the one over TLS is the same relay by another way, which the robot does not need
@@ -86,7 +91,7 @@ func (r *Robot) dial(ctx context.Context) (*line, error) {
 		return nil, fmt.Errorf("make connection: %w", err)
 	}
 	own, stop := context.WithCancel(context.Background())
-	l := &line{pc: pc, lost: make(chan protocol.Code, 1), stop: stop, permits: r.c.Permits, connected: make(chan struct{})}
+	l := &line{pc: pc, lost: make(chan protocol.Code, 1), stop: stop, permits: r.c.Permits, direct: path == protocol.DirectPath, connected: make(chan struct{})}
 	pc.OnConnectionStateChange(l.changed)
 	pc.OnTrack(func(t *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
 		if t.Kind() == webrtc.RTPCodecTypeVideo {
@@ -251,7 +256,7 @@ func (l *line) reachable(sdp string) string {
 // have it knock at others there. Names are none, since looking them up is asking others.
 func (l *line) mayReach(candidate string) bool {
 	fields := strings.Fields(candidate)
-	if len(fields) < 6 {
+	if len(fields) < 6 || l.direct && (len(fields) < 8 || fields[7] == "relay") {
 		return false
 	}
 	a, err := netip.ParseAddr(fields[4])

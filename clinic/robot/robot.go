@@ -8,6 +8,9 @@
 // The robot has no decoders and keeps nothing: of pictures it counts the whole ones and those that stand alone, of sound the packets. What
 // it sends was coded beforehand (scripts/robotmedia). It hangs up when it has had enough to judge by, or has waited long enough.
 //
+// A terminal asks for a test call while a technician checks it, and for two in each rehearsal: one to which no relay is offered, and one by the relay alone. Rehearsals leave room for
+// technicians: of a fleet that rehearses at night some are told to come again.
+//
 // A terminal has one test call at a time. Call both begins one and tells how it goes, so that it can be asked again whatever became of
 // a reply.
 package robot
@@ -48,7 +51,10 @@ const (
 )
 
 // maxCalls bounds the test calls that run at the same time: each sends about 150 kbit/s.
-const maxCalls = 32
+const (
+	maxCalls      = 32
+	maxRehearsals = 24 // of them
+)
 
 // PersonID is the robot's in the records of calls; the terminal's code follows it.
 const PersonID = "robot/"
@@ -87,6 +93,7 @@ type Robot struct {
 type testCall struct {
 	terminal register.Terminal
 	id       protocol.CallID
+	path     string // of a rehearsal; empty: any
 	began    time.Time
 
 	mu    sync.Mutex
@@ -134,8 +141,8 @@ var (
 	errTooMany = errors.New("too many test calls")
 )
 
-// Call begins the test call that a terminal names, or tells how it goes. Errors carry link.too_many_requests.
-func (r *Robot) Call(t register.Terminal, id protocol.CallID) (*protocol.TestCall, error) {
+// Call begins the test call that a terminal names, by a path if it names one, or tells how it goes. Errors carry link.too_many_requests.
+func (r *Robot) Call(t register.Terminal, id protocol.CallID, path string) (*protocol.TestCall, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
@@ -150,16 +157,19 @@ func (r *Robot) Call(t register.Terminal, id protocol.CallID) (*protocol.TestCal
 			return nil, protocol.WithCode(protocol.LinkTooMany, errTooMany)
 		}
 	}
-	running := 0
+	running, rehearsals := 0, 0
 	for key, c := range r.known {
 		_, over := c.look()
 		if over.IsZero() {
 			running++
+			if c.path != "" {
+				rehearsals++
+			}
 		} else if now.Sub(over) > remembered {
 			delete(r.known, key)
 		}
 	}
-	if running >= maxCalls {
+	if running >= maxCalls || path != "" && rehearsals >= maxRehearsals {
 		return nil, protocol.WithCode(protocol.LinkTooMany, errTooMany)
 	}
 	for key, l := range r.asked {
@@ -175,7 +185,7 @@ func (r *Robot) Call(t register.Terminal, id protocol.CallID) (*protocol.TestCal
 	if !often.AllowN(now, 1) {
 		return nil, protocol.WithCode(protocol.LinkTooMany, errTooMany)
 	}
-	c := &testCall{terminal: t, id: id, began: now, state: protocol.TestCall{Version: protocol.Version, Call: id}}
+	c := &testCall{terminal: t, id: id, path: path, began: now, state: protocol.TestCall{Version: protocol.Version, Call: id}}
 	state := c.state // afterwards it is the call's
 	select {
 	case r.begin <- c:
@@ -215,13 +225,13 @@ func (r *Robot) talk(ctx context.Context, t *testCall) (protocol.Code, counts, e
 	page := t.id.String()
 	updates, unsubscribe := r.c.Calls.Subscribe(who.ID, page, 0)
 	defer unsubscribe()
-	l, err := r.dial(ctx)
+	l, err := r.dial(ctx, t.path)
 	if err != nil {
 		return protocol.MediaRobot, counts{}, err
 	}
 	defer l.close()
 	started, err := r.c.Calls.Start(ctx, calls.Request{
-		Person: who, Test: t.id, Page: page, Home: t.terminal.Home, Offer: l.offer,
+		Person: who, Test: t.id, Path: t.path, Page: page, Home: t.terminal.Home, Offer: l.offer,
 	})
 	if failure, ok := errors.AsType[*calls.Failure](err); ok {
 		return failure.Code, counts{}, err

@@ -37,7 +37,8 @@ type bench struct {
 	decision protocol.Decision      // instead of ringing
 	sign     *ecdsa.PrivateKey      // instead of key
 	change   func(*protocol.Answer) // before it is signed
-	silent   bool                   // sends neither picture nor sound
+	path     string
+	silent   bool // sends neither picture nor sound
 	half     *protocol.CallRecord
 	request  calls.Request
 	hungUp   protocol.Code
@@ -201,7 +202,7 @@ func (b *bench) call() *protocol.TestCall {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.After(time.Minute); ; {
-		s, err := b.robot.Call(b.home, id)
+		s, err := b.robot.Call(b.home, id, b.path)
 		if err != nil {
 			b.t.Fatal(err)
 		}
@@ -309,30 +310,30 @@ func TestOneAtATime(t *testing.T) {
 	terminal := register.Terminal{Key: protocol.KeyHash{1}}
 	first := protocol.CallID{1}
 	for range 2 {
-		if s, err := r.Call(terminal, first); err != nil || s.Call != first || s.Ended {
+		if s, err := r.Call(terminal, first, ""); err != nil || s.Call != first || s.Ended {
 			t.Fatalf("%+v, %v", s, err)
 		}
 	}
-	if _, err := r.Call(terminal, protocol.CallID{2}); protocol.CodeOf(err) != protocol.LinkTooMany {
+	if _, err := r.Call(terminal, protocol.CallID{2}, ""); protocol.CodeOf(err) != protocol.LinkTooMany {
 		t.Errorf("a second one: %v", err)
 	}
 	for i := range maxCalls {
-		_, err := r.Call(register.Terminal{Key: protocol.KeyHash{2, byte(i)}}, protocol.CallID{3, byte(i)})
+		_, err := r.Call(register.Terminal{Key: protocol.KeyHash{2, byte(i)}}, protocol.CallID{3, byte(i)}, "")
 		if full := i == maxCalls-1; (protocol.CodeOf(err) == protocol.LinkTooMany) != full {
 			t.Errorf("call %d: %v", i, err)
 		}
 	}
 	// Over, but a moment ago.
 	r.known[terminal.Key].over = time.Now()
-	if _, err := r.Call(terminal, protocol.CallID{2}); protocol.CodeOf(err) != protocol.LinkTooMany {
+	if _, err := r.Call(terminal, protocol.CallID{2}, ""); protocol.CodeOf(err) != protocol.LinkTooMany {
 		t.Errorf("at once again: %v", err)
 	}
 	r.known[terminal.Key].over = time.Now().Add(-apart)
-	if _, err := r.Call(terminal, protocol.CallID{2}); protocol.CodeOf(err) != protocol.LinkTooMany {
+	if _, err := r.Call(terminal, protocol.CallID{2}, ""); protocol.CodeOf(err) != protocol.LinkTooMany {
 		t.Errorf("nobody takes them any more: %v", err)
 	}
 	<-r.begin
-	if _, err := r.Call(terminal, protocol.CallID{2}); err != nil {
+	if _, err := r.Call(terminal, protocol.CallID{2}, ""); err != nil {
 		t.Errorf("after a while: %v", err)
 	}
 }
@@ -340,6 +341,63 @@ func TestOneAtATime(t *testing.T) {
 // pass lets time pass in a bubble.
 func pass(d time.Duration) {
 	time.Sleep(d) // allowed: time in a bubble of synctest is the test's own
+}
+
+// TestRehearsalsLeaveRoom: a fleet that rehearses does not keep technicians waiting.
+func TestRehearsalsLeaveRoom(t *testing.T) {
+	r, err := New(Config{Log: slog.New(slog.DiscardHandler)}) // it does not run: no call ends
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(i int, path string) error {
+		_, err := r.Call(register.Terminal{Key: protocol.KeyHash{1, byte(i)}}, protocol.CallID{1, byte(i)}, path)
+		return err
+	}
+	for i := range maxRehearsals {
+		if err := ask(i, []string{protocol.DirectPath, protocol.RelayedPath}[i%2]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ask(100, protocol.DirectPath); protocol.CodeOf(err) != protocol.LinkTooMany {
+		t.Errorf("one more: %v", err)
+	}
+	for i := range maxCalls - maxRehearsals {
+		if err := ask(101+i, ""); err != nil {
+			t.Errorf("a technician: %v", err)
+		}
+	}
+}
+
+// TestPathOfRehearsal: a direct one offers no relay and reaches none, and what is asked of package calls says which it is.
+func TestPathOfRehearsal(t *testing.T) {
+	const relayed, direct = "candidate:1 1 udp 1 192.0.2.1 5 typ relay raddr 0.0.0.0 rport 0", "candidate:1 1 udp 1 192.0.2.1 5 typ host"
+	for _, c := range []struct {
+		path           string
+		servers, reach bool
+	}{{"", true, true}, {protocol.RelayedPath, true, true}, {protocol.DirectPath, false, false}} {
+		t.Run(c.path, func(t *testing.T) {
+			b := newBench(t)
+			b.robot.c.Relay = func() []protocol.ICEServer {
+				return []protocol.ICEServer{{URLs: []string{"turn:192.0.2.1:9?transport=udp"}, Username: "u", Credential: "p"}}
+			}
+			l, err := b.robot.dial(t.Context(), c.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.close()
+			if got := len(l.pc.GetConfiguration().ICEServers) > 0; got != c.servers {
+				t.Errorf("a relay: %v", got)
+			}
+			if !l.mayReach(direct) || l.mayReach(relayed) != c.reach {
+				t.Errorf("reaches relayed candidates: %v", l.mayReach(relayed))
+			}
+			b.robot.c.Relay = func() []protocol.ICEServer { return nil }
+			b.path, b.decision = c.path, protocol.Declined
+			if b.call(); b.request.Path != c.path {
+				t.Errorf("asked for %q", b.request.Path)
+			}
+		})
+	}
 }
 
 // TestSeldom: a terminal that asks again and again gets a test call seldom; another is not in its way.
@@ -350,7 +408,7 @@ func TestSeldom(t *testing.T) {
 			t.Fatal(err)
 		}
 		ask := func(key protocol.KeyHash) error {
-			_, err := r.Call(register.Terminal{Key: key}, protocol.NewCallID())
+			_, err := r.Call(register.Terminal{Key: key}, protocol.NewCallID(), "")
 			if err == nil {
 				(<-r.begin).over = time.Now()
 				pass(apart)
