@@ -33,13 +33,14 @@ import (
 
 // Bounds.
 const (
-	MaxNote  = 200                 // characters
-	Longest  = 31 * 24 * time.Hour // of silence
-	look     = 10 * time.Second
-	atOnce   = 100                 // alerts that are told one after the other before the fleet is looked at again
-	keep     = 90 * 24 * time.Hour // for which alerts that are over are kept
-	sweep    = time.Hour
-	patience = 10 * time.Second // for the webhook
+	MaxNote    = 200                 // characters
+	Longest    = 31 * 24 * time.Hour // of silence
+	look       = 10 * time.Second
+	atOnce     = 100                 // alerts that are told one after the other before the fleet is looked at again
+	keep       = 90 * 24 * time.Hour // for which alerts that are over are kept
+	sweep      = time.Hour
+	patience   = 10 * time.Second // for the webhook
+	leastPause = time.Minute      // in which what was over is not told of again, at least
 )
 
 // Errors of Mark.

@@ -185,6 +185,48 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
+// TestFlapping: a terminal that says of a condition every few seconds that it is over, and then that it has lasted for long, is told of no oftener than what lasts can be: one that
+// is not honest fills neither table nor webhook. What lasts after all is told.
+func TestFlapping(t *testing.T) {
+	b := newBench(t)
+	look := func() {
+		t.Helper()
+		if err := errors.Join(b.service.look(t.Context()), b.service.tell(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 180 { // an hour
+		b.setSince(true, b.now, b.now.Add(-time.Hour), protocol.CaptureNoCamera)
+		look()
+		b.now = b.now.Add(10 * time.Second)
+		b.set(true, b.now)
+		look()
+		b.now = b.now.Add(10 * time.Second)
+	}
+	if n := len(b.heard); n < 2 || n > 2*60/5 {
+		t.Errorf("told %d times in an hour", n)
+	}
+	b.heard = nil
+	b.set(true, b.now, protocol.CaptureNoCamera)
+	b.after("it lasts", 5*time.Minute, "raised capture.no_camera 100000017")
+}
+
+// TestDeadWebhook: what nobody has taken for months is forgotten.
+func TestDeadWebhook(t *testing.T) {
+	b := newBench(t)
+	b.status = http.StatusInternalServerError
+	b.set(true, b.now, protocol.CaptureNoCamera)
+	b.after("no camera", 5*time.Minute)
+	b.set(true, b.now)
+	b.after("and over", time.Minute)
+	if err := b.service.sweep(t.Context(), b.now.Add(keep-time.Hour)); err != nil || !b.pending() {
+		t.Errorf("forgotten early, %v", err)
+	}
+	if err := b.service.sweep(t.Context(), b.now.Add(keep+time.Hour)); err != nil || b.pending() {
+		t.Errorf("kept for good, %v", err)
+	}
+}
+
 // TestNeverSeen: a home whose terminal never came is no alert.
 func TestNeverSeen(t *testing.T) {
 	b := newBench(t)
@@ -278,6 +320,16 @@ func TestNewHook(t *testing.T) {
 	}
 	if err := h.post(t.Context(), alert{code: protocol.CaptureNoCamera}, time.Now()); err == nil || !strings.Contains(err.Error(), "leads elsewhere") {
 		t.Errorf("led elsewhere: %v", err)
+	}
+	// An address may be a secret itself: what is logged has no more of it than its host.
+	for name, address := range map[string]string{"led elsewhere": server.URL + "/services/T0KEN", "nobody there": "http://127.0.0.1:1/services/T0KEN?key=T0KEN", "not protected": "http://alerts.example/T0KEN"} {
+		h, err := NewHook(address, secret, "")
+		if err == nil {
+			err = h.post(t.Context(), alert{code: protocol.CaptureNoCamera}, time.Now())
+		}
+		if err == nil || strings.Contains(err.Error(), "T0KEN") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	h.failures = 0
 	for range 20 {

@@ -37,11 +37,11 @@ type Hook struct {
 func NewHook(address, secret, site string) (*Hook, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("webhook %q is no address such as https://alerts.example/vindu", address)
+		return nil, errors.New("the webhook is no address such as https://alerts.example/vindu")
 	}
 	ip := net.ParseIP(u.Hostname())
 	if u.Scheme != "https" && !(u.Scheme == "http" && ip != nil && ip.IsLoopback()) {
-		return nil, fmt.Errorf("webhook %q has to be https; http only to this machine, such as http://127.0.0.1:9000/", address)
+		return nil, fmt.Errorf("the webhook at %q has to be https; http only to this machine, such as http://127.0.0.1:9000/", u.Hostname())
 	}
 	if secret = strings.TrimSpace(secret); len(secret) < minSecret {
 		return nil, fmt.Errorf("the webhook's secret has %d characters, at least %d are needed; openssl rand -hex 32 makes one", len(secret), minSecret)
@@ -94,6 +94,9 @@ func (h *Hook) post(ctx context.Context, a alert, now time.Time) error {
 	request.Header.Set("User-Agent", "vindu-clinic")
 	request.Header.Set("Vindu-Signature", Sign(h.secret, now, body))
 	response, err := h.client.Do(request)
+	if failed, ok := errors.AsType[*url.Error](err); ok { // it has the whole address, which may be a secret itself
+		err = failed.Err
+	}
 	if err != nil {
 		return fmt.Errorf("webhook: %w", err)
 	}

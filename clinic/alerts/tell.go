@@ -106,6 +106,10 @@ func (s *Service) look(ctx context.Context) error {
 		return err
 	}
 	states, now := s.c.Fleet.States(), s.c.now()
+	lately, err := s.lately(ctx, now)
+	if err != nil {
+		return err
+	}
 	type begun struct {
 		terminal protocol.KeyHash
 		home     string
@@ -130,7 +134,7 @@ func (s *Service) look(ctx context.Context) error {
 				delete(over, a.n)
 				continue
 			}
-			if m, ok := marks[h.Terminal][code]; ok && m.Holds(since, now) || now.Sub(since) < s.c.After {
+			if m, ok := marks[h.Terminal][code]; ok && m.Holds(since, now) || now.Sub(since) < s.c.After || lately[h.Terminal][code] {
 				continue
 			}
 			begins = append(begins, begun{h.Terminal, h.ID, code, since})
@@ -160,6 +164,22 @@ func (s *Service) look(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// lately returns what was over only lately: since when a condition holds its terminal says, and one that is not honest could have itself told of all the time.
+func (s *Service) lately(ctx context.Context, now time.Time) (map[protocol.KeyHash]map[protocol.Code]bool, error) {
+	list, err := s.alerts(ctx, "SELECT n, terminal, home, code, since, cleared, 1 FROM alerts_sent WHERE cleared > ?", now.Add(-max(s.c.After, leastPause)).UnixMilli())
+	if err != nil {
+		return nil, err
+	}
+	lately := map[protocol.KeyHash]map[protocol.Code]bool{}
+	for _, a := range list {
+		if lately[a.terminal] == nil {
+			lately[a.terminal] = map[protocol.Code]bool{}
+		}
+		lately[a.terminal][a.code] = true
+	}
+	return lately, nil
 }
 
 // open returns the alerts that are not over.
@@ -225,11 +245,11 @@ func (s *Service) tell(ctx context.Context) error {
 	return nil
 }
 
-// sweep forgets alerts that were over and told long ago, and silences that have ended as long ago.
+// sweep forgets alerts that were over long ago, told or not, and silences that have ended as long ago.
 func (s *Service) sweep(ctx context.Context, now time.Time) error {
 	before := now.Add(-keep).UnixMilli()
 	return s.c.Store.Write(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "DELETE FROM alerts_sent WHERE cleared_told < ?", before); err != nil {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM alerts_sent WHERE cleared < ?", before); err != nil {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, "DELETE FROM condition_marks WHERE at < ? AND until < ?", now.Add(-365*24*time.Hour).UnixMilli(), before)
