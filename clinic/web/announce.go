@@ -72,8 +72,8 @@ func (s *Server) tell(ctx context.Context, home, person string, at time.Time) er
 	if err := s.o.Announcements.Announce(ctx, home, person, at); err != nil {
 		return err
 	}
-	if homes, err := s.read(ctx); err == nil {
-		s.board.post(homes)
+	if err := s.pin(ctx); err != nil {
+		s.o.Log.Error("homes cannot be read; pages show them as they were", "error", err)
 	}
 	h, err := s.o.Register.Home(ctx, home)
 	if err != nil || h.Terminal == (protocol.KeyHash{}) {

@@ -54,7 +54,7 @@ func (s *Server) signedOut(w http.ResponseWriter, err error) {
 
 // refuse says no, with the code for programs and the sentence for people.
 func (s *Server) refuse(w http.ResponseWriter, status int, code protocol.Code, sentence string) {
-	f := protocol.Explain(code)
+	f := s.words.explain(code)
 	if sentence == "" {
 		sentence = f.Sentence
 	}
@@ -289,13 +289,13 @@ func (s *Server) verdict(w http.ResponseWriter, r *http.Request, v visitor) {
 		s.answer(w, r, err)
 		return
 	}
-	d := record.Diagnosis
+	d, f := record.Diagnosis.In(s.words["lang"]), s.words.explain(record.Outcome)
 	said := struct {
 		Sentence string `json:"sentence"`
 		Now      string `json:"now"`
 		Complete bool   `json:"complete"`
 	}{Complete: record.NeverLeft || record.TerminalHalf != nil && record.CallerHalf != nil}
-	known := d.What+"." == record.Failure.Sentence && d.Now == record.Failure.Next
+	known := d.What+"." == f.Sentence && d.Now == f.Next
 	if d.What != "" && d.Who != protocol.Nobody && !known {
 		said.Sentence, said.Now = d.Sentence(), d.Now
 	}

@@ -53,7 +53,7 @@ type conditionsView struct {
 }
 
 func (w words) condition(c protocol.Code, figure, when string, holds bool) conditionView {
-	f := protocol.Explain(c)
+	f := w.explain(c)
 	v := conditionView{Severity: string(f.Severity), Word: w["condition.severity."+string(f.Severity)], Title: f.Title, Sentence: f.Sentence, When: when, Figure: figure, Code: c}
 	if holds && f.Who != protocol.Nobody {
 		v.Next, v.Who = f.Next, w["condition.who."+string(f.Who)]

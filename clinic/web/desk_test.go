@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/x509"
@@ -31,23 +32,24 @@ import (
 
 // desk is the pages of technicians and operators over a real register; its terminals are a test's.
 type desk struct {
-	t         *testing.T
-	server    *httptest.Server
-	pages     *Server
-	sessions  *Sessions
-	register  *register.Register
-	setup     *setup.Service
-	ledger    *ledger.Ledger
-	fleet     *webtest.Fleet
-	audit     *audit.Log
-	passkeys  *passkey.Service
-	store     *store.Store
-	options   Options
-	rights    *grants.Service
-	authority *authority.Authority
-	folder    string // of the authority
-	seq       uint64
-	chains    map[protocol.KeyHash]protocol.Link // of openings
+	t          *testing.T
+	server     *httptest.Server
+	pages      *Server
+	sessions   *Sessions
+	register   *register.Register
+	setup      *setup.Service
+	ledger     *ledger.Ledger
+	fleet      *webtest.Fleet
+	audit      *audit.Log
+	passkeys   *passkey.Service
+	store      *store.Store
+	options    Options
+	rights     *grants.Service
+	authority  *authority.Authority
+	folder     string // of the authority
+	seq        uint64
+	rehearsals int                                // that were asked for
+	chains     map[protocol.KeyHash]protocol.Link // of openings
 }
 
 func newDesk(t *testing.T) *desk {
@@ -98,6 +100,7 @@ func newDesk(t *testing.T) *desk {
 	d.options = Options{
 		Sessions: d.sessions, Register: d.register, Fleet: d.fleet, Calls: webtest.NewCalls(webtest.NewRegister(), authorised), Authorisations: authorised, RelyingParty: webtest.Site, Organisation: "Solvik clinic", Log: log,
 		Custody: d.register, Setup: d.setup, Ledger: d.ledger, Passkeys: d.passkeys, Staff: d.register, Rights: d.rights,
+		Rehearse: func(context.Context, protocol.KeyHash) error { d.rehearsals++; return nil },
 	}
 	d.pages, err = New(d.options)
 	must(err)

@@ -5,10 +5,10 @@
 //	GET  /calls/{id}           the record of one call: what was proven, both halves joined
 //	/technician…, /operator…   vouchers and authorisations of laptops; alarms, terminals and their history
 //	/administrator…            persons, passkeys, who may ring which homes, rules for calls, what waits to be signed
-//	GET  /enter/{token}        signs in by a link that works once; POST /leave signs out
+//	GET  /enter/{token}        signs in by a link that works once; POST /leave signs out; POST /language {language} has this browser be answered in another
 //	GET  /sign-in/with, /back  to the identity provider, if there is one, and back
 //	GET  /events               server-sent events: rights, homes, recent calls, updates of this page's calls
-//	POST /api/calls            {call, home, terminal, page, offer, relay_only} → {call, invitation}
+//	POST /api/homes/{id}/…     announcement, rehearsal; POST /api/calls {call, home, terminal, page, offer, relay_only} → {call, invitation}
 //	POST /api/calls/{id}/…     candidates, restart, curtain, present, hang-up, record (the browser's half); GET /api/ice, /api/session
 //
 // A person has one duty (register.Duty) and sees its pages alone.

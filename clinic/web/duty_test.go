@@ -47,6 +47,7 @@ func TestDuties(t *testing.T) {
 		{"GET", "/operator/homes/" + home.ID, "operator"},
 		{"POST", "/operator/homes/" + home.ID + "/decommission", "operator"},
 		{"POST", "/operator/homes/" + home.ID + "/revoke", "operator"},
+		{"POST", "/operator/homes/" + home.ID + "/rehearse", "operator"},
 		{"POST", "/operator/homes/" + home.ID + "/decommission/withdraw", "operator"},
 		{"POST", "/operator/alarms/1", "operator"},
 		{"GET", "/api/ice", "nurse"},

@@ -224,7 +224,7 @@ func (w words) groups(rows []fleetRow) []fleetGroup {
 	for i := range rows {
 		versions[rows[i].state.Software] = versions[rows[i].state.Software] || rows[i].state.Software != ""
 		for _, c := range rows[i].codes {
-			f := protocol.Explain(c)
+			f := w.explain(c)
 			if f.Who == protocol.Nobody {
 				continue
 			}
@@ -309,7 +309,7 @@ func (s *Server) fleetView(r *http.Request, post func(register.Home) postView) (
 		v.States = append(v.States, fleetChoice{st, s.words.say("fleet.state", names{"state": s.words["home."+st], "count": strconv.Itoa(counts[st])}), st == q.State})
 	}
 	if q.Condition != "" {
-		v.Condition = protocol.Explain(q.Condition).Title
+		v.Condition = s.words.explain(q.Condition).Title
 	}
 	v.Found = s.words.say("fleet.found", names{"found": strconv.Itoa(len(found)), "all": strconv.Itoa(len(all))})
 	q.sort(found)
@@ -409,7 +409,7 @@ func (s *Server) exportFleet(kind string) func(http.ResponseWriter, *http.Reques
 	}
 }
 
-// writeCSV writes RFC 4180 with a line of names first. A text that a spreadsheet would take for a formula is given an apostrophe.
+// writeCSV writes RFC 4180 with a line of names first, and no formulas (inert).
 func writeCSV(w http.ResponseWriter, records []fleetRecord) error {
 	out := csv.NewWriter(w)
 	out.UseCRLF = true
@@ -424,9 +424,16 @@ func writeCSV(w http.ResponseWriter, records []fleetRecord) error {
 	return out.WriteAll(lines)
 }
 
+// inert gives an apostrophe to what a spreadsheet takes for a formula: where a text begins, and behind what ends a field where lists are not written with commas, as in Norway.
 func inert(text string) string {
-	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
-		return "'" + text
+	var b strings.Builder
+	begins := true
+	for _, r := range text {
+		if begins && strings.ContainsRune("=+-@\t\r\n＝＋－＠", r) {
+			b.WriteByte('\'')
+		}
+		begins = strings.ContainsRune(";|\t", r) || begins && (r == ' ' || r == '"')
+		b.WriteRune(r)
 	}
-	return text
+	return b.String()
 }

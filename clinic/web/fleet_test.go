@@ -198,7 +198,8 @@ func TestRest(t *testing.T) {
 }
 
 func TestInert(t *testing.T) {
-	for text, want := range map[string]string{"": "", "Home 17": "Home 17", "=1+1": "'=1+1", "@x": "'@x", "-1": "'-1", "+47": "'+47", "a=b": "a=b"} {
+	for text, want := range map[string]string{"": "", "Home 17": "Home 17", "=1+1": "'=1+1", "@x": "'@x", "-1": "'-1", "+47": "'+47", "a=b": "a=b",
+		"Home 17;=1+1": "Home 17;'=1+1", `a; "=1+1"`: `a; "'=1+1"`, "a;\t@x": "a;'\t'@x", "\n=1": "'\n=1", "＝1+1": "'＝1+1", "Home 17; left - blue": "Home 17; left - blue"} {
 		if got := inert(text); got != want {
 			t.Errorf("%q is written as %q", text, got)
 		}

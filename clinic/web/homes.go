@@ -18,6 +18,9 @@ const (
 	stateBusy      = "busy"
 	stateOffline   = "offline"
 	stateNone      = "none"
+	// To callers alone: nothing is wrong, but the home rests, or its camera is covered.
+	stateQuiet   = "quiet"
+	stateCovered = "covered"
 )
 
 // homeView is a home as a page shows it, in words.
@@ -47,33 +50,65 @@ func (w words) home(h register.Home, s fleet.State, now time.Time) homeView {
 		return v
 	}
 	v.Terminal, v.Code = h.Terminal.Name(), h.Terminal.Code()
-	if !s.Online {
-		v.State, v.Word, v.Detail = stateOffline, w["home.offline"], w["home.never"]
-		if !s.Heard.IsZero() {
-			v.Detail = w.say("home.heard", names{"time": w.when(s.Heard, now)})
+	if s.Online && s.Health != nil {
+		v.Notes = append(v.Notes, w.devices(s.Health)...)
+		v.Notes = append(v.Notes, w.standing(s.Health)...)
+		var raised []protocol.Code
+		for _, c := range s.Health.Conditions {
+			raised = append(raised, c.Code)
 		}
-		return v
-	}
-	v.State, v.Word, v.Detail = stateReady, w["home.ready"], w.say("home.since", names{"time": w.when(s.Since, now)})
-	if s.Health == nil {
-		v.Detail = w["home.unreported"]
-		return v
-	}
-	v.Notes = append(v.Notes, w.devices(s.Health)...)
-	var raised []protocol.Code
-	for _, c := range s.Health.Conditions {
-		raised = append(raised, c.Code)
-	}
-	for _, c := range protocol.Showing(raised) {
-		f := protocol.Explain(c)
-		if f.Who == protocol.Nobody || saidByDevices(c) {
-			continue
+		for _, c := range protocol.Showing(raised) {
+			f := w.explain(c)
+			if f.Who == protocol.Nobody || saidByDevices(c) {
+				continue
+			}
+			v.Notes = append(v.Notes, noteView{"warn", f.Sentence, f.Next})
 		}
-		v.Notes = append(v.Notes, noteView{"warn", f.Sentence, f.Next})
 	}
-	v.State, _ = standing(h, s)
-	v.Word = w["home."+v.State]
+	if s.Health != nil {
+		if text := w.rehearsed(s.Health.Rehearsed, now); text != "" {
+			v.Notes = append(v.Notes, noteView{Kind: "rehearsal", Text: text})
+		}
+	}
+	v.State, v.Word, v.Detail = w.readiness(h, s, now)
 	return v
+}
+
+// readiness says in a word whether a home with a terminal can be rung now, and in a few why not, or how that is known. It is the one place that does; the state gives the word its colour and its sign, and
+// never tells alone.
+func (w words) readiness(h register.Home, s fleet.State, now time.Time) (state, word, detail string) {
+	if !s.Online {
+		if s.Heard.IsZero() {
+			return stateOffline, w["home.offline"], w["home.never"]
+		}
+		return stateOffline, w["home.offline"], w.say("home.heard", names{"time": w.when(s.Heard, now)})
+	}
+	if s.Health == nil {
+		return stateReady, w["home.ready"], w["home.unreported"]
+	}
+	detail = w.say("home.since", names{"time": w.when(s.Since, now)})
+	switch state, _ = standing(h, s); {
+	case state == stateBusy:
+		return state, w["home.busy"], w["home.busy.detail"]
+	case state != stateReady:
+		return state, w["home."+state], detail
+	case s.Health.Quiet:
+		return stateQuiet, w["home.quiet"], detail
+	case s.Health.Covered:
+		return stateCovered, w["home.covered"], detail
+	}
+	return stateReady, w["home.ready"], detail
+}
+
+// standing says what of the home's own doing a caller should know.
+func (w words) standing(h *protocol.Health) (notes []noteView) {
+	if h.Quiet {
+		notes = append(notes, noteView{Kind: "warn", Text: w["home.quiet.note"]})
+	}
+	if h.Covered {
+		notes = append(notes, noteView{Kind: "warn", Text: w["home.covered.note"]})
+	}
+	return notes
 }
 
 // devices says plainly what stands in for a device, and what is missing.
@@ -110,7 +145,7 @@ func saidByDevices(c protocol.Code) bool {
 	return false
 }
 
-// board holds the homes as pages show them and tells pages what has changed.
+// board holds the homes as pages of one language show them and tells pages what has changed.
 type board struct {
 	mu      sync.Mutex
 	version uint64
@@ -204,7 +239,7 @@ func (s *Server) read(ctx context.Context) ([]homeView, error) {
 		v := s.words.home(h, state, now)
 		if text := alarmed[h.Terminal]; text != "" {
 			v.Notes = append([]noteView{{Kind: "warn", Text: text}}, v.Notes...)
-			if v.State == stateReady {
+			if v.State == stateReady || v.State == stateQuiet || v.State == stateCovered {
 				v.State, v.Word = stateAttention, s.words["home.attention"]
 			}
 		}
@@ -213,7 +248,19 @@ func (s *Server) read(ctx context.Context) ([]homeView, error) {
 	return views, s.told(ctx, views, now)
 }
 
-// follow keeps the board up to date until ctx ends.
+// pin puts all homes as they are now on the board of each language.
+func (s *Server) pin(ctx context.Context) error {
+	for _, t := range s.tongues {
+		homes, err := t.read(ctx)
+		if err != nil {
+			return err
+		}
+		t.board.post(homes)
+	}
+	return nil
+}
+
+// follow keeps the boards up to date until ctx ends.
 func (s *Server) follow(ctx context.Context) {
 	changes, cancel := s.o.Fleet.Watch()
 	defer cancel()
@@ -224,9 +271,7 @@ func (s *Server) follow(ctx context.Context) {
 			<-changes
 		}
 		began := time.Now()
-		if homes, err := s.read(ctx); err == nil {
-			s.board.post(homes)
-		} else if ctx.Err() == nil {
+		if err := s.pin(ctx); err != nil && ctx.Err() == nil {
 			s.o.Log.Error("homes cannot be read; pages show them as they were", "error", err)
 		}
 		if s.o.Custody != nil && s.o.Setup != nil {

@@ -37,10 +37,11 @@ func (w words) say(key string, n names) string {
 	if !ok {
 		return key
 	}
+	var pairs []string
 	for name, value := range n {
-		text = strings.ReplaceAll(text, "{"+name+"}", value)
+		pairs = append(pairs, "{"+name+"}", value)
 	}
-	return text
+	return strings.NewReplacer(pairs...).Replace(text) // all at once: what people have written is filled in nowhere
 }
 
 // under returns the texts whose keys begin with one of prefixes: what scripts need.
@@ -78,7 +79,7 @@ type failure struct {
 func (w words) failures() map[protocol.Code]failure {
 	m := map[protocol.Code]failure{}
 	for _, f := range protocol.Register {
-		m[f.Code] = failure{w.outcome(f.Code), f.Next, kindOf(f.Code)}
+		m[f.Code] = failure{w.outcome(f.Code), w.explain(f.Code).Next, kindOf(f.Code)}
 	}
 	return m
 }
@@ -88,7 +89,14 @@ func (w words) outcome(c protocol.Code) string {
 	if text, ok := w["outcome."+string(c)]; ok {
 		return text
 	}
-	return protocol.Explain(c).Sentence
+	return w.explain(c).Sentence
+}
+
+// explain returns the register's entry in the words' language.
+func (w words) explain(c protocol.Code) protocol.Failure {
+	f := protocol.Explain(c)
+	f.Text = c.In(w["lang"])
+	return f
 }
 
 // spell writes a duration for people: "2 min 5 s".

@@ -67,7 +67,7 @@ func (s *Server) overview(ctx context.Context) (*posting, error) {
 		state.Heard, state.Malformed = time.Time{}, 0
 		if state.Health != nil { // of which only the grade is shown, and what a clinician sees too
 			state.Health = &protocol.Health{KeyGrade: state.Health.KeyGrade, InCall: state.Health.InCall, Conditions: state.Health.Conditions,
-				Camera: state.Health.Camera, Microphone: state.Health.Microphone, Speaker: state.Health.Speaker, Screen: state.Health.Screen}
+				Camera: state.Health.Camera, Microphone: state.Health.Microphone, Speaker: state.Health.Speaker, Screen: state.Health.Screen, Quiet: state.Health.Quiet, Covered: state.Health.Covered}
 		}
 		v.states = append(v.states, state)
 	}

@@ -74,12 +74,15 @@ func TestLook(t *testing.T) {
 	}
 	add("Home 18, Kirkeveien", func(h *protocol.Health, _ *bool) {
 		h.Camera.Kind, h.Microphone.Kind, h.Screen.Kind = "synthetic", "synthetic", "memory"
+		h.Rehearsed = (*protocol.Rehearsal)(nil).With(protocol.At(now), false, protocol.RehearsalPart{Name: "call.relayed", At: protocol.At(now), State: protocol.CheckPassed, Took: 300})
 	})
 	add("Home 21, Havnegata", func(h *protocol.Health, _ *bool) {
 		h.Camera.Kind = "none"
 		h.Conditions = []protocol.Condition{{Code: protocol.TimeOff}}
 	})
 	add("Home 22, Fjellveien", func(h *protocol.Health, _ *bool) { h.InCall = true })
+	add("Home 23, Elvegata", func(h *protocol.Health, _ *bool) { h.Quiet = true })
+	add("Home 24, Parkveien", func(h *protocol.Health, _ *bool) { h.Covered = true })
 	add("Home 34, Solbakken sykehjem, avdeling for rehabilitering", func(_ *protocol.Health, online *bool) { *online = false })
 	c.register.AddHome("Home 40, Myrvegen", nil)
 	good := c.proven(now.Add(-time.Hour), func(*protocol.Invitation, *protocol.End, *protocol.Crypto) {})

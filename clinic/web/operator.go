@@ -34,7 +34,7 @@ type alarmView struct {
 }
 
 func (w words) alarm(a register.Alarm, who func(string) string, now time.Time) alarmView {
-	f := protocol.Explain(a.Code)
+	f := w.explain(a.Code)
 	v := alarmView{N: a.N, Sentence: f.Sentence, Next: f.Next, Home: a.Home, HomeLabel: a.HomeLabel, Code: a.Terminal.Code(), Detail: a.Detail}
 	v.When = w.say("operator.alarm.once", names{"at": w.when(a.First, now)})
 	if a.Count > 1 {
@@ -154,13 +154,20 @@ type stayView struct {
 }
 
 // openingView is a time for which a camera or microphone was open.
-type openingView struct{ What, When, Whom, Flaw string }
+type openingView struct {
+	What, When, Whom, Flaw string
+	Long                   string // how long; "" if it is not known
+	Call                   string // address of the call; "" if it was for none
+}
 
 func (w words) opening(o ledger.Opening) openingView {
 	what := map[string]string{"camera": w["operator.opening.camera"], "microphone": w["operator.opening.microphone"]}
 	v := openingView{What: cmp.Or(what[o.Device], o.Device), Whom: w.say("operator.opening.call", names{"who": o.By})}
 	if o.Check {
 		v.Whom = w.say("operator.opening.check", names{"who": o.By})
+	}
+	if o.Rehearsal {
+		v.Whom = w["operator.opening.rehearsal"]
 	}
 	if o.Flaw != "" {
 		v.Flaw = w.say("operator.opening.flaw", names{"why": o.Flaw})
@@ -173,6 +180,12 @@ func (w words) opening(o ledger.Opening) openingView {
 		to = w.full(o.Closed)
 	}
 	v.When = w.say("operator.opening.when", names{"from": from, "to": to})
+	if !o.Opened.IsZero() && !o.Closed.IsZero() {
+		v.Long = cmp.Or(spell(o.Closed.Sub(o.Opened)), w["operator.opening.blink"])
+	}
+	if (o.Call != protocol.CallID{}) && o.By != "" {
+		v.Call = "/operator/calls/" + o.Call.String()
+	}
 	return v
 }
 
@@ -206,7 +219,7 @@ func (w words) handOver(h setup.HandOver) handOverView {
 	for _, c := range h.Record.Checks {
 		check := checkView{State: c.State, Word: w["operator.check."+c.State], Name: cmp.Or(w["check."+c.Name], c.Name), Figure: c.Figure}
 		if c.Code != "" {
-			f := protocol.Explain(c.Code)
+			f := w.explain(c.Code)
 			check.Why = f.Sentence
 			if c.State == protocol.CheckFailed {
 				check.Next = f.Next
@@ -290,40 +303,57 @@ func (s *Server) stay(r *http.Request, stay register.Stay, who func(string) stri
 
 type homeHistoryView struct {
 	frame
-	Post     postView
-	Waiting  bool // an order waits, or is done: no other can be given
-	Stays    []stayView
-	Vouchers []issuedView
+	Figures   *figuresView // nil if none are kept
+	Calls     *overseenView
+	Inventory []fact
+	Rehearsal *rehearsalView // nil if there is no terminal, or nobody can be asked
+	Post      postView
+	Waiting   bool // an order waits, or is done: no other can be given
+	Stays     []stayView
+	Vouchers  []issuedView
 
 	Conditions *conditionsView // nil if there is no terminal
 }
 
 func (s *Server) homeHistory(w http.ResponseWriter, r *http.Request, v visitor) {
-	home, err := s.o.Custody.Home(r.Context(), r.PathValue("home"))
-	if errors.Is(err, register.ErrNotFound) {
-		s.fail(w, r, http.StatusNotFound, "error.404")
-		return
-	}
-	if err != nil {
-		s.broken(w, r, err)
+	home, ok := s.addressed(w, r)
+	if !ok {
 		return
 	}
 	now, who := time.Now(), s.naming(r.Context())
 	latest, err := s.o.Setup.Latest(r.Context())
 	stays, staysErr := s.o.Custody.History(r.Context(), home.ID)
 	vouchers, vouchersErr := s.o.Custody.Vouchers(r.Context(), home.ID, vouchersListed)
-	if err := errors.Join(err, staysErr, vouchersErr); err != nil {
+	if err := errors.Join(err, staysErr, vouchersErr, s.looked(r, v, home.ID)); err != nil {
 		s.broken(w, r, err)
 		return
 	}
 	post := s.post(home, latest, now)
 	view := homeHistoryView{frame: s.frame(home.Label, &v), Post: post, Waiting: post.Order != ""}
-	view.Script = "live.js"
-	if view.Conditions, err = s.conditionsOf(r, home.Terminal, now); err != nil {
+	view.Script = "home.js"
+	if s.o.Rehearse != nil && home.Terminal != (protocol.KeyHash{}) {
+		state := s.o.Fleet.State(home.Terminal)
+		view.Rehearsal = &rehearsalView{Home: home.ID, Text: s.words["rehearsal.never"], Cannot: s.words[cannotRehearse(state, now)]}
+		if h := state.Health; h != nil && h.Rehearsed != nil {
+			view.Rehearsal.Text, view.Rehearsal.Parts = cmp.Or(s.words.rehearsed(h.Rehearsed, now), view.Rehearsal.Text), s.words.rehearsals(h.Rehearsed, now)
+		}
+	}
+	var conditionsErr, figuresErr, callsErr error
+	view.Conditions, conditionsErr = s.conditionsOf(r, home.Terminal, now)
+	view.Figures, figuresErr = s.figuresOf(r, home, now)
+	view.Calls, callsErr = s.callsOf(r, home, homeCallsShown)
+	if err := errors.Join(conditionsErr, figuresErr, callsErr); err != nil {
 		s.broken(w, r, err)
 		return
 	}
 	for _, stay := range stays {
+		if stay.Ended.IsZero() && stay.Key == home.Terminal {
+			var until time.Time
+			for _, c := range stay.Certificates {
+				until = later(until, c.NotAfter)
+			}
+			view.Inventory = s.words.inventory(s.o.Fleet.State(home.Terminal), stay.Began, until, now)
+		}
 		sv, err := s.stay(r, stay, who)
 		if err != nil {
 			s.broken(w, r, err)

@@ -85,6 +85,7 @@ func newClinic(t testing.TB) *clinic {
 	c.web, err = New(Options{
 		Sessions: c.sessions, Register: c.register, Fleet: c.fleet, Calls: c.calls, Passkeys: c.passkeys, Authorisations: c.authorisations, RelyingParty: webtest.Site, Organisation: "Solvik clinic", Log: log,
 		Announcements: c.register, Tell: func(_ context.Context, k protocol.KeyHash) error { c.told <- k; return nil },
+		Rehearse: func(_ context.Context, k protocol.KeyHash) error { c.told <- k; return nil },
 	})
 	if err != nil {
 		t.Fatal(err)

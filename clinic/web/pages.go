@@ -1,7 +1,6 @@
 package web
 
 import (
-	"cmp"
 	"context"
 	"embed"
 	"encoding/base64"
@@ -55,10 +54,11 @@ type frame struct {
 	Person       *protocol.Party // nil if nobody is signed in
 	Script       string          // file name; empty if the page has none
 	Passkeys     bool            // there are any
+	Tongues      []tongue        // in which pages can be had
 }
 
 func (s *Server) frame(title string, v *visitor) frame {
-	f := frame{Title: title, Organisation: s.o.Organisation, Passkeys: s.o.Passkeys != nil}
+	f := frame{Title: title, Organisation: s.o.Organisation, Passkeys: s.o.Passkeys != nil, Tongues: s.offered()}
 	if v != nil {
 		f.Person = &v.person.Party
 	}
@@ -243,12 +243,10 @@ type recentView struct {
 func (w words) recent(r calls.Record, now time.Time) recentView {
 	v := recentView{
 		Call: r.Call.String(), Began: r.Began.UTC().Format(time.RFC3339), When: w.when(r.Began, now),
-		Home: r.HomeLabel, Sentence: r.Sentence, Kind: kindOf(r.Outcome),
+		Home: r.HomeLabel, Sentence: w["recent.running"], Kind: kindOf(r.Outcome),
 	}
-	if r.Outcome == "" {
-		v.Sentence = w["recent.running"]
-	} else if own, ok := w["outcome."+string(r.Outcome)]; ok || v.Sentence == "" {
-		v.Sentence = cmp.Or(own, protocol.Explain(r.Outcome).Sentence)
+	if r.Outcome != "" {
+		v.Sentence = w.outcome(r.Outcome)
 	}
 	v.Duration = spell(talking(r))
 	return v
@@ -329,5 +327,7 @@ func (s *Server) homesPage(w http.ResponseWriter, r *http.Request, v visitor) {
 		Blank  recentView
 		Texts  template.JS
 		Tells  bool // homes can be told of calls
-	}{f, mine.only(homes), s.words.seen(mine, time.Now()), recent, recentView{}, template.JS(texts), s.o.Announcements != nil})
+		// Rehearses: terminals can be asked to.
+		Rehearses bool
+	}{f, mine.only(homes), s.words.seen(mine, time.Now()), recent, recentView{}, template.JS(texts), s.o.Announcements != nil, s.o.Rehearse != nil})
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"vindu/clinic/grants"
+	"vindu/clinic/register"
 	"vindu/protocol"
 	told "vindu/protocol/notice"
 )
@@ -164,7 +165,7 @@ func (s *Server) fillPaper(ctx context.Context, view *paperView, home string) er
 	used := map[string]bool{}
 	for _, p := range persons {
 		for _, g := range given {
-			if g.Person != p.ID || !g.Holds(now) || !g.Scope.Contains(home, groups) || !rings(settings.Rules[g.Callers]) {
+			if g.Person != p.ID || p.Duty != register.Clinician || !g.Holds(now) || !g.Scope.Contains(home, groups) || !rings(settings.Rules[g.Callers]) {
 				continue
 			}
 			used[g.Callers] = true

@@ -95,6 +95,18 @@ func TestPapers(t *testing.T) {
 		"Lørdag, søndag fra 13:00 til 14:00 ringer ingen.", "Når det haster, kan likevel disse ringe: «staff».", "høyst 45 minutter", "80 prosent")
 	says(read(home.ID, paperLeaflet, "en"), "A call starts only if somebody here answers it.")
 	says(read(other.ID, paperLeaflet, "en"), "You do not have to do anything.")
+	duty := func(duty register.Duty) {
+		t.Helper()
+		if _, err := d.register.Give(t.Context(), "test", anne.ID, duty); err != nil {
+			t.Fatal(err)
+		}
+	}
+	duty(register.Technician)
+	if text := read(home.ID, paperStaff, "nb"); strings.Contains(text, "Anne") {
+		t.Errorf("she is no clinician any more: %q", text)
+	}
+	duty(register.Clinician)
+	says(read(home.ID, paperStaff, "nb"), "Anne Berg")
 	if _, err := d.rights.Withdraw(t.Context(), "test", anne.ID, "left"); err != nil {
 		t.Fatal(err)
 	}

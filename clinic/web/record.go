@@ -39,19 +39,21 @@ type chart struct {
 
 type recordView struct {
 	frame
-	Line    recentView
-	Who     string
-	What    string // the sentence: what, where, who acts, how sure
-	Because string // what it rests on
-	Now     string // what the caller can do now
-	For     string // whom Next is for, if it is not said before
-	Next    string
-	Facts   []fact
-	Journal string
-	Proof   proofView
-	Course  []moment
-	Apart   string // what is to be known of its times
-	Halves  []halfView
+	Overseen string // to an operator: what is left out here, and why
+	Back     string // where the page leads back to
+	Line     recentView
+	Who      string
+	What     string // the sentence: what, where, who acts, how sure
+	Because  string // what it rests on
+	Now      string // what the caller can do now
+	For      string // whom Next is for, if it is not said before
+	Next     string
+	Facts    []fact
+	Journal  string
+	Proof    proofView
+	Course   []moment
+	Apart    string // what is to be known of its times
+	Halves   []halfView
 }
 
 func (s *Server) recordPage(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -77,22 +79,26 @@ func (s *Server) recordPage(w http.ResponseWriter, r *http.Request, v visitor) {
 		}
 	}
 	view := s.words.record(record)
+	view.Back = "/"
 	view.Proof = s.words.proof(record, passkeys, s.o.RelyingParty)
 	view.frame = s.frame(s.words.say("record.title", names{"home": record.HomeLabel}), &v)
 	s.render(w, r, http.StatusOK, "record", view)
 }
 
 func (w words) record(r calls.Record) recordView {
-	f := protocol.Explain(r.Outcome)
+	f := w.explain(r.Outcome)
 	v := recordView{Line: w.recent(r, time.Now())}
 	who := r.Person.Party
 	full := fmt.Sprintf("%s, %s, %s", who.Name, who.Role, who.Organisation)
+	if who.Name == "" { // to operators
+		full = w.who(who)
+	}
 	add := func(key, value string, mono bool) {
 		v.Facts = append(v.Facts, fact{Name: w[key], Value: value, Mono: mono})
 	}
 	add("record.began", w.full(r.Began), false)
 	if r.Outcome != "" {
-		d := r.Diagnosis
+		d := r.Diagnosis.In(w["lang"])
 		v.Next = cmp.Or(d.Next, f.Next)
 		switch {
 		case d.What == "", d.Who == protocol.Nobody && d.What+"." == f.Sentence:
@@ -108,7 +114,7 @@ func (w words) record(r calls.Record) recordView {
 		if !r.EndedAt.IsZero() {
 			add("record.ended", w.full(r.EndedAt), false)
 		}
-		n := names{"home": r.HomeLabel, "began": w.full(r.Began), "who": full, "sentence": cmp.Or(r.Sentence, f.Sentence)}
+		n := names{"home": r.HomeLabel, "began": w.full(r.Began), "who": full, "sentence": f.Sentence}
 		key := "record.journal.failed"
 		if d := talking(r); d > 0 {
 			n["duration"] = spell(d)

@@ -39,8 +39,7 @@ func TestScope(t *testing.T) {
 	if leaked := eval[bool](b, fmt.Sprintf(`document.documentElement.outerHTML.includes("Hemmelig") || window.heard.join().match(/%s|%s/) !== null`, terminal.Name(), `"`+other.ID+`"`)); leaked {
 		t.Errorf("told of a home that may not be called: %s", eval[string](b, `window.heard.join()`))
 	}
-	h.Health.InCall = false
-	c.fleet.Set(h)
+	c.fleet.Set(online(c.home.Terminal))
 
 	c.authorisations.Cover(other.ID, true)
 	c.web.RightsChanged(c.person)

@@ -30,7 +30,7 @@ func bundle(t testing.TB, entry, global string) []byte {
 
 // The scripts that are committed, embedded and served are those that their sources make.
 func TestPageScript(t *testing.T) {
-	for source, script := range map[string]string{"ts/page.ts": "assets/page.js", "ts/live.ts": "assets/live.js", "ts/passkey.ts": "assets/passkey.js"} {
+	for source, script := range map[string]string{"ts/page.ts": "assets/page.js", "ts/live.ts": "assets/live.js", "ts/home.ts": "assets/home.js", "ts/passkey.ts": "assets/passkey.js"} {
 		made := bundle(t, source, "")
 		if *update {
 			if err := os.WriteFile(script, made, 0o644); err != nil {

@@ -71,7 +71,7 @@ func (w words) voucher(v register.Issued, who func(string) string, now time.Time
 	if v.Refused > 0 {
 		view.Detail += ". " + w.say("setup.voucher.refused", names{"count": fmt.Sprint(v.Refused)})
 		if v.RefusedFor != "" {
-			f := protocol.Explain(v.RefusedFor)
+			f := w.explain(v.RefusedFor)
 			view.Refused = w.say("setup.voucher.refused.last", names{"why": strings.TrimSpace(f.Sentence + " " + f.Next)})
 		}
 	}

@@ -59,6 +59,9 @@ type Calls interface {
 	Records(ctx context.Context, person string, limit int) ([]calls.Record, error)
 	// Record returns one call; the error wraps calls.ErrNotFound if it is not there or not this person's to see.
 	Record(ctx context.Context, person string, call protocol.CallID) (calls.Record, error)
+	// HomeCalls and HomeCall are what operators see of calls: without who called by name, what about, and who was there.
+	HomeCalls(ctx context.Context, home string, from time.Time, limit int) ([]calls.Record, error)
+	HomeCall(ctx context.Context, call protocol.CallID) (calls.Record, error)
 }
 
 // Relay gives out short-lived credentials for the clinic's TURN server.
@@ -82,6 +85,8 @@ type Options struct {
 	Ledger  Ledger
 	// Conditions is the history of what was wrong with terminals; nil: there is none.
 	Conditions Conditions
+	// Series is how terminals were in numbers; nil: nobody has kept it.
+	Series Series
 	// Marks are what operators say of conditions; nil: they cannot.
 	Marks Marks
 	// Passkeys and Staff stand behind sign-in by passkey and the administrators' pages, which are not there without.
@@ -96,6 +101,8 @@ type Options struct {
 	// Announcements are what homes are told of calls that are to come, and Tell has a terminal fetch them; nil: homes are told of none.
 	Announcements Announcements
 	Tell          func(ctx context.Context, terminal protocol.KeyHash) error
+	// Rehearse asks a terminal to rehearse, which it decides; nil: nobody can.
+	Rehearse func(ctx context.Context, terminal protocol.KeyHash) error
 	// Organisation is the clinic's name, as its staff know it.
 	Organisation string
 	// Hosts are the names (without port) by which browsers reach the pages over TLS; empty means any. Over plain HTTP
@@ -104,17 +111,24 @@ type Options struct {
 	Log   *slog.Logger
 }
 
-// Server serves the pages.
+// Server serves the pages, in each language alike.
 type Server struct {
-	o         Options
+	*site
 	words     words
 	templates *template.Template
-	assets    *assets
 	board     *board
-	news      *news
 	handler   http.Handler
+}
+
+// site is what the pages in all languages share.
+type site struct {
+	o       Options
+	assets  *assets
+	news    *news
+	tongues []*Server // one for each language, in the order of languages
 
 	refusals   seldom        // of pages
+	looks      seldom        // at homes, of operators
 	complaints *rate.Limiter // in the log, of what strangers do
 	onces      onces
 	flows      *flows
@@ -127,22 +141,26 @@ type Server struct {
 
 // New prepares a Server. Its pages stay as they are rendered until Run follows the fleet.
 func New(o Options) (*Server, error) {
-	w, err := loadWords("en")
-	if err != nil {
+	all := &site{o: o, news: newNews(), streams: map[streamKey]*stream{}, closing: make(chan struct{}), complaints: rate.NewLimiter(complaintsPerSecond, 50)}
+	var err error
+	if all.flows, err = newFlows(); err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, words: w, board: newBoard(), news: newNews(), streams: map[streamKey]*stream{}, closing: make(chan struct{}), complaints: rate.NewLimiter(complaintsPerSecond, 50)}
-	if s.flows, err = newFlows(); err != nil {
+	if all.assets, err = loadAssets(); err != nil {
 		return nil, err
 	}
-	if s.assets, err = loadAssets(); err != nil {
-		return nil, err
+	for _, tag := range languages {
+		s := &Server{site: all, board: newBoard()}
+		if s.words, err = loadWords(tag); err != nil {
+			return nil, err
+		}
+		if s.templates, err = loadTemplates(s.words, s.assets); err != nil {
+			return nil, err
+		}
+		s.handler = s.routes()
+		all.tongues = append(all.tongues, s)
 	}
-	if s.templates, err = loadTemplates(w, s.assets); err != nil {
-		return nil, err
-	}
-	s.handler = s.routes()
-	return s, nil
+	return all.tongues[0], nil
 }
 
 // sweepEvery is how often expired sessions and links are forgotten.
@@ -172,7 +190,9 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // ServeHTTP answers browsers, over TLS or, to loopback, plainly.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.tongues[spoken(r)].handler.ServeHTTP(w, r)
+}
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
@@ -193,8 +213,18 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /operator/homes/{home}/decommission", s.form(register.Operator, s.decommission))
 	mux.HandleFunc("POST /operator/homes/{home}/revoke", s.form(register.Operator, s.revokeTerminal))
 	mux.HandleFunc("POST /operator/homes/{home}/decommission/withdraw", s.form(register.Operator, s.withdrawOrder))
+	if s.o.Rehearse != nil {
+		mux.HandleFunc("POST /operator/homes/{home}/rehearse", s.form(register.Operator, s.rehearse))
+	}
 	if s.o.Marks != nil {
 		mux.HandleFunc("POST /operator/homes/{home}/conditions/{code}", s.form(register.Operator, s.markCondition))
+	}
+	mux.HandleFunc("GET /operator/homes/{home}/calls", s.page(s.only(register.Operator, s.homeCalls)))
+	mux.HandleFunc("GET /operator/homes/{home}/calls.csv", s.page(s.only(register.Operator, s.exportCalls("csv"))))
+	mux.HandleFunc("GET /operator/homes/{home}/calls.json", s.page(s.only(register.Operator, s.exportCalls("json"))))
+	mux.HandleFunc("GET /operator/calls/{call}", s.page(s.only(register.Operator, s.overseenCall)))
+	if s.o.Series != nil {
+		mux.HandleFunc("GET /operator/homes/{home}/series", s.apiFor(register.Operator, s.series))
 	}
 	mux.HandleFunc("GET /operator/fleet.csv", s.page(s.only(register.Operator, s.exportFleet("csv"))))
 	mux.HandleFunc("GET /operator/fleet.json", s.page(s.only(register.Operator, s.exportFleet("json"))))
@@ -205,6 +235,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /enter/{token}", s.enter)
 	mux.HandleFunc("POST /enter/{token}", s.enterAnew)
 	mux.HandleFunc("POST /leave", s.leave)
+	mux.HandleFunc("POST /language", s.language(mux))
 	mux.HandleFunc("GET /assets/{name}", s.assets.serve)
 	mux.HandleFunc("GET /favicon.ico", s.assets.favicon)
 	mux.HandleFunc("GET /events", s.api(s.events))
@@ -212,6 +243,9 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /api/ice", s.api(s.ice))
 	mux.HandleFunc("GET /api/authorisation", s.api(s.authorisation))
 	mux.HandleFunc("POST /api/calls", s.api(s.startCall))
+	if s.o.Rehearse != nil {
+		mux.HandleFunc("POST /api/homes/{home}/rehearsal", s.api(s.rehearseOwn))
+	}
 	if s.o.Announcements != nil {
 		mux.HandleFunc("POST /api/homes/{home}/announcement", s.api(s.announce))
 	}

@@ -453,7 +453,7 @@ func TestStreams(t *testing.T) {
 }
 
 func TestStreamLimit(t *testing.T) {
-	s := &Server{streams: map[streamKey]*stream{}}
+	s := &Server{site: &site{streams: map[streamKey]*stream{}}}
 	for i := range maxStreams + 3 {
 		_, ok := s.enlist(streamKey{"1", strings.Repeat("p", i)}, "s")
 		if ok != (i < maxStreams) {
@@ -504,7 +504,15 @@ func TestHomeInWords(t *testing.T) {
 		{"offline since another day", key, fleet.State{Heard: now.Add(-24 * time.Hour)}, stateOffline, "Offline", "last heard 3 Mar 14:00", nil},
 		{"online, silent about itself", key, fleet.State{Online: true, Since: now}, stateReady, "Ready", "has not reported its health yet", nil},
 		{"ready", key, with(func(*fleet.State) {}), stateReady, "Ready", "online since 13:00", nil},
-		{"in a call", key, with(func(s *fleet.State) { s.Health.InCall = true }), stateBusy, "In a call", "online since 13:00", nil},
+		{"in a call", key, with(func(s *fleet.State) { s.Health.InCall = true }), stateBusy, "In a call", "ring when the call is over", nil},
+		{"quiet hours", key, with(func(s *fleet.State) { s.Health.Quiet = true }), stateQuiet, "Quiet hours", "online since 13:00",
+			[]string{"warn: The home's quiet hours are now: it rings only if it is urgent, and the rules allow that."}},
+		{"shutter closed", key, with(func(s *fleet.State) { s.Health.Covered = true }), stateCovered, "Shutter closed", "online since 13:00",
+			[]string{"warn: The home's camera shutter is closed: you will hear it but not see it, until somebody opens it."}},
+		{"both, and a clock that is off", key, with(func(s *fleet.State) { s.Health.Quiet, s.Health.Covered = true, true; conditions(protocol.TimeOff)(s) }), stateAttention, "Online, needs attention", "online since 13:00",
+			[]string{"warn: The home's quiet hours are now: it rings only if it is urgent, and the rules allow that.", "warn: The home's camera shutter is closed: you will hear it but not see it, until somebody opens it.",
+				"warn: " + protocol.Explain(protocol.TimeOff).Sentence}},
+		{"quiet, and away", key, fleet.State{Heard: now.Add(-2 * time.Hour), Health: &protocol.Health{Quiet: true}}, stateOffline, "Offline", "last heard 12:00", nil},
 		{"test picture", key, with(func(s *fleet.State) { s.Health.Camera.Kind = "synthetic"; conditions(protocol.CaptureTestPicture)(s) }), stateReady, "Ready", "online since 13:00",
 			[]string{"test: The home sends a moving test picture: it has no camera."}},
 		{"no camera", key, with(func(s *fleet.State) { s.Health.Camera.Kind = "none"; conditions(protocol.CaptureNoCamera)(s) }), stateAttention, "Online, needs attention", "online since 13:00",
@@ -541,7 +549,7 @@ func TestWords(t *testing.T) {
 	prefixes := []string{
 		"call.curtain.", "record.curtain.", "call.line.", "record.present.home.",
 		"setup.state.", "operator.order.", "operator.grade.", "operator.check.", "check.", "record.stage.", "record.who.", "record.kind.", "call.status.", "call.picture.", "call.roster.", "own.", "outcome.", "duty.word.", "duty.does.", "admin.passkeys.", "admin.sessions.", "condition.severity.", "condition.who.",
-		"field.", "day.", "rights.bad.", "groups.bad.", "groups.homes.", "groups.persons.", "signing.count.", "signing.taken.", "signing.stale.", "signing.unsigned.", "rules.bad.", "rules.mode.", "fleet.sort.", "condition.silence", "condition.marked", "home.busy", "home.attention", "identity.", "record.next.", "record.course."}
+		"field.", "day.", "rights.bad.", "groups.bad.", "groups.homes.", "groups.persons.", "signing.count.", "signing.taken.", "signing.stale.", "signing.unsigned.", "rules.bad.", "rules.mode.", "fleet.sort.", "condition.silence", "condition.marked", "home.busy", "home.attention", "identity.", "record.next.", "record.course.", "figure.", "overseen.kind.", "inventory.kind.", "rehearsal.part."}
 	for _, pattern := range []string{"*.go", "templates/*.html", "ts/*.ts"} {
 		sources, err := filepath.Glob(pattern)
 		if err != nil {
@@ -555,7 +563,7 @@ func TestWords(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, m := range regexp.MustCompile(`"((?:time|site|homes?|condition|call|own|page|recent|record|setup|operator|duty|right|evidence|enter|left|error|lang|passkeys?|invited|touch|admin|form|rights|groups|signing|rules|identity|papers|fleet)(?:\.[a-z_0-9]+)*)"`).FindAllStringSubmatch(string(b), -1) {
+			for _, m := range regexp.MustCompile(`"((?:time|site|homes?|condition|call|own|page|recent|record|setup|operator|duty|right|evidence|enter|left|error|lang|passkeys?|invited|touch|admin|form|rights|groups|signing|rules|identity|papers|fleet|figure|overseen|inventory|rehearsal)(?:\.[a-z_0-9]+)*)"`).FindAllStringSubmatch(string(b), -1) {
 				asked[m[1]] = true
 			}
 		}

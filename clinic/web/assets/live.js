@@ -18,11 +18,12 @@
   }
   function held(e) {
     const focus = document.activeElement;
-    return focus !== null && focus !== document.body && e.contains(focus) || typed(e) || e.matches("details[open]") || e.querySelector("details[open]") !== null;
+    return focus !== null && focus !== document.body && e.contains(focus) || typed(e) || e.matches("details[open], [data-keep]") || e.querySelector("details[open], [data-keep]") !== null;
   }
   var key = (e) => e instanceof HTMLElement ? e.dataset["key"] ?? e.id : e.id;
   function morph(old, fresh) {
     if (old.isEqualNode(fresh)) return old;
+    if (old.matches("[data-keep]") && fresh.matches("[data-keep]")) return old;
     if (!held(old)) {
       const put = document.importNode(fresh, true);
       old.replaceWith(put);

@@ -419,6 +419,9 @@
   async function announce(home, at) {
     await post(`/api/homes/${home}/announcement`, { at });
   }
+  async function rehearse(home) {
+    await post(`/api/homes/${home}/rehearsal`, {});
+  }
   async function hangUp(call, reason, signed) {
     await insist(`/api/calls/${call}/hang-up`, { reason, end: signed }, [500, 1e3, 2e3, 5e3, 15e3]);
   }
@@ -2047,6 +2050,12 @@
           void this.announce(form, e.submitter?.getAttribute("name") === "back");
         });
       }
+      for (const form of document.querySelectorAll("form[data-rehearse]")) {
+        form.addEventListener("submit", (e) => {
+          e.preventDefault();
+          void this.rehearse(form);
+        });
+      }
       this.panel.hangUp.addEventListener("click", () => this.handle({ type: "hangUp" }));
       this.panel.mute.addEventListener("click", () => this.toggle("muted"));
       this.panel.camera.addEventListener("click", () => this.toggle("cameraOff"));
@@ -2076,6 +2085,19 @@
         said.textContent = this.words.say(back ? "page.untold" : "page.told");
       } catch {
         said.textContent = this.words.say("page.not_told");
+      }
+    }
+    // rehearse has a home's terminal asked; the result comes with the home's notes.
+    async rehearse(form) {
+      const said = form.querySelector(".said");
+      said.textContent = "";
+      try {
+        await rehearse(form.dataset["rehearse"] ?? "");
+        said.textContent = this.words.say("page.rehearses");
+      } catch (e) {
+        const code2 = e instanceof Refused ? e.code : "";
+        const why = { "signalling.terminal_offline": "page.rehearse_offline", "answer.busy": "page.rehearse_busy", "link.too_many_requests": "page.rehearse_soon" };
+        said.textContent = this.words.say(why[code2] ?? "page.rehearse_not");
       }
     }
     // refresh gets credentials for the relay and prepares an offer with them.

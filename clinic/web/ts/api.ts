@@ -84,6 +84,11 @@ export async function announce(home: string, at: string): Promise<void> {
 	await post(`/api/homes/${home}/announcement`, { at });
 }
 
+// rehearse has a home's terminal asked to rehearse; it is refused where it is known that the terminal would not.
+export async function rehearse(home: string): Promise<void> {
+	await post(`/api/homes/${home}/rehearsal`, {});
+}
+
 // hangUp ends a call, also one of which the clinic has not answered, or not yet, that it began.
 // signed is the caller's signed end, base64, where there is one.
 export async function hangUp(call: string, reason: string, signed: string): Promise<void> {

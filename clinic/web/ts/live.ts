@@ -19,7 +19,7 @@ function typed(e: Element): boolean {
 // held tells whether somebody is at work in e.
 function held(e: Element): boolean {
 	const focus = document.activeElement;
-	return (focus !== null && focus !== document.body && e.contains(focus)) || typed(e) || e.matches("details[open]") || e.querySelector("details[open]") !== null;
+	return (focus !== null && focus !== document.body && e.contains(focus)) || typed(e) || e.matches("details[open], [data-keep]") || e.querySelector("details[open], [data-keep]") !== null;
 }
 
 const key = (e: Element): string => (e instanceof HTMLElement ? (e.dataset["key"] ?? e.id) : e.id);
@@ -27,6 +27,7 @@ const key = (e: Element): string => (e instanceof HTMLElement ? (e.dataset["key"
 // morph makes old like fresh, and returns what stands in its place.
 export function morph(old: Element, fresh: Element): Element {
 	if (old.isEqualNode(fresh)) return old;
+	if (old.matches("[data-keep]") && fresh.matches("[data-keep]")) return old; // a script has filled it, and keeps it
 	if (!held(old)) {
 		const put = document.importNode(fresh, true);
 		old.replaceWith(put);

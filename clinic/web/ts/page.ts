@@ -45,7 +45,7 @@ interface Attempt {
 	ends: number; // waits for the end of the authorisation
 }
 
-const refreshICE = 20 * 60_000; // credentials of the relay live for an hour at most
+const refreshICE = 20 * 60_000; // credentials of the relay have to outlive the longest call
 const firstPicture = 5_000; // ms within which it is expected
 const lastPicture = 3_000; // ms after which a picture is not the home's any more
 const look = 500;
@@ -108,6 +108,12 @@ class Page {
 				void this.announce(form, e.submitter?.getAttribute("name") === "back");
 			});
 		}
+		for (const form of document.querySelectorAll<HTMLFormElement>("form[data-rehearse]")) {
+			form.addEventListener("submit", (e) => {
+				e.preventDefault(); // so, too
+				void this.rehearse(form);
+			});
+		}
 		this.panel.hangUp.addEventListener("click", () => this.handle({ type: "hangUp" }));
 		this.panel.mute.addEventListener("click", () => this.toggle("muted"));
 		this.panel.camera.addEventListener("click", () => this.toggle("cameraOff"));
@@ -138,6 +144,20 @@ class Page {
 			said.textContent = this.words.say(back ? "page.untold" : "page.told");
 		} catch {
 			said.textContent = this.words.say("page.not_told");
+		}
+	}
+
+	// rehearse has a home's terminal asked; the result comes with the home's notes.
+	private async rehearse(form: HTMLFormElement): Promise<void> {
+		const said = form.querySelector<HTMLElement>(".said") as HTMLElement;
+		said.textContent = "";
+		try {
+			await api.rehearse(form.dataset["rehearse"] ?? "");
+			said.textContent = this.words.say("page.rehearses");
+		} catch (e) {
+			const code = e instanceof api.Refused ? e.code : "";
+			const why: Record<string, string> = { "signalling.terminal_offline": "page.rehearse_offline", "answer.busy": "page.rehearse_busy", "link.too_many_requests": "page.rehearse_soon" };
+			said.textContent = this.words.say(why[code] ?? "page.rehearse_not");
 		}
 	}
 

@@ -295,16 +295,47 @@ func (c *Calls) Record(_ context.Context, person string, call protocol.CallID) (
 		if r.Call != call || r.Person.ID != person {
 			continue
 		}
-		if r.Outcome != "" {
-			r.Failure = protocol.Explain(r.Outcome)
-			r.Diagnosis = diagnosis.Diagnose(diagnosis.Evidence{
-				Outcome: r.Outcome, Clinic: r.Outcome, Talked: !r.TalkingAt.IsZero(), NeverLeft: r.NeverLeft, RelayOnly: r.RelayOnly,
-				Terminal: r.TerminalHalf, Caller: r.CallerHalf, Held: c.held,
-			})
-		}
-		return r, nil
+		return c.judged(r), nil
 	}
 	return calls.Record{}, calls.ErrNotFound
+}
+
+// HomeCalls implements web.Calls.
+func (c *Calls) HomeCalls(ctx context.Context, home string, from time.Time, limit int) ([]calls.Record, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []calls.Record
+	for _, r := range c.records {
+		if r.Home == home && !r.Began.Before(from) {
+			list = append(list, c.judged(r).Overseen())
+		}
+	}
+	slices.SortStableFunc(list, latest)
+	return list[:min(limit, len(list))], nil
+}
+
+// HomeCall implements web.Calls.
+func (c *Calls) HomeCall(_ context.Context, call protocol.CallID) (calls.Record, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.records {
+		if r.Call == call {
+			return c.judged(r).Overseen(), nil
+		}
+	}
+	return calls.Record{}, calls.ErrNotFound
+}
+
+// judged says what became of a call. c.mu is held.
+func (c *Calls) judged(r calls.Record) calls.Record {
+	if r.Outcome != "" {
+		r.Failure = protocol.Explain(r.Outcome)
+		r.Diagnosis = diagnosis.Diagnose(diagnosis.Evidence{
+			Outcome: r.Outcome, Clinic: r.Outcome, Talked: !r.TalkingAt.IsZero(), NeverLeft: r.NeverLeft, RelayOnly: r.RelayOnly,
+			Terminal: r.TerminalHalf, Caller: r.CallerHalf, Held: c.held,
+		})
+	}
+	return r
 }
 
 // AddRecord adds what has happened before.

@@ -41,15 +41,20 @@ func (p *Passkey) Authenticator() *passkeytest.Authenticator { return passkeytes
 
 // Install gives a tab an authenticator that has this passkey (CDP domain WebAuthn). Touches are granted at once, by the person, if willing.
 func (p *Passkey) Install(ctx context.Context, willing bool) (webauthn.AuthenticatorID, error) {
-	return p.install(ctx, true, willing)
+	return p.install(ctx, true, willing, 1)
+}
+
+// InstallCounting is Install with an authenticator that goes on counting from here.
+func (p *Passkey) InstallCounting(ctx context.Context, from uint32) (webauthn.AuthenticatorID, error) {
+	return p.install(ctx, true, true, float64(from))
 }
 
 // InstallUnverified is Install with an authenticator that has no PIN, finger or face: it is touched, by whomever.
 func (p *Passkey) InstallUnverified(ctx context.Context) (webauthn.AuthenticatorID, error) {
-	return p.install(ctx, false, false)
+	return p.install(ctx, false, false, 1)
 }
 
-func (p *Passkey) install(ctx context.Context, verifies, willing bool) (webauthn.AuthenticatorID, error) {
+func (p *Passkey) install(ctx context.Context, verifies, willing bool, count float64) (webauthn.AuthenticatorID, error) {
 	if _, err := chromedp.Call(ctx, webauthn.Enable, webauthn.EnableParams{}); err != nil {
 		return "", err
 	}
@@ -65,7 +70,7 @@ func (p *Passkey) install(ctx context.Context, verifies, willing bool) (webauthn
 		return "", err
 	}
 	_, err = chromedp.Call(ctx, webauthn.AddCredential, webauthn.AddCredentialParams{AuthenticatorID: added.AuthenticatorID, Credential: &webauthn.Credential{
-		CredentialID: p.ID, IsResidentCredential: true, RpID: p.RP, PrivateKey: der, UserHandle: []byte("person"), SignCount: 1,
+		CredentialID: p.ID, IsResidentCredential: true, RpID: p.RP, PrivateKey: der, UserHandle: []byte("person"), SignCount: count,
 	}})
 	return added.AuthenticatorID, err
 }
