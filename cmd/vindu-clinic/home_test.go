@@ -53,8 +53,8 @@ func (c checkClinic) Relay(ctx context.Context) ([]protocol.ICEServer, error) {
 	return c.client.Relay(ctx, (*provisioning.Grant)(c.id.Grant()))
 }
 
-func (c checkClinic) TestCall(ctx context.Context, id protocol.CallID) (*protocol.TestCall, error) {
-	return c.client.TestCall(ctx, (*provisioning.Grant)(c.id.Grant()), id)
+func (c checkClinic) TestCall(ctx context.Context, id protocol.CallID, path string) (*protocol.TestCall, error) {
+	return c.client.TestCall(ctx, (*provisioning.Grant)(c.id.Grant()), id, path)
 }
 
 func (c checkClinic) Time(ctx context.Context) (time.Time, time.Duration, error) {

@@ -19,7 +19,7 @@
 //	vindu-clinic waiting -dir D > FILE                             what waits to be signed
 //	vindu-clinic authorise -key KEY FILE > SIGNED                  signs it, on another machine
 //	vindu-clinic accept -dir D SIGNED
-//	vindu-clinic version
+//	vindu-clinic support -dir D > FILE                             how the clinic is, for who supports it, without names, addresses and keys
 //
 // What a program is to read goes to standard output, alone; everything for people goes to standard error. A command that
 // could not do what it was asked says what, where and what to do, and exits with 1; one that was asked wrongly, with 2.
@@ -83,6 +83,7 @@ var commands = []command{
 	{"waiting", "write what waits to be signed, where the authorisation key is elsewhere", waiting},
 	{"authorise", "sign what waits, on the machine that has the key", authorise},
 	{"accept", "take back what was signed", accept},
+	{"support", "write how the clinic is, for who supports it, without naming anybody", support},
 	{"version", "print what this is", version},
 }
 

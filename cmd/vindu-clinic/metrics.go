@@ -47,6 +47,7 @@ func (s *server) fleetMetrics(ctx context.Context) ([]metrics.Family, error) {
 	}
 	states := map[string]float64{"online": 0, "offline": 0, "none": 0}
 	talking, pending, dropped := 0, uint64(0), uint64(0)
+	rehearsed := map[string]float64{"ready": 0, "failed": 0, "never": 0}
 	holds := map[protocol.Code]float64{}
 	for _, h := range homes {
 		if (h.Terminal == protocol.KeyHash{}) {
@@ -64,6 +65,14 @@ func (s *server) fleetMetrics(ctx context.Context) ([]metrics.Family, error) {
 		}
 		if state.Health.InCall {
 			talking++
+		}
+		switch ready, at, _ := state.Health.Rehearsed.Verdict(); {
+		case at == 0:
+			rehearsed["never"]++
+		case ready:
+			rehearsed["ready"]++
+		default:
+			rehearsed["failed"]++
 		}
 		pending, dropped = pending+state.Health.Pending, dropped+state.Health.Dropped
 		raised := make([]protocol.Code, 0, len(state.Health.Conditions))
@@ -86,8 +95,16 @@ func (s *server) fleetMetrics(ctx context.Context) ([]metrics.Family, error) {
 	for c, n := range holds {
 		conditions.Samples = append(conditions.Samples, metrics.Sample{Labels: about(c), Value: n})
 	}
+	counted := s.fleet.Counters()
+	rehearsals := metrics.Family{Name: "vindu_terminals_rehearsed", Help: "Terminals that are online, by how the last call that they rehearsed went.", Type: metrics.Gauge}
+	for result, n := range rehearsed {
+		rehearsals.Samples = append(rehearsals.Samples, metrics.Sample{Labels: []metrics.Label{{Name: "result", Value: result}}, Value: n})
+	}
 	return []metrics.Family{
-		terminals, conditions,
+		terminals, conditions, rehearsals,
+		metrics.One("vindu_events_committed_total", "Events of terminals that were stored since the server began.", metrics.Counter, float64(counted.Committed)),
+		metrics.One("vindu_events_repeated_total", "Events that came again after they had been stored, and were recognised, since the server began.", metrics.Counter, float64(counted.Repeated)),
+		metrics.One("vindu_events_reported_total", "Of the stored events those that came by HTTPS, past the broker, since the server began.", metrics.Counter, float64(counted.Reported)),
 		metrics.One("vindu_terminals_in_call", "Terminals that say that they are in a call.", metrics.Gauge, float64(talking)),
 		metrics.One("vindu_terminal_events_pending", "Events that wait in the outboxes of terminals that are online.", metrics.Gauge, float64(pending)),
 		metrics.One("vindu_terminal_events_dropped", "Events that the bounds of outboxes have cost the terminals that are online, since each began.", metrics.Gauge, float64(dropped)),

@@ -110,7 +110,7 @@ func (x *replay) record() {
 				x.publish(thief, r.topic, r.payload)
 			}
 		}
-		for _, kind := range []string{protocol.CommandReport, protocol.CommandRenew, protocol.CommandSettings} {
+		for _, kind := range []string{protocol.CommandReport, protocol.CommandRenew, protocol.CommandSettings, protocol.CommandRehearse} {
 			b, err := protocol.Encode(&protocol.Command{Version: protocol.Version, Kind: kind})
 			if err != nil {
 				t.Fatal(err)
@@ -252,7 +252,17 @@ func (x *replay) reports(key protocol.KeyHash) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	event.Seq = 3
+	body, err = protocol.Encode(&protocol.Rehearsal{Version: protocol.Version, At: now, Parts: []protocol.RehearsalPart{
+		{Name: "call.direct", At: now, State: protocol.CheckFailed, Code: protocol.ICEFailed}, {Name: "call.relayed", At: now, State: protocol.CheckPassed, Took: 1, Loss: 1},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rehearsed, err := protocol.Encode(&protocol.Event{Version: protocol.Version, Epoch: event.Epoch, Seq: 3, At: now, Kind: protocol.EventRehearsal, Body: body})
+	if err != nil {
+		t.Fatal(err)
+	}
+	event.Seq = 4
 	reported, err := protocol.Encode(&protocol.Report{Version: protocol.Version, Events: []protocol.Event{event}})
 	if err != nil {
 		t.Fatal(err)
@@ -260,7 +270,7 @@ func (x *replay) reports(key protocol.KeyHash) {
 	x.one.stop()
 	x.as(x.one, key, func(c mqtt.Client) {
 		topic := protocol.OutTopic(key, protocol.OutEvent)
-		for _, payload := range [][]byte{published, unfound} {
+		for _, payload := range [][]byte{published, unfound, rehearsed} {
 			x.publish(c, topic, payload)
 			x.one.tap.keep(recorded{topic: topic, payload: payload})
 		}

@@ -28,6 +28,7 @@ import (
 	"vindu/clinic/register"
 	"vindu/clinic/relay"
 	"vindu/clinic/robot"
+	"vindu/clinic/series"
 	"vindu/clinic/web"
 	"vindu/protocol"
 )
@@ -89,6 +90,7 @@ type server struct {
 	alerts   *alerts.Service
 	ledger   *ledger.Ledger
 	fleet    *fleet.Fleet
+	series   *series.Keeper
 	relay    *relay.Relay
 	calls    *calls.Service
 	records  *calls.Records
@@ -148,6 +150,9 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 		return s, err
 	}
 	records.Held, s.records = s.fleet.Held, records
+	if s.series, err = series.New(ctx, c.store, s.fleet, part("series")); err != nil {
+		return s, err
+	}
 	if err := s.newMetrics(ctx, part("metrics")); err != nil {
 		return s, err
 	}
@@ -166,14 +171,18 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	s.enrol = enrol.New(enrol.Config{
 		Organisation: c.config.Organisation, Authority: c.authority, Register: c.register, Relay: s.relay.TerminalServers, TestCall: s.robot.Call,
 		KeyLife: c.config.Terminals.KeyLife(), KeyStays: c.setup.Leaving, OrderElsewhere: c.orderElsewhere, Withdrawn: c.setup.Withdrawn, Policy: c.grants.Policy,
-		Coming: s.coming, Report: s.fleet.Report, Log: part("enrol"),
+		Coming: s.coming, Rehearse: c.config.Rehearsals.Window(), Report: s.fleet.Report, Log: part("enrol"),
 	})
 	if err := s.newPasskeys(ctx); err != nil {
 		return s, err
 	}
 	pages := web.Options{
-		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup, Ledger: s.ledger, Conditions: s.fleet, Marks: s.alerts,
-		Announcements: c.register, Tell: s.tellSettings, Passkeys: s.passkeys, Staff: c.register, Rights: c.grants, Authorisations: callers{c.grants}, RelyingParty: site, Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
+		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup, Ledger: s.ledger, Conditions: s.fleet, Series: s.series, Marks: s.alerts,
+		Announcements: c.register, Tell: s.tellSettings,
+		Rehearse: func(ctx context.Context, terminal protocol.KeyHash) error {
+			return s.fleet.Command(ctx, terminal, protocol.CommandRehearse)
+		},
+		Passkeys: s.passkeys, Staff: c.register, Rights: c.grants, Authorisations: callers{c.grants}, RelyingParty: site, Organisation: c.config.Organisation, Hosts: c.config.Web.Names, Log: part("web"),
 	}
 	if err := s.newIdentityProvider(ctx, &pages); err != nil {
 		return s, err
@@ -249,6 +258,7 @@ func (s *server) run(ctx context.Context) error {
 		{name: "broker", run: s.broker.Run, ready: s.broker.Ready()},
 		{name: "fleet", run: s.fleet.Run},
 		{name: "alerts", run: s.alerts.Run},
+		{name: "terminals' numbers", run: s.series.Run},
 		{name: "relay", run: s.relay.Run},
 		{name: "calls", run: s.calls.Run},
 		{name: "robot", run: s.robot.Run},

@@ -29,6 +29,7 @@ var synopses = map[string]string{
 	"policy set":     `-dir D [-home "Home 17, Storgata"] RULES`,
 	"roll-over":      "-dir D [-public FILE], and then -dir D -finish",
 	"waiting":        "-dir D > WAITING",
+	"support":        "-dir D > FILE",
 	"authorise":      "-key KEY WAITING > SIGNED, or -token COMMAND -public PUBLIC WAITING > SIGNED, or -new KEY > PUBLIC",
 	"accept":         "-dir D SIGNED",
 }
