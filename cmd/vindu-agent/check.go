@@ -101,8 +101,8 @@ func (c checkClinic) Relay(ctx context.Context) ([]protocol.ICEServer, error) {
 }
 
 // TestCall implements acceptance.Clinic.
-func (c checkClinic) TestCall(ctx context.Context, id protocol.CallID) (*protocol.TestCall, error) {
-	return c.client.TestCall(ctx, c.grant(), id)
+func (c checkClinic) TestCall(ctx context.Context, id protocol.CallID, path string) (*protocol.TestCall, error) {
+	return c.client.TestCall(ctx, c.grant(), id, path)
 }
 
 // Time implements acceptance.Clinic.

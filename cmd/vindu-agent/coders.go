@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"vindu/media/codec"
 	"vindu/media/codec/cost"
 	"vindu/media/codec/m2m"
+	"vindu/protocol"
 )
 
 // costFile is where a terminal keeps what coding pictures costs on its board.
@@ -49,6 +51,7 @@ type coders struct {
 
 	mu    sync.Mutex
 	order []codec.Coder
+	costs []cost.Cost
 	calls int
 	quiet chan struct{}      // told when the last call ended
 	stop  context.CancelFunc // ends a measurement that runs
@@ -90,6 +93,24 @@ func (c *coders) now() []codec.Coder {
 	defer c.mu.Unlock()
 	return c.order
 }
+
+// told is what the terminal tells its clinic of its coders.
+func (c *coders) told() []protocol.CoderCost {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []protocol.CoderCost
+	for _, coder := range c.order {
+		i := slices.IndexFunc(c.costs, func(k cost.Cost) bool { return k.Coder == coder.Name })
+		if i >= 0 && len(list) < 8 {
+			k := c.costs[i]
+			list = append(list, protocol.CoderCost{Name: protocol.Printable(k.Coder), Encode: micros(k.Encode), Decode: micros(k.Decode)})
+		}
+	}
+	return list
+}
+
+// micros bounds what a measurement on a board that was busy may come to.
+func micros(d time.Duration) uint64 { return uint64(min(max(d, 0), time.Minute).Microseconds()) }
 
 // begin and end are told of calls: nothing is measured in one.
 func (c *coders) begin() {
@@ -174,7 +195,7 @@ func (c *coders) measure(ctx context.Context) bool {
 // use puts the coders in order.
 func (c *coders) use(costs []cost.Cost, how string) {
 	c.mu.Lock()
-	c.order = cost.Order(c.order, costs)
+	c.order, c.costs = cost.Order(c.order, costs), costs
 	var names []string
 	for _, coder := range c.order {
 		names = append(names, coder.Name)

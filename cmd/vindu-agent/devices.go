@@ -223,14 +223,22 @@ func (s *screenDevice) run(ctx context.Context) error {
 	}
 }
 
-// pictures hands moving pictures to the screen.
+// pictures hands moving pictures to the screen; to nil: to nobody.
 type pictures struct{ to *display.Display }
 
 // Far implements session.Screen.
-func (p pictures) Far(img *image.YCbCr) { _ = p.to.Far(img) } // a picture that is not shown is replaced by the next
+func (p pictures) Far(img *image.YCbCr) {
+	if p.to != nil {
+		_ = p.to.Far(img) // a picture that is not shown is replaced by the next
+	}
+}
 
 // Self implements session.Screen.
-func (p pictures) Self(img *image.YCbCr) { _ = p.to.Self(img) }
+func (p pictures) Self(img *image.YCbCr) {
+	if p.to != nil {
+		_ = p.to.Self(img)
+	}
+}
 
 // tap passes on the far end's sound to those who listen in the preview.
 type tap struct {

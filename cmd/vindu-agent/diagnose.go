@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
+	"slices"
 	"time"
 
 	"vindu/device/agent"
@@ -35,13 +37,50 @@ type bundle struct {
 	Dropped    uint64            `json:"events_dropped"`
 	Malformed  uint64            `json:"messages_refused"`
 	Conditions []finding         `json:"conditions"`
+	Quiet      bool              `json:"quiet_hours"`
+	Covered    bool              `json:"shutter_closed"`
+	Kernel     string            `json:"kernel,omitempty"`
+	Figures    map[string]uint64 `json:"figures,omitempty"` // what is known of them
+}
+
+var (
+	releases = regexp.MustCompile(`^vindu-agent [0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}(\+[0-9a-f]{12})?(-dirty)?$`)
+	kernels  = regexp.MustCompile(`^[0-9]{1,3}\.[0-9]{1,3}(\.[0-9]{1,4})?`) // without what a builder has put behind it
+	figured  = regexp.MustCompile(`^((step|status) )?[-+]?[0-9]{1,9}([.,][0-9]{1,3})? ?([°%a-z/A-Z ]{0,32})$`)
+)
+
+// among is s if it is one of the words that there can be.
+func among(s string, words ...string) string {
+	if slices.Contains(words, s) {
+		return s
+	}
+	return "other"
+}
+
+// deviceKind is what a device is by; drivers say anything.
+func deviceKind(d protocol.DeviceState) string {
+	return among(d.Kind, "v4l2", "alsa", "drm", "memory", "synthetic", "none")
 }
 
 func bundleOf(h *protocol.Health) bundle {
 	b := bundle{
-		Software: h.Software, KeyGrade: h.KeyGrade, At: h.At.Time().UTC(), Uptime: h.Uptime, InCall: h.InCall, Pending: h.Pending, Dropped: h.Dropped, Malformed: h.Malformed,
-		Devices:    map[string]string{"camera": h.Camera.Kind, "microphone": h.Microphone.Kind, "speaker": h.Speaker.Kind, "screen": h.Screen.Kind},
+		Software: "other", KeyGrade: among(h.KeyGrade, "file", "hardware"), Quiet: h.Quiet, Covered: h.Covered, At: h.At.Time().UTC(), Uptime: h.Uptime, InCall: h.InCall, Pending: h.Pending, Dropped: h.Dropped, Malformed: h.Malformed,
+		Devices:    map[string]string{"camera": deviceKind(h.Camera), "microphone": deviceKind(h.Microphone), "speaker": deviceKind(h.Speaker), "screen": deviceKind(h.Screen)},
 		Conditions: []finding{},
+	}
+	if releases.MatchString(h.Software) {
+		b.Software = h.Software
+	}
+	if h.About != nil {
+		b.Kernel = kernels.FindString(h.About.Kernel)
+	}
+	if f := h.Figures; f != nil {
+		b.Figures = map[string]uint64{}
+		for name, n := range map[string]uint64{"signal_minus_dbm": f.Signal, "round_trip_ms": f.Trip, "temperature_celsius": f.Heat, "memory_percent": f.Memory} {
+			if n > 0 {
+				b.Figures[name] = n
+			}
+		}
 	}
 	var raised []protocol.Code
 	for _, c := range h.Conditions {
@@ -52,8 +91,15 @@ func bundleOf(h *protocol.Health) bundle {
 		shown[c] = true
 	}
 	for _, c := range h.Conditions {
-		f := protocol.Explain(c.Code)
-		b.Conditions = append(b.Conditions, finding{c.Code, f.Severity, f.Who, c.Since.Time().UTC(), c.Figure, !shown[c.Code]})
+		f, figure := protocol.Explain(c.Code), ""
+		code := c.Code
+		if !protocol.Registered(code) {
+			code = protocol.Unknown
+		}
+		if figured.MatchString(c.Figure) {
+			figure = c.Figure
+		}
+		b.Conditions = append(b.Conditions, finding{code, f.Severity, f.Who, c.Since.Time().UTC(), figure, !shown[c.Code]})
 	}
 	return b
 }

@@ -70,3 +70,35 @@ func TestDiagnose(t *testing.T) {
 		t.Error("the name of a device is told")
 	}
 }
+
+// TestDiagnosePlanted plants a word wherever a driver, a firmware, or a file that was changed could have put it: what goes to who supports the terminal has it nowhere.
+func TestDiagnosePlanted(t *testing.T) {
+	device := protocol.DeviceState{Kind: "PLANTED", Name: "PLANTED"}
+	h := &protocol.Health{
+		Version: protocol.Version, At: 1_800_000_000_000, Software: "PLANTED 0.1.0", KeyGrade: "PLANTED", Camera: device, Microphone: device, Speaker: device, Screen: device,
+		Figures: &protocol.Figures{Heat: 61, Memory: 40}, About: &protocol.About{Board: "PLANTED", Kernel: "6.12.20-PLANTED", Coders: []protocol.CoderCost{{Name: "PLANTED"}}}, Quiet: true,
+		Conditions: []protocol.Condition{{Code: protocol.HeatHot, Since: 1, Figure: "83 °C"}, {Code: protocol.MemoryLow, Since: 1, Figure: "PLANTED 192.0.2.7"}, {Code: "planted.name", Since: 1}},
+	}
+	b, err := json.Marshal(bundleOf(h))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{"planted", "192.0.2"} {
+		if strings.Contains(strings.ToLower(string(b)), p) {
+			t.Errorf("%q is told: %s", p, b)
+		}
+	}
+	got := bundleOf(h)
+	if got.Kernel != "6.12.20" || got.Figures["temperature_celsius"] != 61 || len(got.Figures) != 2 || !got.Quiet || got.Conditions[0].Figure != "83 °C" || got.Conditions[2].Code != protocol.Unknown || got.Devices["camera"] != "other" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestFiguresAreTold: every form of figure that probes have goes through.
+func TestFiguresAreTold(t *testing.T) {
+	for _, figure := range []string{"83 °C", "step 2", "8 % available", "21 % of a minute", "-78 dBm", "13 changes in an hour", "4 short boots", "status 302", "240 MiB free", "13 h left", "7 dropped", "12 h", "61 s", "2.4 s"} {
+		if !figured.MatchString(figure) {
+			t.Errorf("%q is not told", figure)
+		}
+	}
+}

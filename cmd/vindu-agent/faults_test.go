@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"vindu/media/camera"
 	"vindu/media/sound"
 	"vindu/protocol"
+	"vindu/protocol/faulttest"
 )
 
 // fault is something that goes wrong with a call between a real page and the program that ships.
@@ -25,27 +24,23 @@ type fault struct {
 	run  func(x *bench)
 }
 
-// diagnoses is the table of what can be said of calls.
-const diagnoses = "../../docs/diagnosis.md"
-
 // TestFaults provokes faults between the page and the program that ship, and reads on the calls' records what the clinic says of them.
 func TestFaults(t *testing.T) {
+	all := faults()
+	var names []string
+	for _, f := range all {
+		names = append(names, f.name)
+	}
+	list := faulttest.New(t, "terminal", "cmd/vindu-agent TestFaults", *update, names...)
 	x := newBench(t)
-	document, err := os.ReadFile(diagnoses)
-	x.c.check(err)
-	for _, f := range faults() {
+	for _, f := range all {
 		t.Run(f.name, func(t *testing.T) {
 			x.as(t, func(x *bench) {
 				x.idle()
 				defer x.mend()
 				began := time.Now()
 				f.run(x)
-				said := x.diagnosed(f.rule, began)
-				if !slices.ContainsFunc(strings.Split(string(document), "\n"), func(line string) bool {
-					return strings.Contains(line, "| "+said+" |") && strings.HasSuffix(line, "| yes |")
-				}) {
-					t.Errorf("%s does not say that this was provoked: %s", diagnoses, said)
-				}
+				list.Saw(t, faulttest.Fault{Fault: f.name, Rule: f.rule, Sentence: x.diagnosed(f.rule, began)})
 			})
 		})
 	}

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ import (
 	"vindu/clinic/grants"
 	clinicledger "vindu/clinic/ledger"
 	"vindu/clinic/register"
+	"vindu/clinic/robot"
 	"vindu/clinic/setup"
 	"vindu/clinic/store"
 	"vindu/clinic/web"
@@ -52,6 +54,7 @@ type clinicServer struct {
 	broker     *broker.NATS
 	fleet      *fleet.Fleet
 	calls      *calls.Service
+	robot      *robot.Robot
 	sessions   *web.Sessions
 	pages      *httptest.Server
 	door       *frontdoor.Door
@@ -64,6 +67,8 @@ type clinicServer struct {
 	old        []byte // the trust before the one that holds
 	oldPolicy  []byte // the policy before the one that holds
 	stopBroker context.CancelFunc
+	away       atomic.Bool // no page reaches the clinic
+	passkeys   *keeper
 
 	mu   sync.Mutex
 	taps taps
@@ -133,7 +138,8 @@ func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 	c.sessions, err = web.NewSessions(ctx, st, c.audit)
 	c.check(err)
 	c.passkey = webtest.NewPasskey("localhost")
-	c.grants, err = grants.New(ctx, grants.Config{Store: st, Audit: c.audit, Register: c.register, Authority: c.offline, Passkeys: keeper{c.passkey.Credential()}, Log: log})
+	c.passkeys = &keeper{list: []protocol.Credential{c.passkey.Credential()}}
+	c.grants, err = grants.New(ctx, grants.Config{Store: st, Audit: c.audit, Register: c.register, Authority: c.offline, Passkeys: c.passkeys, Log: log})
 	c.check(err)
 
 	c.relay = newHostileRelay(t, func(p []byte) []byte {
@@ -143,7 +149,12 @@ func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 		return p
 	})
 	var pages http.Handler
-	c.pages = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { pages.ServeHTTP(w, r) }))
+	c.pages = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c.away.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		pages.ServeHTTP(w, r)
+	}))
 	origin := strings.Replace(c.pages.URL, "127.0.0.1", "localhost", 1)
 	c.site = protocol.RelyingParty{ID: "localhost", Origins: []string{origin}}
 	_, err = c.offline.EnsureTrust(protocol.RelyingParty{ID: "localhost", Origins: []string{"http://localhost:1"}})
@@ -190,7 +201,11 @@ func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 	})
 	c.check(err)
 	pages = site
-	honest := clinicenrol.New(clinicenrol.Config{Organisation: "Solvik clinic", Authority: c.offline, Register: c.register, Relay: c.relay.TerminalServers, Policy: c.grants.Policy, Log: log})
+	c.robot, err = robot.New(robot.Config{Calls: c.calls, Organisation: "Solvik clinic", Relay: c.relay.Servers, Loopback: true, Log: log})
+	c.check(err)
+	honest := clinicenrol.New(clinicenrol.Config{
+		Organisation: "Solvik clinic", Authority: c.offline, Register: c.register, Relay: c.relay.TerminalServers, TestCall: c.robot.Call, Policy: c.grants.Policy, Log: log,
+	})
 	c.door = frontdoor.New(front, frontdoor.Config{TerminalsName: terminalsName, Limits: frontdoor.DefaultLimits, Broker: func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", brokerAddress())
 	}}, log)
@@ -201,7 +216,7 @@ func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 	brokering, stopBroker := context.WithCancel(running)
 	c.stopBroker = stopBroker
 	for name, run := range map[string]func(context.Context) error{
-		"broker": func(context.Context) error { return c.broker.Run(brokering) }, "fleet": c.fleet.Run, "calls": c.calls.Run, "door": c.door.Run, "pages": site.Run, "wire": between.run,
+		"broker": func(context.Context) error { return c.broker.Run(brokering) }, "fleet": c.fleet.Run, "calls": c.calls.Run, "robot": c.robot.Run, "door": c.door.Run, "pages": site.Run, "wire": between.run,
 		"grants": func(ctx context.Context) error {
 			return c.grants.Run(ctx, func(ctx context.Context, terminal protocol.KeyHash) error {
 				return c.fleet.Command(ctx, terminal, protocol.CommandSettings)
@@ -271,59 +286,6 @@ func (s swallows) Store(context.Context, *sql.Tx, protocol.KeyHash, *protocol.Ev
 
 // Committed implements fleet.Sink.
 func (swallows) Committed(protocol.KeyHash, *protocol.Event, any) {}
-
-// shelf is the register as the pages' part of the server reads it.
-type shelf struct {
-	*register.Register
-	c *clinicServer
-}
-
-// Homes implements web.Register.
-func (s shelf) Homes(ctx context.Context) ([]register.Home, error) {
-	homes, err := s.Register.Homes(ctx)
-	if f := s.c.tapped().home; f != nil {
-		for i := range homes {
-			f(&homes[i])
-		}
-	}
-	return homes, err
-}
-
-// keeper has the passkeys of everybody.
-type keeper []protocol.Credential
-
-// Credentials implements grants.Passkeys.
-func (k keeper) Credentials(context.Context, string) ([]protocol.Credential, error) { return k, nil }
-
-// rights is who may call whom, as the server's parts ask for it.
-type rights struct{ c *clinicServer }
-
-// Current implements calls.Authorisations and web.Authorisations.
-func (r rights) Current(ctx context.Context, person string) ([]byte, *protocol.Authorisation, error) {
-	signed, a, err := r.c.grants.Current(ctx, person)
-	if err != nil {
-		return nil, nil, protocol.WithCode(protocol.AuthNone, err)
-	}
-	if f := r.c.tapped().authorisation; f != nil {
-		signed, a = f(signed, a)
-	}
-	return signed, a, nil
-}
-
-// Covers implements calls.Authorisations.
-func (r rights) Covers(context.Context, *protocol.Authorisation, string) (bool, error) {
-	return true, nil
-}
-
-// Covered implements web.Authorisations: this clinic offers all homes to everybody.
-func (r rights) Covered(ctx context.Context, _ *protocol.Authorisation) (map[string]bool, error) {
-	homes, err := r.c.register.Homes(ctx)
-	all := map[string]bool{}
-	for _, h := range homes {
-		all[h.ID] = true
-	}
-	return all, err
-}
 
 // wire is the way to the terminals.
 type wire struct {

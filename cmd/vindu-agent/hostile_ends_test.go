@@ -36,8 +36,8 @@ type capture struct {
 
 // trouble is what is wrong with the devices.
 type trouble struct {
-	noCamera, noMicrophone            bool
-	openCamera, readCamera, openSound error
+	noCamera, noMicrophone, noSpeaker            bool
+	openCamera, readCamera, openSound, readSound error
 }
 
 // ails returns what is wrong now.
@@ -79,10 +79,14 @@ func (c *capture) drivers() *drivers {
 		},
 		cards: func() (capture, playback []sound.Card) {
 			card := []sound.Card{{Device: "watched", Name: "watched"}}
+			capture, playback = card, card
 			if c.ails().noMicrophone {
-				return nil, card
+				capture = nil
 			}
-			return card, card
+			if c.ails().noSpeaker {
+				playback = nil
+			}
+			return capture, playback
 		},
 		openSound: func(context.Context, sound.Config) (sound.Device, error) {
 			if err := c.ails().openSound; err != nil {
@@ -90,7 +94,7 @@ func (c *capture) drivers() *drivers {
 			}
 			c.microphone.opened.Add(1)
 			c.played.opened()
-			return &watchedSound{Device: sound.TestSound(tap), w: &c.microphone}, nil
+			return &watchedSound{Device: sound.TestSound(tap), w: &c.microphone, ails: c.ails}, nil
 		},
 		openPlayer: func(_ context.Context, cfg sound.Config) (sound.Player, error) {
 			if cfg.Capture != "none" {
@@ -129,10 +133,14 @@ func (c *watchedCamera) Close() error {
 type watchedSound struct {
 	sound.Device
 	w    *deviceWatch
+	ails func() trouble
 	once sync.Once
 }
 
 func (s *watchedSound) Read(frame []int16) error {
+	if err := s.ails().readSound; err != nil {
+		return err
+	}
 	err := s.Device.Read(frame)
 	if err == nil {
 		s.w.read.Add(1)
@@ -155,6 +163,7 @@ type realTerminal struct {
 
 	mu    sync.Mutex
 	scene screen.Scene
+	shown map[screen.Kind]int // how often each scene was shown
 	stop  context.CancelFunc
 	done  chan error
 }
@@ -187,6 +196,10 @@ func (x *realTerminal) start() {
 			x.mu.Lock()
 			defer x.mu.Unlock()
 			x.scene = s
+			if x.shown == nil {
+				x.shown = map[screen.Kind]int{}
+			}
+			x.shown[s.Kind]++
 		}, x.log)
 	}()
 }
@@ -235,7 +248,7 @@ type clinicianPage struct {
 	c   *clinicServer
 }
 
-func newClinicianPage(t *testing.T, c *clinicServer) *clinicianPage {
+func newClinicianPage(t *testing.T, c *clinicServer, flags ...chromedp.ExecAllocatorOption) *clinicianPage {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
@@ -246,7 +259,7 @@ func newClinicianPage(t *testing.T, c *clinicServer) *clinicianPage {
 		chromedp.Flag("use-fake-device-for-media-stream", true), chromedp.Flag("use-fake-ui-for-media-stream", true), chromedp.Flag("allow-loopback-in-peer-connection", true),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"),
 	)
-	allocator, stopAllocator := chromedp.NewExecAllocator(context.Background(), opts...)
+	allocator, stopAllocator := chromedp.NewExecAllocator(context.Background(), append(opts, flags...)...)
 	ctx, stop := chromedp.NewContext(allocator)
 	t.Cleanup(func() {
 		if t.Failed() {

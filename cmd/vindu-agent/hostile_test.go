@@ -96,6 +96,14 @@ func newBench(t *testing.T, change ...func(*agent.Config)) *bench {
 // newBenchOf is newBench with a terminal that is changed before it begins.
 func newBenchOf(t *testing.T, change func(*bench)) *bench {
 	t.Helper()
+	x := newBenchWithoutPage(t, change)
+	x.page = newClinicianPage(t, x.c)
+	return x
+}
+
+// newBenchWithoutPage is newBenchOf for what nobody's page takes part in.
+func newBenchWithoutPage(t *testing.T, change func(*bench)) *bench {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -110,7 +118,6 @@ func newBenchOf(t *testing.T, change func(*bench)) *bench {
 	x.terminal.start()
 	t.Cleanup(func() { x.terminal.end() })
 	x.online()
-	x.page = newClinicianPage(t, x.c)
 	return x
 }
 

@@ -48,6 +48,7 @@ type mouth struct {
 
 // ringing is a ring that runs.
 type ringing struct {
+	told  time.Duration // before it rises: people are told what this is
 	rises time.Duration
 	n     int // frames that were played of it
 }
@@ -58,12 +59,13 @@ type playing struct {
 	done chan struct{}
 }
 
-// Start implements call.Bell: a calm chime of two tones every three seconds, rising in volume for as long as it rings.
-func (m *mouth) Start(ring time.Duration) {
+// Start implements call.Bell: a calm chime of two tones every three seconds, rising in volume for as long as it rings. While people are told what this is it stays as soft
+// as it began, and is softer still beneath the voice.
+func (m *mouth) Start(ring, told time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.rings == nil {
-		m.rings = &ringing{rises: min(max(ring, risesFirst), risesLast)}
+		m.rings = &ringing{told: told, rises: min(max(ring-told, risesFirst), risesLast)}
 		m.open()
 	}
 }
@@ -218,10 +220,10 @@ func (m *mouth) play(ctx context.Context, own *playing, synthetic bool) error {
 		}
 		if r, rings := m.ring(); rings && ctx.Err() == nil {
 			ring, fades, idle = r, cutRing, 0
-			chime(frame[:], ring.n, ring.rises)
+			chime(frame[:], ring.n, ring.told, ring.rises)
 		} else if fades > 0 { // no click where it ends
 			ring.n++
-			chime(frame[:], ring.n, ring.rises)
+			chime(frame[:], ring.n, ring.told, ring.rises)
 			for i := range frame {
 				frame[i] = int16(float64(frame[i]) * (float64(fades) - float64(i)/sound.FrameSamples) / cutRing)
 			}
@@ -260,12 +262,12 @@ func (m *mouth) ring() (ringing, bool) {
 }
 
 // chime fills the n-th frame (of 10 ms) of the ringing tone: e” and c” (equal temperament), each dying away within a second.
-func chime(frame []int16, n int, rises time.Duration) {
+func chime(frame []int16, n int, told, rises time.Duration) {
 	const every, softly = 3 * sound.Rate, 0.03
 	for i := range frame {
 		at := n*len(frame) + i
-		begun := float64(at/every*every) / sound.Rate                                // a chime keeps its level
-		volume := 0.3 * math.Pow(10, chimeRise*(min(begun/rises.Seconds(), 1)-1)/20) // of full scale; R40: never startling
+		begun := float64(at/every*every) / sound.Rate                                                       // a chime keeps its level
+		volume := 0.3 * math.Pow(10, chimeRise*(min(max(begun-told.Seconds(), 0)/rises.Seconds(), 1)-1)/20) // of full scale; R40: never startling
 		t := float64(at%every) / sound.Rate
 		v := 0.0
 		for _, tone := range [...]struct{ from, hz float64 }{{0, 659.26}, {0.4, 523.25}} {

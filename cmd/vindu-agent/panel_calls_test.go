@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	line "vindu/device/panel/wire"
 	"vindu/device/screen"
 	"vindu/protocol"
+	"vindu/protocol/faulttest"
 )
 
 // overheard is what runs in a panel, and the last status that it said.
@@ -141,12 +141,9 @@ func (h *handsOn) asks() protocol.CallID {
 	return protocol.CallID{}
 }
 
-// TestPanelInCalls is every button of a panel in every state, on the program that ships, called by a real page: the panel's simulator is at a pseudo-terminal.
-func TestPanelInCalls(t *testing.T) {
-	log := slog.New(slog.DiscardHandler)
-	if testing.Verbose() {
-		log = slog.New(slog.NewTextHandler(t.Output(), nil))
-	}
+// newHandsOn has a bench whose terminal has a panel: a simulator at a pseudo-terminal. The terminal is changed before it begins.
+func newHandsOn(t *testing.T, change func(*bench)) *handsOn {
+	t.Helper()
 	pty, err := simulator.OpenPTY()
 	if err != nil {
 		t.Fatal(err)
@@ -162,16 +159,18 @@ func TestPanelInCalls(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	h.bench = &bench{t: t, c: newClinicServer(t, log), key: newP256()}
-	h.terminal = newRealTerminal(t, h.c.voucher(), log)
-	h.terminal.cfg.Panel = agent.Panel{Port: pty.Path()}
-	h.c.home, err = h.c.register.Home(t.Context(), h.c.home.ID)
-	h.c.check(err)
-	h.c.policies()
-	h.terminal.start()
-	t.Cleanup(func() { h.terminal.end() })
-	h.online()
-	h.page = newClinicianPage(t, h.c)
+	h.bench = newBenchOf(t, func(x *bench) {
+		x.terminal.cfg.Panel, x.terminal.cfg.Call.Notice = agent.Panel{Port: pty.Path(), Lost: "voice"}, 0
+		change(x)
+	})
+	return h
+}
+
+// TestPanelInCalls is every button of a panel in every state, on the program that ships, called by a real page: the panel's simulator is at a pseudo-terminal.
+func TestPanelInCalls(t *testing.T) {
+	const cableOut = "the panel's cable pulled in a call, where calls end without it"
+	list := faulttest.New(t, "panel", "cmd/vindu-agent TestPanelInCalls", *update, cableOut)
+	h := newHandsOn(t, func(*bench) {})
 	panelHere := func() {
 		h.c.await("a panel in a session", func() bool { s := h.heard.last.Load(); return s != nil && s.Session != 0 && s.Open })
 	}
@@ -231,10 +230,32 @@ func TestPanelInCalls(t *testing.T) {
 			h.c.await("a no that is over", func() bool { s := h.heard.last.Load(); return !s.Denied && !s.NoHeld })
 		}},
 		{"the call after no", inCall(func() {})},
+		{"behind a curtain: answer, shutter, no", func() {
+			h.talk()
+			h.page.until(pageSees)
+			h.pressCurtain()
+			h.c.await("a curtain", func() bool { return h.terminal.shows().Curtain == screen.DrawnByCaller && h.terminal.capture.shut() })
+			taken := h.terminal.capture.taken()
+			h.answer()
+			h.shutter(false)
+			h.shutter(true)
+			if h.terminal.shows().Curtain != screen.DrawnByCaller || h.terminal.capture.taken() != taken || h.sim.Outputs().Camera {
+				t.Error("something opened behind the curtain")
+			}
+			h.no()
+			h.page.phase("ended")
+			h.c.await("the end", func() bool { return h.terminal.shows().Kind == screen.Ended })
+			h.answer() // it is over
+			h.no()
+			if h.terminal.capture.taken() != taken {
+				t.Error("something was opened after the end")
+			}
+			h.idle()
+		}},
 	})
 
 	h.terminal.end()
-	h.terminal.cfg.Call.Ring = agent.Duration(time.Minute)
+	h.terminal.cfg.Call.Ring, h.terminal.cfg.Panel.Lost = agent.Duration(time.Minute), "end"
 	h.terminal.start()
 	h.online()
 	play("ringing", []row{
@@ -266,6 +287,29 @@ func TestPanelInCalls(t *testing.T) {
 			h.seen()
 			h.hangUp(call)
 		}},
+		{"answer, and then the cable: it is over", func() {
+			call := h.asks()
+			h.answer()
+			h.page.phase("talking")
+			h.seen()
+			since, session := time.Now(), h.heard.last.Load().Session
+			h.cable.Pull(true)
+			h.page.phase("ended")
+			h.c.await("closed devices", h.terminal.capture.shut)
+			h.c.await("a camera without power", func() bool { return !h.sim.Outputs().Camera })
+			t.Logf("cable, where the call ends with it: all closed and ended after %v", time.Since(since).Round(time.Millisecond))
+			h.cable.Pull(false)
+			h.idle()
+			h.c.await("another session", func() bool { return h.heard.last.Load().Session != session }) // without a key to take it by, no call would ring
+			h.c.await("the record", func() bool {
+				r, err := h.c.calls.Record(t.Context(), h.c.person.ID, call)
+				if err != nil || r.TerminalHalf == nil || r.CallerHalf == nil || r.Outcome != protocol.PanelMissing {
+					return false
+				}
+				list.Saw(t, faulttest.Fault{Fault: cableOut, Rule: r.Diagnosis.Rule, Sentence: r.Diagnosis.Sentence()})
+				return true
+			})
+		}},
 		{"no", func() {
 			h.asks()
 			before := h.terminal.capture.taken()
@@ -275,6 +319,21 @@ func TestPanelInCalls(t *testing.T) {
 			if h.terminal.capture.taken() != before {
 				t.Error("something was opened")
 			}
+		}},
+	})
+	h.policy(grants.Settings{Rules: map[string]grants.Rule{"staff": {Mode: protocol.ModeRing}}, Quiet: &[]grants.Quiet{{From: "00:00", To: "12:00"}, {From: "12:00", To: "00:00"}}})
+	play("quiet hours", []row{
+		{"no, answer, shutter, and a call that does not ring", func() {
+			untouched := h.untouched()
+			h.no()
+			h.answer()
+			h.shutter(false)
+			h.shutter(true)
+			h.page.forget()
+			h.placed()
+			h.page.phase("ended")
+			h.idle()
+			untouched()
 		}},
 	})
 	if n := len(h.c.alarms()); n != 0 {

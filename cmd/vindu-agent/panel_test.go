@@ -226,6 +226,51 @@ func (w *watched) Close() error {
 	return err
 }
 
+// TestPanelEndsCall: where the configuration has it so, a call ends that has lost its panel, or is answered while it is away; not one whose shutter is closed.
+func TestPanelEndsCall(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		before func(*bedside)
+		then   func(*bedside)
+		code   protocol.Code
+		ends   bool
+	}{
+		{"cable", func(*bedside) {}, func(d *bedside) { d.cable.Pull(true) }, protocol.PanelMissing, true},
+		{"away when it is answered", func(d *bedside) {
+			d.cable.Pull(true)
+			d.until("it is away", func() bool { return !d.hands.here() })
+		}, func(*bedside) {}, protocol.PanelMissing, true},
+		{"shutter", func(*bedside) {}, func(d *bedside) { d.sim.Change(func(in *simulator.Inputs) { in.Open = false }) }, protocol.AnswerShutter, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := newBedside(t)
+			f := newFixture(t)
+			f.media.cfg.Panel.Lost, f.media.devices.hands = "end", d.hands
+			d.hands.show(screen.Scene{Kind: screen.InCall})
+			f.prepare()
+			f.connect()
+			f.await("connection", kind(call.MediaConnected))
+			test.before(d)
+			if err := f.session.Open(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			test.then(d)
+			f.await("a camera that is missed", func(ev call.MediaEvent) bool { return ev.Kind == call.MediaCondition && ev.On && ev.Code == test.code })
+			if test.ends {
+				f.await("the end", func(ev call.MediaEvent) bool { return ev.Kind == call.MediaFailed && ev.Code == protocol.PanelMissing })
+				return
+			}
+			d.sim.Change(func(in *simulator.Inputs) { in.Open = true })
+			f.await("the camera again, in the same call", func(ev call.MediaEvent) bool {
+				if ev.Kind == call.MediaFailed {
+					t.Fatalf("ended by %s", ev.Code)
+				}
+				return ev.Kind == call.MediaCondition && !ev.On && ev.Code == test.code
+			})
+		})
+	}
+}
+
 // TestPanelPulledInCall is a call with a panel: the ledger has an opening only with power, and the closing when the cable is pulled; the call goes on as voice, and its
 // picture comes back with the cable.
 func TestPanelPulledInCall(t *testing.T) {

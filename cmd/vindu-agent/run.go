@@ -5,11 +5,13 @@ import (
 	"crypto"
 	"log/slog"
 	"os"
+	"runtime"
 	"time"
 
 	"vindu/device/acceptance"
 	"vindu/device/agent"
 	"vindu/device/call"
+	"vindu/device/cec"
 	"vindu/device/identity"
 	scene "vindu/device/screen"
 	"vindu/device/voice"
@@ -42,7 +44,7 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 	if err != nil {
 		return err
 	}
-	rest := newResting()
+	rest := newResting(log)
 	coders := newCoders(cfg, append([]codec.Coder{codec.Libvpx(), codec.OpenH264()}, hardware(over.safe, log)...), log)
 	services := append([]func(context.Context) error{screen.run, rest.run, coders.run}, over.services...)
 	var fields []any
@@ -56,6 +58,10 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 		if light, err = scene.OpenBacklight(lights); err != nil {
 			log.Warn("the screen's light cannot be set", "error", err)
 		}
+	}
+	tv := televisionOf(cfg.CEC, log)
+	if tv != nil {
+		services = append(services, tv.Run)
 	}
 	var a *agent.Agent // the services run only after it is made
 	services = append(services, func(ctx context.Context) error { return press.run(ctx, a) })
@@ -72,11 +78,12 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 		})
 	}
 	a, err = agent.New(cfg, agent.Parts{
-		Software: software(), Display: screen.display, Light: light, HasScreen: screen.seen.Load, Button: func() bool { return press.what() != "" }, Answer: func() bool { return hands.here() || press.button.CanAnswer() }, Covered: hands.covered, Devices: devices.look, Bell: devices.mouth,
+		Software: software(), Display: screen.display, Light: light, HasScreen: screen.seen.Load, Button: func() bool { return press.what() != "" }, Answer: func() bool { return hands.here() || press.button.CanAnswer() }, Covered: hands.covered, Devices: devices.look, Coders: coders.told, Bell: devices.mouth,
 		Media: func(id *identity.Identity) call.Media {
 			return &media{cfg: cfg, devices: devices, coders: coders, screen: pictures{screen.display}, far: far, id: id, files: os.DirFS("/"), log: log, profile: &profiler{file: over.profile, log: log}}
 		},
-		Keys: keysOf(cfg, log), Forget: wires.Forget,
+		Rehearsal: func(id *identity.Identity) call.Media { return newRehearsed(cfg, coders, id, log) },
+		Keys:      keysOf(cfg, log), Forget: wires.Forget,
 		Checks: func(id *identity.Identity, now func() time.Time) acceptance.Config {
 			return checksOf(cfg, devices, id, now, log)
 		},
@@ -90,6 +97,7 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 			rest.show(s)
 			press.show(s)
 			hands.show(s)
+			tv.Show(s.Kind == scene.Ringing || s.Kind == scene.InCall)
 			shown(s)
 		},
 	}, log)
@@ -105,6 +113,14 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 	return err
 }
 
+// televisionOf is the television that is woken by the configuration; nil if none is.
+func televisionOf(cfg agent.CEC, log *slog.Logger) *cec.Television {
+	if cfg.Device == "" {
+		return nil
+	}
+	return cec.New(func() (cec.Adapter, error) { return cec.OpenSystem(cfg.Device) }, cfg.Standby, log.With("cec", cfg.Device))
+}
+
 // synthesiserOf is what speaks by the configuration; nil if nothing does.
 func synthesiserOf(cfg agent.Voice, log *slog.Logger) voice.Synthesiser {
 	if cfg.Socket == "" {
@@ -116,11 +132,12 @@ func synthesiserOf(cfg agent.Voice, log *slog.Logger) voice.Synthesiser {
 
 // resting gives memory back to the system when the terminal has come to rest after its start or a call.
 type resting struct {
+	log  *slog.Logger
 	now  chan struct{}
 	kind scene.Kind // of the scene before; only for show, which has one caller at a time
 }
 
-func newResting() *resting { return &resting{now: make(chan struct{}, 1)} }
+func newResting(log *slog.Logger) *resting { return &resting{log: log, now: make(chan struct{}, 1)} }
 
 // show notices that the terminal came to rest. It does not block.
 func (r *resting) show(s scene.Scene) {
@@ -147,5 +164,16 @@ func (r *resting) run(ctx context.Context) error {
 		case <-time.After(2 * time.Second):
 		}
 		giveBack()
+		r.tell()
 	}
+}
+
+// tell says what the program consists of when nothing happens: what grows from one rest to the next is lost.
+func (r *resting) tell() {
+	if !r.log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	r.log.Debug("at rest", "goroutines", runtime.NumGoroutine(), "heap", memory.HeapAlloc)
 }

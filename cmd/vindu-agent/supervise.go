@@ -133,7 +133,7 @@ func safely(cfg agent.Config) agent.Config {
 	cfg.Devices.Camera, cfg.Devices.Microphone, cfg.Devices.Speaker, cfg.Devices.Button = "none", "none", "none", "none"
 	cfg.Devices.Display = "memory"
 	cfg.Devices.TestPicture, cfg.Devices.TestSound = false, false
-	cfg.Preview.Listen, cfg.Panel.Port, cfg.Voice.Socket = "", "", ""
+	cfg.Preview.Listen, cfg.Panel.Port, cfg.Voice.Socket, cfg.CEC.Device = "", "", "", ""
 	return cfg
 }
 

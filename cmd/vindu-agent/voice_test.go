@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"math"
-	"math/bits"
 	"math/cmplx"
 	"net"
 	"path/filepath"
@@ -124,15 +123,14 @@ func TestVoiceInACall(t *testing.T) {
 	inCall := len(sentences)
 	sentences = append(sentences, lang.Aloud(over)...)
 	s := &speech.Synthesiser{Socket: x.terminal.cfg.Voice.Socket, Speed: x.terminal.cfg.Voice.Speed}
-	recording := spectrum(decimated(samples), 1<<bits.Len(uint(2*len(samples)/tenth)))
+	recording := speechtest.NewRecording(samples, 0)
 	before := 0
 	for i, text := range sentences {
 		phrase, err := s.Speak(t.Context(), "en", text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		at, likeness := recording.find(decimated(phrase))
-		at *= tenth
+		at, likeness := recording.Find(phrase, 0, len(samples))
 		t.Logf("%6.2f s, likeness %.2f: %s", float64(at)/sound.Rate, likeness, text)
 		if likeness < 0.5 {
 			t.Errorf("%q is not heard", text)
@@ -168,96 +166,6 @@ func TestVoiceInACall(t *testing.T) {
 	x.idle()
 	if after, _, _ := played.take(); len(after) != len(samples) {
 		t.Errorf("%d samples were played in quiet hours", len(after)-len(samples))
-	}
-}
-
-// tenth is by how much recordings are made shorter to be compared: to 6 kHz.
-const tenth = 8
-
-func decimated(samples []int16) []float64 {
-	out := make([]float64, len(samples)/tenth)
-	for i := range out {
-		for _, v := range samples[i*tenth : (i+1)*tenth] {
-			out[i] += float64(v) / tenth
-		}
-	}
-	return out
-}
-
-// searched is a recording to find phrases in.
-type searched struct {
-	samples []float64
-	bins    []complex128
-	power   []float64 // of all samples before
-}
-
-func spectrum(samples []float64, n int) *searched {
-	s := &searched{samples, make([]complex128, n), make([]float64, len(samples)+1)}
-	for i, v := range samples {
-		s.bins[i] = complex(v, 0)
-		s.power[i+1] = s.power[i] + v*v
-	}
-	transform(s.bins, false)
-	return s
-}
-
-// find returns where a phrase is, and how like it what is there is: 1 is the same.
-func (s *searched) find(phrase []float64) (at int, likeness float64) {
-	bins := make([]complex128, len(s.bins))
-	own := 0.0
-	for i, v := range phrase {
-		bins[i] = complex(v, 0)
-		own += v * v
-	}
-	transform(bins, false)
-	for i := range bins {
-		bins[i] = s.bins[i] * cmplx.Conj(bins[i])
-	}
-	transform(bins, true)
-	for i := range len(s.samples) - len(phrase) {
-		power := s.power[i+len(phrase)] - s.power[i]
-		if power < own/1000 {
-			continue
-		}
-		if l := real(bins[i]) / math.Sqrt(own*power); l > likeness {
-			at, likeness = i, l
-		}
-	}
-	return at, likeness
-}
-
-// transform is the discrete Fourier transform of a power of two, in place.
-func transform(x []complex128, inverse bool) {
-	n := len(x)
-	for i, j := 1, 0; i < n; i++ {
-		bit := n >> 1
-		for ; j&bit != 0; bit >>= 1 {
-			j ^= bit
-		}
-		j ^= bit
-		if i < j {
-			x[i], x[j] = x[j], x[i]
-		}
-	}
-	for size := 2; size <= n; size <<= 1 {
-		angle := -2 * math.Pi / float64(size)
-		if inverse {
-			angle = -angle
-		}
-		turn := cmplx.Rect(1, angle)
-		for from := 0; from < n; from += size {
-			w := complex(1, 0)
-			for k := range size / 2 {
-				a, b := x[from+k], x[from+k+size/2]*w
-				x[from+k], x[from+k+size/2] = a+b, a-b
-				w *= turn
-			}
-		}
-	}
-	if inverse {
-		for i := range x {
-			x[i] /= complex(float64(n), 0)
-		}
 	}
 }
 

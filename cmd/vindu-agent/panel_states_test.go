@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vindu/device/panel"
+	"vindu/device/panel/simulator"
+	"vindu/device/screen"
+	"vindu/media/camera"
+	"vindu/media/sound"
+	"vindu/protocol"
+)
+
+// soon is within what time whatever a person does at the panel has to have its effect.
+const soon = 300 * time.Millisecond
+
+// hearsay is what presses lead to, and when.
+type hearsay struct {
+	said []string
+	last time.Time
+}
+
+func (h *hearsay) note(what string) { h.said, h.last = append(h.said, what), time.Now() }
+func (h *hearsay) HangUp()          { h.note("no") }
+func (h *hearsay) Take()            { h.note("take") }
+func (h *hearsay) Curtain()         { h.note("curtain") }
+func (h *hearsay) StartAnew()       { h.note("anew") }
+
+// reopened is a line that can be opened again after it was closed.
+type reopened struct{ net.Conn }
+
+func (l reopened) Close() error { return l.SetDeadline(time.Unix(1, 0)) }
+
+// TestPanelEveryState is everything that hands can do at a panel, in every state of the terminal, by the clock of a bubble: no always hangs up, help is heard, the shutter and
+// no close the camera and cut its power, the knob is obeyed; each within 300 ms, and nothing else happens.
+func TestPanelEveryState(t *testing.T) {
+	states := []struct {
+		name   string
+		scene  screen.Scene
+		camera bool // is open
+		call   bool // rings or runs: what somebody says no to stays denied until it is over
+	}{
+		{name: "idle", scene: screen.Scene{Kind: screen.Ready}},
+		{name: "resting", scene: screen.Scene{Kind: screen.Resting}},
+		{name: "told before the first call", scene: screen.Scene{Kind: screen.Ringing, Notice: time.Minute}, call: true},
+		{name: "ringing", scene: screen.Scene{Kind: screen.Ringing}, call: true},
+		{name: "asked", scene: screen.Scene{Kind: screen.Ringing, Ask: true}, call: true},
+		{name: "connecting, as the camera opens", scene: screen.Scene{Kind: screen.Ringing}, camera: true, call: true},
+		{name: "talking", scene: screen.Scene{Kind: screen.InCall}, camera: true, call: true},
+		{name: "talking by voice", scene: screen.Scene{Kind: screen.InCall}, call: true},
+		{name: "behind a curtain", scene: screen.Scene{Kind: screen.InCall, Curtain: screen.DrawnHere}, call: true},
+		{name: "the curtain opens", scene: screen.Scene{Kind: screen.InCall, Curtain: screen.Lifting}, camera: true, call: true},
+		{name: "ended", scene: screen.Scene{Kind: screen.Ended}},
+		{name: "checked by a technician", scene: screen.Scene{Kind: screen.Checking}, camera: true, call: true},
+		{name: "not set up", scene: screen.Scene{Kind: screen.NotSetUp}},
+	}
+	actions := []struct {
+		name  string
+		do    func(*simulator.Inputs)
+		says  string // what is told
+		why   error  // the camera is closed for this
+		knob  int    // of the volume
+		heard func(panel.State) bool
+	}{
+		{name: "no", do: func(in *simulator.Inputs) { in.No = true }, says: "no", why: panel.ErrDenied, knob: 100, heard: func(s panel.State) bool { return s.NoHeld }},
+		{name: "help", do: func(in *simulator.Inputs) { in.Answer = true }, says: "take", knob: 100, heard: func(s panel.State) bool { return s.Held }},
+		{name: "shutter", do: func(in *simulator.Inputs) { in.Open = false }, why: panel.ErrShutter, knob: 100, heard: func(s panel.State) bool { return !s.Open }},
+		{name: "knob", do: func(in *simulator.Inputs) { in.Volume = 50 }, knob: 50, heard: func(s panel.State) bool { return s.Volume == 50 }},
+		{name: "knob to nothing", do: func(in *simulator.Inputs) { in.Volume = 0 }, knob: 0, heard: func(s panel.State) bool { return s.Volume == 0 }},
+		{name: "no, shutter and knob at once", do: func(in *simulator.Inputs) { in.No, in.Open, in.Volume = true, false, 50 }, says: "no", why: panel.ErrShutter, knob: 50,
+			heard: func(s panel.State) bool { return s.NoHeld && !s.Open }},
+	}
+	for _, state := range states {
+		for _, action := range actions {
+			t.Run(state.name+", "+action.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					here, there := net.Pipe()
+					told, sim := &hearsay{}, simulator.New(new(simulator.Panel), nil)
+					h := &hands{panel: panel.New(func(context.Context) (io.ReadWriteCloser, error) {
+						return reopened{here}, here.SetDeadline(time.Time{})
+					}, func() bool { return true }, slog.New(slog.DiscardHandler))}
+					ctx, stop := context.WithCancel(t.Context())
+					outlives, end := context.WithCancel(t.Context())
+					ran, simulated := make(chan error, 1), make(chan error, 1)
+					go func() { ran <- h.run(ctx, told) }()
+					go func() { simulated <- sim.Run(outlives, there) }()
+					defer func() {
+						stop()
+						err := <-ran
+						end()
+						if err := errors.Join(err, <-simulated); err != nil {
+							t.Error(err)
+						}
+					}()
+					pass := func(d time.Duration) { <-time.After(d); synctest.Wait() }
+					h.show(state.scene)
+					pass(2 * time.Second)
+					closed := make(chan time.Time, 1)
+					if state.camera {
+						by := h.powered(&drivers{cameras: func() []camera.Info { return nil }, openCamera: func(_ context.Context, cfg camera.Config) (camera.Source, error) {
+							return &watched{camera.TestPicture(cfg), func() { closed <- time.Now() }}, nil
+						}})
+						source, err := by.openCamera(ctx, camera.Config{})
+						if err != nil {
+							t.Fatal(err)
+						}
+						defer func() {
+							if err := source.Close(); err != nil {
+								t.Error(err)
+							}
+						}()
+					}
+					pass(time.Second)
+					if !h.panel.State().Open || len(told.said) > 0 || sim.Outputs().Camera != state.camera {
+						t.Fatalf("before: %+v, %v, %v", h.panel.State(), told.said, sim.Outputs())
+					}
+					since := time.Now()
+					sim.Change(action.do)
+					pass(soon)
+					if s := h.panel.State(); !action.heard(s) {
+						t.Errorf("after %v the terminal knows %+v", soon, s)
+					}
+					want := []string{action.says}
+					if action.says == "" {
+						want = nil
+					}
+					if len(told.said) != len(want) || len(want) > 0 && told.said[0] != want[0] {
+						t.Errorf("after %v %v is told, want %v", soon, told.said, want)
+					}
+					if knob := max(sound.UnityVolume*action.knob/100, protocol.MinVolume); h.knob(0) != knob {
+						t.Errorf("it plays at %d, want %d", h.knob(0), knob)
+					}
+					if on := state.camera && action.why == nil; sim.Outputs().Camera != on || len(closed) > 0 == on && state.camera {
+						t.Errorf("after %v: %v, %d cameras closed", soon, sim.Outputs(), len(closed))
+					}
+					if len(closed) > 0 {
+						t.Logf("closed after %v", (<-closed).Sub(since))
+					}
+					sim.Change(func(in *simulator.Inputs) { in.No, in.Answer, in.Open = false, false, true })
+					pass(time.Second)
+					if action.says == "no" && h.panel.State().Denied != state.call {
+						t.Errorf("denied: %v", h.panel.State().Denied)
+					}
+					if len(told.said) != len(want) {
+						t.Errorf("told %v when it was over", told.said)
+					}
+				})
+			})
+		}
+	}
+}
