@@ -23,9 +23,9 @@ func (c *Client) Relay(ctx context.Context, g *Grant) ([]protocol.ICEServer, err
 	return relay.Servers, nil
 }
 
-// TestCall has the clinic's robot ring this terminal in the call of that name, or tells how that call goes.
-func (c *Client) TestCall(ctx context.Context, g *Grant, call protocol.CallID) (*protocol.TestCall, error) {
-	request, err := protocol.Encode(&protocol.TestCallRequest{Version: protocol.Version, Call: call})
+// TestCall has the clinic's robot ring this terminal in the call of that name, by a path if one is named, or tells how that call goes.
+func (c *Client) TestCall(ctx context.Context, g *Grant, call protocol.CallID, path string) (*protocol.TestCall, error) {
+	request, err := protocol.Encode(&protocol.TestCallRequest{Version: protocol.Version, Call: call, Path: path})
 	if err != nil {
 		return nil, err
 	}

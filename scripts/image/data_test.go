@@ -25,6 +25,7 @@ close) rm "$BENCH/mapper/data" ;;
 esac`,
 	"systemd-cryptsetup":  `: >"$BENCH/mapper/data"`,
 	"systemd-cryptenroll": ``,
+	"umount":              ``,
 	"mkfs.ext4":           `[ ! -e "$BENCH/cut" ] || exit 137`,
 	"e2fsck":              `if [ "$1" = -p ]; then exit "${PREEN:-0}"; else exit "${MEND:-0}"; fi`,
 }
@@ -117,7 +118,11 @@ func TestDataMade(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, want := range []string{"cryptsetup close data", "luksFormat", "--label vindu-new", "mkfs.ext4", "config --label vindu-data", "e2fsck -p"} {
+			kdf := "--pbkdf argon2id" // of a number that somebody may guess
+			if tpm {
+				kdf = "--pbkdf pbkdf2 --pbkdf-force-iterations 1000"
+			}
+			for _, want := range []string{"umount /data", "cryptsetup close data", "luksFormat", kdf, "--label vindu-new", "mkfs.ext4", "config --label vindu-data", "e2fsck -p"} {
 				before, after, ok := strings.Cut(calls, want)
 				if calls = after; !ok {
 					t.Fatalf("no %q after\n%s", want, before)

@@ -133,6 +133,27 @@ func TestGood(t *testing.T) {
 	}
 }
 
+// TestRepart: the partition that grows is the data's, and no other: systemd-repart knows partitions by their type alone. With the roots' type it took root-a for the data.
+func TestRepart(t *testing.T) {
+	kind := regexp.MustCompile(`(?m)^Type=(\S+)$`).FindStringSubmatch(read(t, filepath.Join(root, "buildroot/board/common/overlay/usr/lib/repart.d/50-data.conf")))
+	if kind == nil {
+		t.Fatal("50-data.conf names no type")
+	}
+	for _, board := range boards {
+		disk := read(t, filepath.Join(root, "buildroot/board", board, "genimage.cfg"))
+		types := regexp.MustCompile(`(?m)^\tpartition (\S+) \{\n(?:\t\t.*\n)*?\t\tpartition-type-uuid = "([^"]+)"$`).FindAllStringSubmatch(disk, -1)
+		var grows []string
+		for _, m := range types {
+			if strings.EqualFold(m[2], kind[1]) {
+				grows = append(grows, m[1])
+			}
+		}
+		if len(types) != 6 || !slices.Equal(grows, []string{"data"}) {
+			t.Errorf("%s: of %d partitions %v grow", board, len(types), grows)
+		}
+	}
+}
+
 // settings are a unit's lines by their keys, their words apart.
 func settings(t *testing.T, unit string) map[string][]string {
 	t.Helper()

@@ -11,7 +11,9 @@ import (
 
 // setUpDevices starts the TPM and returns QEMU's arguments for the devices by which a terminal is set up.
 func (g *Guest) setUpDevices() []string {
-	g.TPM = tpmtest.Start(g.t)
+	if g.TPM == nil {
+		g.TPM = tpmtest.Start(g.t)
+	}
 	return []string{
 		// The guest's kernel has no driver for QEMU's TPM: labguest brings this port to its proxy driver.
 		"-chardev", "socket,id=tpm,path=" + g.TPM.Path + ",reconnect=1", "-device", "virtserialport,chardev=tpm,name=tpm",

@@ -146,6 +146,10 @@ func TestDevicesKeepTheirContracts(t *testing.T) {
 			}
 		}
 	}
+	television, err := Build(t.Context(), "./device/cec", true, "-tags", "lab")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if len(programs) != 3 {
 		t.Errorf("of camera, sound and display only %v have tests for the lab", sortedKeys(programs))
 	}
@@ -153,6 +157,7 @@ func TestDevicesKeepTheirContracts(t *testing.T) {
 	for name, program := range programs {
 		files["/contracts/"+name] = program
 	}
+	files["/contracts/cec"] = television
 	guest := Boot(t, Options{Programs: files})
 	// With one stream in each direction the loop is a card that can be busy.
 	_, err = guest.Exec(t.Context(), control.Command{Args: []string{"sh", "-c", "rmmod snd_aloop && modprobe snd_aloop index=0 pcm_substreams=1"}})
@@ -179,4 +184,15 @@ func TestDevicesKeepTheirContracts(t *testing.T) {
 			guest.Log("contract of media/%s:\n%s", name, result.Output)
 		})
 	}
+	// Vivid once more, as a card with an HDMI plug and an HDMI socket, and CEC between them.
+	_, err = guest.Exec(t.Context(), control.Command{Args: []string{"sh", "-c",
+		"rmmod vivid && modprobe vivid n_devs=1 node_types=0x101 num_inputs=1 input_types=0x03 num_outputs=1 output_types=0x01 && ls /dev/cec*"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := guest.Exec(t.Context(), control.Command{Args: []string{"/contracts/cec", "-test.v", "-test.run", "^TestReal", "-test.timeout", "100s"}, Dir: "/tmp", Timeout: 2 * time.Minute})
+	if err != nil || !strings.Contains(string(result.Output), "--- PASS") {
+		t.Errorf("%v\n%s", err, result.Output)
+	}
+	guest.Log("contract of device/cec:\n%s", result.Output)
 }

@@ -429,8 +429,12 @@ func sceneDiffers(t *testing.T, guest *Guest, shown image.Image, scene screen.Sc
 	if err != nil {
 		t.Fatal(err)
 	}
+	oslo, err := time.LoadLocation("Europe/Oslo") // the clinic's, and so the terminal's
+	if err != nil {
+		t.Fatal(err)
+	}
 	paper := &paper{size: shown.Bounds().Size(), drawn: make(chan struct{})}
-	s, err := screen.New(paper, language, time.Now, slog.New(slog.DiscardHandler))
+	s, err := screen.New(paper, language, func() time.Time { return time.Now().In(oslo) }, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

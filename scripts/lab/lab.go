@@ -7,13 +7,16 @@
 //	/dev/dri/card0     virtio-gpu, 800×480; a test sees it by [Guest.Screendump]
 //	/dev/tpmrm0        a TPM 2.0, swtpm on the host; with Options.SetUp, as the next two
 //	/dev/ttyS0         a serial port, whose other end is a terminal device of the host ([Guest.Serial])
-//	/dev/input/event0  a keyboard, pressed by [Guest.Press]
+//	/dev/input/event0  a keyboard, pressed by [Guest.Press]; also with Options.Hands
+//	/dev/ttyS0         with Options.Hands a serial port, too: a panel's simulator is at its other end ([Guest.Panel])
 //	eth0               a tap in a network namespace of the test's own, where clinic and browser run too
 //
 // [Boot] prepares everything from nothing (packages, initramfs; kept in the user's cache directory), starts the guest
 // and returns when its devices are there. A test works in it through [Guest], by calls over a serial port. When the
 // test ends everything that it started is ended, by process id; console, screen and timeline are kept under
 // artefacts/lab/<test>. Root is needed, for the namespace; nothing outside it is touched.
+//
+// One test boots the whole appliance instead: U-Boot, the image's disk and systemd (appliance.go), with Debian 13's packages in the place of Buildroot's.
 //
 // There is no KVM here: the guest is translated, and some ten times slower than the host.
 package lab
@@ -47,7 +50,11 @@ type Options struct {
 	Cmdline  string            // added to the kernel's command line
 	Memory   int               // MiB; 0 is 1024
 	SetUp    bool              // with what a terminal is set up by: a TPM, a serial port, a button
+	Hands    bool              // with what people at home have: a line to a panel ([Guest.Panel]), a keyboard; not together with SetUp
+	Voice    bool              // with a speech synthesiser, for [Guest.GiveVoice]
 	Disks    []string          // images, which it may write to: /dev/vda, /dev/vdb…
+
+	appliance []byte // the agent of a terminal that begins from a disk of its own, by its own boot loader, instead of from the initramfs
 }
 
 // Guest is a running terminal. Its methods may be used concurrently.
@@ -63,6 +70,9 @@ type Guest struct {
 	process *exec.Cmd
 	ended   chan struct{} // closed when QEMU has ended
 
+	appliance *appliance // nil without Options.appliance
+	options   Options
+
 	mu    sync.Mutex
 	began time.Time
 	lines []string
@@ -72,8 +82,9 @@ type Guest struct {
 func Boot(t testing.TB, options Options) *Guest {
 	t.Helper()
 	g := &Guest{t: t, began: time.Now(), ended: make(chan struct{})}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // packages may have to be downloaded
 	defer cancel()
+	g.options = options
 	if err := g.boot(ctx, options); err != nil {
 		t.Fatalf("boot the guest: %v\n%s", err, g.consoleTail())
 	}
@@ -89,11 +100,14 @@ func (g *Guest) boot(ctx context.Context, options Options) error {
 		return err
 	}
 	g.Net = NewNet(g.t)
-	s, err := prepared()
-	if err != nil {
-		return err
+	var s system
+	var err error
+	if options.appliance == nil {
+		if s, err = prepared(); err != nil {
+			return err
+		}
+		g.Log("system prepared")
 	}
-	g.Log("system prepared")
 	left, err := orphans(os.TempDir())
 	if err != nil {
 		return err
@@ -108,10 +122,14 @@ func (g *Guest) boot(ctx context.Context, options Options) error {
 	}
 	g.t.Cleanup(func() { os.RemoveAll(g.run) })
 	initrd := filepath.Join(g.run, "initrd")
-	if err := g.writeInitrd(ctx, s, initrd, options); err != nil {
+	if options.appliance != nil {
+		if g.appliance, err = makeAppliance(ctx, g.t.TempDir(), options, g.Log); err != nil {
+			return err
+		}
+	} else if err := g.writeInitrd(ctx, s, initrd, options); err != nil {
 		return err
 	}
-	g.Log("initramfs written")
+	g.Log("what it boots from is written")
 	if err := g.start(s, initrd, options); err != nil {
 		return err
 	}
@@ -171,6 +189,11 @@ func (g *Guest) writeInitrd(ctx context.Context, s system, name string, options 
 			return err
 		}
 	}
+	if options.Voice {
+		if err := addVoice(ctx, a, s.sysroot); err != nil {
+			return err
+		}
+	}
 	for path, data := range options.Files {
 		a.file(path, 0o600, data)
 	}
@@ -201,9 +224,7 @@ func (g *Guest) start(s system, initrd string, options Options) error {
 	arguments := []string{
 		"-M", "virt", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi", "-smp", "2", "-m", strconv.Itoa(memory),
 		"-nodefaults", "-display", "none",
-		"-kernel", s.kernel, "-initrd", initrd,
-		"-append", commandLine,
-		"-serial", "file:" + keep("console.log"),
+		"-chardev", "file,id=console,append=on,path=" + keep("console.log"), "-serial", "chardev:console",
 		"-qmp", "unix:" + in("qmp") + ",server=on,wait=off",
 		"-device", "virtio-rng-pci",
 		"-device", "virtio-gpu-pci,xres=800,yres=480",
@@ -212,8 +233,16 @@ func (g *Guest) start(s system, initrd string, options Options) error {
 		"-device", "virtio-serial-pci",
 		"-chardev", "socket,id=lab,path=" + in("lab") + ",server=on,wait=off", "-device", "virtserialport,chardev=lab,name=lab",
 	}
+	if g.appliance != nil {
+		arguments = append(arguments, g.appliance.arguments()...)
+	} else {
+		arguments = append(arguments, "-kernel", s.kernel, "-initrd", initrd, "-append", commandLine)
+	}
 	if options.SetUp {
 		arguments = append(arguments, g.setUpDevices()...)
+	}
+	if options.Hands {
+		arguments = append(arguments, "-chardev", "socket,id=panel,path="+in("panel")+",server=on,wait=off", "-device", "pci-serial,chardev=panel", "-device", "virtio-keyboard-pci")
 	}
 	for n, disk := range options.Disks {
 		arguments = append(arguments,

@@ -10,7 +10,7 @@ import (
 )
 
 // addProgram puts a dynamic arm64 program into the archive, with its loader and every shared library it needs, found
-// in the unpacked packages under sysroot the way ld.so would find them.
+// in the unpacked packages under sysroot, a list of folders, the way ld.so would find them.
 func addProgram(a *archive, sysroot, name string, data []byte) error {
 	a.file(name, 0o755, data)
 	return addLibraries(a, sysroot, name, data)
@@ -54,10 +54,11 @@ func addLibraries(a *archive, sysroot, name string, data []byte) error {
 
 func readLibrary(sysroot, name string) ([]byte, error) {
 	directories := []string{"lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib"}
-	for _, directory := range directories {
-		data, err := os.ReadFile(filepath.Join(sysroot, directory, name))
-		if err == nil {
-			return data, nil
+	for _, root := range filepath.SplitList(sysroot) {
+		for _, directory := range directories {
+			if data, err := os.ReadFile(filepath.Join(root, directory, name)); err == nil {
+				return data, nil
+			}
 		}
 	}
 	return nil, fmt.Errorf("not in %v of %s: add its package to scripts/arm", directories, sysroot)

@@ -162,7 +162,7 @@ func (n *Net) Enter(command *exec.Cmd) {
 // DialContext connects from within the network; address holds an IP address, not a name.
 func (n *Net) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	var conn net.Conn
-	err := n.inside(func() (err error) {
+	err := n.Inside(func() (err error) {
 		var dialer net.Dialer
 		conn, err = dialer.DialContext(ctx, network, address)
 		return err
@@ -173,15 +173,18 @@ func (n *Net) DialContext(ctx context.Context, network, address string) (net.Con
 // Listen listens within the network.
 func (n *Net) Listen(network, address string) (net.Listener, error) {
 	var listener net.Listener
-	err := n.inside(func() (err error) {
+	err := n.Inside(func() (err error) {
 		listener, err = net.Listen(network, address)
 		return err
 	})
 	return listener, err
 }
 
-// inside calls f on a thread that is in the network. Sockets stay where they were made.
-func (n *Net) inside(f func() error) error {
+// Name is what ip-netns(8) calls the network.
+func (n *Net) Name() string { return n.name }
+
+// Inside calls f on a thread that is in the network. Sockets stay where they were made.
+func (n *Net) Inside(f func() error) error {
 	there, err := os.Open(filepath.Join(netnsDir, n.name))
 	if err != nil {
 		return fmt.Errorf("open network %s: %w", n.name, err)

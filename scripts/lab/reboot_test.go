@@ -172,7 +172,7 @@ func onlyOpen(t *testing.T, guest *Guest, own int) {
 	var mu sync.Mutex
 	var open, silent []int
 	try := func(from int) {
-		err := guest.Net.inside(func() error {
+		err := guest.Net.Inside(func() error {
 			for port := from; port < ports; port += workers {
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(GuestAddr, strconv.Itoa(port)))

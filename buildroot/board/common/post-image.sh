@@ -7,6 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$images/root.verity
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
+mkdir "$tmp/root" # genimage copies its root, which is empty, into its own folder: that cannot be in it
 
 cp "$images/rootfs.squashfs" "$root"
 size=$(stat -c %s "$root")
@@ -34,7 +35,7 @@ verity_salt=$salt
 slot_dtb=$(sed -n 's/^dtb=//p' "$here/../$board/slot")
 slot_args=$(sed -n 's/^args=//p' "$here/../$board/slot")
 END
-"$HOST_DIR/bin/genimage" --rootpath "$tmp" --tmppath "$tmp/genimage" --inputpath "$images" --outputpath "$images" \
+"$HOST_DIR/bin/genimage" --rootpath "$tmp/root" --tmppath "$tmp/genimage" --inputpath "$images" --outputpath "$images" \
 	--config "$here/../$board/genimage.cfg"
 if grep -q '^BR2_TARGET_ENABLE_ROOT_LOGIN=y' "${BR2_CONFIG:?}"; then
 	mv "$images/vindu.img" "$images/vindu-debug.img"

@@ -33,7 +33,9 @@ define VINDU_AGENT_INSTALL_INIT_SYSTEMD
 	$(foreach u,$(notdir $(wildcard $(VINDU_AGENT_PKGDIR)/*.service $(VINDU_AGENT_PKGDIR)/*.socket $(VINDU_AGENT_PKGDIR)/*.target)),\
 		$(INSTALL) -D -m 0644 $(VINDU_AGENT_PKGDIR)/$(u) $(TARGET_DIR)/usr/lib/systemd/system/$(u)
 	)
-	$(INSTALL) -D -m 0644 $(VINDU_AGENT_PKGDIR)/70-vindu-backlight.rules $(TARGET_DIR)/usr/lib/udev/rules.d/70-vindu-backlight.rules
+	$(foreach r,$(notdir $(wildcard $(VINDU_AGENT_PKGDIR)/*.rules)),\
+		$(INSTALL) -D -m 0644 $(VINDU_AGENT_PKGDIR)/$(r) $(TARGET_DIR)/usr/lib/udev/rules.d/$(r)
+	)
 endef
 
 $(eval $(golang-package))

@@ -1,9 +1,10 @@
 // Labguest is the test's hand inside the lab's guest. It answers calls (package control) on the virtio-serial port
 // named on its command line, for as long as the guest runs; or, with "tpm" before it, it joins the TPM at that port's other
-// end to the guest's kernel; or, with "room" alone, it is a room between standard input and output.
+// end to the guest's kernel; or, with "voice", it has espeak-ng speak at that socket; or, with "room" alone, it is a room between standard input and output.
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"vindu/media/speech/speechtest"
 	"vindu/scripts/lab/control"
 )
 
@@ -26,9 +28,20 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) == 3 && os.Args[1] == "voice" {
+		fmt.Fprintf(os.Stderr, "labguest: %v\n", voice(os.Args[2]))
+		os.Exit(1)
+	}
 	if len(os.Args) == 3 && os.Args[1] == "open" {
 		fmt.Fprintf(os.Stderr, "labguest: %v\n", open(os.Args[2]))
 		os.Exit(1)
+	}
+	if len(os.Args) == 4 && os.Args[1] == "flash" {
+		if err := flash(os.Args[2], os.Args[3]); err != nil {
+			fmt.Fprintf(os.Stderr, "labguest: %v\n", err)
+			os.Exit(1)
+		}
+		return
 	}
 	if len(os.Args) != 2 {
 		fmt.Fprintln(os.Stderr, "labguest: name the serial port")
@@ -42,6 +55,15 @@ func main() {
 	for {
 		fmt.Fprintf(os.Stderr, "labguest: %v\n", control.Serve(port{device}))
 	}
+}
+
+// voice has a synthesiser speak at a socket, as systemd does on a terminal.
+func voice(socket string) error {
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	return speechtest.Serve(context.Background(), listener)
 }
 
 // open listens, and hears nothing.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -57,7 +58,9 @@ func bridge(port string) error {
 			fmt.Fprintf(os.Stderr, "labguest: the TPM does not answer: %v\n", err)
 			answer = tpmAnswer(tpmFailure)
 		}
-		if _, err := driver.Write(answer); err != nil {
+		if _, err := driver.Write(answer); errors.Is(err, unix.EIO) {
+			fmt.Fprintln(os.Stderr, "labguest: the driver no longer waits for the TPM's answer") // on a host that is busy
+		} else if err != nil {
 			return fmt.Errorf("answer the driver: %w", err)
 		}
 	}
