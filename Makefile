@@ -28,9 +28,9 @@ lab: ## boot the emulated arm64 terminal and call it with a real browser
 	@scripts/setup build test arm lab
 	@go run ./scripts/testrun $(TESTFLAGS) ./scripts/lab/...
 
-soak: ## the long sizes of the lab's reliability tests: 1000 power cuts, 99 resets; about half an hour
+soak: ## the long sizes: an hour of 200 terminals with faults, an hour of one with calls, power cuts, resets, noise on the panel; two hours
 	@scripts/setup build test arm lab
-	@go test -count=1 -v -timeout 3h -run '^(TestPowerCut|TestReset)$$' ./scripts/lab -cuts 1000 -resets 50
+	@go run ./scripts/soak
 
 arm: ## cross-compile the agent for arm64 and armv7 into build/, reproducibly, with bills of materials
 	@scripts/setup build arm

@@ -29,12 +29,12 @@ func choosePorts(path string) (ports, error) {
 		return p, fmt.Errorf("port %d on loopback is taken, and the terminal knows the clinic by it: stop the program that listens there, or remove %s to start anew", p.Front, filepath.Dir(path))
 	}
 	next := 8440
-	for _, port := range []*int{&p.Front, &p.Pages, &p.Relay, &p.Preview} {
+	for _, port := range []*int{&p.Front, &p.Pages, &p.Relay, &p.Preview, &p.Metrics} {
 		if *port != 0 && free(*port) {
 			continue
 		}
 		for ; next < 8940; next++ {
-			if next != p.Front && next != p.Pages && next != p.Relay && next != p.Preview && free(next) {
+			if next != p.Front && next != p.Pages && next != p.Relay && next != p.Preview && next != p.Metrics && free(next) {
 				break
 			}
 		}

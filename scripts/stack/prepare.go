@@ -3,6 +3,7 @@ package stack
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -36,14 +37,34 @@ func (s *Stack) prepareClinic(ctx context.Context) error {
 	c.State = "."
 	c.Terminals.Address, c.Front.Listen = loopback(s.ports.Front), loopback(s.ports.Front)
 	c.Web.Plain, c.Relay.Listen = pages, loopback(s.ports.Relay)
+	c.Rehearsals = config.Rehearsals{} // what is measured at night is not disturbed; who wants one asks for it
 	if s.StreamRelay {
 		c.Relay.Listen = ""
+	}
+	c.Metrics = config.Metrics{}
+	if s.Measured {
+		if s.token, err = s.makeToken(); err != nil {
+			return err
+		}
+		c.Metrics = config.Metrics{Listen: loopback(s.ports.Metrics), Token: tokenFile}
 	}
 	text, err := c.Render()
 	if err != nil {
 		return err
 	}
 	return replace(s.clinicConfig(), text)
+}
+
+// Files in the clinic's folder.
+const (
+	tokenFile    = "metrics.token"
+	databaseFile = "clinic.db"
+)
+
+// makeToken makes what metrics are told for.
+func (s *Stack) makeToken() (string, error) {
+	token := rand.Text() + rand.Text()
+	return token, replace(filepath.Join(s.clinicDir(), tokenFile), []byte(token))
 }
 
 // replace writes a file so that a reader sees the old or the new one.

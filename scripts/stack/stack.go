@@ -12,16 +12,19 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"vindu/media/speech/speechtest"
+	"vindu/protocol"
 )
 
 // Names of the demo's people and places. No patient has a name anywhere (R39).
@@ -30,6 +33,7 @@ const (
 	Home         = "Home 17, Storgata"
 	Person       = "Anne Berg"
 	Technician   = "Bo Dahl"
+	Operator     = "Liv Haug"
 )
 
 // role is what the clinician is, in the language of the one who is called: it stands on the terminal's screen.
@@ -57,6 +61,8 @@ type Options struct {
 	Agent map[string]string
 	// Flags of the terminal's program, besides its configuration.
 	Flags []string
+	// Measured has the clinic tell its figures to Metrics.
+	Measured bool
 }
 
 // Stack is a clinic and a terminal that run.
@@ -67,6 +73,7 @@ type Stack struct {
 
 	clinic, agent *process
 	ports         ports
+	token         string // that the clinic's metrics are told for
 	voice         string // the socket of who speaks; "" without
 	release       func() // of the folder; nil while it is not claimed
 }
@@ -107,12 +114,22 @@ func Build(ctx context.Context, root, bin string, preview bool) error {
 	if preview {
 		agent = []string{"go", "build", "-tags", "preview", "-o", bin + "/", "./cmd/vindu-agent"}
 	}
-	for _, c := range [][]string{{"go", "build", "-o", bin + "/", "./cmd/vindu-clinic"}, agent} {
-		cmd := exec.CommandContext(ctx, c[0], c[1:]...)
-		cmd.Dir = root
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", strings.Join(c, " "), err, out)
-		}
+	if err := BuildClinic(ctx, root, bin); err != nil {
+		return err
+	}
+	return build(ctx, root, agent)
+}
+
+// BuildClinic is Build for a clinic alone.
+func BuildClinic(ctx context.Context, root, bin string) error {
+	return build(ctx, root, []string{"go", "build", "-o", bin + "/", "./cmd/vindu-clinic"})
+}
+
+func build(ctx context.Context, root string, c []string) error {
+	cmd := exec.CommandContext(ctx, c[0], c[1:]...)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(c, " "), err, out)
 	}
 	return nil
 }
@@ -180,7 +197,7 @@ func (s *Stack) Run(ctx context.Context, ready func(ctx context.Context) error) 
 	if err := s.writeAgentConfig(); err != nil {
 		return err
 	}
-	s.clinic = newProcess("the clinic", filepath.Join(s.Dir, "log", "clinic.log"), s.Says, s.bin("vindu-clinic"), "serve", "-config", s.clinicConfig())
+	s.clinic = s.clinicProcess()
 	s.agent = newProcess("the terminal", filepath.Join(s.Dir, "log", "terminal.log"), s.Says, append([]string{s.bin("vindu-agent"), "run", "-config", s.agentConfig()}, s.Flags...)...)
 
 	group, ctx := errgroup.WithContext(ctx)
@@ -233,6 +250,88 @@ func (s *Stack) Run(ctx context.Context, ready func(ctx context.Context) error) 
 		return ready(ctx)
 	})
 	return group.Wait()
+}
+
+// RunClinic is Run for a clinic alone: its terminals are somebody else's.
+func (s *Stack) RunClinic(ctx context.Context, ready func(ctx context.Context) error) error {
+	err := s.Claim()
+	if err != nil {
+		return err
+	}
+	defer s.Release()
+	if s.ports, err = choosePorts(filepath.Join(s.Dir, "ports.json")); err != nil {
+		return err
+	}
+	if err := s.prepareClinic(ctx); err != nil {
+		return err
+	}
+	s.clinic = s.clinicProcess()
+	group, ctx := errgroup.WithContext(ctx)
+	clinicCtx, stopClinic := context.WithCancel(context.WithoutCancel(ctx))
+	defer context.AfterFunc(ctx, stopClinic)()
+	group.Go(func() error { return s.clinic.run(clinicCtx) })
+	group.Go(func() error {
+		defer stopClinic()
+		startCtx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("it took more than a minute"))
+		defer cancel()
+		if _, err := s.clinic.waitReady(startCtx); err != nil {
+			return err
+		}
+		return ready(ctx)
+	})
+	return group.Wait()
+}
+
+func (s *Stack) clinicProcess() *process {
+	return newProcess("the clinic", filepath.Join(s.Dir, "log", "clinic.log"), s.Says, s.bin("vindu-clinic"), "serve", "-config", s.clinicConfig())
+}
+
+// Front is the address of the clinic's front door, Database the path of what it keeps.
+func (s *Stack) Front() string    { return loopback(s.ports.Front) }
+func (s *Stack) Database() string { return filepath.Join(s.clinicDir(), databaseFile) }
+
+// Metrics asks the clinic for its figures: those without labels by their names, the others with their labels as they are written.
+func (s *Stack) Metrics(ctx context.Context) (map[string]float64, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+loopback(s.ports.Metrics)+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Authorization", "Bearer "+s.token)
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("metrics: status %d", response.StatusCode)
+	}
+	told := map[string]float64{}
+	for line := range strings.Lines(string(text)) {
+		name, value, found := strings.Cut(strings.TrimSpace(line), " ")
+		if v, err := strconv.ParseFloat(value, 64); found && err == nil {
+			told[name] = v
+		}
+	}
+	return told, nil
+}
+
+// Voucher has the clinic make one for a home, which is made if there is none by that name.
+func (s *Stack) Voucher(ctx context.Context, home string) (*protocol.Voucher, error) {
+	text, err := s.output(ctx, nil, "vindu-clinic", "voucher", "-dir", s.clinicDir(), "-home", home)
+	if err != nil {
+		return nil, err
+	}
+	return protocol.ParseVoucher(string(text))
+}
+
+// OperatorLink is an address at which an operator signs in, once.
+func (s *Stack) OperatorLink(ctx context.Context) (string, error) {
+	out, err := s.output(ctx, nil, "vindu-clinic", "sign-in-link", "-dir", s.clinicDir(), "-person", Operator, "-role", "operator", "-duty", "operator", "-life", "8h")
+	return strings.TrimSpace(string(out)), err
 }
 
 func (s *Stack) bin(name string) string { return filepath.Join(s.Bin, name) }
@@ -288,6 +387,7 @@ type ports struct {
 	Pages   int `json:"pages"`   // the clinician's browser
 	Relay   int `json:"relay"`   // TURN, UDP
 	Preview int `json:"preview"` // the terminal's screen
+	Metrics int `json:"metrics"` // the clinic's figures
 }
 
 func free(port int) bool {

@@ -1,6 +1,6 @@
 // Testrun runs the project's Go tests and ends with one summary.
 //
-// It runs `go test -race`, with the demo's preview built in, with a random order over the tests of the packages named: those first that take longest, beside them the years, which
+// It runs `go test -race`, with the demo's preview built in, with a random order over the tests of the packages named: those first that take longest, beside them the years and the days, which
 // are content with what time the others leave, and then the lab alone, because
 // a frame rate measured beside a compiler means nothing. One line is printed per package and the whole output of
 // each test that failed. The raw events are kept in artefacts/test.json. The last line is always
@@ -40,16 +40,16 @@ import (
 // labPackage is what runs last and alone.
 const labPackage = "vindu/scripts/lab"
 
-// yearsPackage is all arithmetic, in one goroutine at a time: the race detector would only make minutes of it a quarter of an hour. Its clock is a
-// bubble's, so it may run whenever nobody else does. What it runs of others has tests of its own, with the race detector.
-const yearsPackage = "vindu/scripts/years"
+// bubblePackages are all arithmetic, in one goroutine at a time: the race detector would only make minutes of it a quarter of an hour. Their clock is a
+// bubble's, so they may run whenever nobody else does. What they run of others has tests of its own, with the race detector.
+var bubblePackages = []string{"vindu/scripts/years", "vindu/scripts/days"}
 
 // longest are the packages that take 20 seconds and more, for others to run beside: begun last, one of them would keep a core waiting.
-// The first takes nine minutes, and all that follow about as long beside it; clinic/web comes then, since both work a browser most.
+// The first takes nine minutes, and all that follow about as long beside it; clinic/web comes then, since both work a browser most. The faults of the network wait more than they work.
 var longest = []string{
-	"vindu/cmd/vindu-agent", "vindu/cmd/vindu-clinic", "vindu/scripts/demo", "vindu/cmd/vindu-provision", "vindu/device/identity/tpm",
+	"vindu/cmd/vindu-agent", "vindu/scripts/faults", "vindu/cmd/vindu-clinic", "vindu/scripts/demo", "vindu/cmd/vindu-provision", "vindu/device/identity/tpm",
 	"vindu/device/screen", "vindu/media/peer", "vindu/media/session", "vindu/clinic/register", "vindu/clinic/calls", "vindu/device/call",
-	"vindu/clinic/web", "vindu/scripts/sbom",
+	"vindu/clinic/web", "vindu/scripts/sbom", "vindu/scripts/crowd",
 }
 
 func main() {
@@ -155,7 +155,7 @@ func stages(packages []string) [][]run {
 		switch {
 		case name == labPackage:
 			lab.packages = append(lab.packages, name)
-		case name == yearsPackage:
+		case slices.Contains(bubblePackages, name):
 			years.packages = append(years.packages, name)
 		case !slices.Contains(longest, name):
 			others.packages = append(others.packages, name)

@@ -103,20 +103,20 @@ func TestGist(t *testing.T) {
 }
 
 func TestLabRunsLast(t *testing.T) {
-	got := stages([]string{"vindu/clinic/audit", "vindu/clinic/web", "vindu/scripts/lab", "vindu/scripts/years", "vindu/scripts/lab/labguest", "vindu/scripts/demo"})
+	got := stages([]string{"vindu/clinic/audit", "vindu/clinic/web", "vindu/scripts/lab", "vindu/scripts/days", "vindu/scripts/years", "vindu/scripts/lab/labguest", "vindu/scripts/demo"})
 	if len(got) != 2 || len(got[0]) != 2 || len(got[1]) != 1 {
 		t.Fatalf("stages are %v", got)
 	}
 	if want := []string{"vindu/scripts/demo", "vindu/clinic/web", "vindu/clinic/audit", "vindu/scripts/lab/labguest"}; !slices.Equal(got[0][0].packages, want) {
 		t.Errorf("first %v run, want %v", got[0][0].packages, want)
 	}
-	if !slices.Equal(got[0][0].flags, []string{"-race"}) || !slices.Equal(got[0][1].packages, []string{yearsPackage}) || !slices.Equal(got[1][0].packages, []string{labPackage}) {
+	if !slices.Equal(got[0][0].flags, []string{"-race"}) || !slices.Equal(got[0][1].packages, []string{"vindu/scripts/days", "vindu/scripts/years"}) || !slices.Equal(got[1][0].packages, []string{labPackage}) {
 		t.Errorf("stages are %v", got)
 	}
 	if got := stages([]string{"vindu/scripts/lab"}); len(got) != 1 {
 		t.Errorf("the lab alone has stages %v", got)
 	}
-	for _, name := range append([]string{labPackage, yearsPackage}, longest...) {
+	for _, name := range slices.Concat([]string{labPackage}, bubblePackages, longest) {
 		if _, err := os.Stat(filepath.Join("..", "..", strings.TrimPrefix(name, "vindu/"))); err != nil {
 			t.Error(err)
 		}
