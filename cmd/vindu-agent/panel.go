@@ -63,6 +63,9 @@ func (h *hands) run(ctx context.Context, a pressable) error {
 		case err := <-line:
 			return err
 		case e := <-h.panel.Events():
+			if e&(panel.Came|panel.Went) != 0 {
+				a.Look()
+			}
 			switch {
 			case e&panel.No != 0:
 				a.HangUp()

@@ -32,6 +32,7 @@ func (h *hearsay) HangUp()          { h.note("no") }
 func (h *hearsay) Take()            { h.note("take") }
 func (h *hearsay) Curtain()         { h.note("curtain") }
 func (h *hearsay) StartAnew()       { h.note("anew") }
+func (h *hearsay) Look()            {}
 
 // reopened is a line that can be opened again after it was closed.
 type reopened struct{ net.Conn }

@@ -22,12 +22,16 @@ import (
 )
 
 // pressed notices what presses lead to.
-type pressed struct{ said chan string }
+type pressed struct {
+	said  chan string
+	looks atomic.Int64
+}
 
 func (p *pressed) HangUp()    { p.said <- "no" }
 func (p *pressed) Take()      { p.said <- "take" }
 func (p *pressed) Curtain()   { p.said <- "curtain" }
 func (p *pressed) StartAnew() { p.said <- "anew" }
+func (p *pressed) Look()      { p.looks.Add(1) }
 
 // bedside is a panel on a pseudo-terminal, a terminal's end of it, and whoever is told.
 type bedside struct {
@@ -46,7 +50,7 @@ func newBedsideUnder(t *testing.T, board *progress.Board) *bedside {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &bedside{t: t, sim: simulator.New(new(simulator.Panel), nil), cable: &simulator.Cable{Line: pty}, to: &pressed{make(chan string, 16)}}
+	d := &bedside{t: t, sim: simulator.New(new(simulator.Panel), nil), cable: &simulator.Cable{Line: pty}, to: &pressed{said: make(chan string, 16)}}
 	d.hands = openHands(agent.Panel{Port: pty.Path()}, board, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(t.Context())
 	simulated, ran := make(chan error, 1), make(chan error, 1)
@@ -130,9 +134,17 @@ func TestPanelPresses(t *testing.T) {
 	if err := <-agreed; err != nil || len(d.to.said) > 0 {
 		t.Errorf("%v, %d", err, len(d.to.said))
 	}
-	if p.what() != "panel" {
-		t.Errorf("%q", p.what())
+	if p.what() != "Answer, on the panel" || p.own() != "" {
+		t.Errorf("%q, %q", p.what(), p.own())
 	}
+	looks := d.to.looks.Load()
+	d.cable.Pull(true)
+	d.until("the screen is told that the buttons are gone", func() bool { return d.to.looks.Load() > looks })
+	if p.what() != "" {
+		t.Errorf("%q without a panel", p.what())
+	}
+	d.cable.Pull(false)
+	d.until("and that they are back", func() bool { return d.to.looks.Load() > looks+1 })
 }
 
 // TestPanelCamera: a camera is open only while the panel gives it power, and is closed when it does not any more, whyever; then it can be opened anew.

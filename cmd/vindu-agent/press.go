@@ -108,13 +108,18 @@ func (p *press) first(ctx context.Context, buttons ...func(context.Context) erro
 	return errors.Join(ended...)
 }
 
-// what is what the button calls itself; empty if there is none.
+// what is what the button calls itself by which somebody agrees; empty if there is none. A panel's comes first, as on the screen: it is the one with a label.
 func (p *press) what() string {
+	if p.hands.here() {
+		return "Answer, on the panel"
+	}
+	return p.own()
+}
+
+// own is what the button calls itself that is no panel's; empty if there is none.
+func (p *press) own() string {
 	if w := p.button.What(); w != "" {
 		return w
-	}
-	if p.hands.here() {
-		return "panel"
 	}
 	return p.page.button()
 }
@@ -145,6 +150,7 @@ type pressable interface {
 	Take()
 	Curtain()
 	StartAnew()
+	Look() // what there is to press is another than it was
 }
 
 // run does what a press means, until ctx ends. While the meaning stays the same the button stays open, so that no press is lost to another word on

@@ -79,6 +79,7 @@ func (p patient) HangUp()    { p.no <- struct{}{} }
 func (p patient) Take()      { p.take <- struct{}{} }
 func (p patient) Curtain()   { p.curtain <- struct{}{} }
 func (p patient) StartAnew() { p.anew <- struct{}{} }
+func (p patient) Look()      {}
 
 // TestPressSaysNo: whoever is called or looked at can say no by the button, also after the screen has said something else about it, and a press of before
 // does not count.

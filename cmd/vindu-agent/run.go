@@ -78,7 +78,7 @@ func runUnder(ctx context.Context, cfg agent.Config, over oversight, by *drivers
 		})
 	}
 	a, err = agent.New(cfg, agent.Parts{
-		Software: software(), Display: screen.display, Light: light, HasScreen: screen.seen.Load, Button: func() bool { return press.what() != "" }, Answer: func() bool { return hands.here() || press.button.CanAnswer() }, Covered: hands.covered, Devices: devices.look, Coders: coders.told, Bell: devices.mouth,
+		Software: software(), Display: screen.display, Light: light, HasScreen: screen.seen.Load, Button: func() bool { return press.own() != "" }, Panel: hands.here, Answer: func() bool { return hands.here() || press.button.CanAnswer() }, Covered: hands.covered, Devices: devices.look, Coders: coders.told, Bell: devices.mouth,
 		Media: func(id *identity.Identity) call.Media {
 			return &media{cfg: cfg, devices: devices, coders: coders, screen: pictures{screen.display}, far: far, id: id, files: os.DirFS("/"), log: log, profile: &profiler{file: over.profile, log: log}}
 		},

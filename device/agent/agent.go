@@ -56,8 +56,10 @@ type Parts struct {
 	Light screen.Light
 	// HasScreen tells whether a person can see Display.
 	HasScreen func() bool
-	// Button tells whether there is a button by which the person in front of the terminal can say no. It must not block. nil: there is none.
+	// Button tells whether there is a button by which the person in front of the terminal can say no, besides a panel's. It must not block. nil: there is none.
 	Button func() bool
+	// Panel tells whether there is a panel, with a button No and a button Answer, which the screen then names. It must not block. nil: there is none.
+	Panel func() bool
 	// Answer tells whether there is a key by which the person in front of the terminal can take a call that asks for it. It must not block. nil: there is none.
 	Answer func() bool
 	// Covered tells whether the camera's shutter is closed, so that a call has only the voice. It must not block. nil: nobody knows.
@@ -220,6 +222,9 @@ func (a *Agent) Curtain() {
 	}
 }
 
+// Look shows what follows from what the terminal has now: its panel may have come or gone.
+func (a *Agent) Look() { a.change(func(*situation) {}) }
+
 // change changes the situation and shows what follows from it.
 func (a *Agent) change(f func(*situation)) {
 	a.mu.Lock()
@@ -229,6 +234,7 @@ func (a *Agent) change(f func(*situation)) {
 	if now := a.situation.disturbed(); now != was || !now {
 		a.situation.button = now && a.parts.Button != nil && a.parts.Button()
 	}
+	a.situation.panel = a.parts.Panel != nil && a.parts.Panel() // whose cable may be pulled in a call
 	scene := a.situation.scene()
 	scene.NoSelf = !a.cfg.Picture.Own
 	scene.Covered = scene.Kind == screen.Ringing && a.parts.Covered != nil && a.parts.Covered()

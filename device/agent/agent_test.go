@@ -56,6 +56,15 @@ func TestScene(t *testing.T) {
 			screen.Scene{Kind: screen.Ringing, Parties: anne, Ask: true, Urgent: true, CallCode: "482 193", Button: true},
 		},
 		{
+			"a panel that rings", situation{panel: true, call: call.Status{Scene: call.SceneRinging, Parties: anne}},
+			screen.Scene{Kind: screen.Ringing, Parties: anne, Button: true, Panel: true},
+		},
+		{
+			"a press at a panel is wanted", situation{started: true, enrolled: true, panel: true, pressing: &anne[0]}, screen.Scene{Kind: screen.Pressing, Parties: anne, Panel: true},
+		},
+		{"lost, with a panel", situation{keyAway: true, lost: true, panel: true}, screen.Scene{Kind: screen.Lost, Panel: true}},
+		{"returned, with a panel", situation{returning: true, panel: true}, screen.Scene{Kind: screen.Returned, Panel: true}},
+		{
 			"in a call with a code", situation{call: call.Status{Scene: call.SceneInCall, Parties: anne, Code: "482 193"}},
 			screen.Scene{Kind: screen.InCall, Parties: anne, CallCode: "482 193", Camera: true, Microphone: true},
 		},
@@ -100,6 +109,28 @@ func TestScene(t *testing.T) {
 				t.Errorf("got %+v, want %+v", got, test.want)
 			}
 		})
+	}
+}
+
+// TestPanelIsLookedAt: a panel whose cable is pulled in a call is not named on the screen any more; another button that there was stays.
+func TestPanelIsLookedAt(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		f := newFixture(t)
+		here, shown := true, screen.Scene{}
+		f.parts.Button, f.parts.Panel, f.parts.Shown = func() bool { return own }, func() bool { return here }, func(s screen.Scene) { shown = s }
+		a, err := New(f.cfg, f.parts, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.change(func(s *situation) { s.call = call.Status{Scene: call.SceneInCall} })
+		if !shown.Button || !shown.Panel {
+			t.Errorf("with a panel: %+v", shown)
+		}
+		here = false
+		a.Look()
+		if shown.Button != own || shown.Panel {
+			t.Errorf("without it: %+v", shown)
+		}
 	}
 }
 

@@ -25,7 +25,8 @@ type situation struct {
 	pressing   *protocol.Party // the technician for whom the button is to be pressed, or nil
 	covered    func()          // is called when that is not on the screen
 	resetting  string          // the code to compare while a long press is to give up a key that is not there; "": none is
-	button     bool            // there is one by which a person says no
+	button     bool            // there is one by which a person says no, besides the panel's
+	panel      bool            // there is one
 }
 
 // Conditions in a call by which camera or microphone are not open.
@@ -64,12 +65,12 @@ func (s *situation) scene() screen.Scene {
 	case call.SceneRinging:
 		return screen.Scene{
 			Kind: screen.Ringing, Parties: s.call.Parties, Errand: s.call.Errand, AnswersAt: s.call.AnswersAt, Ask: s.call.Ask, Urgent: s.call.Urgent,
-			CallCode: s.call.Code, Button: s.button, Notice: s.call.Notice, NoticeEnds: s.call.NoticeEnds,
+			CallCode: s.call.Code, Button: s.button || s.panel, Panel: s.panel, Notice: s.call.Notice, NoticeEnds: s.call.NoticeEnds,
 		}
 	case call.SceneInCall:
 		return screen.Scene{
 			Kind: screen.InCall, Parties: s.call.Parties, Camera: none(noCamera) && !s.call.Closed, Microphone: none(noMicrophone) && !s.call.Closed, Faults: s.call.Conditions,
-			CallCode: s.call.Code, Button: s.button, Curtain: curtain(s.call),
+			CallCode: s.call.Code, Button: s.button || s.panel, Panel: s.panel, Curtain: curtain(s.call),
 		}
 	case call.SceneEnded:
 		scene := screen.Scene{
@@ -83,15 +84,15 @@ func (s *situation) scene() screen.Scene {
 	}
 	switch {
 	case s.returning:
-		return screen.Scene{Kind: screen.Returned}
+		return screen.Scene{Kind: screen.Returned, Panel: s.panel}
 	case s.check.Running:
 		return screen.Scene{
-			Kind: screen.Checking, Parties: []protocol.Party{s.check.Technician}, Camera: s.check.Camera, Microphone: s.check.Microphone, Button: s.button,
+			Kind: screen.Checking, Parties: []protocol.Party{s.check.Technician}, Camera: s.check.Camera, Microphone: s.check.Microphone, Button: s.button || s.panel, Panel: s.panel,
 		}
 	case s.pressing != nil:
-		return screen.Scene{Kind: screen.Pressing, Parties: []protocol.Party{*s.pressing}, Code: s.code}
+		return screen.Scene{Kind: screen.Pressing, Parties: []protocol.Party{*s.pressing}, Code: s.code, Panel: s.panel}
 	case s.keyAway && (s.lost || s.resetting != ""):
-		return screen.Scene{Kind: screen.Lost, Code: s.resetting, Faults: s.conditions}
+		return screen.Scene{Kind: screen.Lost, Code: s.resetting, Faults: s.conditions, Panel: s.panel}
 	case !s.started:
 		return screen.Scene{Kind: screen.Starting, Faults: s.conditions}
 	case !s.enrolled:

@@ -9,7 +9,7 @@ import (
 // Aloud returns the sentences that a voice says when a scene comes up, in their order: the words of the screen, but for what changes by the second, and codes. A call
 // names its caller in the first one. What of a call is on is not among them (see DevicesAloud), because it is known only later. Scenes that nobody is to be disturbed by have none.
 func (l *Language) Aloud(s Scene) []string {
-	t := l.Text
+	t := l.text(s)
 	switch s.Kind {
 	case Ringing:
 		caller := first(s.Parties)
@@ -73,7 +73,7 @@ func (l *Language) WentAloud(p protocol.Party) string {
 func (l *Language) AlwaysAloud() []string {
 	t := l.Text
 	return []string{
-		t.Ended, t.CameraOffNow, t.YouSaidNo, l.DevicesAloud(Scene{Camera: true, Microphone: true}), l.DevicesAloud(Scene{Microphone: true}), t.ByItself, t.SayNo, t.NothingToDo,
+		t.Ended, t.CameraOffNow, t.YouSaidNo, l.DevicesAloud(Scene{Camera: true, Microphone: true}), l.DevicesAloud(Scene{Microphone: true}), t.ByItself, t.SayNo, t.NothingToDo, l.Panel.SayNo,
 	}
 }
 

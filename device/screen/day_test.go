@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -24,10 +25,10 @@ import (
 func everyScene(yield func(Scene)) {
 	both := []bool{false, true}
 	for kind := Starting; kind <= Resting; kind++ {
-		for _, button := range both {
+		for button := range 3 { // none, one, and those of a panel
 			for _, more := range both { // what is urgent, covered, out of reach or said no to
 				for _, faults := range [][]protocol.Code{nil, {protocol.PanelMissing, protocol.ICELost, protocol.LinkUnreachable}} {
-					s := Scene{Kind: kind, Button: button, Parties: []protocol.Party{anne, relief}, Errand: "Morning medicine", CallCode: "482 193", Code: "ABCD-EFGH-IJKL-MNOP",
+					s := Scene{Kind: kind, Button: button > 0, Panel: button == 2, Parties: []protocol.Party{anne, relief}, Errand: "Morning medicine", CallCode: "482 193", Code: "ABCD-EFGH-IJKL-MNOP",
 						Urgent: more, Covered: more, Offline: more, SaidNo: more, HungUp: more, Camera: !more, Microphone: !more, Faults: faults}
 					if more {
 						s.Coming = Coming{Name: "Anne", Role: "nurse", At: noon.Add(time.Hour)}
@@ -102,8 +103,9 @@ func TestOneThingToDo(t *testing.T) {
 			t.Fatalf("how does %s ask for something?", tag)
 		}
 		var deeds []string
-		texts := reflect.ValueOf(lang.Text)
-		for i := range texts.NumField() {
+		texts, atPanel := reflect.ValueOf(lang.Text), reflect.ValueOf(lang.atPanel)
+		for i := range 2 * texts.NumField() {
+			i, texts := i/2, []reflect.Value{texts, atPanel}[i%2]
 			text, field := texts.Field(i).String(), texts.Type().Field(i)
 			if field.Name == "CallCode" { // "Call" is no verb there
 				continue
@@ -143,6 +145,53 @@ func TestOneThingToDo(t *testing.T) {
 					t.Errorf("%s in %s at %v shows %d things to do, want one", name, tag, size, shown)
 				}
 			}
+		}
+	}
+}
+
+// oneOf is how each language speaks of a button where there is only one, and of the key by which calls are taken.
+var oneOf = map[string]*regexp.Regexp{
+	"en": regexp.MustCompile(`(?i)\bthe button|\banswer key`), "nb": regexp.MustCompile(`(?i)(^| )knappen\b|svartasten`), "nn": regexp.MustCompile(`(?i)(^| )knappen\b|svartasten`),
+}
+
+// ofTwo is how it speaks of a panel's.
+var ofTwo = map[string]*regexp.Regexp{
+	"en": regexp.MustCompile(`\b(No|Answer) button`), "nb": regexp.MustCompile(`\b(Nei|Svar)-knappen`), "nn": regexp.MustCompile(`\b(Nei|Svar)-knappen`),
+}
+
+// TestWhichButton: where there is a panel, whatever is shown or said of a button says which of the two it is, and elsewhere none of them is named.
+func TestWhichButton(t *testing.T) {
+	for _, tag := range Languages() {
+		lang := load(t, tag)
+		c, err := newComposer(lang, 1920, 1080)
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := 0
+		everyScene(func(s Scene) {
+			said := append(lang.Aloud(s), lang.Say(s))
+			if s.Kind == Ringing {
+				said = append(said, lang.NoticeAloud(s)...)
+			}
+			for _, e := range c.compose(s, noon).elements {
+				text, _, _ := strings.Cut(e.key, "|")
+				said = append(said, strings.ReplaceAll(text, "\n", " "))
+			}
+			for _, text := range said {
+				wrong := ofTwo[tag]
+				if s.Panel {
+					wrong = oneOf[tag]
+				}
+				if wrong.MatchString(text) {
+					t.Errorf("%s: %q, panel: %v", tag, text, s.Panel)
+				}
+				if s.Panel && ofTwo[tag].MatchString(text) {
+					named++
+				}
+			}
+		})
+		if named == 0 {
+			t.Errorf("%s: no button is ever named", tag)
 		}
 	}
 }

@@ -30,8 +30,11 @@ type Language struct {
 	Day      []DayPart `toml:"day"`
 	Clock    Clock     `toml:"clock"`
 	Text     Texts     `toml:"text"`
+	Panel    AtPanel   `toml:"panel"`
 
 	Notice *notice.Words `toml:"-"` // what is told before the first call
+
+	atPanel Texts // Text, with Panel in it
 }
 
 // DayPart is what a day is called from an hour on.
@@ -106,6 +109,27 @@ type Texts struct {
 	OpenCurtain    string `toml:"open_curtain" deed:"yes"`
 }
 
+// AtPanel are those of Texts that ask for a button, as they are where there is a panel: it has two, and each sentence names the one that does it. They are whole
+// sentences, because languages bend words.
+type AtPanel struct {
+	ReturnedAgain string `toml:"returned_again"`
+	LostHelp      string `toml:"lost_help"`
+	Hold          string `toml:"hold"`
+	Take          string `toml:"take"`
+	Press         string `toml:"press"`
+	SayNo         string `toml:"say_no"`
+	EndCall       string `toml:"end_call"`
+	StopCheck     string `toml:"stop_check"`
+}
+
+// text are the sentences for a scene.
+func (l *Language) text(s Scene) *Texts {
+	if s.Panel {
+		return &l.atPanel
+	}
+	return &l.Text
+}
+
 // Languages returns the tags (BCP 47) of the languages that there are.
 func Languages() []string {
 	names, err := fs.Glob(languageFiles, "language/*.toml")
@@ -134,6 +158,10 @@ func LoadLanguage(tag string) (*Language, error) {
 	if err := l.complete(); err != nil {
 		return nil, fmt.Errorf("language %s: %w", tag, err)
 	}
+	l.atPanel = l.Text
+	for i, named := 0, reflect.ValueOf(l.Panel); i < named.NumField(); i++ {
+		reflect.ValueOf(&l.atPanel).Elem().FieldByName(named.Type().Field(i).Name).Set(named.Field(i))
+	}
 	if l.Notice, err = notice.Load(tag); err != nil {
 		return nil, fmt.Errorf("language %s: notice before the first call: %w", tag, err)
 	}
@@ -144,10 +172,12 @@ func (l *Language) complete() error {
 	if len(l.Weekdays) != 7 || len(l.Months) != 12 || len(l.Day) == 0 || l.Day[0].From != 0 {
 		return fmt.Errorf("weekdays, months, or parts of the day are incomplete")
 	}
-	v := reflect.ValueOf(l.Text)
-	for i := range v.NumField() {
-		if v.Field(i).String() == "" {
-			return fmt.Errorf("text.%s is missing", v.Type().Field(i).Tag.Get("toml"))
+	for table, texts := range map[string]any{"text": l.Text, "panel": l.Panel} {
+		v := reflect.ValueOf(texts)
+		for i := range v.NumField() {
+			if v.Field(i).String() == "" {
+				return fmt.Errorf("%s.%s is missing", table, v.Type().Field(i).Tag.Get("toml"))
+			}
 		}
 	}
 	c := l.Clock
@@ -227,7 +257,7 @@ func (l *Language) devices(s Scene) string {
 
 // Say returns in a sentence or two what a scene shows, for those who do not see it.
 func (l *Language) Say(s Scene) string {
-	t := l.Text
+	t := l.text(s)
 	party := func(p protocol.Party) string { return p.Name + ", " + p.Role }
 	var who []string
 	for _, p := range s.Parties {

@@ -37,11 +37,12 @@ func (l *Language) cards(s Scene) [cardCount][2]string {
 
 // told shows one card. What the button does is below it, as it is while it rings.
 func (c *composer) told(l *layout, s Scene, card [2]string) {
-	no := c.button(s, c.lang.Text.SayNo)
+	t := c.lang.text(s)
+	no := c.button(s, t.SayNo)
 	if s.Ask {
-		no = c.lang.Text.Take
+		no = t.Take
 	}
-	caller := fill(c.lang.Text.Calling, "name", first(s.Parties).Name) // always to be seen (R12)
+	caller := fill(t.Calling, "name", first(s.Parties).Name) // always to be seen (R12)
 	c.center(l,
 		line{caller, regular, c.em(4.5), warm, 2},
 		line{card[0], bold, c.em(9), white, 4},

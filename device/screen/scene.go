@@ -56,6 +56,7 @@ type Scene struct {
 	SaidNo     bool             // Ended: the person at the terminal said no
 	HungUp     bool             // Ended: the caller hung up
 	Button     bool             // Ringing, InCall, Checking: there is one that says no
+	Panel      bool             // there is a panel, so that each sentence says which of its two buttons is meant
 	Covered    bool             // Ringing: the camera's shutter is closed, so that only the voice goes; it is said aloud
 	Offline    bool             // Ready: the clinic cannot be reached, so nobody can call
 	Coming     Coming           // Ready: who has said to call
@@ -134,38 +135,38 @@ func (c *composer) em(hundredths float64) int {
 }
 
 func (c *composer) compose(s Scene, now time.Time) layout {
-	l := layout{kind: s.Kind, ground: ground}
+	l, t := layout{kind: s.Kind, ground: ground}, c.lang.text(s)
 	switch s.Kind {
 	case Starting:
-		c.center(&l, line{c.lang.Text.Starting, bold, c.em(9), white, 2})
+		c.center(&l, line{t.Starting, bold, c.em(9), white, 2})
 	case NotSetUp:
 		above, below := c.halves(s.Code)
 		c.center(&l,
-			line{c.lang.Text.NotSetUp, bold, c.em(8), white, 3},
-			line{c.lang.Text.NotSetUpHelp, regular, c.em(4.5), soft, 3},
+			line{t.NotSetUp, bold, c.em(8), white, 3},
+			line{t.NotSetUpHelp, regular, c.em(4.5), soft, 3},
 			line{above, bold, c.em(11), warm, 1},
 			line{below, bold, c.em(11), warm, 1},
 		)
 	case Lost:
 		if s.Code == "" {
 			c.center(&l,
-				line{c.lang.Text.Lost, bold, c.em(8), white, 3},
-				line{c.lang.Text.LostHelp, regular, c.em(4.5), soft, 5},
+				line{t.Lost, bold, c.em(8), white, 3},
+				line{t.LostHelp, regular, c.em(4.5), soft, 5},
 			)
 			break
 		}
 		above, below := c.halves(s.Code)
 		c.center(&l,
-			line{c.lang.Text.Hold, bold, c.em(8), warm, 3},
-			line{c.lang.Text.HoldHelp, regular, c.em(4.5), white, 5},
+			line{t.Hold, bold, c.em(8), warm, 3},
+			line{t.HoldHelp, regular, c.em(4.5), white, 5},
 			line{above, bold, c.em(8), warm, 1},
 			line{below, bold, c.em(8), warm, 1},
 		)
 	case Returned:
 		c.center(&l,
-			line{c.lang.Text.Returned, bold, c.em(8), white, 3},
-			line{c.lang.Text.ReturnedHelp, regular, c.em(4.5), soft, 4},
-			line{c.lang.Text.ReturnedAgain, regular, c.em(3.2), soft, 3},
+			line{t.Returned, bold, c.em(8), white, 3},
+			line{t.ReturnedHelp, regular, c.em(4.5), soft, 4},
+			line{t.ReturnedAgain, regular, c.em(3.2), soft, 3},
 		)
 	case Ready:
 		lines := 2 // for which there is room beside the bottom line
@@ -206,11 +207,11 @@ func (c *composer) compose(s Scene, now time.Time) layout {
 	case Pressing:
 		who := first(s.Parties)
 		c.center(&l,
-			line{c.lang.Text.Press, bold, c.em(8), warm, 3},
-			line{who.Name + ", " + fill(c.lang.Text.From, "role", who.Role, "organisation", who.Organisation), bold, c.em(4.2), white, 3},
-			line{c.lang.Text.PressAllows, regular, c.em(4.2), soft, 4},
-			line{c.lang.Text.PressHelp, regular, c.em(4.2), white, 3},
-			line{fill(c.lang.Text.PressCode, "code", s.Code), regular, c.em(4.2), soft, 2},
+			line{t.Press, bold, c.em(8), warm, 3},
+			line{who.Name + ", " + fill(t.From, "role", who.Role, "organisation", who.Organisation), bold, c.em(4.2), white, 3},
+			line{t.PressAllows, regular, c.em(4.2), soft, 4},
+			line{t.PressHelp, regular, c.em(4.2), white, 3},
+			line{fill(t.PressCode, "code", s.Code), regular, c.em(4.2), soft, 2},
 		)
 	case Checking:
 		who, on := first(s.Parties), calm
@@ -219,13 +220,13 @@ func (c *composer) compose(s Scene, now time.Time) layout {
 		}
 		from := ""
 		if who.Name != "" {
-			from = who.Name + ", " + fill(c.lang.Text.From, "role", who.Role, "organisation", who.Organisation)
+			from = who.Name + ", " + fill(t.From, "role", who.Role, "organisation", who.Organisation)
 		}
 		c.center(&l,
-			line{c.lang.Text.Checking, bold, c.em(9), white, 2},
+			line{t.Checking, bold, c.em(9), white, 2},
 			line{from, regular, c.em(4.5), soft, 2},
 			line{c.lang.devices(s), bold, c.em(6), on, 2},
-			line{c.button(s, c.lang.Text.StopCheck), regular, c.em(4.5), white, 2},
+			line{c.button(s, t.StopCheck), regular, c.em(4.5), white, 2},
 		)
 	}
 	if s.Kind != Ringing && s.Kind != InCall { // both have their own
@@ -394,6 +395,7 @@ func (c *composer) split() (far, words image.Rectangle) {
 func even(n int) int { return n &^ 1 }
 
 func (c *composer) ringing(l *layout, s Scene, now time.Time) {
+	t := c.lang.text(s)
 	far, words := c.split()
 	l.far = far
 	caller := first(s.Parties)
@@ -403,18 +405,18 @@ func (c *composer) ringing(l *layout, s Scene, now time.Time) {
 	if !s.AnswersAt.IsZero() {
 		left = int((s.AnswersAt.Sub(now) + time.Second - 1) / time.Second)
 	}
-	text := c.lang.Text.Answering
+	text := t.Answering
 	switch {
 	case left == 1:
-		text = c.lang.Text.AnswersInOne
+		text = t.AnswersInOne
 	case left > 1:
-		text = fill(c.lang.Text.AnswersIn, "seconds", strconv.Itoa(left))
+		text = fill(t.AnswersIn, "seconds", strconv.Itoa(left))
 	}
-	below, widest := []line{{text, regular, c.em(4.2), soft, 4}, {c.lang.Text.NothingToDo, regular, c.em(4.2), calm, 3}}, fill(c.lang.Text.AnswersIn, "seconds", "88")
+	below, widest := []line{{text, regular, c.em(4.2), soft, 4}, {t.NothingToDo, regular, c.em(4.2), calm, 3}}, fill(t.AnswersIn, "seconds", "88")
 	if s.Ask {
-		below, widest = []line{{c.lang.Text.Take, regular, c.em(4.2), calm, 4}}, ""
+		below, widest = []line{{t.Take, regular, c.em(4.2), calm, 4}}, ""
 	}
-	no := c.button(s, c.lang.Text.SayNo)
+	no := c.button(s, t.SayNo)
 	if s.Ask { // one thing to do at a time: where it has to be taken, nothing is needed to say no
 		no = ""
 	}
@@ -423,11 +425,11 @@ func (c *composer) ringing(l *layout, s Scene, now time.Time) {
 		line{c.callCode(s), regular, c.em(2.8), soft, 2},
 	), widest)
 	c.above(l, words, func(col *column, scale float64, lines int) {
-		col.add(line{fill(c.lang.Text.Calling, "name", caller.Name), bold, c.em(7.5 * scale), warm, lines + 1}, 0)
+		col.add(line{fill(t.Calling, "name", caller.Name), bold, c.em(7.5 * scale), warm, lines + 1}, 0)
 		if s.Urgent {
-			col.add(line{c.lang.Text.Urgent, bold, c.em(4.2 * scale), warm, lines}, c.unit)
+			col.add(line{t.Urgent, bold, c.em(4.2 * scale), warm, lines}, c.unit)
 		}
-		col.add(line{fill(c.lang.Text.From, "role", caller.Role, "organisation", caller.Organisation), regular, c.em(4.2 * scale), white, lines}, 2*c.unit)
+		col.add(line{fill(t.From, "role", caller.Role, "organisation", caller.Organisation), regular, c.em(4.2 * scale), white, lines}, 2*c.unit)
 		for _, p := range rest(s.Parties) {
 			col.add(line{p.Name + ", " + p.Role, regular, c.em(3.6 * scale), white, lines}, c.unit)
 		}
@@ -462,7 +464,7 @@ func (c *composer) inCall(l *layout, s Scene) {
 		l.elements = append(l.elements, element{rect: self, key: "self", draw: func(img *image.RGBA) { fillRect(img, self, panel) }})
 	}
 
-	t := c.lang.Text
+	t := c.lang.text(s)
 	below := []line{{c.lang.devices(s), bold, c.em(4.2), warm, 4}}
 	for _, f := range s.Faults {
 		// That something is a test has been said.

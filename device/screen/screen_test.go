@@ -93,8 +93,18 @@ func scenes() map[string]Scene {
 		"pressing":               {Kind: Pressing, Code: "ABCD-EFGH-IJKL-MNOP", Parties: []protocol.Party{{Name: "Bo Dahl", Role: "technician", Organisation: "Åsane home care"}}},
 		"ringing-sami": {Kind: Ringing, Parties: []protocol.Party{{Name: "Áilu Guoŧŧol-Skáŋka", Role: "buohccidivššár", Organisation: "Deanu gielda, Ŋ-ŋ Ŧ-ŧ Čč Đđ Šš Žž"}}, Errand: "Buorre beaivi",
 			AnswersAt: noon.Add(5 * time.Second)},
-		"pressing-long": {Kind: Pressing, Code: "ABCD-EFGH-IJKL-MNOP", Parties: []protocol.Party{long}},
-		"checking-on":   {Kind: Checking, Parties: []protocol.Party{long}, Camera: true},
+		"pressing-long":      {Kind: Pressing, Code: "ABCD-EFGH-IJKL-MNOP", Parties: []protocol.Party{long}},
+		"told-no-panel":      {Kind: Ringing, Parties: []protocol.Party{anne}, AnswersAt: noon.Add(6 * time.Second), Notice: 28 * time.Second, NoticeEnds: noon.Add(time.Second), Button: true, Panel: true},
+		"ringing-panel":      {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", AnswersAt: noon.Add(5 * time.Second), Button: true, Panel: true},
+		"ringing-ask-panel":  {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", Button: true, Ask: true, CallCode: "482 193", Panel: true},
+		"in-call-panel":      {Kind: InCall, Parties: []protocol.Party{anne}, Camera: true, Microphone: true, Button: true, Panel: true},
+		"in-call-long-panel": {Kind: InCall, Parties: []protocol.Party{long, relief, son, long}, Camera: true, Faults: []protocol.Code{protocol.CaptureNoMicrophone, "quality.unheard_of"}, Button: true, CallCode: "482 193", Panel: true},
+		"pressing-panel":     {Kind: Pressing, Code: "ABCD-EFGH-IJKL-MNOP", Parties: []protocol.Party{{Name: "Bo Dahl", Role: "technician", Organisation: "Åsane home care"}}, Panel: true},
+		"checking-panel":     {Kind: Checking, Parties: []protocol.Party{anne}, Camera: true, Microphone: true, Button: true, Panel: true},
+		"lost-panel":         {Kind: Lost, Faults: []protocol.Code{protocol.IdentityTPMCleared}, Panel: true},
+		"lost-hold-panel":    {Kind: Lost, Code: "ABCD-EFGH-IJKL-MNOP", Faults: []protocol.Code{protocol.IdentityDamaged}, Panel: true},
+		"returned-panel":     {Kind: Returned, Panel: true},
+		"checking-on":        {Kind: Checking, Parties: []protocol.Party{long}, Camera: true},
 	}
 }
 
@@ -286,7 +296,7 @@ func TestLayout(t *testing.T) {
 					if scene.Urgent && !strings.Contains(all(l), strings.Fields(lang.Text.Urgent)[1]) {
 						t.Error("it is not said that the call is urgent")
 					}
-					if scene.Ask && (!strings.Contains(all(l), strings.Fields(lang.Text.Take)[0]) || strings.Contains(all(l), lang.Text.NothingToDo)) {
+					if scene.Ask && (!strings.Contains(all(l), strings.Fields(lang.text(scene).Take)[0]) || strings.Contains(all(l), lang.Text.NothingToDo)) {
 						t.Error("it is not said that the call has to be taken")
 					}
 					if scene.Kind == InCall {
@@ -502,10 +512,12 @@ func TestLanguagesSayTheSame(t *testing.T) {
 	en := load(t, "en")
 	for _, tag := range Languages() {
 		l := load(t, tag)
-		a, b := reflect.ValueOf(en.Text), reflect.ValueOf(l.Text)
-		for i := range a.NumField() {
-			if got, want := placeholders(b.Field(i).String()), placeholders(a.Field(i).String()); !slices.Equal(got, want) {
-				t.Errorf("%s: %s has %v, en %v", tag, a.Type().Field(i).Name, got, want)
+		for _, texts := range [][2]reflect.Value{{reflect.ValueOf(en.Text), reflect.ValueOf(l.Text)}, {reflect.ValueOf(en.atPanel), reflect.ValueOf(l.atPanel)}} {
+			a, b := texts[0], texts[1]
+			for i := range a.NumField() {
+				if got, want := placeholders(b.Field(i).String()), placeholders(a.Field(i).String()); !slices.Equal(got, want) {
+					t.Errorf("%s: %s has %v, en %v", tag, a.Type().Field(i).Name, got, want)
+				}
 			}
 		}
 	}

@@ -238,7 +238,7 @@ func (h *atHome) wholeCourse() {
 	}
 	press(t, h.browser, "Ring")
 	guest.Log("rung")
-	ringing := screen.Scene{Kind: screen.Ringing, Parties: []protocol.Party{h.caller}, Button: true}
+	ringing := screen.Scene{Kind: screen.Ringing, Parties: []protocol.Party{h.caller}, Button: true, Panel: true}
 	if err := h.browser.WaitFor(20*time.Second, status("Ringing")); err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func (h *atHome) wholeCourse() {
 		t.Fatal(err)
 	}
 	guest.Log("the page shows the terminal's picture")
-	talking := screen.Scene{Kind: screen.InCall, Parties: ringing.Parties, Camera: true, Microphone: true, Button: true, CallCode: h.code()}
+	talking := screen.Scene{Kind: screen.InCall, Parties: ringing.Parties, Camera: true, Microphone: true, Button: true, Panel: true, CallCode: h.code()}
 	h.sees("4-talking", talking)
 	seeCaller(t, guest)
 	h.lit()
@@ -289,7 +289,8 @@ func (h *atHome) wholeCourse() {
 	h.sees("5-shutter-open", talking)
 
 	away := talking
-	away.Camera, away.Button, away.Faults = false, true, []protocol.Code{protocol.PanelMissing}
+	away.Camera, away.Panel = false, false // the keyboard's Enter still says no
+	away.Faults = []protocol.Code{protocol.PanelMissing}
 	h.dark("cable", func() { h.panel.Cable.Pull(true) })
 	h.sees("6-cable", away)
 	if err := h.browser.WaitFor(10*time.Second, status("In call")); err != nil {
@@ -415,7 +416,7 @@ func (h *atHome) saysNo() {
 	if err := h.browser.WaitFor(20*time.Second, status("Ringing")); err != nil {
 		h.t.Fatal(err)
 	}
-	ringing := screen.Scene{Kind: screen.Ringing, Parties: []protocol.Party{h.caller}, Button: true, CallCode: h.code()}
+	ringing := screen.Scene{Kind: screen.Ringing, Parties: []protocol.Party{h.caller}, Button: true, Panel: true, CallCode: h.code()}
 	rings := h.look("10-ringing-again")
 	h.panel.Push(Answer) // it takes itself, and nobody earlier
 	h.panel.Push(No)
