@@ -130,6 +130,14 @@ func (h *hands) awaitAnswer(ctx context.Context) error {
 	return nil // it came just before
 }
 
+// awaitHold returns nil once the answer button was held for so long, or ctx's error; at once without a panel.
+func (h *hands) awaitHold(ctx context.Context, long time.Duration) error {
+	if h == nil {
+		return errNoPanel
+	}
+	return h.panel.AwaitHold(ctx, long)
+}
+
 // knob is what the knob makes of the policy's volume: less, and never so little that people at home do not hear who looks at them.
 func (h *hands) knob(policy int) int {
 	if !h.here() {

@@ -6,10 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"vindu/device/agent"
 	"vindu/device/panel"
 	"vindu/device/panel/simulator"
 	"vindu/device/screen"
@@ -21,23 +24,95 @@ import (
 // soon is within what time whatever a person does at the panel has to have its effect.
 const soon = 300 * time.Millisecond
 
-// hearsay is what presses lead to, and when.
+// hearsay is what presses lead to.
 type hearsay struct {
+	mu   sync.Mutex // of who tells; who reads waits for the bubble to be still
 	said []string
-	last time.Time
 }
 
-func (h *hearsay) note(what string) { h.said, h.last = append(h.said, what), time.Now() }
-func (h *hearsay) HangUp()          { h.note("no") }
-func (h *hearsay) Take()            { h.note("take") }
-func (h *hearsay) Curtain()         { h.note("curtain") }
-func (h *hearsay) StartAnew()       { h.note("anew") }
-func (h *hearsay) Look()            {}
+func (h *hearsay) note(what string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.said = append(h.said, what)
+}
+
+func (h *hearsay) HangUp()    { h.note("no") }
+func (h *hearsay) Take()      { h.note("take") }
+func (h *hearsay) Curtain()   { h.note("curtain") }
+func (h *hearsay) StartAnew() { h.note("anew") }
+func (h *hearsay) Look()      {}
 
 // reopened is a line that can be opened again after it was closed.
 type reopened struct{ net.Conn }
 
 func (l reopened) Close() error { return l.SetDeadline(time.Unix(1, 0)) }
+
+// newHands runs a panel's simulator and the terminal's end of its line until the test, which is a bubble, ends.
+func newHands(t *testing.T) (*hands, *simulator.Simulator, *hearsay) {
+	here, there := net.Pipe()
+	told, sim := &hearsay{}, simulator.New(new(simulator.Panel), nil)
+	h := &hands{panel: panel.New(func(context.Context) (io.ReadWriteCloser, error) {
+		return reopened{here}, here.SetDeadline(time.Time{})
+	}, func() bool { return true }, slog.New(slog.DiscardHandler))}
+	ctx, stop := context.WithCancel(t.Context())
+	outlives, end := context.WithCancel(t.Context())
+	ran, simulated := make(chan error, 1), make(chan error, 1)
+	go func() { ran <- h.run(ctx, told) }()
+	go func() { simulated <- sim.Run(outlives, there) }()
+	t.Cleanup(func() {
+		stop()
+		err := <-ran
+		end()
+		if err := errors.Join(err, <-simulated); err != nil {
+			t.Error(err)
+		}
+	})
+	return h, sim, told
+}
+
+// elapse lets time go by in a bubble.
+func elapse(d time.Duration) { <-time.After(d); synctest.Wait() }
+
+// TestPanelHold: a terminal whose only buttons are its panel's begins anew when somebody holds Answer for three seconds, where its screen asks for that, and only there.
+func TestPanelHold(t *testing.T) {
+	answer, no := func(in *simulator.Inputs) { in.Answer = true }, func(in *simulator.Inputs) { in.No = true }
+	for _, test := range []struct {
+		name  string
+		kind  screen.Kind
+		press func(*simulator.Inputs)
+		long  time.Duration
+		want  []string
+	}{
+		{"lost", screen.Lost, answer, holdTime + soon, []string{"take", "anew"}},
+		{"returned", screen.Returned, answer, holdTime + soon, []string{"take", "anew"}},
+		{"lost, too short", screen.Lost, answer, holdTime - soon, []string{"take"}},
+		{"lost, the other button", screen.Lost, no, 2 * holdTime, []string{"no"}},
+		{"at rest", screen.Ready, answer, 2 * holdTime, []string{"take"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, sim, told := newHands(t)
+				p := newPress(agent.Devices{Button: "none"}, agent.Button{}, nil, h)
+				ctx, stop := context.WithCancel(t.Context())
+				done := make(chan error, 1)
+				go func() { done <- p.run(ctx, told) }()
+				p.show(screen.Scene{Kind: test.kind})
+				elapse(2 * time.Second)
+				sim.Change(test.press)
+				elapse(test.long)
+				sim.Change(func(in *simulator.Inputs) { in.Answer, in.No = false, false })
+				elapse(2 * holdTime)
+				if !slices.Equal(told.said, test.want) {
+					t.Errorf("%v, want %v", told.said, test.want)
+				}
+				stop()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
 
 // TestPanelEveryState is everything that hands can do at a panel, in every state of the terminal, by the clock of a bubble: no always hangs up, help is heard, the shutter and
 // no close the camera and cut its power, the knob is obeyed; each within 300 ms, and nothing else happens.
@@ -61,6 +136,9 @@ func TestPanelEveryState(t *testing.T) {
 		{name: "ended", scene: screen.Scene{Kind: screen.Ended}},
 		{name: "checked by a technician", scene: screen.Scene{Kind: screen.Checking}, camera: true, call: true},
 		{name: "not set up", scene: screen.Scene{Kind: screen.NotSetUp}},
+		{name: "asked to let a technician in", scene: screen.Scene{Kind: screen.Pressing}},
+		{name: "its key is lost", scene: screen.Scene{Kind: screen.Lost}},
+		{name: "taken out of use", scene: screen.Scene{Kind: screen.Returned}},
 	}
 	actions := []struct {
 		name  string
@@ -82,33 +160,15 @@ func TestPanelEveryState(t *testing.T) {
 		for _, action := range actions {
 			t.Run(state.name+", "+action.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					here, there := net.Pipe()
-					told, sim := &hearsay{}, simulator.New(new(simulator.Panel), nil)
-					h := &hands{panel: panel.New(func(context.Context) (io.ReadWriteCloser, error) {
-						return reopened{here}, here.SetDeadline(time.Time{})
-					}, func() bool { return true }, slog.New(slog.DiscardHandler))}
-					ctx, stop := context.WithCancel(t.Context())
-					outlives, end := context.WithCancel(t.Context())
-					ran, simulated := make(chan error, 1), make(chan error, 1)
-					go func() { ran <- h.run(ctx, told) }()
-					go func() { simulated <- sim.Run(outlives, there) }()
-					defer func() {
-						stop()
-						err := <-ran
-						end()
-						if err := errors.Join(err, <-simulated); err != nil {
-							t.Error(err)
-						}
-					}()
-					pass := func(d time.Duration) { <-time.After(d); synctest.Wait() }
+					h, sim, told := newHands(t)
 					h.show(state.scene)
-					pass(2 * time.Second)
+					elapse(2 * time.Second)
 					closed := make(chan time.Time, 1)
 					if state.camera {
 						by := h.powered(&drivers{cameras: func() []camera.Info { return nil }, openCamera: func(_ context.Context, cfg camera.Config) (camera.Source, error) {
 							return &watched{camera.TestPicture(cfg), func() { closed <- time.Now() }}, nil
 						}})
-						source, err := by.openCamera(ctx, camera.Config{})
+						source, err := by.openCamera(t.Context(), camera.Config{})
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -118,13 +178,13 @@ func TestPanelEveryState(t *testing.T) {
 							}
 						}()
 					}
-					pass(time.Second)
+					elapse(time.Second)
 					if !h.panel.State().Open || len(told.said) > 0 || sim.Outputs().Camera != state.camera {
 						t.Fatalf("before: %+v, %v, %v", h.panel.State(), told.said, sim.Outputs())
 					}
 					since := time.Now()
 					sim.Change(action.do)
-					pass(soon)
+					elapse(soon)
 					if s := h.panel.State(); !action.heard(s) {
 						t.Errorf("after %v the terminal knows %+v", soon, s)
 					}
@@ -145,7 +205,7 @@ func TestPanelEveryState(t *testing.T) {
 						t.Logf("closed after %v", (<-closed).Sub(since))
 					}
 					sim.Change(func(in *simulator.Inputs) { in.No, in.Answer, in.Open = false, false, true })
-					pass(time.Second)
+					elapse(time.Second)
 					if action.says == "no" && h.panel.State().Denied != state.call {
 						t.Errorf("denied: %v", h.panel.State().Denied)
 					}

@@ -81,9 +81,10 @@ func (p *press) agree(ctx context.Context) error {
 	return p.first(ctx, p.button.Await, p.hands.awaitAnswer)
 }
 
-// hold returns nil once one of the buttons was held for holdTime. That of the page, which is for trials, is only pressed.
+// hold returns nil once one of the buttons was held for holdTime, as agree would be. That of the page, which is for trials, is only pressed.
 func (p *press) hold(ctx context.Context) error {
-	return p.first(ctx, func(ctx context.Context) error { return p.button.Hold(ctx, holdTime) })
+	return p.first(ctx, func(ctx context.Context) error { return p.button.Hold(ctx, holdTime) },
+		func(ctx context.Context) error { return p.hands.awaitHold(ctx, holdTime) })
 }
 
 func (p *press) first(ctx context.Context, buttons ...func(context.Context) error) error {

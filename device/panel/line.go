@@ -195,7 +195,17 @@ func (s *session) hear(n wire.Status) (mine bool, err error) {
 	}
 	s.answered, s.last = true, n
 	p.mu.Lock()
-	p.state = State{Here: true, Camera: n.Camera, Open: n.Open, Denied: n.Denied, NoHeld: n.NoHeld, Held: n.Held, Volume: int(n.Volume), Light: int(n.Light), Firmware: int(n.Firmware)}
+	since := p.state.heldSince
+	switch {
+	case !n.Held:
+		since = time.Time{}
+	case e&Answer != 0: // also one whose release before it was not heard
+		since = time.Now()
+	}
+	p.state = State{
+		Here: true, Camera: n.Camera, Open: n.Open, Denied: n.Denied, NoHeld: n.NoHeld, Held: n.Held, Volume: int(n.Volume), Light: int(n.Light), Firmware: int(n.Firmware),
+		heldSince: since,
+	}
 	ended := false
 	if l := p.lease; l != nil {
 		switch {

@@ -82,6 +82,8 @@ type State struct {
 	Volume   int  // percent
 	Light    int  // in the room, 0 to 255
 	Firmware int
+
+	heldSince time.Time // the last press of answer in this session, whose end was not heard of; zero: there is none
 }
 
 // Panel is the terminal's. Its methods may be called from any goroutine.
@@ -113,6 +115,25 @@ func (p *Panel) State() State {
 
 // Events has what has happened. It holds one set, to which is added until it is read.
 func (p *Panel) Events() <-chan Event { return p.events }
+
+// AwaitHold returns nil once somebody has held the answer button for so long, or ctx's error. Only a press counts that was heard of after the call, and whose every second was
+// heard: a button that is stuck, or held while the line is away, is nobody's wish.
+func (p *Panel) AwaitHold(ctx context.Context, long time.Duration) error {
+	began := time.Now()
+	for {
+		p.mu.Lock()
+		since, changed := p.state.heldSince, p.changed
+		p.mu.Unlock()
+		if !since.IsZero() && !since.Before(began) && time.Since(since) >= long {
+			return nil
+		}
+		select {
+		case <-changed: // as often as the panel says how it is
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the panel's answer button to be held: %w", ctx.Err())
+		}
+	}
+}
 
 // Show has the call lamp show something, for as long as Run runs and there is a panel. LampOff says that no call is there: what somebody denied is over with it.
 func (p *Panel) Show(l Lamp) {

@@ -141,6 +141,74 @@ func TestLease(t *testing.T) {
 	})
 }
 
+// TestHold: the answer button counts as held only after a press in this session, in one piece, after somebody waits for it.
+func TestHold(t *testing.T) {
+	const long = 3 * time.Second
+	down := func(h *home) { h.sim.Change(func(in *simulator.Inputs) { in.Answer = true }) }
+	up := func(h *home) { h.sim.Change(func(in *simulator.Inputs) { in.Answer = false }) }
+	for _, test := range []struct {
+		name    string
+		before  func(*home)
+		do      func(*home)
+		whether bool
+	}{
+		{"held", nil, func(h *home) { down(h); h.pass(long + 300*time.Millisecond) }, true},
+		{"let go too soon", nil, func(h *home) { down(h); h.pass(long - 300*time.Millisecond); up(h); h.pass(long) }, false},
+		{"twice half as long", nil, func(h *home) {
+			for range 2 {
+				down(h)
+				h.pass(long - time.Second)
+				up(h)
+				h.pass(50 * time.Millisecond)
+			}
+		}, false},
+		{"since before", func(h *home) { down(h); h.pass(time.Second) }, func(h *home) { h.pass(2 * long) }, false},
+		{"the other button", nil, func(h *home) {
+			h.sim.Change(func(in *simulator.Inputs) { in.No = true })
+			h.pass(2 * long)
+		}, false},
+		{"stuck, and the cable is put back", func(h *home) { h.cable.Pull(true); down(h); h.pass(long) }, func(h *home) { h.cable.Pull(false); h.pass(20 * time.Second) }, false},
+		{"the cable is out in the middle", nil, func(h *home) {
+			down(h)
+			h.pass(2 * time.Second)
+			h.cable.Pull(true)
+			h.pass(2 * time.Second)
+			h.cable.Pull(false)
+			h.pass(20 * time.Second)
+		}, false},
+		{"after a first one that was too short", nil, func(h *home) {
+			down(h)
+			h.pass(time.Second)
+			up(h)
+			h.pass(time.Second)
+			down(h)
+			h.pass(long + 300*time.Millisecond)
+		}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := start(t, new(simulator.Panel), straight)
+				if test.before != nil {
+					test.before(h)
+				}
+				ctx, stop := context.WithCancel(t.Context())
+				defer stop()
+				held := make(chan error, 1)
+				go func() { held <- h.panel.AwaitHold(ctx, long) }()
+				h.pass(10 * time.Millisecond)
+				test.do(h)
+				if (len(held) > 0) != test.whether {
+					t.Errorf("held: %v", !test.whether)
+				}
+				stop()
+				if err := <-held; (err == nil) != test.whether {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // TestPulled is the cable pulled out in a call: within 2 s the camera has no power, and whoever has it open has been told.
 func TestPulled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
