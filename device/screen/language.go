@@ -296,6 +296,9 @@ func (l *Language) Say(s Scene) string {
 			for _, card := range l.cards(s) {
 				told = append(told, strings.TrimSpace(strings.TrimSuffix(card[0], ".")+". "+card[1]))
 			}
+			if s.Ask {
+				return strings.Join(told, " ") + " " + t.Take
+			}
 			return with(strings.Join(told, " "), t.SayNo)
 		}
 		caller := first(s.Parties)

@@ -28,8 +28,11 @@ func (l *Language) cards(s Scene) [cardCount][2]string {
 	if s.Ask {
 		how = [2]string{say(n.Asked), say(n.AskedMore)}
 	}
-	no := [2]string{say(n.No), say(n.NoMore)}
-	if s.Button && !s.Ask { // which is said in the same place on every card
+	no := [2]string{say(n.No), say(n.NoPlug)}
+	switch {
+	case s.Ask: // how it is taken is below, and to say no nothing is needed
+		no[1] = say(n.NoAsked)
+	case s.Button: // what it does is below, in the same place on every card
 		no[1] = ""
 	}
 	return [cardCount][2]string{{say(n.Title), say(n.Wishes)}, how, {say(n.Private), say(n.PrivateMore)}, no}

@@ -62,6 +62,7 @@ func scenes() map[string]Scene {
 		"told-private":    {Kind: Ringing, Parties: []protocol.Party{long}, AnswersAt: noon.Add(19 * time.Second), Notice: 28 * time.Second, NoticeEnds: noon.Add(14 * time.Second), Button: true},
 		"told-no":         {Kind: Ringing, Parties: []protocol.Party{anne}, AnswersAt: noon.Add(12 * time.Second), Notice: 28 * time.Second, NoticeEnds: noon.Add(7 * time.Second)},
 		"told-no-button":  {Kind: Ringing, Parties: []protocol.Party{anne}, AnswersAt: noon.Add(6 * time.Second), Notice: 28 * time.Second, NoticeEnds: noon.Add(time.Second), Button: true},
+		"told-no-ask":     {Kind: Ringing, Parties: []protocol.Party{anne}, Notice: 28 * time.Second, NoticeEnds: noon.Add(time.Second), Button: true, Ask: true},
 		"told-ask":        {Kind: Ringing, Parties: []protocol.Party{anne}, Notice: 28 * time.Second, NoticeEnds: noon.Add(20 * time.Second), Button: true, Ask: true},
 		"ringing-now":     {Kind: Ringing, Parties: []protocol.Party{anne}},
 		"ringing-long":    {Kind: Ringing, Parties: []protocol.Party{long, relief, son}, Errand: strings.Repeat("A talk about the medicine and the stairs. ", 5), AnswersAt: noon.Add(15 * time.Second)},
@@ -398,6 +399,14 @@ func TestSay(t *testing.T) {
 		if got := load(t, "nb").Say(all[name]); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
+	}
+}
+
+// TestSayAsks: who is told before a first call, and has to take it, is told how; and not how to do what needs nothing.
+func TestSayAsks(t *testing.T) {
+	lang := load(t, "en")
+	if got := lang.Say(scenes()["told-no-ask"]); !strings.HasSuffix(got, lang.Notice.NoAsked+" "+lang.Text.Take) {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -32,6 +32,8 @@ type Words struct {
 	PrivateMore string `json:"private_more"`
 	No          string `json:"no"`
 	NoMore      string `json:"no_more"`
+	NoAsked     string `json:"no_asked"` // in place of NoMore on the screen, where a call has to be answered
+	NoPlug      string `json:"no_plug"`  // in place of NoMore on a screen without a button: while it rings, nobody hears what is said to the caller
 	Leave       string `json:"leave"`
 	LeaveMore   string `json:"leave_more"`
 	Questions   string `json:"questions"`
