@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"syscall"
 )
 
 // Error is an error that knows its entry in the register of failures, so that whoever shows it to a person can say what to do next.
@@ -37,6 +38,17 @@ func CodeOf(err error) Code {
 		return e.Code
 	}
 	return Unknown
+}
+
+// StorageCode is the condition of a terminal whose storage ended a read or a write so.
+func StorageCode(err error) Code {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return StorageFull
+	case errors.Is(err, syscall.EIO):
+		return StorageFailing
+	}
+	return StorageReadOnly
 }
 
 // Alerts of RFC 8446 §6.2 by which a server refuses a client's certificate.

@@ -201,6 +201,7 @@ const (
 	StorageLow          Code = "storage.low"
 	StorageSlow         Code = "storage.slow"
 	StorageReadOnly     Code = "storage.read_only"
+	StorageFailing      Code = "storage.failing"
 	StorageWorn         Code = "storage.worn"
 	StorageDropped      Code = "storage.dropped"
 	TimeStale           Code = "time.stale"

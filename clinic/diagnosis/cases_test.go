@@ -148,6 +148,7 @@ var cases = []struct {
 	{"Terminal unplugged", "offline", told(protocol.SignalOffline)},
 	{"Terminal in safe mode", "no-reply-safe", told(noReply, protocol.PowerSafe)},
 	{"Terminal out of memory", "no-reply-memory", told(noReply, protocol.MemoryPressure)},
+	{"Terminal with storage that fails", "no-reply-failing", told(noReply, protocol.StorageFailing)},
 	{"Terminal with storage that cannot be written", "no-reply-disk", told(noReply, protocol.StorageReadOnly)},
 	{"Terminal with full storage", "no-reply-full", told(noReply, protocol.StorageFull)},
 	{"Terminal on a very slow network", "no-reply-slow", told(noReply, protocol.SignalSlow)},

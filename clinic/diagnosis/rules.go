@@ -85,6 +85,8 @@ var unreachable = []Rule{
 		Next: "Send the supplier the time.", Because: byTerminal},
 	{Name: "no-reply-memory", If: all("outcome=signalling.no_reply", "held=memory.pressure"), Where: Terminal, Who: protocol.Operator, Sure: Likely,
 		What: "The terminal was too short of memory to take the call up", Now: "Ring again in two minutes.", Next: "Restart the terminal; send the supplier the time.", Because: byTerminal},
+	{Name: "no-reply-failing", If: all("outcome=signalling.no_reply", "held=storage.failing"), Where: Terminal, Who: protocol.Technician, Sure: Likely,
+		What: "The terminal could not take the call up: its storage fails", Now: "Telephone the home.", Next: "Restart the terminal, and replace its storage soon.", Because: byTerminal},
 	{Name: "no-reply-disk", If: all("outcome=signalling.no_reply", "held=storage.read_only"), Where: Terminal, Who: protocol.Technician, Sure: Likely,
 		What: "The terminal could not take the call up: nothing can be written to its storage", Now: "Telephone the home.", Next: "Restart the terminal; replace its storage if this stays.", Because: byTerminal},
 	{Name: "no-reply-full", If: all("outcome=signalling.no_reply", "held=storage.full"), Where: Terminal, Who: protocol.Technician, Sure: Likely,

@@ -3,10 +3,12 @@ package acceptance_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,7 +125,7 @@ func TestFindings(t *testing.T) {
 		{"no camera, so the robot need not see", func(b *bench) { b.near.Camera, b.far.Pictures = "none", 0 }, ""},
 		{"the terminal knows of no call", func(b *bench) { b.near = nil }, "call.robot failed media.test_call"},
 		{"the test call does not end", func(b *bench) { b.rings = 1000 }, "call.robot failed media.test_call"},
-		{"the ledger cannot be written", func(b *bench) { b.appendErr = errors.New("disk full") },
+		{"the ledger cannot be written", func(b *bench) { b.appendErr = fmt.Errorf("write: %w", syscall.ENOSPC) },
 			"camera.brightness failed storage.full; camera.sharpness failed storage.full; camera.motion failed storage.full; microphone.level failed storage.full; loudspeaker.chirp failed storage.full"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -320,7 +322,7 @@ func TestOwed(t *testing.T) {
 		b := newBench(t)
 		full := func() {
 			b.appendErr = nil
-			b.opened = func() { b.appendErr = errors.New("disk full") }
+			b.opened = func() { b.appendErr = fmt.Errorf("write: %w", syscall.ENOSPC) }
 		}
 		full()
 		checks, err := b.check("camera.motion", "microphone.level")

@@ -101,7 +101,7 @@ func (l *ledger) Opening(d call.Device) error {
 	}
 	if err := l.record(d); err != nil {
 		l.run.c.Log.Error("device not opened: the opening cannot be recorded", "device", string(d), "error", err)
-		return protocol.WithCode(protocol.StorageFull, fmt.Errorf("open %s: not recorded: %w", d, err))
+		return protocol.WithCode(protocol.StorageCode(err), fmt.Errorf("open %s: not recorded: %w", d, err))
 	}
 	l.show(d, true)
 	return nil

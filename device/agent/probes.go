@@ -41,7 +41,12 @@ func (t *terminal) newProber(address string) *health.Prober {
 		health.Heat(files),
 		health.Memory(files),
 		health.Space(files, t.freeSpace),
-		health.Disk(func(b []byte) error { return t.dir.Write(diskFile, b) }),
+		health.Disk(health.Drive{
+			Write:    func(b []byte) error { return t.dir.Write(diskFile, b) },
+			Read:     t.dir.Reach,
+			ReadOnly: t.dir.ReadOnly,
+			Waiting:  func() bool { return t.outbox.Status().Waiting > 0 },
+		}),
 		health.Outbox(func() uint64 { return t.outbox.Status().Dropped }),
 		health.Time(t.clock.Age),
 		health.Network(files, ways.State, t.link.Up),

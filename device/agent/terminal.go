@@ -291,7 +291,7 @@ func (t *terminal) checks() []protocol.Code {
 		codes = append(codes, protocol.StorageDamaged)
 	}
 	if box.Waiting > 0 {
-		codes = append(codes, protocol.StorageFull)
+		codes = append(codes, box.Why)
 	}
 	return codes
 }

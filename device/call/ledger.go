@@ -47,7 +47,7 @@ func (l *ledger) Opening(d Device) error {
 	if err := errors.Join(written, marked); err != nil {
 		l.Closed(d)
 		l.r.c.Log.Error("device not opened: the opening cannot be recorded", "device", string(d), "call", l.call, "error", err)
-		return &MediaError{protocol.StorageFull, fmt.Errorf("open %s: not recorded: %w", d, err)}
+		return &MediaError{protocol.StorageCode(err), fmt.Errorf("open %s: not recorded: %w", d, err)}
 	}
 	l.mu.Lock()
 	still := l.allowed

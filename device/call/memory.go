@@ -144,7 +144,7 @@ func (m *memory) use(p *Proof, began, now time.Time) (protocol.Code, error) {
 		m.doc.Running = &runningMarker{Call: inv.Call, Invitation: p.Hash, Began: protocol.At(began), Reason: protocol.PowerRestarted}
 	}
 	if err := m.save(); err != nil {
-		return protocol.StorageFull, err
+		return protocol.StorageCode(err), err
 	}
 	return "", nil
 }

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"vindu/device/network"
@@ -284,8 +285,12 @@ func Egress(reached func() bool, relay Relay) Probe {
 				if !overUDP && !strings.HasPrefix(u, "turns:") {
 					continue
 				}
-				offered, offeredUDP = true, offeredUDP || overUDP
-				if err := relay.Echo(ctx, u); err != nil {
+				offered = true
+				err := relay.Echo(ctx, u)
+				if overUDP && !errors.Is(err, syscall.ENETUNREACH) { // the way to a server with IPv4 alone, from a home with IPv6 alone, is closed by nobody
+					offeredUDP = true
+				}
+				if err != nil {
 					continue
 				}
 				udp, stream = udp || overUDP, stream || !overUDP

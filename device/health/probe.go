@@ -61,7 +61,8 @@ type scheduled struct {
 	hangs    bool
 	found    []Finding
 	cancel   context.CancelFunc
-	deferred bool // it was ended by a call
+	deferred bool      // it was ended by a call
+	hurried  time.Time // when it is to run because it was hurried; zero: it was not, since it began last
 }
 
 // NewProber makes a Prober that tells what is found under the finder "probe." with the probe's name.
@@ -76,7 +77,7 @@ func NewProber(probes []Probe, tell func(finder string, found ...Finding), log *
 	return p
 }
 
-// Hurry has probes run now, if they have not just been run: what they look at may have changed.
+// Hurry has probes run now, or a moment after they were run last: what they look at may have changed.
 func (p *Prober) Hurry(names ...string) {
 	if p == nil {
 		return
@@ -159,7 +160,10 @@ func (p *Prober) start(ctx context.Context, done chan<- result) int {
 	now := time.Now()
 	begun := 0
 	for _, s := range p.probes {
-		if hurry[s.Name] && now.Sub(s.last) >= hurryEvery && s.due.After(now) {
+		if hurry[s.Name] {
+			s.hurried = s.last.Add(hurryEvery)
+		}
+		if s.began.IsZero() && !s.hurried.IsZero() && !s.hurried.After(now) {
 			s.due = now
 		}
 		switch {
@@ -176,7 +180,7 @@ func (p *Prober) start(ctx context.Context, done chan<- result) int {
 		case s.Costly && inCall:
 		case !s.due.After(now.Add(s.tolerance())):
 			begun++
-			s.began, s.last, s.deferred = now, now, false
+			s.began, s.last, s.deferred, s.hurried = now, now, false, time.Time{}
 			var inner context.Context
 			inner, s.cancel = context.WithTimeout(ctx, s.Timeout)
 			go func() { // waited for by leave; the channel has room for it
@@ -244,6 +248,9 @@ func (p *Prober) next() time.Time {
 	next := time.Now().Add(time.Hour)
 	for _, s := range p.probes {
 		at := s.due
+		if !s.hurried.IsZero() && s.hurried.Before(at) {
+			at = s.hurried
+		}
 		switch {
 		case !s.began.IsZero() && s.hangs, s.began.IsZero() && s.Costly && inCall:
 			continue

@@ -179,6 +179,28 @@ func TestHurry(t *testing.T) {
 	})
 }
 
+// TestHurryIsKept: what changes just after a look, or during one, is looked at a moment later, not in an hour.
+func TestHurryIsKept(t *testing.T) {
+	var runs atomic.Int64
+	probing(t, []Probe{{Name: "p", Every: time.Hour, Timeout: time.Minute, Run: func(context.Context) ([]Finding, error) {
+		runs.Add(1)
+		<-time.After(4 * time.Second)
+		return nil, nil
+	}}}, func(t *testing.T, p *Prober, _ *told) {
+		for n, after := range []time.Duration{2 * time.Second, 7 * time.Second} { // while it runs, and when it has just ended
+			<-time.After(time.Minute)
+			before := runs.Load()
+			p.Hurry("p")
+			<-time.After(after)
+			p.Hurry("p")
+			<-time.After(hurryEvery + 4*time.Second)
+			if ran := runs.Load() - before; ran != 2 {
+				t.Errorf("case %d: %d runs", n, ran)
+			}
+		}
+	})
+}
+
 // TestProbesAreCheap counts how often the usual probes wake the processor, and what they write, in a day.
 func TestProbesAreCheap(t *testing.T) {
 	k := board()
@@ -187,7 +209,7 @@ func TestProbesAreCheap(t *testing.T) {
 	var runs atomic.Int64
 	probes := []Probe{
 		(&Power{Files: k, Store: store}).Probe(), Heat(k), Memory(k), Space(k, func() (uint64, uint64, error) { return 1 << 40, 1 << 41, nil }),
-		Disk(func(b []byte) error { wrote += len(b); return nil }), Outbox(func() uint64 { return 0 }), Time(func() (time.Duration, bool) { return 0, true }),
+		Disk(drive(func(b []byte) error { wrote += len(b); return nil })), Outbox(func() uint64 { return 0 }), Time(func() (time.Duration, bool) { return 0, true }),
 		Network(k, noInterfaces(), never), WiFi(noInterfaces(), nil), Names("clinic.example", func() bool { return true }, nil), Portal("clinic.example:80", func() bool { return true }, nil),
 		Egress(never, Relay{}), Link(func() Trip { return Trip{} }), new(Figures).Probe(k, noInterfaces(), func() Trip { return Trip{} }),
 	}

@@ -72,6 +72,7 @@ var plain = map[protocol.Code]string{
 	protocol.PowerBootLoop: "the fifth short boot in a row", protocol.PowerWatchdog: "the watchdog says that it has restarted the system",
 	protocol.PowerCrashed: "a record of the kernel's crash was left", protocol.StorageLow: "the storage is nearly full", protocol.StorageWorn: "the disk says that its life is used up",
 	protocol.StorageSlow: "a small file takes seconds to reach the disk", protocol.StorageReadOnly: "the file system has become read-only",
+	protocol.StorageFailing: "a block of the storage cannot be read",
 	protocol.StorageDropped: "the outbox was full", protocol.TimeStale: "the clinic's time was not learnt for a day", protocol.HeatHot: "a fake thermal zone is at 85 °C",
 	protocol.HeatThrottled: "the processor is slowed to cool it", protocol.MemoryLow: "less than 8 % of the memory is available", protocol.MemoryPressure: "something waits for memory a third of the time",
 	protocol.IPNoCarrier: "the cable's carrier goes away", protocol.IPNone: "the interface has no address", protocol.IPWiFiUnheard: "the Wi-Fi that was set is not heard",
@@ -81,6 +82,18 @@ var plain = map[protocol.Code]string{
 	protocol.EgressRelay: "the relay answers by no way", protocol.EgressNoUDP: "the clinic names no relay over UDP", protocol.EgressRefused: "the relay refuses the password",
 	protocol.EgressIntercepted: "another authority's certificate is shown for the clinic's name", protocol.ClinicExpires: "the clinic's certificate ends in six days",
 	protocol.RenewalOverdue: "the terminal's certificate ends in four days", protocol.SignalSilent: "no round trip was seen for more than a minute", protocol.SignalSlow: "the round trip takes three seconds",
+}
+
+// drive is a disk that is well, but for what it makes of being written to.
+func drive(write func([]byte) error) Drive {
+	return Drive{Write: write, Read: func() error { return nil }, ReadOnly: func() (bool, error) { return false, nil }, Waiting: never}
+}
+
+// eager is one to which something could not be written that waits: it is tried at each look.
+func eager(write func([]byte) error) Drive {
+	d := drive(write)
+	d.Waiting = func() bool { return true }
+	return d
 }
 
 // board returns a machine on which all is well.
@@ -155,10 +168,14 @@ func faults(t *testing.T) map[protocol.Code]*fault {
 	add(protocol.StorageWorn, fault{probe: Space(worn, func() (uint64, uint64, error) { return 4 << 30, 8 << 30, nil }),
 		provoke: func() { worn.set("sys/block/mmcblk0/device/life_time", "0x03 0x0a") }, relieve: func() { worn.set("sys/block/mmcblk0/device/life_time", "0x03 0x01") }})
 	var took time.Duration
-	add(protocol.StorageSlow, fault{probe: Disk(func([]byte) error { <-time.After(took); return nil }),
+	add(protocol.StorageSlow, fault{probe: Disk(eager(func([]byte) error { <-time.After(took); return nil })),
 		provoke: func() { took = 3 * time.Second }, relieve: func() { took = time.Millisecond }})
 	var diskErr error
-	add(protocol.StorageReadOnly, fault{probe: Disk(func([]byte) error { return diskErr }), provoke: func() { diskErr = syscall.EROFS }, relieve: func() { diskErr = nil }})
+	add(protocol.StorageReadOnly, fault{probe: Disk(eager(func([]byte) error { return diskErr })), provoke: func() { diskErr = syscall.EROFS }, relieve: func() { diskErr = nil }})
+	var readErr error
+	fails := drive(func([]byte) error { return nil })
+	fails.Read = func() error { return readErr }
+	add(protocol.StorageFailing, fault{probe: Disk(fails), provoke: func() { readErr = fmt.Errorf("read lock: %w", syscall.EIO) }, relieve: func() { readErr = nil }})
 	var dropped uint64
 	add(protocol.StorageDropped, fault{probe: Outbox(func() uint64 { return dropped }), holds: tellLoss, provoke: func() { dropped = 4 }, relieve: func() {}})
 

@@ -46,19 +46,43 @@ func Space(files fs.FS, free func() (free, total uint64, err error)) Probe {
 	}}
 }
 
-// Disk returns the probe "disk". write writes a small file through to the disk. It writes once an hour.
-func Disk(write func(b []byte) error) Probe {
-	return Probe{Name: "disk", Every: time.Hour, Timeout: 30 * time.Second, Run: func(ctx context.Context) ([]Finding, error) {
+// Drive is what the state is kept on, as the probe "disk" looks at it.
+type Drive struct {
+	Write    func(b []byte) error // a small file, through to the disk
+	Read     func() error         // a block of the state, past the system's cache
+	ReadOnly func() (bool, error) // the file system lets nobody write
+	Waiting  func() bool          // something could not be written, and waits
+}
+
+// writeEvery spares the flash.
+const writeEvery = time.Hour
+
+// Disk returns the probe "disk". It reads each minute, which wears nothing, and writes once an hour; sooner while something is wrong.
+func Disk(d Drive) Probe {
+	var written time.Time
+	return Probe{Name: "disk", Every: time.Minute, Timeout: 30 * time.Second, Run: func(ctx context.Context) ([]Finding, error) {
+		locked, err := d.ReadOnly()
+		if err != nil {
+			return nil, err
+		}
+		if err := d.Read(); err != nil {
+			return []Finding{{Code: protocol.StorageFailing}}, nil
+		}
+		if locked {
+			return []Finding{{Code: protocol.StorageReadOnly}}, nil
+		}
+		if !d.Waiting() && !written.IsZero() && time.Since(written) < writeEvery {
+			return nil, nil
+		}
+		written = time.Time{} // what is found is looked at again in a minute
 		var took time.Duration
 		for range 2 { // one may stand behind somebody else's
 			began := time.Now()
-			if err := write([]byte("probe\n")); err != nil {
-				if protocol.CodeOf(err) == protocol.StorageFull {
-					return []Finding{{Code: protocol.StorageFull}}, nil
-				}
-				return []Finding{{Code: protocol.StorageReadOnly}}, nil
+			if err := d.Write([]byte("probe\n")); err != nil {
+				return []Finding{{Code: protocol.StorageCode(err)}}, nil
 			}
 			if took = time.Since(began); took <= slowDisk || ctx.Err() != nil {
+				written = time.Now()
 				return nil, nil
 			}
 		}

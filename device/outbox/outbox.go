@@ -78,6 +78,7 @@ type Outbox struct {
 	pending uint64
 	dropped uint64
 	spill   []protocol.Event // could not be written yet; Seq 0
+	why     protocol.Code    // of the spill
 	rebuilt []*state.Damage
 	added   chan struct{}
 }
@@ -198,7 +199,8 @@ func (o *Outbox) Added() <-chan struct{} { return o.added }
 type Status struct {
 	Pending uint64          // events that the clinic has not acknowledged
 	Dropped uint64          // events that the bound cost, since the outbox was made
-	Waiting int             // of Pending: events in memory because the disk does not take them (condition storage.full)
+	Waiting int             // of Pending: events in memory because the disk does not take them
+	Why     protocol.Code   // of Waiting: the condition storage.full, storage.read_only or storage.failing
 	Rebuilt []*state.Damage // since Open (condition storage.rebuilt)
 }
 
@@ -206,7 +208,11 @@ type Status struct {
 func (o *Outbox) Status() Status {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return Status{o.pending + uint64(len(o.spill)), o.dropped, len(o.spill), append([]*state.Damage(nil), o.rebuilt...)}
+	s := Status{Pending: o.pending + uint64(len(o.spill)), Dropped: o.dropped, Waiting: len(o.spill), Rebuilt: append([]*state.Damage(nil), o.rebuilt...)}
+	if s.Waiting > 0 {
+		s.Why = o.why
+	}
+	return s
 }
 
 // Append adds an event: body is the canonical encoding of kind's message. When it returns nil the event is on the disk, or
@@ -233,6 +239,7 @@ func (o *Outbox) Append(kind string, body []byte) error {
 	if err = o.flush(); err == nil {
 		return nil
 	}
+	o.why = protocol.StorageCode(err)
 	if opening != nil && opening.Open || len(o.spill) > maxSpill && !o.spillDrop() {
 		o.spill = o.spill[:len(o.spill)-1]
 		return fmt.Errorf("append %s to outbox: %w: %w", kind, ErrFull, err)

@@ -463,7 +463,7 @@ func TestDiskFull(t *testing.T) {
 	for i := range maxSpill {
 		b.append(protocol.EventNotice, 1+i)
 	}
-	if s := b.Status(); s.Waiting != maxSpill || s.Pending != maxSpill+1 {
+	if s := b.Status(); s.Waiting != maxSpill || s.Why != protocol.StorageFull || s.Pending != maxSpill+1 {
 		t.Errorf("status %+v", s)
 	}
 	for i := range maxSpill {
@@ -487,6 +487,24 @@ func TestDiskFull(t *testing.T) {
 	}
 	if s := b.Status(); n != 12 || s.Waiting != 0 || s.Pending != 12 || s.Dropped != maxSpill {
 		t.Errorf("%d events after there was room again, status %+v", n, s)
+	}
+}
+
+// TestDiskFails: what waits says whether the disk is full, fails, or lets nobody write.
+func TestDiskFails(t *testing.T) {
+	b := newBox(t, false)
+	working := b.write
+	for err, why := range map[error]protocol.Code{syscall.EIO: protocol.StorageFailing, syscall.EROFS: protocol.StorageReadOnly, syscall.ENOSPC: protocol.StorageFull} {
+		b.write = func(*bbolt.DB, func(*bbolt.Tx) error) error { return fmt.Errorf("fdatasync: %w", err) }
+		b.append(protocol.EventNotice, 1)
+		if s := b.Status(); s.Waiting != 1 || s.Why != why {
+			t.Errorf("%v: %d wait because of %q, want 1 because of %q", err, s.Waiting, s.Why, why)
+		}
+		b.write = working
+		b.append(protocol.EventNotice, 2)
+		if s := b.Status(); s.Waiting != 0 || s.Why != "" {
+			t.Errorf("%v: afterwards %d wait because of %q", err, s.Waiting, s.Why)
+		}
 	}
 }
 

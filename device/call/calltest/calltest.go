@@ -5,8 +5,10 @@ package calltest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"vindu/device/call"
@@ -497,4 +499,4 @@ type Policy call.Decision
 func (p Policy) Decide(*call.Proof, time.Time) call.Decision { return call.Decision(p) }
 
 // ErrFull stands for a full disk.
-var ErrFull = errors.New("no space left on device")
+var ErrFull = fmt.Errorf("write: %w", syscall.ENOSPC)
