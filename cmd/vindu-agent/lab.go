@@ -19,10 +19,11 @@ import (
 )
 
 // With the tag "lab", which no program that ships is built with, and VINDU_LAB in its surroundings, the program gives up what a terminal gives up, by the same code, and then
-// tries what it may not ("deeds"), or takes all the memory that it gets ("grow"), once: begun again it is the terminal.
+// tries what it may not ("deeds"), or takes all the memory that it gets ("grow"), once: begun again it is the terminal. With the tag it is a terminal of which a part can be had
+// to hang, too (package progress).
 func init() {
 	what := os.Getenv("VINDU_LAB")
-	if what == "" || len(os.Args) < 2 || os.Args[1] != "run" {
+	if what == "" || what == "terminal" || len(os.Args) < 2 || os.Args[1] != "run" {
 		return
 	}
 	grown := filepath.Join(os.Getenv("RUNTIME_DIRECTORY"), "lab-grown")

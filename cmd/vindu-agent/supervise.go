@@ -83,7 +83,7 @@ type oversight struct {
 // run is the terminal, until ctx ends, under the system's supervisor if there is one: it says that it gets on, and after it has ended again and again it runs in safe mode.
 func run(ctx context.Context, cfg agent.Config, profile string, log *slog.Logger) error {
 	board := new(progress.Board)
-	keeper := &progress.Keeper{Board: board, Feed: func() error { return progress.Notify("WATCHDOG=1") }, Log: log}
+	keeper := &progress.Keeper{Board: board, Feed: func() error { return progress.Notify("WATCHDOG=1") }, Ask: func() error { return progress.Notify("WATCHDOG=trigger") }, Log: log}
 	supervision := []func(context.Context) error{keeper.Run, func(ctx context.Context) error {
 		if err := progress.Notify("READY=1"); err != nil {
 			log.Warn("the supervisor could not be told", "error", err)

@@ -336,9 +336,9 @@ func (a *Agent) reportLock(ctx context.Context) error {
 			return nil
 		case <-tick:
 		}
-		a.mu.Lock()
-		a.mu.Unlock() //nolint:staticcheck // that it can be had is the point
+		a.mu.Lock() // that it can be had is the point
 		root.Alive()
+		a.mu.Unlock()
 	}
 }
 

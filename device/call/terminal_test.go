@@ -15,6 +15,7 @@ import (
 
 	"vindu/device/call"
 	"vindu/device/call/calltest"
+	"vindu/device/progress"
 	"vindu/protocol"
 )
 
@@ -37,6 +38,7 @@ type terminal struct {
 	relays []string
 	doubt  func()
 	bell   call.Bell // nil: silent
+	root   *progress.Root
 	log    bytes.Buffer
 
 	run  *call.Runner
@@ -70,7 +72,7 @@ func (x *terminal) start() {
 	var err error
 	x.run, err = call.New(call.Config{
 		Self: x.clinic.Self, Signer: x.signer, Software: "test", Prover: x.prover, Relays: func() []string { return x.relays }, Policy: decide, Media: x.media,
-		Sender: x.sender, Outbox: x.outbox, View: x.view, Bell: x.bell, Store: x.store, Now: x.now, Doubt: x.doubt,
+		Sender: x.sender, Outbox: x.outbox, View: x.view, Bell: x.bell, Store: x.store, Now: x.now, Doubt: x.doubt, Root: x.root,
 		Log: slog.New(slog.NewTextHandler(&x.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {

@@ -1,8 +1,8 @@
 // Package progress knows whether the goroutines that a terminal consists of still get on, and says so to the system's supervisor.
 //
 // Each of them is a Root of a Board and reports that it is alive at least as often as it promised. As long as all keep that promise a Keeper feeds
-// systemd's watchdog (sd_notify(3), WATCHDOG=1); when one does not, because it waits for a lock or a device that never answers, the Keeper stops for
-// good: systemd ends the process and starts it anew, and where systemd itself hangs the hardware's watchdog, which systemd feeds, resets the board.
+// systemd's watchdog (sd_notify(3), WATCHDOG=1); when one does not, because it waits for a lock or a device that never answers, the Keeper stops,
+// and a moment later asks systemd to act: systemd ends the process and starts it anew, and where systemd itself hangs the hardware's watchdog, which systemd feeds, resets the board.
 // A Root that is late and then reports again is forgiven only if that was before the supervisor acted; the Keeper feeds again.
 //
 // A report costs one lock and no system call. What is outside a Root, such as a kernel's call that a goroutine of its own waits for, is watched by whoever
@@ -17,10 +17,11 @@ import (
 	"time"
 )
 
-// Every is how often a Root should report, and Within how late it may be before the terminal counts as hung.
+// Every is how often a Root should report, Within how late it may be before the terminal counts as hung, and Mercy how long it is left to get on then.
 const (
 	Every  = 3 * time.Second
 	Within = 10 * time.Second
+	Mercy  = 5 * time.Second
 )
 
 // Board is who has to report, and when each last did. Its methods may be called from any goroutine; a nil Board asks nobody.
@@ -53,6 +54,7 @@ func (r *Root) Alive() {
 	if r == nil {
 		return
 	}
+	hang(r.name)
 	r.board.mu.Lock()
 	defer r.board.mu.Unlock()
 	r.last = time.Now()
@@ -115,6 +117,8 @@ type Keeper struct {
 	Board *Board
 	// Feed tells the supervisor that all is well.
 	Feed func() error
+	// Ask has the supervisor act now instead of when it has not been fed for long enough (WATCHDOG=trigger): once, when somebody has been late for Mercy. nil: it is not asked.
+	Ask func() error
 	// Hung is told, once each time, who is late. nil: nobody.
 	Hung func(late []string)
 	Log  *slog.Logger
@@ -124,20 +128,26 @@ type Keeper struct {
 func (k *Keeper) Run(ctx context.Context) error {
 	tick := time.NewTicker(Every)
 	defer tick.Stop()
-	hung := false
+	hung, asked := false, false
+	var since time.Time
 	for {
 		late := k.Board.Late()
 		switch {
 		case len(late) == 0:
-			hung = false
+			hung, asked = false, false
 			if err := k.Feed(); err != nil {
 				k.Log.Warn("the supervisor could not be told", "error", err)
 			}
 		case !hung:
-			hung = true
+			hung, since = true, time.Now()
 			k.Log.Error("a part of the terminal hangs; the watchdog is not fed until it reports", "late", late)
 			if k.Hung != nil {
 				k.Hung(late)
+			}
+		case !asked && k.Ask != nil && time.Since(since) >= Mercy:
+			asked = true
+			if err := k.Ask(); err != nil {
+				k.Log.Warn("the supervisor could not be told", "error", err)
 			}
 		}
 		select {

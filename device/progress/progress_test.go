@@ -29,13 +29,15 @@ func TestBlocked(t *testing.T) {
 				ctx, stop := context.WithCancel(t.Context())
 				board := new(Board)
 				lock := make(chan struct{}, 1) // what the blocked one waits for: a mutex that a bubble understands
-				var fed atomic.Int64
+				var fed, asked atomic.Int64
+				asks := 0
 				hung := make(chan []string, 10)
 				begin := time.Now()
 				keeper := &Keeper{
 					Board: board, Log: slog.New(slog.DiscardHandler),
 					Feed: func() error { fed.Store(int64(time.Since(begin))); return nil },
 					Hung: func(late []string) { hung <- late },
+					Ask:  func() error { asked.Store(int64(time.Since(begin))); asks++; return nil },
 				}
 				var group sync.WaitGroup
 				for i := range 3 {
@@ -69,6 +71,9 @@ func TestBlocked(t *testing.T) {
 				wait(time.Minute)
 				if last := time.Duration(fed.Load()) - time.Hour; last > Within+Every || last < Within-2*Every {
 					t.Errorf("fed last %v after a root hung", last)
+				}
+				if at := time.Duration(asked.Load()) - time.Hour; asks != 1 || at < Within-Every+Mercy || at > Within+Mercy+2*Every {
+					t.Errorf("the supervisor was asked %d times to act, last %v after a root hung", asks, at)
 				}
 				if want := fmt.Sprint("root ", blocked); len(hung) != 1 {
 					t.Errorf("told %d times, want once", len(hung))

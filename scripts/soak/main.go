@@ -37,7 +37,7 @@ var all = [][]long{
 	},
 	{{"days", []string{"go", "test", "-count=1", "-v", "-timeout", "1h", "./scripts/days", "-lasts", "336h"}, regexp.MustCompile(`days_test.go:|^(---|ok|FAIL)`)}},
 	{{"faults", []string{"go", "test", "-count=1", "-v", "-timeout", "1h", "./scripts/faults", "-whole"}, regexp.MustCompile(`^\s*--- |^(ok|FAIL)`)}},
-	{{"appliance", []string{"go", "test", "-count=1", "-v", "-timeout", "1h", "-run", "^TestAppliance$", "./scripts/lab", "-appliance"}, regexp.MustCompile(`_test.go:\d+: .*(ready again|told|writes|exposure|security)|^(---|ok|FAIL)`)}},
+	{{"appliance", []string{"go", "test", "-count=1", "-v", "-timeout", "1h", "-run", "^TestAppliance$", "./scripts/lab", "-appliance", "-system-cuts", "50"}, regexp.MustCompile(`_test.go:\d+: .*(ready again|told|writes|exposure|security)|^(---|ok|FAIL)`)}},
 	{{"lab", []string{"go", "test", "-count=1", "-v", "-timeout", "3h", "-run", "^(TestPowerCut|TestReset|TestAtHome)$", "./scripts/lab", "-cuts", "1000", "-resets", "50", "-noise", "10m"}, regexp.MustCompile(`_test.go:\d+: .*(cut|reset|ready|noise)|^(---|ok|FAIL)`)}},
 }
 
