@@ -61,7 +61,7 @@ func (p *Passkey) install(ctx context.Context, verifies, willing bool, count flo
 	added, err := chromedp.Call(ctx, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
 		Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportInternal, HasResidentKey: true, HasUserVerification: verifies,
 		IsUserVerified: willing, AutomaticPresenceSimulation: true,
-		HasCmtgKey: true, // the protocol's Go binding says with each credential that it wants none of these keys, which Chromium 156 takes from who may have them only
+		HasCmtgKey: true, // as add says
 	}})
 	if err != nil {
 		return "", err

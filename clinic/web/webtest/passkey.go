@@ -46,6 +46,7 @@ func add(ctx context.Context) (webauthn.AuthenticatorID, error) {
 	added, err := chromedp.Call(ctx, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
 		Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportInternal,
 		HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
+		HasCmtgKey: true, // the protocol's Go binding says with each credential that it wants none of these keys, which Chromium 156 takes from who may have them only
 	}})
 	if err != nil {
 		return "", fmt.Errorf("give the browser an authenticator: %w", err)
@@ -121,6 +122,7 @@ func (a *Authenticator) Forget() {
 // Add gives it a passkey, such as a copy of one.
 func (a *Authenticator) Add(c webauthn.Credential) {
 	a.t.Helper()
+	c.CmtgKeys, c.ActiveCmtgKeyIndex = nil, nil // Chromium names the first of none
 	call(a, webauthn.AddCredential, webauthn.AddCredentialParams{AuthenticatorID: a.id, Credential: &c})
 }
 
