@@ -65,11 +65,6 @@ func (w words) home(h register.Home, s fleet.State, now time.Time) homeView {
 			v.Notes = append(v.Notes, noteView{"warn", f.Sentence, f.Next})
 		}
 	}
-	if s.Health != nil {
-		if text := w.rehearsed(s.Health.Rehearsed, now); text != "" {
-			v.Notes = append(v.Notes, noteView{Kind: "rehearsal", Text: text})
-		}
-	}
 	v.State, v.Word, v.Detail = w.readiness(h, s, now)
 	return v
 }
@@ -237,6 +232,9 @@ func (s *Server) read(ctx context.Context) ([]homeView, error) {
 			state = s.o.Fleet.State(h.Terminal)
 		}
 		v := s.words.home(h, state, now)
+		if state.Online && state.Health != nil { // of one that is not, what it rehearsed says nothing about ringing it
+			v.Notes = append(v.Notes, s.words.rehearsalNotes(state.Health.Rehearsed, s.o.Rehearsals, now)...)
+		}
 		if text := alarmed[h.Terminal]; text != "" {
 			v.Notes = append([]noteView{{Kind: "warn", Text: text}}, v.Notes...)
 			if v.State == stateReady || v.State == stateQuiet || v.State == stateCovered {

@@ -335,7 +335,9 @@ func (s *Server) homeHistory(w http.ResponseWriter, r *http.Request, v visitor) 
 		state := s.o.Fleet.State(home.Terminal)
 		view.Rehearsal = &rehearsalView{Home: home.ID, Text: s.words["rehearsal.never"], Cannot: s.words[cannotRehearse(state, now)]}
 		if h := state.Health; h != nil && h.Rehearsed != nil {
-			view.Rehearsal.Text, view.Rehearsal.Parts = cmp.Or(s.words.rehearsed(h.Rehearsed, now), view.Rehearsal.Text), s.words.rehearsals(h.Rehearsed, now)
+			text := s.words.rehearsed(h.Rehearsed, state.Online && stands(h.Rehearsed, s.o.Rehearsals, now), now)
+			view.Rehearsal.Text, view.Rehearsal.Parts = cmp.Or(text, view.Rehearsal.Text), s.words.rehearsals(h.Rehearsed, now)
+			view.Rehearsal.Late = s.words.late(h.Rehearsed, s.o.Rehearsals, now)
 		}
 	}
 	var conditionsErr, figuresErr, callsErr error

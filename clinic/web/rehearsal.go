@@ -15,8 +15,28 @@ import (
 // rehearseSeldom is how often a terminal lets itself be asked to rehearse; it judges by itself, this only tells people.
 const rehearseSeldom = 5 * time.Minute
 
-// rehearsed says whether a call would have worked when a terminal rehearsed last, or why not; "" of one that never rehearsed a call.
-func (w words) rehearsed(r *protocol.Rehearsal, now time.Time) string {
+// fresh is for how long a rehearsal stands for how a terminal is where the next one comes only when somebody asks for it.
+const fresh = 36 * time.Hour
+
+// lasts is for how long a rehearsal stands for how a terminal is: where terminals rehearse by themselves, until the next one is late. From one to the next it is a day and
+// the window at most; one hour more is for summer time, and one for a terminal whose clock is slow.
+func lasts(window *protocol.Window) time.Duration {
+	if window == nil {
+		return fresh
+	}
+	const day = 24 * 60
+	return (day+time.Duration((int(window.To)-int(window.From)+day)%day))*time.Minute + 2*time.Hour
+}
+
+// stands reports whether a call was rehearsed so lately that it stands for how the terminal is.
+func stands(r *protocol.Rehearsal, window *protocol.Window, now time.Time) bool {
+	_, at, _ := r.Verdict()
+	return now.Sub(at.Time()) <= lasts(window)
+}
+
+// rehearsed says whether a call would have worked when a terminal rehearsed last, or why not; "" of one that never rehearsed a call. That it is ready is said only if that
+// stands.
+func (w words) rehearsed(r *protocol.Rehearsal, stands bool, now time.Time) string {
 	ready, at, cause := r.Verdict()
 	n := names{"time": w.when(at.Time(), now), "cause": w.explain(cause).Title}
 	switch {
@@ -24,10 +44,34 @@ func (w words) rehearsed(r *protocol.Rehearsal, now time.Time) string {
 		return ""
 	case !ready:
 		return w.say("rehearsal.failed", n)
+	case !stands && cause != "":
+		return w.say("rehearsal.was.but", n)
+	case !stands:
+		return w.say("rehearsal.was", n)
 	case cause != "":
 		return w.say("rehearsal.but", n)
 	}
 	return w.say("rehearsal.ready", n)
+}
+
+// late says of a terminal that should have rehearsed since that it has not; "" of any other.
+func (w words) late(r *protocol.Rehearsal, window *protocol.Window, now time.Time) string {
+	if _, at, _ := r.Verdict(); at == 0 || window == nil || stands(r, window, now) {
+		return ""
+	}
+	return w["rehearsal.late"]
+}
+
+// rehearsalNotes are what callers are told of an online terminal's rehearsals.
+func (w words) rehearsalNotes(r *protocol.Rehearsal, window *protocol.Window, now time.Time) []noteView {
+	text := w.rehearsed(r, stands(r, window, now), now)
+	if text == "" {
+		return nil
+	}
+	if late := w.late(r, window, now); late != "" {
+		return []noteView{{Kind: "warn", Text: text, Next: late}}
+	}
+	return []noteView{{Kind: "rehearsal", Text: text}}
 }
 
 // rehearsals says how each part went when it was rehearsed last.
@@ -126,6 +170,7 @@ func (s *Server) rehearseOwn(w http.ResponseWriter, r *http.Request, v visitor) 
 // rehearsalView is what an operator sees of a terminal's rehearsals.
 type rehearsalView struct {
 	Home, Text string
+	Late       string // that it should have rehearsed since
 	Parts      []fact
 	Cannot     string // why it cannot be asked now
 }

@@ -37,8 +37,12 @@ func TestRehearsed(t *testing.T) {
 		{[]protocol.RehearsalPart{part("call.direct", protocol.ICEFailed), part("call.relayed", protocol.EgressRelay)}, "A rehearsed call failed 02:10: No path for the media."},
 	} {
 		r := &protocol.Rehearsal{Version: protocol.Version, At: at, Parts: c.parts}
-		if got := english.rehearsed(r, now); got != c.want {
+		if got := english.rehearsed(r, true, now); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
+		}
+		was := strings.NewReplacer("Ready, rehearsed ", "It was ready when it last rehearsed, ").Replace(c.want)
+		if got := english.rehearsed(r, false, now); got != was {
+			t.Errorf("%q, want %q", got, was)
 		}
 		for _, f := range english.rehearsals(r, now) {
 			if f.Name == "" || f.Value == "" || strings.Contains(f.Value, "{") {
@@ -60,6 +64,79 @@ func TestRehearsed(t *testing.T) {
 		if got := cannotRehearse(c.s, now); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
 		}
+	}
+}
+
+// TestOldRehearsals: that a terminal is ready is said of one that is there, by a rehearsal that is not old; and where it should have rehearsed since, that it has not.
+func TestOldRehearsals(t *testing.T) {
+	now := time.Now()
+	night := &protocol.Window{From: 23 * 60, To: 1 * 60}
+	const was, late = "It was ready when it last rehearsed", "It should rehearse every night"
+	for _, x := range []struct {
+		name   string
+		window *protocol.Window
+		age    time.Duration
+		online bool
+		state  string // how it is rehearsed, for a result
+		caller string // what the caller reads; "": nothing
+		kind   string
+		late   bool
+	}{
+		{"last night", night, 20 * time.Hour, true, protocol.CheckPassed, "Ready, rehearsed ", "rehearsal", false},
+		{"at the beginning of one night, and at the end of the next", night, 26*time.Hour + time.Minute, true, protocol.CheckPassed, "Ready, rehearsed ", "rehearsal", false},
+		{"not last night", night, 28*time.Hour + time.Minute, true, protocol.CheckPassed, was, "warn", true},
+		{"failed three weeks ago", night, 21 * 24 * time.Hour, true, protocol.CheckFailed, "A rehearsed call failed ", "warn", true},
+		{"asked for yesterday", nil, 35 * time.Hour, true, protocol.CheckPassed, "Ready, rehearsed ", "rehearsal", false},
+		{"asked for three weeks ago", nil, 21 * 24 * time.Hour, true, protocol.CheckPassed, was, "rehearsal", false},
+		{"offline since", night, time.Hour, false, protocol.CheckPassed, "", "", false},
+		{"offline for long", night, 21 * 24 * time.Hour, false, protocol.CheckPassed, "", "", true},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			d := newDesk(t)
+			v, err := d.setup.Voucher(t.Context(), "administrator", "Home 17, Storgata", time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, terminal, err := d.enrol(string(v.Text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			at, code := protocol.At(now.Add(-x.age)), protocol.Code("")
+			if x.state == protocol.CheckFailed {
+				code = protocol.ICEFailed
+			}
+			s := online(terminal)
+			s.Online = x.online
+			s.Health.Rehearsed = (*protocol.Rehearsal)(nil).With(at, false, protocol.RehearsalPart{Name: "call.relayed", At: at, State: x.state, Code: code})
+			d.fleet.Set(s)
+			d.options.Rehearsals = x.window
+			if d.pages, err = New(d.options); err != nil {
+				t.Fatal(err)
+			}
+			homes, err := d.pages.tongues[0].read(t.Context())
+			if err != nil || len(homes) != 1 {
+				t.Fatal(homes, err)
+			}
+			var said []noteView
+			for _, n := range homes[0].Notes {
+				if strings.Contains(n.Text, "rehearsed") {
+					said = append(said, n)
+				}
+			}
+			switch {
+			case x.caller == "" && len(said) == 0:
+			case len(said) != 1 || x.caller == "" || !strings.HasPrefix(said[0].Text, x.caller) || said[0].Kind != x.kind || strings.HasPrefix(said[0].Next, late) != x.late:
+				t.Errorf("a caller reads %+v", said)
+			}
+			_, page := d.get(d.signedIn("operator"), "/operator/homes/"+homes[0].ID)
+			want := x.caller
+			if want == "" {
+				want = was
+			}
+			if !strings.Contains(page, want) || strings.Contains(page, late) != x.late {
+				t.Errorf("an operator reads neither %q nor what is right of late %v", want, x.late)
+			}
+		})
 	}
 }
 

@@ -103,6 +103,8 @@ type Options struct {
 	Tell          func(ctx context.Context, terminal protocol.KeyHash) error
 	// Rehearse asks a terminal to rehearse, which it decides; nil: nobody can.
 	Rehearse func(ctx context.Context, terminal protocol.KeyHash) error
+	// Rehearsals is when terminals rehearse by themselves; nil: only when asked.
+	Rehearsals *protocol.Window
 	// Organisation is the clinic's name, as its staff know it.
 	Organisation string
 	// Hosts are the names (without port) by which browsers reach the pages over TLS; empty means any. Over plain HTTP

@@ -178,7 +178,7 @@ func newServer(ctx context.Context, c *clinic, log *slog.Logger) (*server, error
 	}
 	pages := web.Options{
 		Sessions: c.sessions, Register: c.register, Fleet: s.fleet, Calls: s.calls, Relay: s.relay, Custody: c.register, Setup: c.setup, Ledger: s.ledger, Conditions: s.fleet, Series: s.series, Marks: s.alerts,
-		Announcements: c.register, Tell: s.tellSettings,
+		Announcements: c.register, Tell: s.tellSettings, Rehearsals: c.config.Rehearsals.Window(),
 		Rehearse: func(ctx context.Context, terminal protocol.KeyHash) error {
 			return s.fleet.Command(ctx, terminal, protocol.CommandRehearse)
 		},
