@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"vindu/clinic/alerts"
 	"vindu/clinic/fleet"
 	"vindu/clinic/register"
 	"vindu/clinic/setup"
@@ -21,12 +22,14 @@ type news struct {
 	changed chan struct{}
 }
 
-// posting is what the operator's pages are made of, clocks excepted.
+// posting is what the operator's pages are made of and what has to be seen at once: no clocks, no numbers that only grow, no measurements, no calls. They change with every beat of
+// every terminal, and are renewed once a minute.
 type posting struct {
 	homes  []register.Home
 	states []fleet.State
 	alarms []register.Alarm
 	orders map[protocol.KeyHash]setup.Order
+	marks  map[protocol.KeyHash]map[protocol.Code]alerts.Mark
 }
 
 func newNews() *news { return &news{changed: make(chan struct{})} }
@@ -59,23 +62,33 @@ func (s *Server) overview(ctx context.Context) (*posting, error) {
 		return nil, err
 	}
 	v := &posting{homes: homes, alarms: alarms, orders: orders}
+	if s.o.Marks != nil {
+		if v.marks, err = s.o.Marks.Marks(ctx); err != nil {
+			return nil, err
+		}
+	}
 	for _, h := range homes {
 		if (h.Terminal == protocol.KeyHash{}) {
 			continue
 		}
 		state := s.o.Fleet.State(h.Terminal)
-		state.Heard, state.Malformed = time.Time{}, 0
-		if state.Health != nil { // of which only the grade is shown, and what a clinician sees too
-			state.Health = &protocol.Health{KeyGrade: state.Health.KeyGrade, InCall: state.Health.InCall, Conditions: state.Health.Conditions,
-				Camera: state.Health.Camera, Microphone: state.Health.Microphone, Speaker: state.Health.Speaker, Screen: state.Health.Screen, Quiet: state.Health.Quiet, Covered: state.Health.Covered}
+		state.Heard, state.RoundTrip, state.Malformed = time.Time{}, time.Time{}, 0
+		if state.Health != nil {
+			h := *state.Health
+			h.At, h.Uptime, h.Pending, h.Dropped, h.Malformed, h.Figures = 0, 0, 0, 0, 0, nil
+			state.Health = &h
 		}
 		v.states = append(v.states, state)
 	}
 	return v, nil
 }
 
-// watched is for how many beats a stream goes on without a look whether its person may still see the page.
-const watched = 15
+const (
+	// watched is for how many beats a stream goes on without a look whether its person may still see the page.
+	watched = 15
+	// renewed is after how many beats a page is fetched anew for what no posting has.
+	renewed = 2 * watched
+)
 
 // live is the stream of an operator's open page: it says that something has changed, not what.
 func (s *Server) live(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -106,6 +119,10 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request, v visitor) {
 		case <-tick.C:
 			if beats++; beats%watched == 0 && !s.still(r, v) {
 				return
+			}
+			if beats%renewed == 0 {
+				out.send("changed", "", struct{}{})
+				continue
 			}
 			out.send("beat", "", struct{}{})
 		}

@@ -1,15 +1,21 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"vindu/clinic/alerts"
+	"vindu/clinic/fleet"
 	"vindu/protocol"
 )
 
@@ -96,6 +102,143 @@ func TestOperatorPageIsLive(t *testing.T) {
 	}
 	b.until(`!document.getElementById("banner").hidden`)
 	b.forgive("404 (Not Found)", "403 (Forbidden)")
+}
+
+// What changes with every beat is no news; what an operator has to see is.
+func TestNews(t *testing.T) {
+	d, home := homeOfTest(t, false)
+	service, err := alerts.New(t.Context(), alerts.Config{Store: d.store, Audit: d.audit, Homes: d.register, Log: d.options.Log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.options.Marks = service
+	if d.pages, err = New(d.options); err != nil {
+		t.Fatal(err)
+	}
+	look := func() *posting {
+		t.Helper()
+		v, err := d.pages.overview(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	// as a terminal that tells anew how it is: nothing that it told before is changed in place
+	set := func(change func(*fleet.State)) func() {
+		return func() {
+			s := d.fleet.State(home.Terminal)
+			h := *s.Health
+			s.Health = &h
+			change(&s)
+			d.fleet.Set(s)
+		}
+	}
+	for _, x := range []struct {
+		name   string
+		change func()
+		news   bool
+	}{
+		{"nothing", func() {}, false},
+		{"a round trip", set(func(s *fleet.State) {
+			s.Heard, s.RoundTrip = time.Now().Add(25*time.Second), time.Now().Add(25*time.Second)
+		}), false},
+		{"a refused message", set(func(s *fleet.State) { s.Malformed++; s.Health.Malformed++ }), false},
+		{"clocks and measurements", set(func(s *fleet.State) {
+			s.Health.At, s.Health.Uptime, s.Health.Pending, s.Health.Dropped = s.Health.At+60_000, s.Health.Uptime+60, 7, 1
+			s.Health.Figures = &protocol.Figures{Heat: 61}
+		}), false},
+		{"a call", set(func(s *fleet.State) { s.Health.InCall = true }), true},
+		{"the shutter", set(func(s *fleet.State) { s.Health.Covered = true }), true},
+		{"a rehearsal", set(func(s *fleet.State) {
+			at := protocol.At(time.Now())
+			s.Health.Rehearsed = s.Health.Rehearsed.With(at, true, protocol.RehearsalPart{Name: "call.direct", At: at, State: protocol.CheckPassed})
+		}), true},
+		{"another board", set(func(s *fleet.State) { s.Health.About = &protocol.About{Board: "another", Kernel: "6.12.20"} }), true},
+		{"software", set(func(s *fleet.State) { s.Software = "vindu-agent 0.2.0"; s.Health.Software = s.Software }), true},
+		{"a condition", set(func(s *fleet.State) { s.Health.Conditions = nil }), true},
+		{"an operator's word", func() {
+			if err := service.Mark(t.Context(), "operator", home.Terminal, protocol.HeatHot, time.Now(), time.Time{}, "a fan is ordered"); err != nil {
+				t.Fatal(err)
+			}
+		}, true},
+		{"offline", set(func(s *fleet.State) { s.Online = false }), true},
+	} {
+		d.pages.news.post(look())
+		changed := d.pages.news.next()
+		x.change()
+		d.pages.news.post(look())
+		select {
+		case <-changed:
+			if !x.news {
+				t.Errorf("%s: pages are fetched anew", x.name)
+			}
+		default:
+			if x.news {
+				t.Errorf("%s: no page learns of it", x.name)
+			}
+		}
+	}
+}
+
+// heardStream counts what a stream has said.
+type heardStream struct {
+	*httptest.ResponseRecorder
+	changed atomic.Int32
+}
+
+func (w *heardStream) SetWriteDeadline(time.Time) error { return nil }
+func (w *heardStream) FlushError() error                { return nil }
+
+func (w *heardStream) Write(b []byte) (int, error) {
+	if bytes.HasPrefix(b, []byte("event: changed")) {
+		w.changed.Add(1)
+	}
+	return len(b), nil
+}
+
+// What is no news is at most a minute old on an open page, and nothing else has it fetched.
+func TestOpenPageIsRenewed(t *testing.T) {
+	d := newDesk(t)
+	client := d.signedIn("operator")
+	u, err := url.Parse(d.server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		pages, err := New(d.options) // in the bubble, as its channels have to be
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		r := httptest.NewRequestWithContext(ctx, http.MethodGet, d.server.URL+"/operator/events?page="+strings.Repeat("0", 32), nil)
+		for _, c := range client.Jar.Cookies(u) {
+			r.AddCookie(&http.Cookie{Name: cookieName(r), Value: c.Value}) // the request has no port
+		}
+		v, err := pages.visitor(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &heardStream{ResponseRecorder: httptest.NewRecorder()}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			pages.live(w, r, v)
+		}()
+		for minute := range int32(3) {
+			time.Sleep(time.Minute - time.Second) // allowed: in a bubble
+			synctest.Wait()
+			if n := w.changed.Load(); n != minute {
+				t.Errorf("fetched %d times within %d minutes", n, minute)
+			}
+			time.Sleep(time.Second) // allowed: in a bubble
+			synctest.Wait()
+			if n := w.changed.Load(); n != minute+1 {
+				t.Errorf("after %d minutes it was fetched %d times", minute+1, n)
+			}
+		}
+		cancel()
+		<-done
+	})
 }
 
 // A page that shows a secret shows it once: loaded again it neither shows it nor issues another.
