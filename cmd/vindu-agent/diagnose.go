@@ -8,9 +8,12 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"vindu/device/agent"
+	"vindu/device/state"
 	"vindu/protocol"
 )
 
@@ -30,6 +33,8 @@ type bundle struct {
 	Software   string            `json:"software"`
 	KeyGrade   string            `json:"key_grade"`
 	At         time.Time         `json:"at"`
+	Running    bool              `json:"running"` // the agent, now; what follows is as it was at
+	Silent     bool              `json:"silent"`  // it runs, but has told nothing for longer than it should
 	Uptime     uint64            `json:"uptime_seconds"`
 	InCall     bool              `json:"in_call"`
 	Devices    map[string]string `json:"devices"` // kinds; what drivers call them is not in it
@@ -104,10 +109,10 @@ func bundleOf(h *protocol.Health) bundle {
 	return b
 }
 
-// diagnose prints what the terminal says of itself: the conditions that its screen, its clinic and a technician's laptop show. asJSON: the same for a program, or for who supports
-// it.
+// diagnose prints what the terminal says of itself: the conditions that its screen, its clinic and a technician's laptop show, and whether that is of now. asJSON: the same for a
+// program, or for who supports it.
 func diagnose(cfg agent.Config, asJSON bool, out io.Writer) error {
-	h, err := agent.LastHealth(cfg)
+	h, written, err := agent.LastHealth(cfg)
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("the terminal has not told anything of itself yet: it is not set up, or was not started since: %w", err)
 	}
@@ -115,14 +120,38 @@ func diagnose(cfg agent.Config, asJSON bool, out io.Writer) error {
 		return err
 	}
 	b := bundleOf(h)
+	if b.Running, err = state.Running(cfg.State); err != nil {
+		return err
+	}
+	b.Silent = b.Running && time.Since(written) > agent.TellsWithin
 	if asJSON {
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(b)
 	}
-	fmt.Fprintf(out, "%s, as of %s\n", b.Software, b.At.Local().Format("2006-01-02 15:04:05"))
+	w, err := loadWords(cfg.Language)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(out, b.text(w, cfg.Language))
+	return err
+}
+
+// text is what people read.
+func (b bundle) text(w words, language string) string {
+	const clock = "2006-01-02 15:04:05"
+	var out strings.Builder
+	fmt.Fprintln(&out, strings.ReplaceAll(w.say("as_of", "software", b.Software), "{time}", b.At.Local().Format(clock)))
+	switch {
+	case !b.Running:
+		fmt.Fprintln(&out, w["stopped"])
+	case b.Silent:
+		fmt.Fprintln(&out, w["silent"])
+	default:
+		fmt.Fprintln(&out, w["running"])
+	}
 	for _, d := range []string{"camera", "microphone", "speaker", "screen"} {
-		fmt.Fprintf(out, "  %-11s %s\n", d, b.Devices[d])
+		fmt.Fprintf(&out, "  %-11s %s\n", w["device."+d], b.Devices[d])
 	}
 	hidden := 0
 	for _, c := range b.Conditions {
@@ -130,21 +159,26 @@ func diagnose(cfg agent.Config, asJSON bool, out io.Writer) error {
 			hidden++
 			continue
 		}
-		text := c.Code.In(cfg.Language)
-		fmt.Fprintf(out, "\n%s  %s\n  %s", c.Code, c.Severity, text.Sentence)
+		text := c.Code.In(language)
+		fmt.Fprintf(&out, "\n%s  %s, %s\n  %s", c.Code, w["severity."+string(c.Severity)], w.say("since", "time", c.Since.Local().Format(clock)), text.Sentence)
 		if c.Figure != "" {
-			fmt.Fprintf(out, " (%s)", c.Figure)
+			fmt.Fprintf(&out, " (%s)", c.Figure)
 		}
-		if text.Next != "" {
-			fmt.Fprintf(out, "\n  %s", text.Next)
+		out.WriteString("\n")
+		if next := strings.TrimSpace(text.Next + " " + w["who."+string(c.Who)]); next != "" {
+			fmt.Fprintf(&out, "  %s\n", next)
 		}
-		fmt.Fprintf(out, "\n  %s\n", c.Since.Local().Format("2006-01-02 15:04:05"))
 	}
-	if hidden > 0 {
-		fmt.Fprintf(out, "\n+ %d\n", hidden)
+	switch {
+	case hidden == 1:
+		fmt.Fprintf(&out, "\n%s\n", w["hidden.one"])
+	case hidden > 1:
+		fmt.Fprintf(&out, "\n%s\n", w.say("hidden", "count", strconv.Itoa(hidden)))
+	case len(b.Conditions) > 0:
+	case b.Running && !b.Silent:
+		fmt.Fprintf(&out, "\n%s\n", w["none"])
+	default:
+		fmt.Fprintf(&out, "\n%s\n", w["none.then"])
 	}
-	if len(b.Conditions) == 0 {
-		fmt.Fprintln(out, "\nok")
-	}
-	return nil
+	return out.String()
 }

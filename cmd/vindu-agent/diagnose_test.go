@@ -3,11 +3,18 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"vindu/device/agent"
+	"vindu/device/screen"
+	"vindu/device/state"
 	"vindu/protocol"
 )
 
@@ -50,7 +57,7 @@ func TestDiagnose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"ip.no_carrier", "heat.hot", "83 °C", protocol.Explain(protocol.HeatHot).Next, "speaker     none", "+ 1"} {
+	for _, want := range []string{"ip.no_carrier", "heat.hot", "83 °C", protocol.Explain(protocol.HeatHot).Next, "A technician can act.", "loudspeaker none", "One more follows from these.", "The agent does not run"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
@@ -68,6 +75,104 @@ func TestDiagnose(t *testing.T) {
 	}
 	if strings.Contains(text+packed, "Kari") {
 		t.Error("the name of a device is told")
+	}
+}
+
+// TestDiagnoseSaysWhetherItIsOfNow: what a dead agent has told, or one that cannot write, is not said as if it were how things are.
+func TestDiagnoseSaysWhetherItIsOfNow(t *testing.T) {
+	dir := t.TempDir()
+	cfg := agent.Config{State: filepath.Join(dir, "state"), Language: "en"}
+	none := protocol.DeviceState{Kind: "none"}
+	h := &protocol.Health{Version: protocol.Version, At: protocol.Time(1_800_000_000_000), Software: "vindu-agent 0.1.0", KeyGrade: "file", Camera: none, Microphone: none, Speaker: none, Screen: none}
+	b, err := protocol.Encode(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, err := state.Open(cfg.State) // as a running agent has it
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(cfg.State, "health")
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	is := func(what string, running, silent bool, words ...string) {
+		t.Helper()
+		var packed, text strings.Builder
+		var got bundle
+		if err := errors.Join(diagnose(cfg, true, &packed), diagnose(cfg, false, &text), json.Unmarshal([]byte(packed.String()), &got)); err != nil {
+			t.Fatal(err)
+		}
+		if got.Running != running || got.Silent != silent {
+			t.Errorf("%s: running %v, silent %v", what, got.Running, got.Silent)
+		}
+		for _, w := range []string{"The agent runs.", "runs, but has kept nothing", "does not run", "Nothing is wrong", "nothing was wrong"} {
+			if strings.Contains(text.String(), w) != slices.Contains(words, w) {
+				t.Errorf("%s: %q, in\n%s", what, w, text.String())
+			}
+		}
+	}
+	is("it runs", true, false, "The agent runs.", "Nothing is wrong")
+	long := time.Now().Add(-agent.TellsWithin - time.Minute)
+	if err := os.Chtimes(file, long, long); err != nil {
+		t.Fatal(err)
+	}
+	is("it writes nothing", true, true, "runs, but has kept nothing", "nothing was wrong")
+	if err := folder.Close(); err != nil {
+		t.Fatal(err)
+	}
+	is("it has ended", false, false, "does not run", "nothing was wrong")
+	if err := os.Chtimes(file, time.Now(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	is("it has just ended", false, false, "does not run", "nothing was wrong")
+	if folder, err = state.Open(cfg.State); err != nil {
+		t.Fatalf("after it was looked at: %v", err)
+	}
+	if err := folder.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDiagnoseWords: what diagnose says is there in each language of the screen, and nothing is left over.
+func TestDiagnoseWords(t *testing.T) {
+	source, err := os.ReadFile("diagnose.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := map[string]bool{}
+	for _, m := range regexp.MustCompile(`w(?:\[|\.say\()"([a-z_.]+)"[\],]`).FindAllSubmatch(source, -1) {
+		asked[string(m[1])] = true
+	}
+	for _, d := range []string{"camera", "microphone", "speaker", "screen"} {
+		asked["device."+d] = true
+	}
+	for _, f := range protocol.Register {
+		asked["severity."+string(f.Severity)] = true
+		if f.Who != protocol.Nobody {
+			asked["who."+string(f.Who)] = true
+		}
+	}
+	for _, language := range screen.Languages() {
+		w, err := loadWords(language)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for key := range asked {
+			if w[key] == "" {
+				t.Errorf("%s: %q is missing", language, key)
+			}
+		}
+		for key := range w {
+			if !asked[key] {
+				t.Errorf("%s: nobody asks for %q", language, key)
+			}
+		}
+		text := bundle{Software: "SOFTWARE", Running: true, Conditions: []finding{{Code: protocol.HeatHot, Who: protocol.Technician}, {Hidden: true}, {Hidden: true}}}.text(w, language)
+		if !strings.Contains(text, "SOFTWARE") || !strings.Contains(text, "\n2 ") || strings.ContainsAny(text, "{}") {
+			t.Errorf("%s: %s", language, text)
+		}
 	}
 }
 

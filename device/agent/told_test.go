@@ -59,6 +59,13 @@ func TestTold(t *testing.T) {
 		time.Sleep(tellEvery) // allowed: in a bubble
 		say(4, protocol.HeatHot, protocol.IPDNS)
 		is("nothing new", 2, 3)
+		time.Sleep(tellAtLeast - tellEvery - time.Second) // allowed: in a bubble
+		say(4, protocol.HeatHot, protocol.IPDNS)
+		is("nothing new for less than an hour", 2, 3)
+		time.Sleep(time.Second) // allowed: in a bubble
+		say(104, protocol.HeatHot, protocol.IPDNS)
+		is("numbers of an hour ago", 3, 104)
+		time.Sleep(tellEvery) // allowed: in a bubble
 		breaks := func(err error) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -66,10 +73,10 @@ func TestTold(t *testing.T) {
 		}
 		breaks(errors.New("disk"))
 		say(5)
-		is("a disk that fails", 3, 5)
+		is("a disk that fails", 4, 5)
 		breaks(nil)
 		say(6)
-		is("and tried again", 4, 6)
+		is("and tried again", 5, 6)
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

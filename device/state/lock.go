@@ -5,10 +5,45 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
+
+const (
+	lockTries = 10
+	lockPause = 10 * time.Millisecond
+)
+
+// flock takes a lock on f, or none, and does not wait for it.
+func flock(f *os.File, how int) error {
+	for {
+		if err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+// Running reports whether an agent holds the folder path now.
+func Running(path string) (bool, error) {
+	f, err := os.Open(filepath.Join(path, "lock"))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("see whether an agent runs: %w", err)
+	}
+	defer f.Close() // which lets the lock go
+	switch err := flock(f, syscall.LOCK_SH); {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("see whether an agent runs: lock %s: %w", f.Name(), err)
+	}
+	return false, nil
+}
 
 // takeLock holds path until the file is closed or the process ends, however it ends.
 func takeLock(path string) (*os.File, error) {
@@ -16,11 +51,11 @@ func takeLock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, coded("lock", path, err)
 	}
-	for {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EINTR) {
+	for range lockTries { // who only looks (Running) holds it for an instant
+		if err = flock(f, syscall.LOCK_EX); !errors.Is(err, syscall.EWOULDBLOCK) {
 			break
 		}
+		time.Sleep(lockPause)
 	}
 	if err != nil {
 		holder := holderOf(f)
