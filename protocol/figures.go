@@ -4,6 +4,7 @@ package protocol
 const (
 	maxTripFigure = 600_000 // ms
 	maxHeat       = 250     // °C
+	maxWritten    = 1 << 32 // KiB
 	maxCosts      = 8
 	maxCost       = 60_000_000 // µs
 )
@@ -15,10 +16,12 @@ type Figures struct {
 	Trip   uint64 `cbor:"2,keyasint,omitempty"` // ms: the last round trip of a message through the broker to the clinic, at least 1
 	Heat   uint64 `cbor:"3,keyasint,omitempty"` // °C, of the hottest zone
 	Memory uint64 `cbor:"4,keyasint,omitempty"` // percent in use, at least 1
+	// Written is how much was written to the storage that the state is on, KiB in the last 24 hours or since the program began, at least 1. Flash wears by it.
+	Written uint64 `cbor:"5,keyasint,omitempty"`
 }
 
 func (f *Figures) valid() error {
-	if f.Signal > 127 || f.Trip > maxTripFigure || f.Heat > maxHeat || f.Memory > 100 {
+	if f.Signal > 127 || f.Trip > maxTripFigure || f.Heat > maxHeat || f.Memory > 100 || f.Written > maxWritten {
 		return malformed("a figure is out of bounds")
 	}
 	return nil

@@ -88,7 +88,7 @@ func homeOfTest(t *testing.T, empty bool) (*desk, register.Home) {
 	if !empty {
 		s.Software = "vindu-agent 0.1.0+0123456789ab"
 		s.Health.Software, s.Health.Pending, s.Health.Uptime = s.Software, 2, 86_400*9
-		s.Health.Figures = &protocol.Figures{Signal: 61, Trip: 38, Heat: 54, Memory: 43}
+		s.Health.Figures = &protocol.Figures{Signal: 61, Trip: 38, Heat: 54, Memory: 43, Written: 2300}
 		s.Health.About = &protocol.About{Board: "Raspberry Pi 4 Model B Rev 1.5", Kernel: "6.12.20-v8", Coders: []protocol.CoderCost{{Name: "openh264", Encode: 9_120, Decode: 2_140}, {Name: "libvpx", Encode: 14_300, Decode: 3_010}}}
 		s.Health.Conditions = []protocol.Condition{{Code: protocol.HeatHot, Since: protocol.At(now.Add(-2 * time.Hour)), Figure: "83 °C"}}
 		for i, outcome := range []protocol.Code{protocol.EndCallerHungUp, protocol.ICEFailed, protocol.SignalOffline, protocol.EndPatientHungUp, protocol.ProofAnswer, protocol.AnswerDeclined} {
@@ -143,7 +143,7 @@ func TestHomePage(t *testing.T) {
 	}
 	clean("the home's page", page)
 	for _, want := range []string{
-		"Raspberry Pi 4 Model B Rev 1.5", "6.12.20-v8", "openh264: 9.1 ms to code and 2.1 ms to decode", "Round trip to the clinic", "38 ms", "−61 dBm", "54 °C", "43 %",
+		"Raspberry Pi 4 Model B Rev 1.5", "6.12.20-v8", "openh264: 9.1 ms to code and 2.1 ms to decode", "Round trip to the clinic", "38 ms", "−61 dBm", "54 °C", "43 %", "2.4 MB in the last 24 hours",
 		"There was no path for picture and sound", "The answer did not come from the terminal of this home", "nurse, Solvik clinic", "16 min 0 s", "running since", "days left", `data-source="` + path + `/series"`,
 	} {
 		if !strings.Contains(page, want) {

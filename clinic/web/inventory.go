@@ -50,6 +50,9 @@ func (w words) inventory(s fleet.State, keyFrom time.Time, certificate time.Time
 		add("inventory.certificate", w.say("inventory.certificate.text", names{"to": w.full(certificate), "days": days(certificate.Sub(now))}))
 	}
 	add("inventory.running", w.say("inventory.running.text", names{"since": w.full(h.At.Time().Add(-time.Duration(min(h.Uptime, 1<<31)) * time.Second))}))
+	if f := h.Figures; f != nil && f.Written > 0 {
+		add("inventory.written", w.say("inventory.written.text", names{"mb": strconv.FormatFloat(float64(f.Written)*1024/1e6, 'f', 1, 64)}))
+	}
 	add("inventory.events", w.say("inventory.events.text", names{"pending": strconv.FormatUint(h.Pending, 10), "dropped": strconv.FormatUint(h.Dropped, 10), "refused": strconv.FormatUint(h.Malformed, 10)}))
 	return facts
 }

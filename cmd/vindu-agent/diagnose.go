@@ -81,7 +81,7 @@ func bundleOf(h *protocol.Health) bundle {
 	}
 	if f := h.Figures; f != nil {
 		b.Figures = map[string]uint64{}
-		for name, n := range map[string]uint64{"signal_minus_dbm": f.Signal, "round_trip_ms": f.Trip, "temperature_celsius": f.Heat, "memory_percent": f.Memory} {
+		for name, n := range map[string]uint64{"signal_minus_dbm": f.Signal, "round_trip_ms": f.Trip, "temperature_celsius": f.Heat, "memory_percent": f.Memory, "written_kib_day": f.Written} {
 			if n > 0 {
 				b.Figures[name] = n
 			}

@@ -55,7 +55,7 @@ func (t *terminal) newProber(address string) *health.Prober {
 		health.Portal(net.JoinHostPort(host, "80"), t.link.Up, t.a.dial),
 		health.TLS(t.clock.Now, t.id.Certificate, t.shake),
 		health.Link(trip),
-		t.figures.Probe(files, ways.State, trip),
+		t.figures.Probe(files, ways.State, trip, health.DiskCounts(t.dir.Path())),
 	}
 	if t.a.parts.Checks != nil {
 		c := t.a.parts.Checks(t.id, t.clock.Now)

@@ -14,12 +14,13 @@ import (
 	"vindu/protocol"
 )
 
-// Figures are the numbers that the health message carries for the clinic to keep: signal, round trip, temperature, memory. A probe measures them, so that a driver
+// Figures are the numbers that the health message carries for the clinic to keep: signal, round trip, temperature, memory, what was written. A probe measures them, so that a driver
 // that hangs holds no message up: what was measured last is told, and after staleFigures nothing.
 type Figures struct {
 	mu   sync.Mutex
 	last protocol.Figures
 	at   time.Time
+	wear wear // the probe's alone
 }
 
 const staleFigures = 5 * time.Minute
@@ -35,8 +36,9 @@ func (f *Figures) Now() *protocol.Figures {
 	return &last
 }
 
-// Probe returns the probe "figures". It finds no condition, sends nothing, and reads what other probes read in the same minute.
-func (f *Figures) Probe(files fs.FS, interfaces Interfaces, trip func() Trip) Probe {
+// Probe returns the probe "figures". It finds no condition, sends nothing, and reads what other probes read in the same minute. disk names what the
+// kernel counts of the storage that the state is on (DiskCounts); "": it does not.
+func (f *Figures) Probe(files fs.FS, interfaces Interfaces, trip func() Trip, disk string) Probe {
 	return Probe{Name: "figures", Every: time.Minute, Run: func(ctx context.Context) ([]Finding, error) {
 		var now protocol.Figures
 		if list, err := interfaces(ctx); err == nil { // else the probe "wifi" tells it
@@ -57,6 +59,7 @@ func (f *Figures) Probe(files fs.FS, interfaces Interfaces, trip func() Trip) Pr
 		if total, available := kilobytes(info, "MemTotal:"), kilobytes(info, "MemAvailable:"); total > 0 && available >= 0 && available <= total {
 			now.Memory = uint64(max(100-math.Round(100*float64(available)/float64(total)), 1))
 		}
+		now.Written = f.wear.look(files, disk)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.last, f.at = now, time.Now()

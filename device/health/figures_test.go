@@ -3,6 +3,8 @@ package health
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -36,6 +38,8 @@ func TestFigures(t *testing.T) {
 		"a trip of an hour":       {fstest.MapFS{}, noInterfaces(), Trip{Up: true, Took: time.Hour}, protocol.Figures{Trip: 600_000}},
 		"a signal that is none":   {fstest.MapFS{}, wifi(0), Trip{}, protocol.Figures{}},
 		"a driver's nonsense":     {fstest.MapFS{"proc/meminfo": file("MemTotal: 1 kB\nMemAvailable: 5 kB\n"), "sys/class/thermal/thermal_zone0/temp": file("900000")}, wifi(-300), Trip{}, protocol.Figures{}},
+		"a disk":                  {fstest.MapFS{"sys/dev/block/254:0/stat": file(" 9 0 72 4 55 12 5001 8 0 0 12\n")}, noInterfaces(), Trip{}, protocol.Figures{Written: 1}},
+		"a disk of another kind":  {fstest.MapFS{"sys/dev/block/254:0/stat": file("1 2 3\n")}, noInterfaces(), Trip{}, protocol.Figures{}},
 		"a board in the cold":     {fstest.MapFS{"sys/class/thermal/thermal_zone0/temp": file("-4000")}, noInterfaces(), Trip{}, protocol.Figures{}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -44,7 +48,7 @@ func TestFigures(t *testing.T) {
 				t.Errorf("%s: told before it was measured", name)
 			}
 			test.trip.From = time.Now()
-			if found, err := f.Probe(test.files, test.ways, func() Trip { return test.trip }).Run(t.Context()); len(found) != 0 || err != nil {
+			if found, err := f.Probe(test.files, test.ways, func() Trip { return test.trip }, "sys/dev/block/254:0/stat").Run(t.Context()); len(found) != 0 || err != nil {
 				t.Errorf("%s: %v, %v", name, found, err)
 			}
 			got := f.Now()
@@ -60,6 +64,53 @@ func TestFigures(t *testing.T) {
 				t.Errorf("%s: what is old is told", name)
 			}
 		})
+	}
+}
+
+// TestWear: what was written is that of the last day, or of what is known of it; a disk that counts anew is another one.
+func TestWear(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w wear
+		var sectors uint64 = 10_000
+		files := fstest.MapFS{}
+		look := func(want uint64) {
+			t.Helper()
+			files["stat"] = &fstest.MapFile{Data: fmt.Appendf(nil, "1 0 8 4 55 12 %d 8 0 0 12", sectors)}
+			if got := w.look(files, "stat"); got != want {
+				t.Errorf("%d KiB, want %d", got, want)
+			}
+		}
+		look(1)
+		for hour := range 72 {
+			for range 60 {
+				<-time.After(time.Minute)
+				sectors += 2 // a KiB a minute
+				files["stat"] = &fstest.MapFile{Data: fmt.Appendf(nil, "1 0 8 4 55 12 %d 8 0 0 12", sectors)}
+				w.look(files, "stat")
+			}
+			look(uint64(min(hour+1, 24) * 60))
+		}
+		if len(w.readings) > 26 {
+			t.Errorf("%d readings are kept", len(w.readings))
+		}
+		<-time.After(30 * 24 * time.Hour) // switched off, say
+		look(1)
+		sectors = 500
+		look(1)
+		sectors += 20
+		look(10)
+		delete(files, "stat")
+		if got := w.look(files, "stat"); got != 0 {
+			t.Errorf("a disk that is gone: %d", got)
+		}
+	})
+	if name := DiskCounts(t.TempDir()); name != "" {
+		if _, err := os.Stat("/" + name); err != nil {
+			t.Error(err)
+		}
+	}
+	if name := DiskCounts("/proc"); name != "" {
+		t.Errorf("what is no disk counts in %s", name)
 	}
 }
 

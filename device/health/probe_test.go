@@ -211,7 +211,7 @@ func TestProbesAreCheap(t *testing.T) {
 		(&Power{Files: k, Store: store}).Probe(), Heat(k), Memory(k), Space(k, func() (uint64, uint64, error) { return 1 << 40, 1 << 41, nil }),
 		Disk(drive(func(b []byte) error { wrote += len(b); return nil })), Outbox(func() uint64 { return 0 }), Time(func() (time.Duration, bool) { return 0, true }),
 		Network(k, noInterfaces(), never), WiFi(noInterfaces(), nil), Names("clinic.example", func() bool { return true }, nil), Portal("clinic.example:80", func() bool { return true }, nil),
-		Egress(never, Relay{}), Link(func() Trip { return Trip{} }), new(Figures).Probe(k, noInterfaces(), func() Trip { return Trip{} }),
+		Egress(never, Relay{}), Link(func() Trip { return Trip{} }), new(Figures).Probe(k, noInterfaces(), func() Trip { return Trip{} }, ""),
 	}
 	for i := range probes {
 		inner := probes[i].Run
