@@ -79,9 +79,16 @@ func compare(wanted, file string) error {
 	if err != nil {
 		return err
 	}
-	made, err := parse(string(text))
-	if err != nil {
+	if err := compareText(wanted, string(text)); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}
+
+func compareText(wanted, text string) error {
+	made, err := parse(text)
+	if err != nil {
+		return err
 	}
 	values := map[string]string{}
 	for _, s := range made {

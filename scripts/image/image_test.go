@@ -57,7 +57,7 @@ func once(t *testing.T, name, text string) {
 	}
 }
 
-// TestSymbols: every symbol that is used anywhere in buildroot/ is one that Buildroot's or the kernel's own files declare, by the list that
+// TestSymbols: every symbol of Buildroot that is used anywhere in buildroot/ is one that its own files declare, by the list that
 // was made of them (scripts/image -symbols). A misspelled one would vanish without a word.
 func TestSymbols(t *testing.T) {
 	known := map[string]string{}
@@ -71,15 +71,12 @@ func TestSymbols(t *testing.T) {
 		}
 		known[symbol] = place
 	}
-	ours, kernel, err := used(root)
+	ours, err := used(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(ours) < 50 || len(kernel) < 50 {
-		t.Fatalf("only %d and %d symbols found: is the test in its place?", len(ours), len(kernel))
-	}
-	for _, symbol := range kernel {
-		ours = append(ours, "CONFIG_"+symbol)
+	if len(ours) < 50 {
+		t.Fatalf("only %d symbols found: is the test in its place?", len(ours))
 	}
 	for _, symbol := range ours {
 		if known[symbol] == "" {
@@ -90,6 +87,52 @@ func TestSymbols(t *testing.T) {
 	for symbol := range known {
 		t.Errorf("symbols.txt: %s is used nowhere", symbol)
 	}
+}
+
+// TestSelected: every line of a board's fragments is one that the source's own Kconfig has been seen to keep (testdata/selected.txt, by scripts/image -selected). Kconfig drops what it does not
+// know, and what something else keeps from being set, without a word.
+func TestSelected(t *testing.T) {
+	external := filepath.Join(root, "buildroot")
+	kept := map[string]bool{}
+	for line := range strings.Lines(read(t, "testdata/selected.txt")) {
+		words := strings.Fields(line)
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		if len(words) != 4 {
+			t.Fatalf("selected.txt: %q", line)
+		}
+		kept[strings.Join(words[:3], " ")] = true
+	}
+	for _, board := range boards {
+		for _, s := range sources {
+			files, err := s.files(external, board)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range files {
+				settings, err := parse(read(t, file))
+				if err != nil || len(settings) == 0 {
+					t.Fatalf("%s: %d lines, %v", file, len(settings), err)
+				}
+				for _, line := range settings {
+					want := board + " " + s.version(t, external, board) + " " + line.symbol + "=" + written(line.value)
+					if !kept[want] {
+						t.Errorf("%s: not seen to survive: %s", file, want)
+					}
+					delete(kept, want)
+				}
+			}
+		}
+	}
+	for line := range kept {
+		t.Errorf("selected.txt: no fragment says %s", line)
+	}
+}
+
+// version is the source, with the version, that the list was made with.
+func (s source) version(t *testing.T, external, board string) string {
+	return "linux-6.12.117"
 }
 
 // TestRelease: what a terminal in a home must and must not have, by the lines that say so.

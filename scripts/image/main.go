@@ -1,15 +1,17 @@
 // Image builds the terminal's image with a Buildroot tree that the user has (`make image`):
 //
 //	image -buildroot DIR -board BOARD [-o DIR] [-debug] [-check]
-//	image -buildroot DIR [-linux DIR] -symbols      lists where each symbol that is used is declared
+//	image -buildroot DIR -symbols                   lists where each of Buildroot's symbols that is used is declared
+//	image -buildroot DIR -linux DIR -selected       lists what the kernel's own Kconfig makes of each line of the fragments
 //
 // Kconfig drops without a word what it does not know or cannot select. So after the configuration was made, and again after the kernel's
 // was, every line of the defconfig and of the kernel fragments is looked for in what came out, and the build stops if one has not
 // survived. -check stops after the first of these, which needs no sources and a minute.
 //
 // A board's defconfig is the common fragment and the board's, one after the other (defconfigs are written by the test's -update).
-// -symbols prints, of a Buildroot tree and of any Linux tree's Kconfig files, the list in testdata/symbols.txt, by which a test without either knows
-// that each symbol is spelled as somebody declared it.
+// -symbols prints, of a Buildroot tree, the list in testdata/symbols.txt, by which a test without it knows that each symbol is spelled as somebody declared it.
+// -selected prints the list in testdata/selected.txt: it configures each board's kernel, which needs its sources' Kconfig files and scripts, flex, bison and a cross
+// compiler and compiles nothing. A test without all that then knows that each line of a fragment is one that was seen to survive.
 package main
 
 import (
@@ -35,18 +37,20 @@ var boards = []string{"imx8mm", "qemu-aarch64", "raspberrypi4-64"}
 
 type options struct {
 	buildroot, linux, board, out string
-	debug, check, symbols        bool
+	debug, check                 bool
+	symbols, selected            bool
 }
 
 func main() {
 	var o options
 	flag.StringVar(&o.buildroot, "buildroot", "", "a Buildroot tree, "+wantVersion)
-	flag.StringVar(&o.linux, "linux", "", "a Linux tree, for -symbols")
+	flag.StringVar(&o.linux, "linux", "", "a Linux tree, for -selected")
 	flag.StringVar(&o.board, "board", "qemu-aarch64", strings.Join(boards, ", "))
 	flag.StringVar(&o.out, "o", "", "the folder to build in (default build/image-BOARD)")
 	flag.BoolVar(&o.debug, "debug", false, "with a login and ssh, never for a home")
 	flag.BoolVar(&o.check, "check", false, "only make the configuration and check that every line survives")
 	flag.BoolVar(&o.symbols, "symbols", false, "list where symbols are declared")
+	flag.BoolVar(&o.selected, "selected", false, "list what becomes of the fragments' lines")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, o, os.Stdout)
@@ -65,7 +69,10 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	if o.symbols {
-		return writeSymbols(out, ".", o.buildroot, o.linux)
+		return writeSymbols(out, ".", o.buildroot)
+	}
+	if o.selected {
+		return writeSelected(ctx, out, o)
 	}
 	external, err := filepath.Abs("buildroot")
 	if err != nil {
@@ -108,28 +115,41 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	if o.check {
 		return nil
 	}
-	if err := m.make("linux-configure"); err != nil {
+	for _, source := range sources {
+		if err := source.check(m, external, o.board, folder); err != nil {
+			return err
+		}
+	}
+	return m.make("all")
+}
+
+// check configures a source by Buildroot and looks for every line of its fragments in what came out.
+func (s source) check(m maker, external, board, folder string) error {
+	fragments, err := s.files(external, board)
+	if err != nil || len(fragments) == 0 {
 		return err
 	}
-	fragments := []string{filepath.Join(external, "board/common/linux.fragment"), filepath.Join(external, "board", o.board, "linux.fragment")}
-	kernel, err := filepath.Glob(filepath.Join(folder, "build", "linux-*", ".config"))
-	if err == nil && len(kernel) != 1 {
-		err = fmt.Errorf("%d kernels are configured in %s", len(kernel), folder)
+	if err := m.make(s.name + "-configure"); err != nil {
+		return err
+	}
+	made, err := filepath.Glob(filepath.Join(folder, "build", s.build, ".config"))
+	if err == nil && len(made) != 1 {
+		err = fmt.Errorf("%d of them are configured in %s", len(made), folder)
 	}
 	if err != nil {
-		return fmt.Errorf("find the kernel's configuration: %w", err)
+		return fmt.Errorf("find the configuration of %s: %w", s.name, err)
 	}
 	for _, fragment := range fragments {
 		text, err := os.ReadFile(fragment)
 		if err != nil {
 			return err
 		}
-		if err := compare(string(text), kernel[0]); err != nil {
+		if err := compare(string(text), made[0]); err != nil {
 			return fmt.Errorf("%s does not survive: %w", fragment, err)
 		}
 	}
-	fmt.Fprintf(out, "image: every line of the kernel's fragments survives\n")
-	return m.make("all")
+	fmt.Fprintf(m.out, "image: every line of the fragments of %s survives\n", s.name)
+	return nil
 }
 
 func checkVersion(tree string) error {

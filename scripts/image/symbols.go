@@ -21,10 +21,10 @@ var (
 // given are the symbols that are no Kconfig's: Buildroot makes them itself.
 var given = []string{"BR2_EXTERNAL_VINDU_PATH", "BR2_CONFIG"}
 
-// used returns the symbols of this project's tree: Buildroot's, of every file of it, and the kernel's, of the fragments, without CONFIG_.
-func used(root string) (buildroot, linux []string, err error) {
-	ours, kernel := map[string]bool{}, map[string]bool{}
-	err = filepath.WalkDir(filepath.Join(root, "buildroot"), func(path string, entry fs.DirEntry, err error) error {
+// used returns Buildroot's symbols that are used in any file of this project's tree.
+func used(root string) ([]string, error) {
+	ours := map[string]bool{}
+	err := filepath.WalkDir(filepath.Join(root, "buildroot"), func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || strings.HasSuffix(path, ".md") {
 			return err
 		}
@@ -37,18 +37,9 @@ func used(root string) (buildroot, linux []string, err error) {
 				ours[symbol] = true
 			}
 		}
-		if filepath.Base(path) == "linux.fragment" {
-			settings, err := parse(string(text))
-			if err != nil {
-				return fmt.Errorf("%s: %w", path, err)
-			}
-			for _, s := range settings {
-				kernel[strings.TrimPrefix(s.symbol, "CONFIG_")] = true
-			}
-		}
 		return nil
 	})
-	return slices.Sorted(maps.Keys(ours)), slices.Sorted(maps.Keys(kernel)), err
+	return slices.Sorted(maps.Keys(ours)), err
 }
 
 // declared finds the first file, by name, in which each of the symbols is declared.
@@ -79,37 +70,24 @@ func declared(tree, prefix string, symbols []string) (map[string]string, error) 
 }
 
 // writeSymbols prints each symbol that is used and where it is declared. One that is declared nowhere is an error.
-func writeSymbols(out io.Writer, root, buildroot, linux string) error {
-	ours, kernel, err := used(root)
+func writeSymbols(out io.Writer, root, buildroot string) error {
+	symbols, err := used(root)
 	if err != nil {
 		return err
 	}
-	places, err := declared(buildroot, "Config.in", ours)
+	places, err := declared(buildroot, "Config.in", symbols)
 	if err != nil {
 		return err
-	}
-	inKernel, err := declared(linux, "Kconfig", kernel)
-	if err != nil {
-		return fmt.Errorf("read the kernel's symbols; name a tree by -linux: %w", err)
 	}
 	var missing []string
-	print := func(prefix, from string, symbols []string, places map[string]string) error {
-		for _, symbol := range symbols {
-			if places[symbol] == "" {
-				missing = append(missing, prefix+symbol)
-				continue
-			}
-			if _, err := fmt.Fprintf(out, "%s%s %s:%s\n", prefix, symbol, from, places[symbol]); err != nil {
-				return err
-			}
+	for _, symbol := range symbols {
+		if places[symbol] == "" {
+			missing = append(missing, symbol)
+			continue
 		}
-		return nil
-	}
-	if err := print("", "buildroot", ours, places); err != nil {
-		return err
-	}
-	if err := print("CONFIG_", "linux", kernel, inKernel); err != nil {
-		return err
+		if _, err := fmt.Fprintf(out, "%s buildroot:%s\n", symbol, places[symbol]); err != nil {
+			return err
+		}
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("declared nowhere: %s", strings.Join(missing, " "))
