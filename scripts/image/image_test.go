@@ -203,6 +203,21 @@ func TestSlots(t *testing.T) {
 		if !slices.Equal(partitions, []string{"firmware", "boot-a", "root-a", "boot-b", "root-b", "data"}) {
 			t.Errorf("%s: partitions %v", board, partitions)
 		}
+		// The tree that a slot brings replaces what the firmware made, overlays and all; one that is named has to be there.
+		folder := filepath.Join(root, "buildroot/board", board)
+		config, err := os.ReadFile(filepath.Join(folder, "config.txt"))
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		tree := slotOf(t, board, "dtb")
+		_, slot, _ := strings.Cut(disk, "image slot.vfat {")
+		slot, _, _ = strings.Cut(slot, "\n}")
+		if tree != "" && strings.Contains(string(config), "dtoverlay=") {
+			t.Errorf("%s: the slots' device tree %s is without the overlays of config.txt", board, tree)
+		}
+		if named := strings.Contains(slot, ".dtb"); named != (tree != "") || !strings.Contains(slot, tree) {
+			t.Errorf("%s: the slots' device tree is %q, and in them is %s", board, tree, slot)
+		}
 	}
 	for _, name := range []string{"boot-a", "root-a", "boot-b", "root-b"} {
 		if !strings.Contains(rauc, "device=/dev/disk/by-partlabel/"+name+"\n") {
@@ -220,6 +235,18 @@ func TestSlots(t *testing.T) {
 			t.Errorf("%s is not both written by the image and read by the boot script", name)
 		}
 	}
+}
+
+// slotOf returns a value of a board's slots.
+func slotOf(t *testing.T, board, key string) string {
+	t.Helper()
+	for line := range strings.Lines(read(t, filepath.Join(root, "buildroot/board", board, "slot"))) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), key+"="); ok {
+			return value
+		}
+	}
+	t.Fatalf("%s: its slots have no %s", board, key)
+	return ""
 }
 
 // TestScripts: shellcheck finds nothing, and none is longer than a person reads.

@@ -25,6 +25,7 @@ saveenv
 if test "${slot}" = a; then setenv number 2; else setenv number 4; fi
 load ${devtype} ${devnum}:${number} ${scriptaddr} slot.env && env import -t ${scriptaddr} ${filesize}
 load ${devtype} ${devnum}:${number} ${kernel_addr_r} Image
+# A board whose firmware changes the device tree (Raspberry Pi, by config.txt) has none in its slots: the one that U-Boot was given is the kernel's.
 setenv fdt ${fdtcontroladdr}
 if test -n "${slot_dtb}"; then load ${devtype} ${devnum}:${number} ${fdt_addr_r} ${slot_dtb} && setenv fdt ${fdt_addr_r}; fi
 setenv root PARTLABEL=root-${slot}
