@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -132,7 +134,59 @@ func TestSelected(t *testing.T) {
 
 // version is the source, with the version, that the list was made with.
 func (s source) version(t *testing.T, external, board string) string {
-	return "linux-6.12.117"
+	t.Helper()
+	if s.name == "linux" {
+		return "linux-6.12.117"
+	}
+	version, err := ubootOf(external, board)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.name + "-" + version
+}
+
+// TestBootCommands: what U-Boot's script says, each board's U-Boot is configured to understand.
+func TestBootCommands(t *testing.T) {
+	external := filepath.Join(root, "buildroot")
+	needs := map[string]string{
+		"env import": "CMD_IMPORTENV", "setexpr": "CMD_SETEXPR", "saveenv": "CMD_SAVEENV", "booti": "CMD_BOOTI", "load": "CMD_FS_GENERIC", "test": "HUSH_PARSER", "for": "HUSH_PARSER", "if": "HUSH_PARSER",
+		"elif": "HUSH_PARSER", "else": "HUSH_PARSER", "then": "HUSH_PARSER", "do": "HUSH_PARSER", "done": "HUSH_PARSER", "fi": "HUSH_PARSER", "true": "HUSH_PARSER", "setenv": "", "reset": "", // always there
+	}
+	said := map[string]bool{}
+	for line := range strings.Lines(read(t, filepath.Join(external, "board/common/boot.cmd"))) {
+		if strings.HasPrefix(strings.TrimSpace(line), "#") {
+			continue
+		}
+		for _, command := range regexp.MustCompile(`&&|\|\||;|\b(?:then|else|do|if|elif)\b`).Split(line, -1) {
+			words := strings.Fields(command)
+			if len(words) == 0 {
+				continue
+			}
+			name := words[0]
+			if name == "env" && len(words) > 1 {
+				name += " " + words[1]
+			}
+			if _, ok := needs[name]; !ok {
+				t.Errorf("nobody has looked what U-Boot needs for %q", name)
+			}
+			said[needs[name]] = true
+		}
+	}
+	for _, board := range boards {
+		files, err := sources[1].files(external, board)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set := map[string]string{}
+		for _, file := range files {
+			maps.Copy(set, valuesOf(t, read(t, file)))
+		}
+		for symbol := range said {
+			if symbol != "" && set["CONFIG_"+symbol] != "y" {
+				t.Errorf("%s: no fragment has CONFIG_%s, which the script needs", board, symbol)
+			}
+		}
+	}
 }
 
 // TestRelease: what a terminal in a home must and must not have, by the lines that say so.
@@ -351,7 +405,9 @@ func TestCompare(t *testing.T) {
 // TestRun drives make with a tree that stands in for Buildroot: it makes the configuration of all lines but those that it is told to forget.
 func TestRun(t *testing.T) {
 	tree := t.TempDir()
-	makefile := "export BR2_VERSION := 2026.02.9\ndefconfig:\n\tgrep -v '$(FORGET)' $(BR2_DEFCONFIG) >$(O)/.config\n"
+	makefile := "export BR2_VERSION := 2026.02.9\ndefconfig:\n\tgrep -v '$(FORGET)' $(BR2_DEFCONFIG) >$(O)/.config\n" +
+		"%-configure:\n\tmkdir -p $(O)/build/$*-1\n\tcat $(BR2_EXTERNAL)/board/common/*.fragment $(BR2_EXTERNAL)/board/imx8mm/*.fragment | grep -v '$(FORGET)' >$(O)/build/$*-1/.config\n" +
+		"all:\n\techo all is built\n"
 	if err := os.WriteFile(filepath.Join(tree, "Makefile"), []byte(makefile), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -364,6 +420,9 @@ func TestRun(t *testing.T) {
 		{"survives", "no such line", "survives", nil},
 		{"a line is lost", "BR2_PACKAGE_RAUC", "BR2_PACKAGE_RAUC: wanted y", nil},
 		{"the debug image's line is lost", "DROPBEAR", "BR2_PACKAGE_DROPBEAR: wanted y", func(o *options) { o.debug = true }},
+		{"everything", "no such line", "all is built", func(o *options) { o.check = false }},
+		{"a line of the kernel's is lost", "USB_VIDEO_CLASS", "CONFIG_USB_VIDEO_CLASS: wanted y", func(o *options) { o.check = false }},
+		{"a line of U-Boot's is lost", "REDUNDAND", "CONFIG_SYS_REDUNDAND_ENVIRONMENT: wanted y", func(o *options) { o.check = false }},
 		{"no such board", "-", "qemu-aarch64", func(o *options) { o.board = "pc" }},
 		{"no tree", "-", "BUILDROOT=", func(o *options) { o.buildroot = "" }},
 		{"not a tree", "-", "not a Buildroot tree", func(o *options) { o.buildroot = t.TempDir() }},
@@ -380,7 +439,7 @@ func TestRun(t *testing.T) {
 			if err != nil {
 				said = err.Error()
 			}
-			if (err == nil) != (test.says == "survives") || !strings.Contains(said, test.says) {
+			if (err == nil) != (test.says == "survives" || test.says == "all is built") || !strings.Contains(said, test.says) {
 				t.Errorf("%v, %s", err, said)
 			}
 		})

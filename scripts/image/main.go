@@ -2,15 +2,15 @@
 //
 //	image -buildroot DIR -board BOARD [-o DIR] [-debug] [-check]
 //	image -buildroot DIR -symbols                   lists where each of Buildroot's symbols that is used is declared
-//	image -buildroot DIR -linux DIR -selected       lists what the kernel's own Kconfig makes of each line of the fragments
+//	image -buildroot DIR -linux DIR -uboot DIR-VERSION -selected      lists what the kernel's and U-Boot's own Kconfig make of each line of the fragments
 //
 // Kconfig drops without a word what it does not know or cannot select. So after the configuration was made, and again after the kernel's
-// was, every line of the defconfig and of the kernel fragments is looked for in what came out, and the build stops if one has not
+// and U-Boot's were, every line of the defconfig and of their fragments is looked for in what came out, and the build stops if one has not
 // survived. -check stops after the first of these, which needs no sources and a minute.
 //
 // A board's defconfig is the common fragment and the board's, one after the other (defconfigs are written by the test's -update).
 // -symbols prints, of a Buildroot tree, the list in testdata/symbols.txt, by which a test without it knows that each symbol is spelled as somebody declared it.
-// -selected prints the list in testdata/selected.txt: it configures each board's kernel, which needs its sources' Kconfig files and scripts, flex, bison and a cross
+// -selected prints the list in testdata/selected.txt: it configures each board's kernel and U-Boot, which needs their Kconfig files and scripts, flex, bison and a cross
 // compiler and compiles nothing. A test without all that then knows that each line of a fragment is one that was seen to survive.
 package main
 
@@ -36,15 +36,17 @@ const wantVersion = "2026.02"
 var boards = []string{"imx8mm", "qemu-aarch64", "raspberrypi4-64"}
 
 type options struct {
-	buildroot, linux, board, out string
-	debug, check                 bool
-	symbols, selected            bool
+	buildroot, linux, uboot string
+	board, out              string
+	debug, check            bool
+	symbols, selected       bool
 }
 
 func main() {
 	var o options
 	flag.StringVar(&o.buildroot, "buildroot", "", "a Buildroot tree, "+wantVersion)
 	flag.StringVar(&o.linux, "linux", "", "a Linux tree, for -selected")
+	flag.StringVar(&o.uboot, "uboot", "", "U-Boot's trees, for -selected: a path with VERSION in it")
 	flag.StringVar(&o.board, "board", "qemu-aarch64", strings.Join(boards, ", "))
 	flag.StringVar(&o.out, "o", "", "the folder to build in (default build/image-BOARD)")
 	flag.BoolVar(&o.debug, "debug", false, "with a login and ssh, never for a home")

@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// source is what a board's fragments configure: the kernel, by its own Kconfig.
+// source is what a board's fragments configure, by its own Kconfig: the kernel and U-Boot.
 type source struct {
 	name      string // as it is called in testdata/selected.txt
 	fragments string // Buildroot's symbol that lists the fragments
@@ -23,6 +23,19 @@ type source struct {
 
 var sources = []source{
 	{"linux", "BR2_LINUX_KERNEL_CONFIG_FRAGMENT_FILES", "linux-*"},
+	{"uboot", "BR2_TARGET_UBOOT_CONFIG_FRAGMENT_FILES", "uboot-[0-9]*"}, // uboot-tools is another package
+}
+
+// latestUBoot is the version that wantVersion of Buildroot builds for a board that names none. Versions differ in what symbols are called.
+const latestUBoot = "2026.01"
+
+// ubootOf returns the version of U-Boot that a board has.
+func ubootOf(external, board string) (string, error) {
+	version, err := valueOf(external, board, "BR2_TARGET_UBOOT_CUSTOM_VERSION_VALUE")
+	if version == "" {
+		version = latestUBoot
+	}
+	return version, err
 }
 
 // fragments returns the files that a board's defconfig lays over a source's own configuration, in their order; none if it names none.
@@ -130,6 +143,9 @@ func written(value string) string {
 
 // base returns the tree of a board's source, and what its fragments are laid over: a target of make, and after it the lines of a text.
 func (s source) base(o options, external, board string) (tree, target, text string, err error) {
+	if s.name == "uboot" {
+		return ubootBase(o, external, board)
+	}
 	// Raspberry Pi's kernel is its own: that of the list is any other, made as Raspberry Pi's is where our fragments touch it.
 	if board == "raspberrypi4-64" {
 		lines, err := os.ReadFile("scripts/image/testdata/bcm2711.config")
@@ -141,6 +157,27 @@ func (s source) base(o options, external, board string) (tree, target, text stri
 	}
 	lines, err := os.ReadFile(filepath.Join(o.buildroot, file))
 	return o.linux, "", string(lines), err
+}
+
+// ubootBase is base for U-Boot: the tree of the board's version, and its own configuration there.
+func ubootBase(o options, external, board string) (tree, target, text string, err error) {
+	version, err := ubootOf(external, board)
+	if err != nil {
+		return "", "", "", err
+	}
+	latest, err := os.ReadFile(filepath.Join(o.buildroot, "boot/uboot/Config.in"))
+	if err != nil {
+		return "", "", "", err
+	}
+	if !regexp.MustCompile(`default "` + latestUBoot + `"\s+if BR2_TARGET_UBOOT_LATEST_VERSION`).Match(latest) {
+		return "", "", "", fmt.Errorf("Buildroot's U-Boot is no longer %s", latestUBoot)
+	}
+	tree = strings.ReplaceAll(o.uboot, "VERSION", version)
+	if got, err := versionOf(tree); err != nil || got != version {
+		return "", "", "", fmt.Errorf("%q is not U-Boot %s: it is %q, %w", tree, version, got, err)
+	}
+	target, err = valueOf(external, board, "BR2_TARGET_UBOOT_BOARD_DEFCONFIG")
+	return tree, target + "_defconfig", "", err
 }
 
 // configure does what Buildroot does: the source's own configuration, the fragments over it, and what Kconfig then makes of both.
