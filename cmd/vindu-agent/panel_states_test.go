@@ -21,8 +21,12 @@ import (
 	"vindu/protocol"
 )
 
-// soon is within what time whatever a person does at the panel has to have its effect.
-const soon = 300 * time.Millisecond
+const (
+	// soon is within what time whatever a person does at the panel has to have its effect.
+	soon = 300 * time.Millisecond
+	// darkLimit is within what time a camera has to be closed and without power whose panel's cable was pulled.
+	darkLimit = 2 * time.Second
+)
 
 // hearsay is what presses lead to.
 type hearsay struct {
@@ -48,9 +52,9 @@ type reopened struct{ net.Conn }
 func (l reopened) Close() error { return l.SetDeadline(time.Unix(1, 0)) }
 
 // newHands runs a panel's simulator and the terminal's end of its line until the test, which is a bubble, ends.
-func newHands(t *testing.T) (*hands, *simulator.Simulator, *hearsay) {
+func newHands(t *testing.T) (*hands, *simulator.Simulator, *simulator.Cable, *hearsay) {
 	here, there := net.Pipe()
-	told, sim := &hearsay{}, simulator.New(new(simulator.Panel), nil)
+	told, sim, cable := &hearsay{}, simulator.New(new(simulator.Panel), nil), &simulator.Cable{Line: there}
 	h := &hands{panel: panel.New(func(context.Context) (io.ReadWriteCloser, error) {
 		return reopened{here}, here.SetDeadline(time.Time{})
 	}, func() bool { return true }, slog.New(slog.DiscardHandler))}
@@ -58,7 +62,7 @@ func newHands(t *testing.T) (*hands, *simulator.Simulator, *hearsay) {
 	outlives, end := context.WithCancel(t.Context())
 	ran, simulated := make(chan error, 1), make(chan error, 1)
 	go func() { ran <- h.run(ctx, told) }()
-	go func() { simulated <- sim.Run(outlives, there) }()
+	go func() { simulated <- sim.Run(outlives, cable) }()
 	t.Cleanup(func() {
 		stop()
 		err := <-ran
@@ -67,7 +71,7 @@ func newHands(t *testing.T) (*hands, *simulator.Simulator, *hearsay) {
 			t.Error(err)
 		}
 	})
-	return h, sim, told
+	return h, sim, cable, told
 }
 
 // elapse lets time go by in a bubble.
@@ -91,7 +95,7 @@ func TestPanelHold(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h, sim, told := newHands(t)
+				h, sim, _, told := newHands(t)
 				p := newPress(agent.Devices{Button: "none"}, agent.Button{}, nil, h)
 				ctx, stop := context.WithCancel(t.Context())
 				done := make(chan error, 1)
@@ -115,7 +119,7 @@ func TestPanelHold(t *testing.T) {
 }
 
 // TestPanelEveryState is everything that hands can do at a panel, in every state of the terminal, by the clock of a bubble: no always hangs up, help is heard, the shutter and
-// no close the camera and cut its power, the knob is obeyed; each within 300 ms, and nothing else happens.
+// no close the camera and cut its power, the knob is obeyed; each within 300 ms, and nothing else happens. Without its cable, the camera is closed and has no power within 2 s.
 func TestPanelEveryState(t *testing.T) {
 	states := []struct {
 		name   string
@@ -145,8 +149,9 @@ func TestPanelEveryState(t *testing.T) {
 		do    func(*simulator.Inputs)
 		says  string // what is told
 		why   error  // the camera is closed for this
-		knob  int    // of the volume
+		knob  int    // of the volume; -1: there is none
 		heard func(panel.State) bool
+		cable bool // is pulled
 	}{
 		{name: "no", do: func(in *simulator.Inputs) { in.No = true }, says: "no", why: panel.ErrDenied, knob: 100, heard: func(s panel.State) bool { return s.NoHeld }},
 		{name: "help", do: func(in *simulator.Inputs) { in.Answer = true }, says: "take", knob: 100, heard: func(s panel.State) bool { return s.Held }},
@@ -155,12 +160,13 @@ func TestPanelEveryState(t *testing.T) {
 		{name: "knob to nothing", do: func(in *simulator.Inputs) { in.Volume = 0 }, knob: 0, heard: func(s panel.State) bool { return s.Volume == 0 }},
 		{name: "no, shutter and knob at once", do: func(in *simulator.Inputs) { in.No, in.Open, in.Volume = true, false, 50 }, says: "no", why: panel.ErrShutter, knob: 50,
 			heard: func(s panel.State) bool { return s.NoHeld && !s.Open }},
+		{name: "cable", do: func(*simulator.Inputs) {}, cable: true, why: panel.ErrAway, knob: -1, heard: func(s panel.State) bool { return s == panel.State{} }},
 	}
 	for _, state := range states {
 		for _, action := range actions {
 			t.Run(state.name+", "+action.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					h, sim, told := newHands(t)
+					h, sim, cable, told := newHands(t)
 					h.show(state.scene)
 					elapse(2 * time.Second)
 					closed := make(chan time.Time, 1)
@@ -184,27 +190,37 @@ func TestPanelEveryState(t *testing.T) {
 					}
 					since := time.Now()
 					sim.Change(action.do)
-					elapse(soon)
+					within := soon
+					if action.cable {
+						cable.Pull(true)
+						within = darkLimit
+					}
+					elapse(within)
 					if s := h.panel.State(); !action.heard(s) {
-						t.Errorf("after %v the terminal knows %+v", soon, s)
+						t.Errorf("after %v the terminal knows %+v", within, s)
 					}
 					want := []string{action.says}
 					if action.says == "" {
 						want = nil
 					}
 					if len(told.said) != len(want) || len(want) > 0 && told.said[0] != want[0] {
-						t.Errorf("after %v %v is told, want %v", soon, told.said, want)
+						t.Errorf("after %v %v is told, want %v", within, told.said, want)
 					}
-					if knob := max(sound.UnityVolume*action.knob/100, protocol.MinVolume); h.knob(0) != knob {
+					knob := 0 // the policy's
+					if action.knob >= 0 {
+						knob = max(sound.UnityVolume*action.knob/100, protocol.MinVolume)
+					}
+					if h.knob(0) != knob {
 						t.Errorf("it plays at %d, want %d", h.knob(0), knob)
 					}
 					if on := state.camera && action.why == nil; sim.Outputs().Camera != on || len(closed) > 0 == on && state.camera {
-						t.Errorf("after %v: %v, %d cameras closed", soon, sim.Outputs(), len(closed))
+						t.Errorf("after %v: %v, %d cameras closed", within, sim.Outputs(), len(closed))
 					}
 					if len(closed) > 0 {
 						t.Logf("closed after %v", (<-closed).Sub(since))
 					}
 					sim.Change(func(in *simulator.Inputs) { in.No, in.Answer, in.Open = false, false, true })
+					cable.Pull(false)
 					elapse(time.Second)
 					if action.says == "no" && h.panel.State().Denied != state.call {
 						t.Errorf("denied: %v", h.panel.State().Denied)
