@@ -80,7 +80,7 @@ type State struct {
 	NoHeld   bool // the buttons, now
 	Held     bool //
 	Volume   int  // percent
-	Light    int  // in the room, 0 to 255
+	Light    int  // in the room, 0 to 255; the terminal has no use for it yet
 	Firmware int
 
 	heldSince time.Time // the last press of answer in this session, whose end was not heard of; zero: there is none
