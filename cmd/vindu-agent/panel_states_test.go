@@ -118,7 +118,7 @@ func TestPanelHold(t *testing.T) {
 	}
 }
 
-// TestPanelEveryState is everything that hands can do at a panel, in every state of the terminal, by the clock of a bubble: no always hangs up, help is heard, the shutter and
+// TestPanelEveryState is everything that hands can do at a panel, in every state of the terminal, by the clock of a bubble: no always hangs up, answer is heard, the shutter and
 // no close the camera and cut its power, the knob is obeyed; each within 300 ms, and nothing else happens. Without its cable, the camera is closed and has no power within 2 s.
 func TestPanelEveryState(t *testing.T) {
 	states := []struct {
@@ -154,7 +154,7 @@ func TestPanelEveryState(t *testing.T) {
 		cable bool // is pulled
 	}{
 		{name: "no", do: func(in *simulator.Inputs) { in.No = true }, says: "no", why: panel.ErrDenied, knob: 100, heard: func(s panel.State) bool { return s.NoHeld }},
-		{name: "help", do: func(in *simulator.Inputs) { in.Answer = true }, says: "take", knob: 100, heard: func(s panel.State) bool { return s.Held }},
+		{name: "answer", do: func(in *simulator.Inputs) { in.Answer = true }, says: "take", knob: 100, heard: func(s panel.State) bool { return s.Held }},
 		{name: "shutter", do: func(in *simulator.Inputs) { in.Open = false }, why: panel.ErrShutter, knob: 100, heard: func(s panel.State) bool { return !s.Open }},
 		{name: "knob", do: func(in *simulator.Inputs) { in.Volume = 50 }, knob: 50, heard: func(s panel.State) bool { return s.Volume == 50 }},
 		{name: "knob to nothing", do: func(in *simulator.Inputs) { in.Volume = 0 }, knob: 0, heard: func(s panel.State) bool { return s.Volume == 0 }},

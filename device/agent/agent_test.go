@@ -134,6 +134,29 @@ func TestPanelIsLookedAt(t *testing.T) {
 	}
 }
 
+// TestAnswerOnlyTakes: the answer button takes a call that asks for it, and is nothing else: no call for help, and none that starts sooner.
+func TestAnswerOnlyTakes(t *testing.T) {
+	one := protocol.NewCallID()
+	for _, test := range []struct {
+		name string
+		call call.Status
+		want int
+	}{
+		{"at rest", call.Status{Scene: call.SceneReady}, 0},
+		{"a call that asks", call.Status{Scene: call.SceneRinging, Call: one, Ask: true}, 1},
+		{"a call that starts by itself", call.Status{Scene: call.SceneRinging, Call: one}, 0},
+		{"in a call that asked", call.Status{Scene: call.SceneInCall, Call: one, Ask: true}, 0},
+		{"after it", call.Status{Scene: call.SceneEnded, Call: one, Ask: true}, 0},
+	} {
+		var took []protocol.CallID
+		a := &Agent{take: func(c protocol.CallID) { took = append(took, c) }}
+		a.situation.call = test.call
+		if a.Take(); len(took) != test.want || len(took) > 0 && took[0] != one {
+			t.Errorf("%s: took %v", test.name, took)
+		}
+	}
+}
+
 // fixture is an agent with a screen in memory and a clinic that is not there.
 type fixture struct {
 	*Agent
