@@ -67,12 +67,12 @@ func faults() []fault {
 		{name: "a good call through a router", often: true, rule: "hung-up", call: talks(2 * time.Second)},
 
 		// The terminal's own cable, address and router.
-		{name: "the terminal's cable is unplugged", often: true, condition: protocol.IPNoCarrier, rule: "offline",
+		{name: "the terminal's cable is unplugged", often: true, condition: protocol.IPNoCarrier, rule: "offline-cable", later: true,
 			provoke: func(h *home) { ip(h.t, h.router, "link", "set", "lan0", "down") },
 			relieve: func(h *home) { ip(h.t, h.router, "link", "set", "lan0", "up") }},
-		{name: "nobody gives the terminal an address", often: true, condition: protocol.IPNone, rule: "offline",
+		{name: "nobody gives the terminal an address", often: true, condition: protocol.IPNone, rule: "offline-address", later: true,
 			provoke: func(h *home) { ip(h.t, h.room, "addr", "flush", "dev", "eth0") }, relieve: (*home).four},
-		{name: "the terminal is told no way out", condition: protocol.IPNoGateway, rule: "offline",
+		{name: "the terminal is told no way out", condition: protocol.IPNoGateway, rule: "offline-gateway", later: true,
 			provoke: func(h *home) { ip(h.t, h.room, "route", "del", "default") }, relieve: (*home).four},
 		{name: "the home's router does not answer", early: true, condition: protocol.IPGatewaySilent, within: 3 * time.Minute,
 			provoke: func(h *home) { ip(h.t, h.router, "link", "set", "lan0", "arp", "off") },
@@ -80,7 +80,7 @@ func faults() []fault {
 
 		// Names.
 		{name: "the server for names is dead", often: true, early: true, condition: protocol.IPDNS, provoke: named(namesDead, "", 0), relieve: named(namesWell, "", 0)},
-		{name: "the server for names knows no such name", early: true, condition: protocol.IPDNS, rule: "offline", provoke: named(namesUnknown, "", 0), relieve: named(namesWell, "", 0)},
+		{name: "the server for names knows no such name", early: true, condition: protocol.IPDNS, rule: "offline-names", later: true, provoke: named(namesUnknown, "", 0), relieve: named(namesWell, "", 0)},
 		{name: "the server for names leads to an address that nobody has", early: true, condition: protocol.LinkUnreachable, provoke: named(namesLie, nowhere, 0), relieve: named(namesWell, "", 0)},
 		{name: "the server for names leads to somebody else", often: true, early: true, condition: protocol.EgressIntercepted,
 			provoke: func(h *home) {
@@ -90,7 +90,7 @@ func faults() []fault {
 		{name: "the server for names takes three seconds", early: true, rule: "hung-up", call: talks(2 * time.Second), provoke: named(namesWell, "", 3*time.Second), relieve: named(namesWell, "", 0)},
 
 		// What stands in the way to port 443.
-		{name: "a captive portal", often: true, early: true, condition: protocol.IPPortal, rule: "offline",
+		{name: "a captive portal", often: true, early: true, condition: protocol.IPPortal, rule: "offline-portal", later: true,
 			provoke: func(h *home) {
 				listener(h.t, h.router, ":8080", portal)
 				redirected(map[int]int{80: 8080, 443: 9})(h)
@@ -101,12 +101,12 @@ func faults() []fault {
 				listener(h.t, h.router, ":8443", intercept(foreign(h.t)))
 				redirected(map[int]int{80: 8080, 443: 8443})(h)
 			}, relieve: (*home).clear},
-		{name: "443 is intercepted by another CA", often: true, early: true, condition: protocol.EgressIntercepted, rule: "offline",
+		{name: "443 is intercepted by another CA", often: true, early: true, condition: protocol.EgressIntercepted, rule: "offline-intercepted", later: true,
 			provoke: func(h *home) {
 				listener(h.t, h.router, ":8443", intercept(foreign(h.t)))
 				redirected(map[int]int{443: 8443})(h)
 			}, relieve: (*home).clear},
-		{name: "a middlebox resets TLS", early: true, condition: protocol.LinkUnreachable, rule: "offline",
+		{name: "a middlebox resets TLS", early: true, condition: protocol.LinkUnreachable, rule: "offline-unreachable", later: true,
 			provoke: func(h *home) {
 				listener(h.t, h.router, ":8443", reset)
 				redirected(map[int]int{443: 8443})(h)
@@ -149,7 +149,7 @@ func faults() []fault {
 			provoke: func(h *home) { ip(h.t, h.w.internet, "route", "del", six(h)+":/64") }},
 
 		// The line.
-		{name: "the line is dead and nobody says so", often: true, condition: protocol.LinkUnreachable, rule: "no-reply", first: true, before: worse(quality{silent: true}), relieve: worse(quality{})},
+		{name: "the line is dead and nobody says so", often: true, condition: protocol.LinkUnreachable, rule: "no-reply-unreachable", later: true, first: true, before: worse(quality{silent: true}), relieve: worse(quality{})},
 		{name: "the line is cut in the call", condition: protocol.LinkUnreachable, rule: "lost-path-deaf", first: true, later: true, call: meanwhile(worse(quality{silent: true}), 0), relieve: worse(quality{})},
 		{name: "the line is cut for six seconds in the call", rule: "ended-gap", call: meanwhile(func(h *home) {
 			h.line.set(quality{silent: true})
