@@ -10,6 +10,8 @@
 //	{"version":1, "id":"17-raised", "event":"raised", "code":"capture.no_camera", "severity":"serious", "title":"No camera",
 //	 "home":"123456789", "since":"2026-11-22T10:00:00Z", "address":"https://clinic.example/operator/homes/123456789"}
 //
+// What looks like an attack (an alarm on the operator's page) is told the same way, but at once; it is cleared when an operator has settled it, and has an empty home where it is of none.
+//
 // The header Vindu-Signature is "t=<seconds since 1970>,v1=<hex>", where hex is HMAC-SHA-256, under the secret that both know, of the seconds, a full stop and the body.
 package alerts
 
@@ -79,10 +81,12 @@ type Config struct {
 	Audit *audit.Log
 	Fleet Fleet
 	Homes Homes
-	Hook  *Hook         // nil: nobody is told
-	After time.Duration // for so long something holds before it is told
-	Log   *slog.Logger
-	now   func() time.Time
+	// Alarms are told too; nil: there are none.
+	Alarms Alarms
+	Hook   *Hook         // nil: nobody is told
+	After  time.Duration // for so long something holds before it is told
+	Log    *slog.Logger
+	now    func() time.Time
 }
 
 // Service keeps marks, and tells of alerts while Run runs.

@@ -78,6 +78,9 @@ func (h *Hook) post(ctx context.Context, a alert, now time.Time) error {
 		Version: 1, Event: "raised", Code: a.code, Severity: f.Severity, Title: f.Title, Home: a.home, Since: a.since.UTC().Format(time.RFC3339),
 		Address: h.site + "/operator/homes/" + a.home,
 	}
+	if a.home == "" || a.happened() { // alarms are settled there
+		t.Address = h.site + "/operator"
+	}
 	if a.over {
 		t.Event, t.Until = "cleared", a.at.UTC().Format(time.RFC3339)
 	}

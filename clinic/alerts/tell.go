@@ -148,6 +148,24 @@ func (s *Service) look(ctx context.Context) error {
 			}
 		}
 	}
+	alarms, err := s.alarms(ctx)
+	if err != nil {
+		return err
+	}
+	for _, codes := range open {
+		for _, a := range codes {
+			if a.happened() {
+				over[a.n] = true // unless nobody has settled it, whether its terminal is heard or not
+			}
+		}
+	}
+	for _, f := range alarms {
+		if a, ok := open[f.terminal][f.code]; ok {
+			delete(over, a.n)
+		} else {
+			begins = append(begins, begun{f.terminal, f.home, f.code, f.since})
+		}
+	}
 	if len(begins) == 0 && len(over) == 0 {
 		return nil
 	}

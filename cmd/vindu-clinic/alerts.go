@@ -13,7 +13,7 @@ import (
 // newAlerts keeps what operators say of conditions, and tells a webhook of what they have not, if the configuration names one.
 func (s *server) newAlerts(ctx context.Context, log *slog.Logger) (err error) {
 	a := s.config.Alerts
-	c := alerts.Config{Store: s.store, Audit: s.audit, Fleet: s.fleet, Homes: s.register, After: time.Duration(a.After) * time.Minute, Log: log}
+	c := alerts.Config{Store: s.store, Audit: s.audit, Fleet: s.fleet, Homes: s.register, Alarms: s.register, After: time.Duration(a.After) * time.Minute, Log: log}
 	if a.Webhook != "" {
 		if err := private(a.Secret, 0o077); err != nil {
 			return fmt.Errorf("alerts.secret: %w", err)
