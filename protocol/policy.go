@@ -6,10 +6,12 @@ const typePolicy = "vindu/policy.v1"
 
 // Bounds of a Policy.
 const (
-	MaxPolicy  = 4 << 10 // bytes, signed
-	MaxRules   = 16
-	MaxSpans   = 14
-	maxAfter   = 120 // seconds
+	MaxPolicy = 4 << 10 // bytes, signed
+	MaxRules  = 16
+	MaxSpans  = 14
+	maxAfter  = 120 // seconds
+	// LeastRing is the shortest in seconds that a call rings before it answers itself: time to see who it is, and to say no (R25). A rule that says less means this.
+	LeastRing  = 5
 	maxLongest = 4 * 3600
 	// MinVolume is the softest at which a caller is played, in percent: nobody is made so soft that people at home do not hear who looks at them. A policy that says less means this.
 	MinVolume = 20
@@ -37,7 +39,7 @@ type Mode string
 
 const (
 	ModeAsk    Mode = "ask"    // rings, and is answered only if somebody at the terminal says so within After
-	ModeRing   Mode = "ring"   // rings for After, then answers by itself
+	ModeRing   Mode = "ring"   // rings for After, and never for less than LeastRing, then answers by itself
 	ModeRefuse Mode = "refuse" //
 )
 
@@ -45,7 +47,7 @@ const (
 type Rule struct {
 	Group string `cbor:"1,keyasint"`
 	Mode  Mode   `cbor:"2,keyasint"`
-	After uint16 `cbor:"3,keyasint"` // seconds
+	After uint16 `cbor:"3,keyasint"` // seconds; of ModeRing, less than LeastRing is as much
 	// Urgent lets this group ring in quiet hours if the invitation says that it is urgent; the screen says so.
 	Urgent bool `cbor:"4,keyasint"`
 }

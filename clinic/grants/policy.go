@@ -22,7 +22,7 @@ import (
 // Rule is what happens when somebody of a group of callers calls.
 type Rule struct {
 	Mode   protocol.Mode `json:"mode" toml:"mode"`
-	After  uint16        `json:"after,omitempty" toml:"after"`   // seconds
+	After  uint16        `json:"after,omitempty" toml:"after"`   // seconds; 0 of ModeRing: as the terminal's own configuration says, which is protocol.LeastRing
 	Urgent bool          `json:"urgent,omitempty" toml:"urgent"` // rings in quiet hours if the call is urgent
 }
 
@@ -113,6 +113,14 @@ func (q Quiet) Check() error {
 	return err
 }
 
+// Rings returns for how many seconds a call rings by the rule.
+func (r Rule) Rings() int {
+	if r.Mode == protocol.ModeRing {
+		return int(max(r.After, protocol.LeastRing))
+	}
+	return int(r.After)
+}
+
 // Check says what cannot be in the rule for a group of callers, as *Flaw: of "group", "mode" or "after".
 func (r Rule) Check(group string) error {
 	err := flaw("group", checkName("group of callers", group))
@@ -120,6 +128,8 @@ func (r Rule) Check(group string) error {
 	switch {
 	case r.Mode != protocol.ModeAsk && r.Mode != protocol.ModeRing && r.Mode != protocol.ModeRefuse:
 		field, bad = "mode", "the mode is ask, ring or refuse"
+	case r.Mode == protocol.ModeRing && r.After > 0 && r.After < protocol.LeastRing:
+		field, bad = "after", fmt.Sprintf("it rings for at least %d seconds before it answers by itself, so that people see who calls and can say no", protocol.LeastRing)
 	case r.After > 120:
 		field, bad = "after", "it rings for at most 120 seconds"
 	case r.Mode == protocol.ModeAsk && r.After == 0:
@@ -210,6 +220,9 @@ func (s *Service) setPolicy(ctx context.Context, who, home string, version int64
 		if _, err := s.Register.Home(ctx, home); err != nil {
 			return err
 		}
+	}
+	if err := settings.Check(); err != nil { // as it is said, and not as what was said before is read
+		return err
 	}
 	body, err := json.Marshal(settings)
 	if err != nil {
@@ -305,6 +318,12 @@ func own(ctx context.Context, q queryer, home string) (settings Settings, said b
 	}
 	if err != nil {
 		return Settings{}, false, fmt.Errorf("read policy: %w", err)
+	}
+	for group, r := range settings.Rules { // what was said before there was a least means the least
+		if r.Mode == protocol.ModeRing && r.After > 0 {
+			r.After = max(r.After, protocol.LeastRing)
+			settings.Rules[group] = r
+		}
 	}
 	return settings, true, nil
 }

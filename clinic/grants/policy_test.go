@@ -1,6 +1,7 @@
 package grants
 
 import (
+	"database/sql"
 	"errors"
 	"slices"
 	"strings"
@@ -133,6 +134,31 @@ func TestPolicyKey(t *testing.T) {
 	}
 }
 
+// TestLeastRing: what was said of calls before there was a least is read as the least, and terminals are told that; nothing waits for an administrator.
+func TestLeastRing(t *testing.T) {
+	c := open(t)
+	c.now = time.Now
+	terminal := c.enrol(c.home)
+	if err := c.Store.Write(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(t.Context(), "INSERT INTO grant_policy_settings (home, body, changed, changed_by) VALUES ('', ?, 1, 'kari')",
+			`{"rules":{"doctors":{"mode":"ring"},"relatives":{"mode":"ask","after":3},"staff":{"mode":"ring","after":2}}}`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	p := c.policyOf(terminal)
+	for group, want := range map[string]uint16{"doctors": 0, "relatives": 3, "staff": protocol.LeastRing} {
+		if got := p.Rule(group).After; got != want {
+			t.Errorf("%s ring for %d, want %d", group, got, want)
+		}
+	}
+	for _, r := range []Rule{{Mode: protocol.ModeRing}, {Mode: protocol.ModeRing, After: 4}, {Mode: protocol.ModeRing, After: 5}} {
+		if r.Rings() != protocol.LeastRing {
+			t.Errorf("%+v is said to ring for %d s", r, r.Rings())
+		}
+	}
+}
+
 func TestPolicyRefused(t *testing.T) {
 	c := open(t)
 	for name, tc := range map[string]struct {
@@ -141,6 +167,7 @@ func TestPolicyRefused(t *testing.T) {
 	}{
 		"mode":           {func(s *Settings) { s.Rules["staff"] = Rule{Mode: "always"} }, "ask, ring or refuse"},
 		"too long":       {func(s *Settings) { s.Rules["staff"] = Rule{Mode: protocol.ModeRing, After: 121} }, "120 seconds"},
+		"no time for no": {func(s *Settings) { s.Rules["staff"] = Rule{Mode: protocol.ModeRing, After: 4} }, "at least 5 seconds before it answers by itself"},
 		"asks for never": {func(s *Settings) { s.Rules["staff"] = Rule{Mode: protocol.ModeAsk} }, "how many seconds"},
 		"refuses slowly": {func(s *Settings) { s.Rules["staff"] = Rule{Mode: protocol.ModeRefuse, After: 1} }, "does not ring"},
 		"group":          {func(s *Settings) { s.Rules[" staff"] = Rule{Mode: protocol.ModeRefuse} }, "space"},

@@ -237,7 +237,7 @@ func (i *Item) Words() string {
 			case protocol.ModeRefuse:
 				rules = append(rules, fmt.Sprintf("%q is refused", r.Group))
 			default:
-				text = fmt.Sprintf("%q is answered after %d s", r.Group, r.After)
+				text = fmt.Sprintf("%q is answered after %d s", r.Group, max(r.After, protocol.LeastRing))
 				if r.Mode == protocol.ModeAsk {
 					text = fmt.Sprintf("%q is answered only if somebody at the terminal says so within %d s", r.Group, r.After)
 				}

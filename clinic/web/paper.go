@@ -204,10 +204,8 @@ func (view *paperView) paperRules(settings grants.Settings, used map[string]bool
 		}
 		rule, text := settings.Rules[group], words.Refuse
 		switch {
-		case rule.Mode == protocol.ModeRing && rule.After == 0:
-			text = words.RingOnce
 		case rule.Mode == protocol.ModeRing:
-			text = told.Fill(words.Ring, "seconds", itoa(int(rule.After)))
+			text = told.Fill(words.Ring, "seconds", itoa(rule.Rings()))
 		case rule.Mode == protocol.ModeAsk:
 			text = told.Fill(words.Ask, "seconds", itoa(int(rule.After)))
 		}

@@ -497,6 +497,8 @@ func TestRulesPage(t *testing.T) {
 		"no seconds":        {good("rule-0-after", ""), "rule-0-after"},
 		"words for seconds": {good("rule-0-after", "ten"), "rule-0-after"},
 		"many seconds":      {good("rule-0-after", "121"), "rule-0-after"},
+		"answers at once":   {good("rule-0-after", "0"), "rule-0-after"},
+		"no time for no":    {good("rule-0-after", "4"), "rule-0-after"},
 		"asks for no time":  {good("rule-1-after", "0"), "rule-1-after"},
 		"a time":            {good("quiet-0-from", "25:00"), "quiet-0-from"},
 		"half a span":       {good("quiet-0-to", ""), "quiet-0-to"},

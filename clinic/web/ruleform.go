@@ -123,7 +123,7 @@ func (f *rulesForm) fill(own grants.Settings) {
 		r := own.Rules[group]
 		row := ruleRow{Group: group, Mode: string(r.Mode), Urgent: r.Urgent}
 		if r.Mode != protocol.ModeRefuse {
-			row.After = itoa(int(r.After))
+			row.After = itoa(r.Rings())
 		}
 		f.Rules = append(f.Rules, row)
 	}
@@ -396,8 +396,8 @@ func (s *Server) readRule(form *rulesForm, settings *grants.Settings, row ruleRo
 	} else if after, err := strconv.ParseUint(cmp.Or(row.After, "x"), 10, 16); err != nil {
 		form.Bad.add(id+"-after", s.words["rules.bad.after"])
 		rule.After = 1 // so that the rest is looked at all the same
-	} else {
-		rule.After = uint16(after)
+	} else if rule.After = uint16(after); rule.Mode == protocol.ModeRing && after == 0 { // which rules that nobody has written here mean otherwise
+		form.Bad.add(id+"-after", s.words["rules.bad.after"])
 	}
 	for _, f := range grants.Flaws(rule.Check(row.Group)) {
 		form.Bad.add(id+"-"+f.Field, s.words["rules.bad."+f.Field])

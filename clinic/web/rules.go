@@ -66,10 +66,8 @@ func values[V any](m map[string]V) (list []V) {
 func (w words) rule(r grants.Rule) string {
 	text := ""
 	switch {
-	case r.Mode == protocol.ModeRing && r.After == 0:
-		text = w["rules.ring.once"]
 	case r.Mode == protocol.ModeRing:
-		text = w.say("rules.ring", names{"after": itoa(int(r.After))})
+		text = w.say("rules.ring", names{"after": itoa(r.Rings())})
 	case r.Mode == protocol.ModeAsk:
 		text = w.say("rules.ask", names{"after": itoa(int(r.After))})
 	default: // refused, or not named

@@ -256,7 +256,7 @@ func (c *clinicServer) people() {
 	c.check(err)
 	c.home, err = c.register.EnsureHome(ctx, "test", "Home 17, Storgata")
 	c.check(err)
-	c.check(c.grants.SetPolicy(ctx, "test", "", grants.Settings{Rules: map[string]grants.Rule{"staff": {Mode: protocol.ModeRing, After: 0}}}))
+	c.check(c.grants.SetPolicy(ctx, "test", "", grants.Settings{Rules: map[string]grants.Rule{"staff": {Mode: protocol.ModeRing}}}))
 	_, err = c.grants.Give(ctx, "test", grants.Grant{
 		Person: c.person.ID, Employment: "employed", Callers: "staff", Scope: protocol.Scope{Homes: []string{c.home.ID}}, From: time.Now(), To: time.Now().Add(48 * time.Hour), Reason: "test",
 	})

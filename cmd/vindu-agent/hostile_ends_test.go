@@ -175,7 +175,7 @@ func newRealTerminal(t *testing.T, voucher string, log *slog.Logger) *realTermin
 	cfg.Devices.Display, cfg.Devices.Button = "memory", "none"
 	cfg.Devices.Camera, cfg.Devices.Microphone, cfg.Devices.Speaker = "auto", "auto", "none"
 	cfg.Picture = agent.Picture{Width: 160, Height: 120, FPS: 10, Bitrate: 200_000}
-	cfg.Call.Ring = 0
+	cfg.Call.Ring, cfg.Call.Least = 0, 0
 	cfg.Network.Loopback = true
 	cfg.Serial.Port, cfg.Preview.Listen, cfg.Network.WiFi = "", "", "none"
 	x := &realTerminal{t: t, cfg: cfg, log: log}

@@ -158,7 +158,7 @@ func runTerminalWith(t *testing.T, folder string, media *calltest.Media) (cancel
 	t.Helper()
 	scenes := make(chan screen.Scene, 1000)
 	cfg := agent.Default()
-	cfg.Call.Notice = 0
+	cfg.Call.Notice, cfg.Call.Least = 0, 0
 	cfg.State = folder
 	a, err := agent.New(cfg, agent.Parts{
 		Software: "test", Display: noDisplay{}, HasScreen: func() bool { return true }, Devices: func() health.Devices { return health.Devices{} },

@@ -139,7 +139,7 @@ func (h *home) start() {
 	h.t.Helper()
 	h.scenes = make(chan screen.Scene, 4096)
 	cfg := agent.Default()
-	cfg.Call.Notice = 0
+	cfg.Call.Notice, cfg.Call.Least = 0, 0
 	cfg.State = h.folder
 	var err error
 	h.agent, err = agent.New(cfg, agent.Parts{

@@ -23,7 +23,7 @@ func policy(ctx context.Context, c *call) error {
 // policyHead explains the file.
 const policyHead = `# What terminals do about callers: for each group of callers (see "vindu-clinic grant") a rule. Who is not named is refused.
 #   mode    "ask": rings, and is answered only if somebody at the terminal says so within "after" seconds
-#           "ring": rings for "after" seconds and is then answered by itself
+#           "ring": rings for "after" seconds, at least 5, and is then answered by itself; without "after", for as long as the terminal's own file says: 5
 #           "refuse"
 #   urgent  rings in quiet hours if the call is urgent; the screen says so
 # quiet: { days = ["mon"], from = "22:00", to = "07:00" }; without days, every day. longest: minutes. volume: percent, from 20; 70 plays the caller as loud as it comes, 100 is 9 dB louder, 20 is 15 dB softer.

@@ -153,7 +153,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Agent, error) {
 		a.parts.Keys = identity.FileKeys{Log: log}
 	}
 	a.policy = policy.Policy{
-		Safe: parts.Safe, Screen: parts.HasScreen, Answer: parts.Answer, Ring: time.Duration(cfg.Call.Ring), SeeFirst: time.Duration(cfg.Call.SeeFirst),
+		Safe: parts.Safe, Screen: parts.HasScreen, Answer: parts.Answer, Ring: time.Duration(cfg.Call.Ring), Least: time.Duration(cfg.Call.Least), SeeFirst: time.Duration(cfg.Call.SeeFirst),
 		Longest: time.Duration(cfg.Call.Longest), Notice: time.Duration(cfg.Call.Notice), Quiet: quiet,
 	}
 	if a.screen, err = screen.New(parts.Display, lang, a.time, log); err != nil {

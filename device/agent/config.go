@@ -19,6 +19,7 @@ import (
 	"vindu/device/panel"
 	"vindu/device/policy"
 	"vindu/device/screen"
+	"vindu/protocol"
 )
 
 // Example is the configuration file with every key, its default and what it means.
@@ -92,6 +93,7 @@ type Voice struct {
 // Call is how calls are answered.
 type Call struct {
 	Ring     Duration `toml:"ring"`
+	Least    Duration `toml:"least"`
 	SeeFirst Duration `toml:"see_first"`
 	Longest  Duration `toml:"longest"`
 	Notice   Duration `toml:"notice"`
@@ -174,7 +176,7 @@ func Default() Config {
 		Devices:  Devices{Camera: "auto", Microphone: "auto", Speaker: "auto", Display: "auto", MemorySize: "1280x720", Button: "auto"},
 		Sound:    Sound{Echo: "on"},
 		Voice:    Voice{Speed: 90},
-		Call:     Call{SeeFirst: Duration(2 * time.Second), Longest: Duration(2 * time.Hour), Notice: Duration(40 * time.Second)},
+		Call:     Call{Least: Duration(protocol.LeastRing * time.Second), SeeFirst: Duration(2 * time.Second), Longest: Duration(2 * time.Hour), Notice: Duration(40 * time.Second)},
 		Panel:    Panel{Lost: "voice"},
 		Time:     Time{NTP: []string{}},
 		Picture:  Picture{Width: 640, Height: 480, FPS: 30, Bitrate: 1_500_000, Codec: "auto", Own: true},
@@ -330,6 +332,7 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 		min, max time.Duration
 	}{
 		{"call.ring", c.Call.Ring, 0, 2 * time.Minute},
+		{"call.least", c.Call.Least, 0, protocol.LeastRing * time.Second},
 		{"call.see_first", c.Call.SeeFirst, 0, 30 * time.Second},
 		{"call.notice", c.Call.Notice, 0, 90 * time.Second},
 		{"call.longest", c.Call.Longest, time.Minute, 24 * time.Hour},

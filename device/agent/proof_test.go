@@ -97,9 +97,13 @@ func TestProof(t *testing.T) {
 	if d := policy.Decide(proof, time.Now()); d.Ring != 5*time.Second { // by a configuration that says nothing
 		t.Errorf("rings for %v, the clinic's policy says 5 s", d.Ring)
 	}
-	take(nil, protocol.Rule{Group: "nurses", Mode: protocol.ModeAsk, After: 5}, 3)
+	take(nil, protocol.Rule{Group: "nurses", Mode: protocol.ModeRing}, 3)
+	if d := policy.Decide(proof, time.Now()); d.Ring != 5*time.Second || d.SeeFirst != 2*time.Second {
+		t.Errorf("by a rule that answers at once it rings for %v, and the caller is seen first for %v", d.Ring, d.SeeFirst)
+	}
+	take(nil, protocol.Rule{Group: "nurses", Mode: protocol.ModeAsk, After: 5}, 4)
 	expect("when it asks", "", protocol.Ringing)
-	take(nil, protocol.Rule{Group: "doctors", Mode: protocol.ModeRing}, 4)
+	take(nil, protocol.Rule{Group: "doctors", Mode: protocol.ModeRing}, 5)
 	expect("when the group is not named any more", "", protocol.Refused)
 	next := clinic.Believed(t).Trust
 	next.Serial, next.Authorities = 2, [][]byte{calltest.SPKI(t, calltest.NewKey(t))}

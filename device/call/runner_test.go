@@ -119,18 +119,23 @@ func testCallFromRingToEnd(t *testing.T, invite func(*calltest.Clinic, testing.T
 	})
 }
 
+// TestAnswerAtOnce: without a ring, as in trials, the path and the caller's picture are waited for all the same.
 func TestAnswerAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newTerminal(t)
-		x.policy = calltest.Policy{Decision: protocol.Ringing}
+		x.policy = calltest.Policy{Decision: protocol.Ringing, SeeFirst: 2 * time.Second}
 		x.start()
 		_, s := x.invite()
 		if s.IsOpen(call.Camera) {
 			t.Fatal("camera open before the path is proven")
 		}
 		x.say(s, call.MediaConnected)
+		if s.IsOpen(call.Camera) {
+			t.Fatal("camera open before the caller was seen")
+		}
+		x.say(s, call.MediaSeen)
 		if !s.IsOpen(call.Camera) {
-			t.Fatal("camera not open although the ring is 0 and the path is up")
+			t.Fatal("camera not open although the ring is 0, the path is up and the caller was seen")
 		}
 		if err := x.end(); err != nil {
 			t.Fatal(err)

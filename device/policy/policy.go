@@ -5,6 +5,9 @@
 // for longer, allow less time, and have quiet hours of its own, which hold for urgent calls, too. A caller for whom the clinic vouches is judged by the configuration
 // alone.
 //
+// No policy, rule or signature skips that people see who calls before they are seen, and have the time to say no: whoever is answered without a person's doing has rung
+// for Policy.Least, and the caller's picture is waited for.
+//
 // It denies by default: a terminal that is not set up, that has no policy, whose policy does not name the caller's group, or that cannot show who is
 // calling, answers nobody. Hang-up and "no" are not policy: they always win.
 package policy
@@ -26,12 +29,16 @@ type Policy struct {
 	Answer   func() bool             // whether there is a key by which the person can take a call; nil: no
 	Signed   func() *protocol.Policy // the clinic's, or nil; nil: none
 	Ring     time.Duration           // at least; 0: as the clinic's policy says
+	Least    time.Duration           // what answers by itself has rung for so long, whatever anything else says; less than protocol.LeastRing in trials only
 	Notice   time.Duration           // for so long a home is told what this is, before its first call rings; 0: it is not
-	SeeFirst time.Duration
-	Longest  time.Duration // 0: no limit of the terminal's own
+	SeeFirst time.Duration           // for so long the caller's picture is waited for; at least leastSeen
+	Longest  time.Duration           // 0: no limit of the terminal's own
 	Quiet    Hours
 	Zone     *time.Location // of Quiet; nil: the system's
 }
+
+// leastSeen is how long the picture of a caller is waited for, whatever the configuration says.
+const leastSeen = time.Second
 
 // Decide implements call.Policy.
 func (p *Policy) Decide(proof *call.Proof, now time.Time) call.Decision {
@@ -56,9 +63,10 @@ func (p *Policy) Decide(proof *call.Proof, now time.Time) call.Decision {
 			return d
 		}
 	}
-	if d.Ring > 0 { // whoever answers at once does not wait either
-		d.SeeFirst = p.SeeFirst
+	if !d.Ask { // who takes a call has said yes; how long it asks is the rule's
+		d.Ring = max(d.Ring, p.Least)
 	}
+	d.SeeFirst = max(p.SeeFirst, leastSeen)
 	return d
 }
 

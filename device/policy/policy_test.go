@@ -24,8 +24,9 @@ func TestDecide(t *testing.T) {
 		{"zero policy", Policy{}, day, call.Decision{Decision: protocol.Refused, Reason: protocol.IdentityNone}},
 		{"not set up", Policy{Enrolled: no, Screen: yes}, day, call.Decision{Decision: protocol.Refused, Reason: protocol.IdentityNone}},
 		{"no screen", Policy{Enrolled: yes, Screen: no}, day, call.Decision{Decision: protocol.Refused, Reason: protocol.ScreenNone}},
-		{"by day", Policy{Enrolled: yes, Screen: yes, Ring: 5, SeeFirst: 6, Longest: 7, Quiet: night}, day, call.Decision{Decision: protocol.Ringing, Ring: 5, SeeFirst: 6, MaxDuration: 7}},
-		{"at once", Policy{Enrolled: yes, Screen: yes, SeeFirst: 6, Longest: 7}, day, call.Decision{Decision: protocol.Ringing, MaxDuration: 7}},
+		{"by day", Policy{Enrolled: yes, Screen: yes, Ring: 5, SeeFirst: 6 * time.Second, Longest: 7, Quiet: night}, day, call.Decision{Decision: protocol.Ringing, Ring: 5, SeeFirst: 6 * time.Second, MaxDuration: 7}},
+		{"at once, in a trial", Policy{Enrolled: yes, Screen: yes}, day, call.Decision{Decision: protocol.Ringing, SeeFirst: leastSeen}},
+		{"at once, in a home", Policy{Enrolled: yes, Screen: yes, Least: 3}, day, call.Decision{Decision: protocol.Ringing, Ring: 3, SeeFirst: leastSeen}},
 		{"at night", Policy{Enrolled: yes, Screen: yes, Quiet: night}, day.Add(11 * time.Hour), call.Decision{Decision: protocol.Quiet}},
 		{"at night by its own zone", Policy{Enrolled: yes, Screen: yes, Quiet: night, Zone: time.FixedZone("", 10*3600)}, day, call.Decision{Decision: protocol.Quiet}},
 	} {
@@ -48,6 +49,8 @@ func policyOf(change ...func(*protocol.Policy)) *protocol.Policy {
 			{Group: "former", Mode: protocol.ModeRefuse},
 			{Group: "nurses", Mode: protocol.ModeRing, After: 5},
 			{Group: "at-once", Mode: protocol.ModeRing},
+			{Group: "in-a-blink", Mode: protocol.ModeRing, After: 1, Urgent: true},
+			{Group: "soon-no", Mode: protocol.ModeAsk, After: 2},
 		},
 		Quiet: []protocol.Span{{Days: 0x7f, From: 22 * 60, To: 7 * 60}}, Zone: "Europe/Oslo", Longest: 1800, Volume: 70, Home: "17",
 	}
@@ -75,7 +78,13 @@ func TestSigned(t *testing.T) {
 	}{
 		{"longer ring of the terminal's own", "nurses", false, noon, policyOf(), nil, ringing},
 		{"longer ring of the policy", "doctors", false, noon, policyOf(), nil, with(func(d *call.Decision) { d.Ring = 20 * time.Second })},
-		{"at once", "at-once", false, noon, policyOf(), func(p *Policy) { p.Ring = 0 }, with(func(d *call.Decision) { d.Ring, d.SeeFirst = 0, 0 })},
+		{"at once", "at-once", false, noon, policyOf(), func(p *Policy) { p.Ring = 0 }, with(func(d *call.Decision) { d.Ring = 5 * time.Second })},
+		{"too soon to say no", "in-a-blink", false, noon, policyOf(), func(p *Policy) { p.Ring = 0 }, with(func(d *call.Decision) { d.Ring = 5 * time.Second })},
+		{"too soon to say no, urgent", "in-a-blink", true, night, policyOf(), func(p *Policy) { p.Ring = 0 }, with(func(d *call.Decision) { d.Ring, d.Urgent = 5*time.Second, true })},
+		{"too soon, where the terminal says little", "at-once", false, noon, policyOf(), func(p *Policy) { p.Ring = 2 * time.Second }, with(func(d *call.Decision) { d.Ring = 5 * time.Second })},
+		{"at once and unseen", "at-once", false, noon, policyOf(), func(p *Policy) { p.SeeFirst = 0 }, with(func(d *call.Decision) { d.SeeFirst = leastSeen })},
+		{"at once, in a trial", "at-once", false, noon, policyOf(), func(p *Policy) { p.Ring, p.Least = 0, 0 }, with(func(d *call.Decision) { d.Ring = 0 })},
+		{"asks for a moment: who takes the call has said yes", "soon-no", false, noon, policyOf(), lasting, with(func(d *call.Decision) { d.Ring, d.Ask = 2*time.Second, true })},
 		{"shorter limit of the terminal's own", "nurses", false, noon, policyOf(), func(p *Policy) { p.Longest = time.Minute }, with(func(d *call.Decision) { d.MaxDuration = time.Minute })},
 		{"no limit of the terminal's own", "nurses", false, noon, policyOf(), func(p *Policy) { p.Longest = 0 }, ringing},
 		{"a group that is refused", "former", false, noon, policyOf(), nil, call.Decision{Decision: protocol.Refused}},
@@ -106,6 +115,7 @@ func TestSigned(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			p := Policy{
 				Enrolled: yes, Screen: yes, Signed: func() *protocol.Policy { return test.signed }, Ring: 10 * time.Second, SeeFirst: 2 * time.Second, Longest: time.Hour, Zone: time.UTC, Notice: 40 * time.Second,
+				Least: protocol.LeastRing * time.Second,
 			}
 			if test.local != nil {
 				test.local(&p)

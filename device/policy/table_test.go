@@ -188,7 +188,7 @@ func TestConditionsAreComplete(t *testing.T) {
 		of     reflect.Type
 		fields []string
 	}{
-		{reflect.TypeFor[Policy](), []string{"Enrolled", "Safe", "Screen", "Answer", "Signed", "Ring", "Notice", "SeeFirst", "Longest", "Quiet", "Zone"}},
+		{reflect.TypeFor[Policy](), []string{"Enrolled", "Safe", "Screen", "Answer", "Signed", "Ring", "Least", "Notice", "SeeFirst", "Longest", "Quiet", "Zone"}},
 		{reflect.TypeFor[protocol.Policy](), []string{"Version", "Serial", "Terminal", "Home", "Groups", "Rules", "Quiet", "Zone", "Longest", "Volume", "Issued"}},
 		{reflect.TypeFor[protocol.Rule](), []string{"Group", "Mode", "After", "Urgent"}},
 		{reflect.TypeFor[call.Decision](), []string{"Decision", "Ring", "SeeFirst", "MaxDuration", "Ask", "Urgent", "Notice", "Home", "Volume", "Reason"}},

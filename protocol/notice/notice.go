@@ -56,8 +56,7 @@ type Words struct {
 	Until        string   `json:"until"` // {date}
 	Happens      string   `json:"happens"`
 	Ring         string   `json:"ring"` // {seconds}
-	RingOnce     string   `json:"ring_once"`
-	Ask          string   `json:"ask"` // {seconds}
+	Ask          string   `json:"ask"`  // {seconds}
 	Refuse       string   `json:"refuse"`
 	Group        string   `json:"group"` // {group}, as a sentence quotes it
 	Others       string   `json:"others"`

@@ -87,6 +87,7 @@ devices.memory_size = "640x360"
 devices.button = "none"
 call.notice = "0s"
 call.see_first = "1s"
+call.least = "0s"
 network.wifi = "eth0"
 network.wpa_file = %q
 network.wpa_control = %q

@@ -23,7 +23,7 @@ import (
 	"vindu/scripts/split"
 )
 
-// agentConfig is the terminal's, with what the lab's devices are called. A terminal in a home has the defaults. Echo is off: the emulated
+// agentConfig is the terminal's, with what the lab's devices are called. A terminal in a home has the defaults; here it may ring for less. Echo is off: the emulated
 // processor has no time for the canceller, and the tones by which the tests know each end would be suppressed as noise.
 const agentConfig = `state = "/var/lib/vindu"
 language = "en"
@@ -34,6 +34,7 @@ speaker = "` + TerminalSpeaker + `"
 display = "/dev/dri/card0"
 [call]
 ring = "4s"
+least = "0s"
 notice = "0s"
 [picture]
 width = 320

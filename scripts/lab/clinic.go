@@ -69,9 +69,9 @@ func startClinic(t testing.TB, g *Guest, port string) *Clinic {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The terminal's own configuration says how long it rings: no less than the clinic's policy, which so is nothing.
+	// The terminal's own configuration says how long it rings: no less than the clinic's policy, which so says nothing.
 	policy := filepath.Join(dir, "policy.toml")
-	if err := os.WriteFile(policy, []byte("[rules.staff]\nmode = \"ring\"\nafter = 0\n"), 0o600); err != nil {
+	if err := os.WriteFile(policy, []byte("[rules.staff]\nmode = \"ring\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := output(ctx, "/", c.program, "policy", "set", "-dir", c.dir, policy); err != nil {

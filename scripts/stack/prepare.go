@@ -19,7 +19,7 @@ import (
 func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 // Policy is what the terminal does about callers: it answers staff.
-const Policy = "[rules.staff]\nmode = \"ring\"\nafter = 0\n"
+const Policy = "[rules.staff]\nmode = \"ring\"\n"
 
 // prepareClinic makes the clinic, or finds the one of the last start and tells it today's ports.
 func (s *Stack) prepareClinic(ctx context.Context) error {
@@ -87,6 +87,7 @@ func (s *Stack) writeAgentConfig() error {
 		"devices.test_sound":   "true",
 		"devices.display":      quote("memory"),
 		"call.ring":            quote(s.Ring.String()),
+		"call.least":           quote("0s"), // a trial rings for as long as it is told
 		"call.notice":          quote(s.Notice.String()),
 		"network.loopback":     "true",
 	}
@@ -125,7 +126,7 @@ func (s *Stack) enrol(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(s.agentDir(), "state", "identity", "clinic.pem")); err == nil {
 		return nil
 	}
-	// The terminal's own configuration says how long it rings: no less than the clinic's policy, which so is nothing.
+	// The terminal's own configuration says how long it rings: no less than the clinic's policy, which so says nothing.
 	policy := filepath.Join(s.Dir, "policy.toml")
 	if err := replace(policy, []byte(Policy)); err != nil {
 		return err
