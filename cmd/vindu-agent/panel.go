@@ -63,7 +63,7 @@ func (h *hands) run(ctx context.Context, a pressable) error {
 		case err := <-line:
 			return err
 		case e := <-h.panel.Events():
-			if e&(panel.Came|panel.Went) != 0 {
+			if e&(panel.Came|panel.Went|panel.Closed|panel.Opened) != 0 {
 				a.Look()
 			}
 			switch {

@@ -168,8 +168,11 @@ func newHandsOn(t *testing.T, change func(*bench)) *handsOn {
 
 // TestPanelInCalls is every button of a panel in every state, on the program that ships, called by a real page: the panel's simulator is at a pseudo-terminal.
 func TestPanelInCalls(t *testing.T) {
-	const cableOut = "the panel's cable pulled in a call, where calls end without it"
-	list := faulttest.New(t, "panel", "cmd/vindu-agent TestPanelInCalls", *update, cableOut)
+	const (
+		cableOut = "the panel's cable pulled in a call, where calls end without it"
+		shut     = "the shutter is closed, where that refuses calls"
+	)
+	list := faulttest.New(t, "panel", "cmd/vindu-agent TestPanelInCalls", *update, cableOut, shut)
 	h := newHandsOn(t, func(*bench) {})
 	panelHere := func() {
 		h.c.await("a panel in a session", func() bool { s := h.heard.last.Load(); return s != nil && s.Session != 0 && s.Open })
@@ -255,7 +258,7 @@ func TestPanelInCalls(t *testing.T) {
 	})
 
 	h.terminal.end()
-	h.terminal.cfg.Call.Ring, h.terminal.cfg.Panel.Lost = agent.Duration(time.Minute), "end"
+	h.terminal.cfg.Call.Ring, h.terminal.cfg.Panel.Lost, h.terminal.cfg.Panel.Covered = agent.Duration(time.Minute), "end", "refuse"
 	h.terminal.start()
 	h.online()
 	play("ringing", []row{
@@ -269,7 +272,25 @@ func TestPanelInCalls(t *testing.T) {
 			over()
 		}},
 		{"no", func() { over := h.rings(); h.no(); over() }},
-		{"shutter, and no", func() { over := h.rings(); h.shutter(false); h.no(); h.shutter(true); over() }},
+		{"shutter, where a closed one lets nobody in", func() { over := h.rings(); h.shutter(false); over(); h.shutter(true) }},
+		{"a call, and the shutter is closed", func() {
+			h.shutter(false)
+			untouched := h.untouched()
+			h.page.forget()
+			call := h.placed()
+			h.page.phase("ended")
+			h.idle()
+			untouched()
+			h.c.await("the record", func() bool {
+				r, err := h.c.calls.Record(t.Context(), h.c.person.ID, call)
+				if err != nil || r.TerminalHalf == nil || r.CallerHalf == nil || r.Outcome != protocol.AnswerShutter {
+					return false
+				}
+				list.Saw(t, faulttest.Fault{Fault: shut, Rule: r.Diagnosis.Rule, Sentence: r.Diagnosis.Sentence()})
+				return true
+			})
+			h.shutter(true)
+		}},
 		{"cable, and no when it is back", func() {
 			over := h.rings()
 			h.cable.Pull(true)

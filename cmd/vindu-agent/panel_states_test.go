@@ -30,8 +30,9 @@ const (
 
 // hearsay is what presses lead to.
 type hearsay struct {
-	mu   sync.Mutex // of who tells; who reads waits for the bubble to be still
-	said []string
+	mu    sync.Mutex // of who tells; who reads waits for the bubble to be still
+	said  []string
+	looks int
 }
 
 func (h *hearsay) note(what string) {
@@ -44,7 +45,12 @@ func (h *hearsay) HangUp()    { h.note("no") }
 func (h *hearsay) Take()      { h.note("take") }
 func (h *hearsay) Curtain()   { h.note("curtain") }
 func (h *hearsay) StartAnew() { h.note("anew") }
-func (h *hearsay) Look()      {}
+
+func (h *hearsay) Look() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.looks++
+}
 
 // reopened is a line that can be opened again after it was closed.
 type reopened struct{ net.Conn }
@@ -188,7 +194,7 @@ func TestPanelEveryState(t *testing.T) {
 					if !h.panel.State().Open || len(told.said) > 0 || sim.Outputs().Camera != state.camera {
 						t.Fatalf("before: %+v, %v, %v", h.panel.State(), told.said, sim.Outputs())
 					}
-					since := time.Now()
+					since, looks := time.Now(), told.looks
 					sim.Change(action.do)
 					within := soon
 					if action.cable {
@@ -205,6 +211,9 @@ func TestPanelEveryState(t *testing.T) {
 					}
 					if len(told.said) != len(want) || len(want) > 0 && told.said[0] != want[0] {
 						t.Errorf("after %v %v is told, want %v", within, told.said, want)
+					}
+					if another := action.cable || action.why == panel.ErrShutter; (told.looks > looks) != another {
+						t.Errorf("after %v it is told %d times to look", within, told.looks-looks)
 					}
 					knob := 0 // the policy's
 					if action.knob >= 0 {

@@ -151,7 +151,7 @@ type pressable interface {
 	Take()
 	Curtain()
 	StartAnew()
-	Look() // what there is to press is another than it was
+	Look() // what there is to press, or whether the shutter is closed, is another than it was
 }
 
 // run does what a press means, until ctx ends. While the meaning stays the same the button stays open, so that no press is lost to another word on

@@ -152,7 +152,9 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Agent, error) {
 	if parts.Keys == nil {
 		a.parts.Keys = identity.FileKeys{Log: log}
 	}
+	shut := func() bool { return cfg.Panel.Refuses() && parts.Covered != nil && parts.Covered() }
 	a.policy = policy.Policy{
+		Shut: shut,
 		Safe: parts.Safe, Screen: parts.HasScreen, Answer: parts.Answer, Ring: time.Duration(cfg.Call.Ring), Least: time.Duration(cfg.Call.Least), SeeFirst: time.Duration(cfg.Call.SeeFirst),
 		Longest: time.Duration(cfg.Call.Longest), Notice: time.Duration(cfg.Call.Notice), Quiet: quiet,
 	}
@@ -222,8 +224,16 @@ func (a *Agent) Curtain() {
 	}
 }
 
-// Look shows what follows from what the terminal has now: its panel may have come or gone.
-func (a *Agent) Look() { a.change(func(*situation) {}) }
+// Look shows what follows from what the terminal has now: its panel may have come or gone, or its shutter. One that is closed while it rings is a no, where nobody is let in then.
+func (a *Agent) Look() {
+	a.change(func(*situation) {})
+	a.mu.Lock()
+	f, s := a.hangUp, a.situation.call
+	a.mu.Unlock()
+	if f != nil && s.Scene == call.SceneRinging && a.policy.Shut() {
+		f()
+	}
+}
 
 // change changes the situation and shows what follows from it.
 func (a *Agent) change(f func(*situation)) {

@@ -130,9 +130,13 @@ type Serial struct {
 
 // Panel is where lamp, shutter, knob and buttons are.
 type Panel struct {
-	Port string `toml:"port"`
-	Lost string `toml:"lost"` // "voice" or "end"
+	Port    string `toml:"port"`
+	Lost    string `toml:"lost"`    // "voice" or "end"
+	Covered string `toml:"covered"` // "voice" or "refuse"
 }
+
+// Refuses tells whether nobody is let in while the shutter is closed.
+func (p Panel) Refuses() bool { return p.Covered == "refuse" }
 
 // EndsCall tells whether a call ends that has lost the panel, or is answered without it.
 func (p Panel) EndsCall() bool { return p.Lost == "end" }
@@ -177,7 +181,7 @@ func Default() Config {
 		Sound:    Sound{Echo: "on"},
 		Voice:    Voice{Speed: 90},
 		Call:     Call{Least: Duration(protocol.LeastRing * time.Second), SeeFirst: Duration(2 * time.Second), Longest: Duration(2 * time.Hour), Notice: Duration(40 * time.Second)},
-		Panel:    Panel{Lost: "voice"},
+		Panel:    Panel{Lost: "voice", Covered: "voice"},
 		Time:     Time{NTP: []string{}},
 		Picture:  Picture{Width: 640, Height: 480, FPS: 30, Bitrate: 1_500_000, Codec: "auto", Own: true},
 		Network:  Network{WiFi: "auto", WPAFile: "/etc/wpa_supplicant.conf", WPAControl: "/run/wpa_supplicant"},
@@ -300,6 +304,9 @@ func (c *Config) check(bad func(key, format string, args ...any)) {
 	}
 	if v := c.Panel.Lost; v != "voice" && v != "end" {
 		bad("panel.lost", "%q has to be voice or end", v)
+	}
+	if v := c.Panel.Covered; v != "voice" && v != "refuse" {
+		bad("panel.covered", "%q has to be voice or refuse", v)
 	}
 	if v := c.CEC.Device; v != "" && !filepath.IsAbs(v) {
 		bad("cec.device", "%q has to be a path such as /dev/cec0, or empty", v)

@@ -45,6 +45,7 @@ func TestConfigErrors(t *testing.T) {
 		{"camera", "[devices]\ncamera = \"video0\"\n", []string{"line 2", "devices.camera", "/dev/"}},
 		{"display none", "[devices]\ndisplay = \"none\"\n", []string{"line 2", "devices.display", "memory"}},
 		{"button", "[devices]\nbutton = \"space\"\n", []string{"line 2", "devices.button", "/dev/"}},
+		{"panel covered", "[panel]\ncovered = \"end\"\n", []string{"line 2", "panel.covered", "refuse"}},
 		{"panel lost", "[panel]\nlost = \"silence\"\n", []string{"line 2", "panel.lost", "voice"}},
 		{"CEC", "[cec]\ndevice = \"cec0\"\n", []string{"line 2", "cec.device", "/dev/"}},
 		{"serial port", "[serial]\nport = \"COM1\"\n", []string{"line 2", "serial.port", "/dev/"}},

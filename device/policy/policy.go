@@ -27,6 +27,7 @@ type Policy struct {
 	Safe     bool                    // the terminal is in safe mode: it refuses everybody
 	Screen   func() bool             // whether the person can see who calls; nil: no
 	Answer   func() bool             // whether there is a key by which the person can take a call; nil: no
+	Shut     func() bool             // whether the shutter is closed where that refuses calls; nil: no
 	Signed   func() *protocol.Policy // the clinic's, or nil; nil: none
 	Ring     time.Duration           // at least; 0: as the clinic's policy says
 	Least    time.Duration           // what answers by itself has rung for so long, whatever anything else says; less than protocol.LeastRing in trials only
@@ -62,6 +63,9 @@ func (p *Policy) Decide(proof *call.Proof, now time.Time) call.Decision {
 		if d = p.signed(proof, now); d.Decision != protocol.Ringing {
 			return d
 		}
+	}
+	if p.Shut != nil && p.Shut() { // urgent ones, too: the shutter is the person's own
+		return call.Decision{Decision: protocol.Shutter}
 	}
 	if !d.Ask { // who takes a call has said yes; how long it asks is the rule's
 		d.Ring = max(d.Ring, p.Least)

@@ -31,11 +31,12 @@ var conditions = []struct {
 	{"hours", []string{"day", "quiet"}}, // of the policy
 	{"rule urgent", []string{"yes", "no"}},
 	{"call urgent", []string{"yes", "no"}},
-	{"key", []string{"yes", "no"}}, // by which a call can be taken
+	{"key", []string{"yes", "no"}},          // by which a call can be taken
+	{"shutter", []string{"open", "closed"}}, // where a closed one refuses calls
 }
 
 // decisions is the whole of what a terminal decides. A condition that a row does not name makes no difference to it. Every combination of conditions is in one
-// row, and in no other.
+// row, and in no other. What it lets ring does not where the shutter is closed and that refuses calls: who may not ring is not told of it.
 var decisions = []struct {
 	when   map[string]string
 	want   protocol.Decision
@@ -118,6 +119,9 @@ func TestEveryCombination(t *testing.T) {
 		}
 		tried[row]++
 		d := decisions[row]
+		if d.want == protocol.Ringing && c["shutter"] == "closed" {
+			d.want, d.reason, d.asks, d.urgent = protocol.Shutter, "", false, false
+		}
 		got := decide(c)
 		open := got.Decision == protocol.Ringing
 		if got.Decision != d.want || got.Reason != d.reason || open && (got.Ask != d.asks || got.Urgent != d.urgent) {
@@ -132,7 +136,7 @@ func TestEveryCombination(t *testing.T) {
 		}
 	}
 	try(0, map[string]string{})
-	if combinations != 5*1<<11 {
+	if combinations != 5*1<<12 {
 		t.Errorf("%d combinations", combinations)
 	}
 	for i, n := range tried {
@@ -166,7 +170,7 @@ func decide(c map[string]string) call.Decision {
 		terms.Quiet = []protocol.Span{{Days: 0x7f, From: 11 * 60, To: 13 * 60}}
 	}
 	p := Policy{
-		Enrolled: is("set up", "yes"), Safe: c["mode"] == "safe", Screen: is("screen", "yes"), Answer: is("key", "yes"), Ring: 5 * time.Second, SeeFirst: time.Second, Notice: time.Minute,
+		Enrolled: is("set up", "yes"), Safe: c["mode"] == "safe", Screen: is("screen", "yes"), Answer: is("key", "yes"), Shut: is("shutter", "closed"), Ring: 5 * time.Second, SeeFirst: time.Second, Notice: time.Minute,
 		Longest: time.Hour, Zone: time.UTC, Signed: func() *protocol.Policy { return terms },
 	}
 	if c["policy"] == "none" {
@@ -188,7 +192,7 @@ func TestConditionsAreComplete(t *testing.T) {
 		of     reflect.Type
 		fields []string
 	}{
-		{reflect.TypeFor[Policy](), []string{"Enrolled", "Safe", "Screen", "Answer", "Signed", "Ring", "Least", "Notice", "SeeFirst", "Longest", "Quiet", "Zone"}},
+		{reflect.TypeFor[Policy](), []string{"Enrolled", "Safe", "Screen", "Answer", "Shut", "Signed", "Ring", "Least", "Notice", "SeeFirst", "Longest", "Quiet", "Zone"}},
 		{reflect.TypeFor[protocol.Policy](), []string{"Version", "Serial", "Terminal", "Home", "Groups", "Rules", "Quiet", "Zone", "Longest", "Volume", "Issued"}},
 		{reflect.TypeFor[protocol.Rule](), []string{"Group", "Mode", "After", "Urgent"}},
 		{reflect.TypeFor[call.Decision](), []string{"Decision", "Ring", "SeeFirst", "MaxDuration", "Ask", "Urgent", "Notice", "Home", "Volume", "Reason"}},
