@@ -309,6 +309,9 @@ func (l *Language) Say(s Scene) string {
 		if s.Urgent {
 			said += ". " + t.Urgent
 		}
+		if s.Covered {
+			said = strings.TrimSuffix(said, ".") + ". " + t.Covered
+		}
 		if s.Ask {
 			said = strings.TrimSuffix(said, ".") + ". " + t.Take
 		}

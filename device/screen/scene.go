@@ -57,7 +57,7 @@ type Scene struct {
 	HungUp     bool             // Ended: the caller hung up
 	Button     bool             // Ringing, InCall, Checking: there is one that says no
 	Panel      bool             // there is a panel, so that each sentence says which of its two buttons is meant
-	Covered    bool             // Ringing: the camera's shutter is closed, so that only the voice goes; it is said aloud
+	Covered    bool             // Ringing: the camera's shutter is closed, so that only the voice goes
 	Offline    bool             // Ready: the clinic cannot be reached, so nobody can call
 	Coming     Coming           // Ready: who has said to call
 	NoSelf     bool             // InCall: the own picture is not shown, as some are disturbed by it
@@ -415,6 +415,9 @@ func (c *composer) ringing(l *layout, s Scene, now time.Time) {
 	below, widest := []line{{text, regular, c.em(4.2), soft, 4}, {t.NothingToDo, regular, c.em(4.2), calm, 3}}, fill(t.AnswersIn, "seconds", "88")
 	if s.Ask {
 		below, widest = []line{{t.Take, regular, c.em(4.2), calm, 4}}, ""
+	}
+	if s.Covered { // before anything opens, and where no voice says it
+		below = append([]line{{t.Covered, regular, c.em(4.2), white, 3}}, below...)
 	}
 	no := c.button(s, t.SayNo)
 	if s.Ask { // one thing to do at a time: where it has to be taken, nothing is needed to say no

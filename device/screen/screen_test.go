@@ -83,6 +83,8 @@ func scenes() map[string]Scene {
 		"in-call-button":         {Kind: InCall, Parties: []protocol.Party{anne}, Camera: true, Microphone: true, Button: true},
 		"in-call-long-button":    {Kind: InCall, Parties: []protocol.Party{long, relief, son, long}, Camera: true, Faults: []protocol.Code{protocol.CaptureNoMicrophone, "quality.unheard_of"}, Button: true},
 		"ringing-urgent":         {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", AnswersAt: noon.Add(5 * time.Second), Button: true, Urgent: true, CallCode: "482 193"},
+		"ringing-covered":        {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", AnswersAt: noon.Add(5 * time.Second), Button: true, Covered: true, CallCode: "482 193"},
+		"ringing-ask-covered":    {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", Button: true, Ask: true, Covered: true, CallCode: "482 193"},
 		"ringing-ask":            {Kind: Ringing, Parties: []protocol.Party{anne}, Errand: "Morning medicine", Button: true, Ask: true, CallCode: "482 193"},
 		"ringing-long-urgent":    {Kind: Ringing, Parties: []protocol.Party{long, relief, son}, Errand: strings.Repeat("A talk about the medicine and the stairs. ", 5), Button: true, Ask: true, Urgent: true, CallCode: "482 193"},
 		"in-call-code":           {Kind: InCall, Parties: []protocol.Party{anne}, Camera: true, Microphone: true, Button: true, CallCode: "482 193"},
@@ -390,11 +392,12 @@ func TestSay(t *testing.T) {
 	for name, want := range map[string]string{
 		"starting": "Starter opp", "not-set-up": "Denne skjermen er ikke klar til bruk ennå: ABCD-EFGH-IJKL-MNOP", "ready": "Klar",
 		"ready-offline": "Får ikke kontakt med klinikken. Prøver igjen.", "ringing": "Anne Berg ringer (nurse, Åsane home care)",
-		"in-call":        "Du snakker med Anne Berg, nurse. Kamera og mikrofon er på",
-		"in-call-code":   "Du snakker med Anne Berg, nurse. Kamera og mikrofon er på. Trykk på knappen for å avslutte samtalen. Samtalekode: 482 193",
-		"ringing-ask":    "Anne Berg ringer (nurse, Åsane home care). Trykk på svartasten for å svare. Samtalen starter ikke av seg selv. Samtalekode: 482 193",
-		"ringing-urgent": "Anne Berg ringer (nurse, Åsane home care). Det haster. Trykk på knappen for å si nei. Samtalekode: 482 193",
-		"ended-no":       "Du sa nei til samtalen. Kameraet er av.", "ended-hung": "Samtalen er slutt. Anne Berg har lagt på. Kameraet er av.",
+		"in-call":         "Du snakker med Anne Berg, nurse. Kamera og mikrofon er på",
+		"in-call-code":    "Du snakker med Anne Berg, nurse. Kamera og mikrofon er på. Trykk på knappen for å avslutte samtalen. Samtalekode: 482 193",
+		"ringing-ask":     "Anne Berg ringer (nurse, Åsane home care). Trykk på svartasten for å svare. Samtalen starter ikke av seg selv. Samtalekode: 482 193",
+		"ringing-covered": "Anne Berg ringer (nurse, Åsane home care). Kameraet er dekket til. Du kan bare høres. Trykk på knappen for å si nei. Samtalekode: 482 193",
+		"ringing-urgent":  "Anne Berg ringer (nurse, Åsane home care). Det haster. Trykk på knappen for å si nei. Samtalekode: 482 193",
+		"ended-no":        "Du sa nei til samtalen. Kameraet er av.", "ended-hung": "Samtalen er slutt. Anne Berg har lagt på. Kameraet er av.",
 	} {
 		if got := load(t, "nb").Say(all[name]); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)

@@ -160,8 +160,17 @@ func (v *Voice) Show(s screen.Scene, at time.Time) {
 	was := v.scene
 	v.scene = s
 	if s.Kind == was.Kind {
-		if s.Kind == screen.InCall {
+		switch {
+		case s.Kind == screen.InCall:
 			v.change(lang, was, s, now)
+		case s.Kind == screen.Ringing && s.Covered && !was.Covered: // before the microphone opens
+			said := announcement{language: lang.Tag, says: []string{lang.Text.Covered}, until: now.Add(fresh), ringing: true}
+			if told := s.NoticeEnds.Sub(at); told > 0 && !s.NoticeEnds.IsZero() {
+				said.at = now.Add(told)
+				said.until = said.at.Add(fresh)
+			}
+			v.sounds.want(lang.Tag, said.says...)
+			v.add(said)
 		}
 		return
 	}

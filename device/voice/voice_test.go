@@ -226,6 +226,21 @@ func TestCovered(t *testing.T) {
 	})
 }
 
+// TestCoveredMeanwhile: a shutter that is closed while it rings is told, too, once; before a first call when what is told then is over.
+func TestCoveredMeanwhile(t *testing.T) {
+	spoken(t, func(v *Voice, _ *maker, l *listener) {
+		s := ringing(20 * time.Second)
+		v.Show(s, time.Now())
+		pass(12 * time.Second)
+		l.clear()
+		s.Covered = true
+		v.Show(s, time.Now())
+		v.Show(s, time.Now())
+		pass(7 * time.Second)
+		l.want(t, "0s The camera is covered. You can only be heard.")
+	})
+}
+
 // TestCurtain: whose curtain is drawn is said when it is, and what is on when it is open again.
 func TestCurtain(t *testing.T) {
 	spoken(t, func(v *Voice, _ *maker, l *listener) {
