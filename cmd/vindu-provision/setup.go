@@ -47,8 +47,8 @@ func (f *setupCmd) Run(c *call) error {
 	if s.laptop, err = a.laptop(); err != nil {
 		return err
 	}
-	if f.Language != "" && !slices.Contains([]string{"nb", "nn", "en"}, f.Language) {
-		return (failure{Code: "tool.language", Sentence: "The terminal does not speak " + f.Language + ".", Next: "Use --language nb, nn or en.", is: errUsage}).because(nil)
+	if f.Language != "" && !slices.Contains(sheet.Languages, f.Language) {
+		return (failure{Code: "tool.language", Sentence: "The terminal does not speak " + f.Language + ".", Next: "Use one of these: --language " + strings.Join(sheet.Languages, ", ") + ".", is: errUsage}).because(nil)
 	}
 	if err := f.handOverFlags.check(); err != nil {
 		return err

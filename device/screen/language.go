@@ -20,7 +20,8 @@ import (
 //go:embed language/*.toml
 var languageFiles embed.FS
 
-// Language is everything that the screen says, in one language. Each is one file in the folder language.
+// Language is everything that the screen says, in one language. Each is a file in the folder language, and two beside package protocol: what is told before the first call, which is
+// on paper too, and the conditions. ARCHITECTURE.md has all that a language is.
 type Language struct {
 	Tag      string    `toml:"-"`
 	Name     string    `toml:"name"`
@@ -131,8 +132,10 @@ func (l *Language) text(s Scene) *Texts {
 }
 
 // Languages returns the tags (BCP 47) of the languages that there are.
-func Languages() []string {
-	names, err := fs.Glob(languageFiles, "language/*.toml")
+func Languages() []string { return languagesIn(languageFiles) }
+
+func languagesIn(files fs.FS) []string {
+	names, err := fs.Glob(files, "language/*.toml")
 	if err != nil {
 		panic(err) // a constant pattern: cannot happen
 	}
@@ -142,12 +145,14 @@ func Languages() []string {
 	return names
 }
 
-// LoadLanguage reads one language. An unknown one is an error that names those that there are.
-func LoadLanguage(tag string) (*Language, error) {
-	if !slices.Contains(Languages(), tag) {
-		return nil, fmt.Errorf("language %q is not there: choose one of %s", tag, strings.Join(Languages(), ", "))
+// LoadLanguage reads one language. An unknown one is an error that names those that there are; so is one of whose files one is missing.
+func LoadLanguage(tag string) (*Language, error) { return loadLanguage(languageFiles, tag) }
+
+func loadLanguage(files fs.FS, tag string) (*Language, error) {
+	if !slices.Contains(languagesIn(files), tag) {
+		return nil, fmt.Errorf("language %q is not there: choose one of %s", tag, strings.Join(languagesIn(files), ", "))
 	}
-	b, err := languageFiles.ReadFile("language/" + tag + ".toml")
+	b, err := fs.ReadFile(files, "language/"+tag+".toml")
 	if err != nil {
 		return nil, fmt.Errorf("language %s: %w", tag, err)
 	}
@@ -161,6 +166,9 @@ func LoadLanguage(tag string) (*Language, error) {
 	l.atPanel = l.Text
 	for i, named := 0, reflect.ValueOf(l.Panel); i < named.NumField(); i++ {
 		reflect.ValueOf(&l.atPanel).Elem().FieldByName(named.Type().Field(i).Name).Set(named.Field(i))
+	}
+	if !slices.Contains(protocol.TextLanguages(), tag) { // they would be said in English
+		return nil, fmt.Errorf("language %s: conditions: protocol/conditions has none in it", tag)
 	}
 	if l.Notice, err = notice.Load(tag); err != nil {
 		return nil, fmt.Errorf("language %s: notice before the first call: %w", tag, err)

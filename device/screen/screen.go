@@ -7,7 +7,8 @@
 // business: a scene only says where they go. Words never lie over a picture.
 //
 // The typeface is Atkinson Hyperlegible Next. Sizes follow the shorter side of the screen, from 800×480 to 1920×1080, upright too;
-// text on the ground has a contrast of at least 7:1. From three metres the sentence that matters is read on a screen of some 13 inches. A language is one file in the folder language.
+// text on the ground has a contrast of at least 7:1. From three metres the sentence that matters is read on a screen of some 13 inches. What it says is in the folder language, in
+// each language, and beside package protocol (see Language).
 package screen
 
 import (

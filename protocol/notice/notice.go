@@ -1,6 +1,6 @@
 // Package notice is what people in a home are told of the terminal that stands there, in each language: before the first call on its screen (R24), on the
 // page that a technician leaves, and on the leaflet and the sheets of settings that a clinic prints (R23). It is one text for all of them, so that they
-// say the same. A language is one file, complete by test; {braces} are filled in.
+// say the same. Each language has one file here, complete by test; {braces} are filled in.
 package notice
 
 import (

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"vindu/protocol"
+	"vindu/protocol/notice"
 )
 
 var update = flag.Bool("update", false, "write the golden pages")
@@ -119,6 +120,9 @@ func TestLanguages(t *testing.T) {
 	first, err := load(Languages[0])
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got, want := slices.Sorted(slices.Values(Languages)), slices.Sorted(slices.Values(notice.Languages())); !slices.Equal(got, want) {
+		t.Errorf("the page speaks %v, what it says of calls is in %v", got, want)
 	}
 	for _, tag := range Languages {
 		w, err := load(tag)

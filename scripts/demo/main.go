@@ -16,10 +16,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	scene "vindu/device/screen"
 	"vindu/scripts/stack"
 )
 
@@ -49,8 +51,8 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("DEMO_NOTICE=%q has to be a duration between 0s and 90s, such as 40s", os.Getenv("DEMO_NOTICE"))
 	}
 	language := env("DEMO_LANGUAGE", "en")
-	if !slices.Contains([]string{"en", "nb", "nn"}, language) {
-		return fmt.Errorf("DEMO_LANGUAGE=%q has to be en, nb or nn", language)
+	if !slices.Contains(scene.Languages(), language) {
+		return fmt.Errorf("DEMO_LANGUAGE=%q has to be one of %s", language, strings.Join(scene.Languages(), ", "))
 	}
 	dir := env("DEMO_DIR", ".demo")
 	bin := filepath.Join(dir, "bin")
