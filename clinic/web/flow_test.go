@@ -120,7 +120,7 @@ func TestDeclined(t *testing.T) {
 		call.Send(calls.Update{Kind: calls.KindEnd, State: calls.Ended, Code: protocol.AnswerDeclined})
 		call.Send(calls.Update{Kind: calls.KindEnd, State: calls.Ended, Code: protocol.AnswerDeclined, End: end})
 		b.until(`document.getElementById("receipt").checkVisibility() && document.getElementById("receipt").textContent === "Camera and microphone in the home were never open, signed by the terminal."`)
-		b.says("The call has ended: The person at the terminal said no.")
+		b.says("The call has ended: The person at the terminal said no for now.")
 		if kind := eval[string](b, `document.getElementById("call").dataset.outcome`); kind != "good" {
 			t.Errorf("a no is shown as %s", kind) // it is the person's right, and nothing that somebody has to mend
 		}

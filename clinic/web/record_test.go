@@ -69,7 +69,7 @@ func TestOutcomeToTheCaller(t *testing.T) {
 	for outcome, want := range map[protocol.Code][2]string{
 		protocol.EndCallerHungUp: {"You hung up.", "The caller hung up."},
 		protocol.EndPageClosed:   {"Your page was closed or lost its connection to the clinic.", "The caller's page was closed"},
-		protocol.AnswerDeclined:  {"The person at the terminal said no.", "The person at the terminal said no."},
+		protocol.AnswerDeclined:  {"The person at the terminal said no for now.", "The person at the terminal said no for now."},
 	} {
 		v := w.record(calls.Record{Began: time.Now(), EndedAt: time.Now(), Outcome: outcome, Sentence: protocol.Explain(outcome).Sentence})
 		if v.Line.Sentence != want[0] || !strings.Contains(v.Journal, want[1]) {

@@ -40,7 +40,7 @@ func (l *Language) Aloud(s Scene) []string {
 		}
 		return []string{sentence(t.TalkingWith + " " + strings.Join(who, "; "))}
 	case Ended:
-		return l.ended(s)
+		return append(l.ended(s), l.later(s)...)
 	case Starting, NotSetUp, Ready, Checking, Pressing, Returned, Lost, Resting:
 	}
 	return nil
@@ -73,7 +73,7 @@ func (l *Language) WentAloud(p protocol.Party) string {
 func (l *Language) AlwaysAloud() []string {
 	t := l.Text
 	return []string{
-		t.Ended, t.CameraOffNow, t.YouSaidNo, l.DevicesAloud(Scene{Camera: true, Microphone: true}), l.DevicesAloud(Scene{Microphone: true}), t.ByItself, t.SayNo, t.NothingToDo, l.Panel.SayNo,
+		t.Ended, t.CameraOffNow, t.YouSaidNo, t.CallLater, l.DevicesAloud(Scene{Camera: true, Microphone: true}), l.DevicesAloud(Scene{Microphone: true}), t.ByItself, t.SayNo, t.NothingToDo, l.Panel.SayNo,
 	}
 }
 

@@ -95,6 +95,7 @@ type Texts struct {
 	CallerHungUp   string `toml:"caller_hung_up"`
 	CameraOffNow   string `toml:"camera_off_now"`
 	YouSaidNo      string `toml:"you_said_no"`
+	CallLater      string `toml:"call_later"`
 	Checking       string `toml:"checking"`
 	Press          string `toml:"press" deed:"yes"`
 	PressCode      string `toml:"press_code"`
@@ -334,7 +335,7 @@ func (l *Language) Say(s Scene) string {
 		}
 		return code(with(said, t.EndCall))
 	case Ended:
-		return strings.Join(l.ended(s), " ")
+		return strings.Join(append(l.ended(s), l.later(s)...), " ")
 	case Pressing:
 		return t.Press + ": " + party(first(s.Parties)) + ". " + fill(t.PressCode, "code", s.Code) + ". " + t.PressAllows + " " + t.PressHelp
 	case Checking:
@@ -371,6 +372,14 @@ func (l *Language) ended(s Scene) []string {
 		said = append(said, fill(l.Text.CallerHungUp, "name", s.Parties[0].Name))
 	}
 	return append(said, l.Text.CameraOffNow)
+}
+
+// later says, when what has to be said is, that a no is not for good.
+func (l *Language) later(s Scene) []string {
+	if !s.SaidNo {
+		return nil
+	}
+	return []string{l.Text.CallLater}
 }
 
 func capital(s string) string {

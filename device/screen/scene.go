@@ -203,7 +203,11 @@ func (c *composer) compose(s Scene, now time.Time) layout {
 		for _, more := range said[1 : len(said)-1] {
 			lines = append(lines, line{more, regular, c.em(6), soft, 2})
 		}
-		c.center(&l, append(lines, line{said[len(said)-1], bold, c.em(9), calm, 2})...)
+		lines = append(lines, line{said[len(said)-1], bold, c.em(9), calm, 2})
+		for _, more := range c.lang.later(s) {
+			lines = append(lines, line{more, regular, c.em(6), soft, 2})
+		}
+		c.center(&l, lines...)
 	case Pressing:
 		who := first(s.Parties)
 		c.center(&l,

@@ -268,7 +268,7 @@ func TestInterrupted(t *testing.T) {
 		pass(time.Second)
 		v.Show(screen.Scene{Kind: screen.Ready}, time.Now())
 		pass(time.Minute)
-		l.want(t, "0s Anne Berg is calling. Nurse, Home care.…", "1s You are talking with Anne Berg, nurse.…", "2s You said no to the call.", "4.6s The camera is off.")
+		l.want(t, "0s Anne Berg is calling. Nurse, Home care.…", "1s You are talking with Anne Berg, nurse.…", "2s You said no to the call.", "4.6s The camera is off.", "6.5s You can be called later.")
 	})
 }
 
