@@ -50,7 +50,7 @@ func tableOfProvoked(b *bytes.Buffer, list []faulttest.Fault) {
 
 Faults that a test made with real parts: the programs that ship, a real browser, real servers, network namespaces, the emulated terminal; and for probes, files as the kernel shows them. For each: the condition that showed
 at the clinic or on the terminal within its time, and was gone after relief; what was told besides and is hidden under it; and what the clinic says of a call
-that was tried meanwhile. Each test compares what it sees with its file in ` + "`" + faulttest.Folder + "`" + `, from which this table is made.
+that was tried meanwhile. Where there is no condition (–) the test looks at the call alone: then this table does not prove whether one shows, or ends. Each test compares what it sees with its file in ` + "`" + faulttest.Folder + "`" + `, from which this table is made.
 
 | Fault | Condition | Hidden under it | Of the call is said | Rule | Test |
 |---|---|---|---|---|---|
