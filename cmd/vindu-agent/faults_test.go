@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"vindu/clinic/calls"
+	"vindu/clinic/fleet"
 	"vindu/clinic/grants"
 	"vindu/media/camera"
 	"vindu/media/sound"
@@ -22,6 +23,7 @@ type fault struct {
 	name string
 	rule string // of package diagnosis, that has to speak
 	run  func(x *bench)
+	held protocol.Code // the condition that shows at the clinic, in the call or later, and is over once all is well; "": nobody looks
 }
 
 // TestFaults provokes faults between the page and the program that ship, and reads on the calls' records what the clinic says of them.
@@ -40,7 +42,15 @@ func TestFaults(t *testing.T) {
 				defer x.mend()
 				began := time.Now()
 				f.run(x)
-				list.Saw(t, faulttest.Fault{Fault: f.name, Rule: f.rule, Sentence: x.diagnosed(f.rule, began)})
+				if f.held != "" {
+					x.held(f.held, began, false) // before what is said is read: it becomes better by it
+				}
+				saw := faulttest.Fault{Fault: f.name, Condition: f.held, Rule: f.rule, Sentence: x.diagnosed(f.rule, began)}
+				if f.held != "" {
+					x.mend()
+					x.held(f.held, began, true)
+				}
+				list.Saw(t, saw)
 			})
 		})
 	}
@@ -56,6 +66,17 @@ func (x *bench) mend() {
 		return s.Health == nil || !slices.ContainsFunc(s.Health.Conditions, func(c protocol.Condition) bool {
 			return c.Code.Stage() == "capture" && c.Code != protocol.CaptureNoSpeaker
 		})
+	})
+}
+
+// held waits until the clinic has heard that a condition has begun since began; or that all such have ended.
+func (x *bench) held(code protocol.Code, began time.Time, ended bool) {
+	x.t.Helper()
+	x.c.await(fmt.Sprintf("condition %s, ended %v", code, ended), func() bool {
+		past, err := x.c.fleet.Conditions(x.t.Context(), x.c.home.Terminal, 50)
+		x.c.check(err)
+		past = slices.DeleteFunc(past, func(p fleet.Past) bool { return p.Code != code || p.Since.Before(began) })
+		return len(past) > 0 && (!ended || !slices.ContainsFunc(past, func(p fleet.Past) bool { return p.Until.IsZero() }))
 	})
 }
 
@@ -121,11 +142,11 @@ func (x *bench) fails() {
 func faults() []fault {
 	dropped := func([]byte) []byte { return nil }
 	return []fault{
-		{"a good call", "hung-up", func(x *bench) { x.inCall(2 * time.Second) }},
-		{"no camera", "ended-no-picture", ails(trouble{noCamera: true, openCamera: camera.ErrNotFound})},
-		{"camera busy", "ended-camera-busy", ails(trouble{openCamera: camera.ErrBusy})},
-		{"no microphone", "ended-no-sound", ails(trouble{noMicrophone: true})},
-		{"sound busy", "ended-sound-busy", ails(trouble{openSound: sound.ErrBusy})},
+		{"a good call", "hung-up", func(x *bench) { x.inCall(2 * time.Second) }, ""},
+		{"no camera", "ended-no-picture", ails(trouble{noCamera: true, openCamera: camera.ErrNotFound}), ""},
+		{"camera busy", "ended-camera-busy", ails(trouble{openCamera: camera.ErrBusy}), protocol.CaptureCameraBusy},
+		{"no microphone", "ended-no-sound", ails(trouble{noMicrophone: true}), ""},
+		{"sound busy", "ended-sound-busy", ails(trouble{openSound: sound.ErrBusy}), protocol.CaptureSoundBusy},
 		{"camera unplugged in the call", "ended-camera-gone", func(x *bench) {
 			x.page.ring()
 			x.page.phase("talking")
@@ -134,11 +155,11 @@ func faults() []fault {
 			x.goesOn(6 * time.Second)
 			x.page.hangUp()
 			x.page.phase("ended")
-		}},
+		}, protocol.CaptureCameraGone},
 		{"no invite arrives", "no-reply", func(x *bench) {
 			x.c.tap(taps{toTerminal: func(*protocol.CallIn) []*protocol.CallIn { return nil }})
 			x.fails()
-		}},
+		}, ""},
 		{"given up before it rings", "hung-up-calling", func(x *bench) {
 			x.c.tap(taps{toTerminal: func(m *protocol.CallIn) []*protocol.CallIn {
 				if m.Kind == protocol.KindInvite {
@@ -148,7 +169,7 @@ func faults() []fault {
 			}})
 			x.placed()
 			x.page.hangUp()
-		}},
+		}, ""},
 		{"something else answers", "proof-answer", func(x *bench) {
 			x.c.tap(taps{toPage: func(u calls.Update) []calls.Update {
 				if u.Kind == calls.KindAnswer {
@@ -158,36 +179,36 @@ func faults() []fault {
 				return []calls.Update{u}
 			}})
 			x.fails()
-		}},
+		}, ""},
 		{"the home's policy refuses", "policy", func(x *bench) {
 			x.policy(grants.Settings{Rules: map[string]grants.Rule{"staff": {Mode: protocol.ModeRefuse}}})
 			x.fails()
-		}},
+		}, ""},
 		{"quiet hours", "quiet", func(x *bench) {
 			x.policy(grants.Settings{Rules: map[string]grants.Rule{"staff": {Mode: protocol.ModeRing}}, Quiet: &[]grants.Quiet{{From: "00:00", To: "12:00"}, {From: "12:00", To: "00:00"}}})
 			x.fails()
-		}},
+		}, ""},
 		{"the policy asks, and nobody can answer", "no-key", func(x *bench) {
 			x.policy(grants.Settings{Rules: map[string]grants.Rule{"staff": {Mode: protocol.ModeAsk, After: 10}}, Quiet: &[]grants.Quiet{}})
 			x.fails()
 			x.policy(grants.Settings{Rules: map[string]grants.Rule{"staff": {Mode: protocol.ModeRing}}})
-		}},
+		}, ""},
 		{"the relay's password is wrong for the page", "path-relay-password", func(x *bench) {
 			x.c.relay.misleadsPage.Store(true)
 			x.relayOnly()
 			x.fails()
 			x.c.relay.misleadsPage.Store(false)
 			x.relayOnly()
-		}},
+		}, ""},
 		{"the relay's password is wrong for the terminal", "path-relay-none", func(x *bench) {
 			x.c.relay.misleadsHome.Store(true)
 			x.fails()
 			x.c.relay.misleadsHome.Store(false)
-		}},
+		}, ""},
 		{"the relay passes nothing on", "path-relay-between", func(x *bench) {
 			x.c.tap(taps{packet: dropped})
 			x.fails()
-		}},
+		}, ""},
 		{"a third is lost both ways", "ended-lossy-both", func(x *bench) {
 			x.c.tap(taps{packet: func(p []byte) []byte {
 				if len(p) > 100 && rand.IntN(3) == 0 {
@@ -196,35 +217,35 @@ func faults() []fault {
 				return p
 			}})
 			x.inCall(10 * time.Second)
-		}},
+		}, ""},
 		{"the path is cut in the call", "lost-path-suddenly", func(x *bench) {
 			x.page.ring()
 			x.page.phase("talking")
 			x.goesOn(6 * time.Second)
 			x.c.tap(taps{packet: dropped})
 			x.page.phase("ended")
-		}},
+		}, ""},
 		{"the page is closed in the call", "page-closed", func(x *bench) {
 			x.page.ring()
 			x.page.phase("talking")
 			x.page.reload()
-		}},
+		}, ""},
 		{"the terminal is stopped in the call", "stopped", func(x *bench) {
 			x.page.ring()
 			x.page.phase("talking")
 			x.terminal.end()
 			x.page.phase("ended")
-		}},
+		}, ""},
 		{"the terminal is switched off", "offline", func(x *bench) {
 			x.c.await("a terminal that is away", func() bool { return !x.c.fleet.State(x.c.home.Terminal).Online })
 			x.fails()
-		}},
+		}, ""},
 		{"the broker is away", "broker", func(x *bench) {
 			x.terminal.start()
 			x.online()
 			x.c.stopBroker()
 			x.fails()
-		}},
+		}, ""},
 	}
 }
 
