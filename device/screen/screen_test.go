@@ -396,7 +396,7 @@ func TestSay(t *testing.T) {
 		"ringing-ask":     "Anne Berg ringer (nurse, Åsane home care). Trykk på svartasten for å svare. Samtalen starter ikke av seg selv. Samtalekode: 482 193",
 		"ringing-covered": "Anne Berg ringer (nurse, Åsane home care). Kameraet er dekket til. Du kan bare høres. Trykk på knappen for å si nei. Samtalekode: 482 193",
 		"ringing-urgent":  "Anne Berg ringer (nurse, Åsane home care). Det haster. Trykk på knappen for å si nei. Samtalekode: 482 193",
-		"ended-no":        "Du sa nei til samtalen. Kameraet er av. Du kan bli ringt til senere.", "ended-hung": "Samtalen er slutt. Anne Berg har lagt på. Kameraet er av.",
+		"ended-no":        "Du sa nei til samtalen. Kameraet er av. Noen kan ringe deg senere.", "ended-hung": "Samtalen er slutt. Anne Berg har lagt på. Kameraet er av.",
 	} {
 		if got := load(t, "nb").Say(all[name]); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
