@@ -97,8 +97,8 @@ func (s *server) fleetMetrics(ctx context.Context) ([]metrics.Family, error) {
 	}
 	counted := s.fleet.Counters()
 	rehearsals := metrics.Family{Name: "vindu_terminals_rehearsed", Help: "Terminals that are online, by how the last call that they rehearsed went.", Type: metrics.Gauge}
-	for result, n := range rehearsed {
-		rehearsals.Samples = append(rehearsals.Samples, metrics.Sample{Labels: []metrics.Label{{Name: "result", Value: result}}, Value: n})
+	for state, n := range rehearsed {
+		rehearsals.Samples = append(rehearsals.Samples, metrics.Sample{Labels: []metrics.Label{{Name: "state", Value: state}}, Value: n})
 	}
 	return []metrics.Family{
 		terminals, conditions, rehearsals,

@@ -190,6 +190,23 @@ func plant(t *testing.T, path string) []string {
 // TestSupportAsksTheServer: what the running server counts is in the bundle too, and of it what this program writes alone.
 func TestSupportAsksTheServer(t *testing.T) {
 	dir := newClinic(t)
+	withMetrics(t, dir)
+	start(t, dir)
+	var b supportBundle
+	if err := json.Unmarshal([]byte(must(t, "support", "-dir", dir)), &b); err != nil {
+		t.Fatal(err)
+	}
+	if len(b.Missing) != 0 || !slices.ContainsFunc(b.Metrics, func(l string) bool { return strings.HasPrefix(l, "vindu_goroutines ") }) {
+		t.Errorf("missing %q, %d metrics", b.Missing, len(b.Metrics))
+	}
+	if keys := slices.Sorted(maps.Keys(b.Database.Steps)); !slices.Contains(keys, "series") {
+		t.Errorf("components %q", keys)
+	}
+}
+
+// withMetrics has a clinic that listens on ports of the system's choice answer Prometheus, and returns where.
+func withMetrics(t *testing.T, dir string) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -204,15 +221,5 @@ func TestSupportAsksTheServer(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, config.FileName), []byte(written), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	start(t, dir)
-	var b supportBundle
-	if err := json.Unmarshal([]byte(must(t, "support", "-dir", dir)), &b); err != nil {
-		t.Fatal(err)
-	}
-	if len(b.Missing) != 0 || !slices.ContainsFunc(b.Metrics, func(l string) bool { return strings.HasPrefix(l, "vindu_goroutines ") }) {
-		t.Errorf("missing %q, %d metrics", b.Missing, len(b.Metrics))
-	}
-	if keys := slices.Sorted(maps.Keys(b.Database.Steps)); !slices.Contains(keys, "series") {
-		t.Errorf("components %q", keys)
-	}
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
