@@ -36,6 +36,9 @@ var steps = []string{
 		terminal BLOB NOT NULL, code TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER NOT NULL, figure TEXT NOT NULL,
 		PRIMARY KEY (terminal, code, since)
 	) STRICT, WITHOUT ROWID`,
+	// inferred: 1 where until is not what the terminal has told of this condition's end.
+	`ALTER TABLE fleet_conditions ADD COLUMN inferred INTEGER NOT NULL DEFAULT 0`,
+	`CREATE INDEX fleet_conditions_open ON fleet_conditions (terminal) WHERE until = 0`,
 }
 
 // events stores what terminals report.

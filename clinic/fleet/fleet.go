@@ -98,10 +98,11 @@ type Fleet struct {
 	client mqtt.Client // nil while there is no connection
 }
 
-// work is for the goroutine that stores: an event, or a refusal to be audited.
+// work is for the goroutine that stores: an event, a refusal to be audited, or a health message to compare with the conditions that are kept.
 type work struct {
 	terminal protocol.KeyHash
 	event    *protocol.Event
+	health   *protocol.Health
 	unbroken uint64
 	reported bool // it came by HTTPS
 	refusal  *audit.Entry
@@ -273,6 +274,12 @@ func (f *Fleet) receive(topic string, payload []byte, retained bool) {
 		h := new(protocol.Health)
 		if err = protocol.Decode(payload, h); err == nil {
 			f.board.health(key, h, retained, now)
+			if !retained { // one that the broker kept may be older than the events that came since
+				select {
+				case f.work <- work{terminal: key, health: h}:
+				default: // the next comes within a minute
+				}
+			}
 		}
 	case protocol.OutEvent:
 		e := new(protocol.Event)
@@ -365,12 +372,16 @@ func (f *Fleet) storeWork(ctx context.Context) {
 			}
 		}
 		f.storeBatch(ctx, batch)
+		f.settle(ctx, batch) // after the events that came with it
 	}
 }
 
 func (f *Fleet) storeBatch(ctx context.Context, batch []work) {
 	events := batch[:0:0]
 	for _, w := range batch {
+		if w.health != nil {
+			continue
+		}
 		if w.refusal == nil {
 			defer f.shares.give(w.terminal)
 			events = append(events, w)

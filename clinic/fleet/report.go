@@ -11,12 +11,17 @@ import (
 // that it can be called.
 func (f *Fleet) Report(ctx context.Context, key protocol.KeyHash, r *protocol.Report) ([][]byte, error) {
 	f.board.reported(key, r.Health, time.Now())
-	if len(r.Events) == 0 {
-		return nil, nil
+	var acks [][]byte
+	if len(r.Events) > 0 {
+		list := make([]*protocol.Event, len(r.Events))
+		for i := range r.Events {
+			list[i] = &r.Events[i]
+		}
+		var err error
+		if acks, err = f.Commit(ctx, key, list...); err != nil {
+			return nil, err
+		}
 	}
-	list := make([]*protocol.Event, len(r.Events))
-	for i := range r.Events {
-		list[i] = &r.Events[i]
-	}
-	return f.Commit(ctx, key, list...)
+	f.settle(ctx, []work{{terminal: key, health: r.Health}})
+	return acks, nil
 }

@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,45 +131,6 @@ func TestReported(t *testing.T) {
 	b.reported(terminal, nil, later.Add(time.Second))
 	if s := b.state(terminal, later); !s.Heard.Equal(later.Add(time.Second)) || s.Software != "1.2" || s.Health.At != protocol.At(later) {
 		t.Errorf("%+v", s)
-	}
-}
-
-// TestConditions: their history is kept once, however often and in which order it comes.
-func TestConditions(t *testing.T) {
-	x := newFixture(t)
-	key := protocol.KeyHash{7}
-	minute := int64(time.Minute / time.Millisecond)
-	seq := uint64(0)
-	change := func(c protocol.Code, since, until int64) *protocol.Event {
-		seq++
-		body, err := protocol.Encode(&protocol.ConditionChange{Version: protocol.Version, Code: c, Since: protocol.Time(since * minute), Until: protocol.Time(until * minute), Figure: "81 °C"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &protocol.Event{Version: protocol.Version, Epoch: first, Seq: seq, At: 5, Kind: protocol.EventCondition, Body: body}
-	}
-	events := []*protocol.Event{
-		change(protocol.HeatHot, 1, 0), change(protocol.HeatHot, 1, 3),
-		change(protocol.PowerLow, 2, 0),
-		change(protocol.HeatHot, 5, 0),
-		change(protocol.HeatHot, 8, 0), // the end of the one before was dropped
-	}
-	for range 2 {
-		if _, err := x.Commit(t.Context(), key, events...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := x.Conditions(t.Context(), key, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := func(m int64) time.Time { return protocol.Time(m * minute).Time() }
-	want := []Past{
-		{protocol.HeatHot, at(8), time.Time{}, "81 °C"}, {protocol.HeatHot, at(5), at(8), "81 °C"},
-		{protocol.PowerLow, at(2), time.Time{}, "81 °C"}, {protocol.HeatHot, at(1), at(3), "81 °C"},
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 
