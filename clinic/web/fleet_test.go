@@ -273,7 +273,7 @@ func TestMarkCondition(t *testing.T) {
 	if status := say(protocol.EgressUDP); status != http.StatusOK {
 		t.Fatalf("said: %d", status)
 	}
-	if _, page = d.get(c, path); !strings.Contains(page, "Seen to by operator operator") && !strings.Contains(page, "Ordered of the provider") {
+	if _, page = d.get(c, path); !strings.Contains(page, "Seen to by Kari Nes") || !strings.Contains(page, "Ordered of the provider") {
 		t.Error("the home's page does not say it")
 	}
 	if _, page = d.get(c, "/operator"); !strings.Contains(page, "1 of them seen to") {
