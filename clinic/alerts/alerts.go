@@ -62,8 +62,10 @@ type Mark struct {
 	Note  string
 }
 
-// Holds reports whether the mark is for a condition that holds since then.
-func (m *Mark) Holds(since, now time.Time) bool { return m.Since.Equal(since) || now.Before(m.Until) }
+// Holds reports whether the mark is for a condition that holds since then. Marks are kept, and asked for by pages, to the millisecond; since when a terminal is offline is known more exactly.
+func (m *Mark) Holds(since, now time.Time) bool {
+	return !since.IsZero() && m.Since.UnixMilli() == since.UnixMilli() || now.Before(m.Until)
+}
 
 // Fleet knows how terminals are; fleet.Fleet is one.
 type Fleet interface {

@@ -303,6 +303,23 @@ func TestMarks(t *testing.T) {
 	}
 }
 
+// TestMarkedOffline: that a home is away for a while is told to nobody once somebody knows, however exactly since when is known.
+func TestMarkedOffline(t *testing.T) {
+	b := newBench(t)
+	since := b.now.Add(123456 * time.Nanosecond)
+	b.set(false, since)
+	if err := b.service.Mark(t.Context(), "person 7", b.terminal(), protocol.SignalOffline, time.UnixMilli(since.UnixMilli()), time.Time{}, "On holiday"); err != nil {
+		t.Fatal(err)
+	}
+	b.after("on holiday", 14*24*time.Hour)
+	b.restart()
+	b.after("after a restart", time.Hour)
+	b.set(true, b.now)
+	b.after("home again", time.Hour)
+	b.set(false, b.now)
+	b.after("offline anew", 6*time.Minute, "raised signalling.terminal_offline 100000017")
+}
+
 func TestNewHook(t *testing.T) {
 	for name, c := range map[string]struct{ address, secret, says string }{
 		"no address":     {"alerts", secret, "no address"},

@@ -265,12 +265,16 @@ func (b *board) redirty(states []State) {
 	}
 }
 
-// load puts stored states on the board; none of them is online before it is heard.
+// load puts stored states on the board; none of them is online before it is heard. One that was offline has been since the same time, so that what operators have said of that holds through
+// a restart of the clinic's; one that was not has been since it was last heard, as far as is known.
 func (b *board) load(states []State) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range states {
-		s.Online, s.Since, s.RoundTrip = false, s.Heard, time.Time{}
+		s.Online, s.RoundTrip = false, time.Time{}
+		if s.Since.IsZero() {
+			s.Since = s.Heard
+		}
 		b.terminals[s.Terminal] = &entry{State: s, saved: s.Heard}
 	}
 }

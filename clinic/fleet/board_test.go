@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -25,6 +26,36 @@ func report(at time.Time, change func(*protocol.Health)) *protocol.Health {
 		change(h)
 	}
 	return h
+}
+
+// TestOfflineSince: a restart of the clinic's does not change since when a terminal is offline. One that was online has been since it was last heard, as far as is known.
+func TestOfflineSince(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "clinic.db")
+	s := openStore(t, path)
+	gone, there := protocol.KeyHash{1}, protocol.KeyHash{2}
+	config := Config{Store: s, Sinks: nil}
+	f, err := New(t.Context(), config, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []protocol.KeyHash{gone, there} {
+		f.board.presence(key, presence(true, first), false, start)
+	}
+	f.board.presence(gone, presence(false, first), false, start.Add(time.Hour))
+	f.board.heard(there, start.Add(2*time.Hour))
+	for range 2 { // and again, of what was loaded
+		if err := f.saveStates(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if f, err = New(t.Context(), config, quiet); err != nil {
+			t.Fatal(err)
+		}
+		for key, since := range map[protocol.KeyHash]time.Time{gone: start.Add(time.Hour), there: start.Add(2 * time.Hour)} {
+			if got := f.board.states(start.Add(3 * time.Hour))[key]; got.Online || !got.Since.Equal(since) {
+				t.Errorf("terminal %x: %+v, want since %v", key[0], got, since)
+			}
+		}
+	}
 }
 
 func TestPresence(t *testing.T) {

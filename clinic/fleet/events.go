@@ -39,6 +39,8 @@ var steps = []string{
 	// inferred: 1 where until is not what the terminal has told of this condition's end.
 	`ALTER TABLE fleet_conditions ADD COLUMN inferred INTEGER NOT NULL DEFAULT 0`,
 	`CREATE INDEX fleet_conditions_open ON fleet_conditions (terminal) WHERE until = 0`,
+	// offline: since when; 0 if it was online when it was stored.
+	`ALTER TABLE fleet_terminals ADD COLUMN offline INTEGER NOT NULL DEFAULT 0`,
 }
 
 // events stores what terminals report.
@@ -255,9 +257,13 @@ func (f *Fleet) saveStates(ctx context.Context) error {
 					return err
 				}
 			}
-			if _, err := tx.ExecContext(ctx, `INSERT INTO fleet_terminals VALUES (?, ?, ?, ?)
-				ON CONFLICT (terminal) DO UPDATE SET heard = excluded.heard, software = excluded.software, health = excluded.health`,
-				s.Terminal[:], int64(protocol.At(s.Heard)), s.Software, health); err != nil {
+			offline := int64(0)
+			if !s.Online && !s.Since.IsZero() {
+				offline = int64(protocol.At(s.Since))
+			}
+			if _, err := tx.ExecContext(ctx, `INSERT INTO fleet_terminals (terminal, heard, software, health, offline) VALUES (?, ?, ?, ?, ?)
+				ON CONFLICT (terminal) DO UPDATE SET heard = excluded.heard, software = excluded.software, health = excluded.health, offline = excluded.offline`,
+				s.Terminal[:], int64(protocol.At(s.Heard)), s.Software, health, offline); err != nil {
 				return err
 			}
 		}
@@ -271,7 +277,7 @@ func (f *Fleet) saveStates(ctx context.Context) error {
 }
 
 func loadStates(ctx context.Context, s *store.Store) ([]State, error) {
-	rows, err := s.Read().QueryContext(ctx, "SELECT terminal, heard, software, health FROM fleet_terminals")
+	rows, err := s.Read().QueryContext(ctx, "SELECT terminal, heard, software, health, offline FROM fleet_terminals")
 	if err != nil {
 		return nil, fmt.Errorf("read terminals' states: %w", err)
 	}
@@ -279,13 +285,16 @@ func loadStates(ctx context.Context, s *store.Store) ([]State, error) {
 	var states []State
 	for rows.Next() {
 		var key, health []byte
-		var heard int64
+		var heard, offline int64
 		var state State
-		if err := rows.Scan(&key, &heard, &state.Software, &health); err != nil {
+		if err := rows.Scan(&key, &heard, &state.Software, &health, &offline); err != nil {
 			return nil, fmt.Errorf("read terminals' states: %w", err)
 		}
 		copy(state.Terminal[:], key)
 		state.Heard = protocol.Time(heard).Time()
+		if offline != 0 {
+			state.Since = protocol.Time(offline).Time()
+		}
 		if health != nil {
 			h := new(protocol.Health)
 			if protocol.Decode(health, h) == nil { // one of an older version is forgotten; the next is not far

@@ -48,7 +48,9 @@ type conditionView struct {
 type conditionsView struct {
 	Heard   string // when it was last heard, and when a message last went there and back
 	Current []conditionView
-	Hidden  string // how many follow from those
+	None    string          // what is said where nothing holds
+	Last    []conditionView // of a terminal that is offline, what it told last: nobody knows whether that still holds
+	Hidden  string          // how many follow from those
 	Past    []conditionView
 }
 
@@ -73,16 +75,35 @@ func (w words) conditions(s fleet.State, past []fleet.Past, now time.Time) condi
 		v.Heard = w.say("condition.trip", names{"heard": w.when(s.Heard, now), "trip": w.when(s.RoundTrip, now)})
 	}
 	var raised []protocol.Code
-	since, figure := map[protocol.Code]protocol.Time{}, map[protocol.Code]string{}
+	figure := map[protocol.Code]string{}
 	if s.Health != nil {
 		for _, c := range s.Health.Conditions {
 			raised = append(raised, c.Code)
-			since[c.Code], figure[c.Code] = c.Since, c.Figure
+			figure[c.Code] = c.Figure
 		}
 	}
+	holds := func(c protocol.Code) conditionView {
+		since := sinceOf(s, c)
+		v := w.condition(c, figure[c], w.say("condition.since", names{"since": w.when(since, now)}), true)
+		v.Since = since.UnixMilli()
+		return v
+	}
+	var told []conditionView
 	shown := protocol.Showing(raised)
 	for _, c := range shown {
-		v.Current = append(v.Current, w.condition(c, figure[c], w.say("condition.since", names{"since": w.when(since[c].Time(), now)}), true))
+		told = append(told, holds(c))
+	}
+	switch {
+	case s.Online:
+		v.Current = told
+		if len(told) == 0 {
+			v.None = w["condition.none"]
+		}
+	case !s.Heard.IsZero():
+		v.Current, v.Last = []conditionView{holds(protocol.SignalOffline)}, told
+		if s.Health != nil && len(told) == 0 {
+			v.None = w["condition.last.none"]
+		}
 	}
 	switch n := len(raised) - len(shown); {
 	case n == 1:
@@ -99,6 +120,24 @@ func (w words) conditions(s fleet.State, past []fleet.Past, now time.Time) condi
 		}
 	}
 	return v
+}
+
+// sinceOf returns since when a condition of a terminal holds; zero if it does not.
+func sinceOf(s fleet.State, code protocol.Code) time.Time {
+	if code == protocol.SignalOffline { // which the terminal cannot tell
+		if s.Online {
+			return time.Time{}
+		}
+		return s.Since
+	}
+	if s.Health != nil {
+		for _, c := range s.Health.Conditions {
+			if c.Code == code {
+				return c.Since.Time()
+			}
+		}
+	}
+	return time.Time{}
 }
 
 // conditionsOf says how the terminal of a home is.
@@ -120,7 +159,7 @@ func (s *Server) conditionsOf(r *http.Request, terminal protocol.KeyHash, now ti
 
 // mark adds to a terminal's conditions what operators have said of them, and where they do.
 func (s *Server) mark(r *http.Request, v *conditionsView, state fleet.State, now time.Time) error {
-	if s.o.Marks == nil || state.Health == nil {
+	if s.o.Marks == nil {
 		return nil
 	}
 	marks, err := s.o.Marks.Marks(r.Context())
@@ -128,19 +167,17 @@ func (s *Server) mark(r *http.Request, v *conditionsView, state fleet.State, now
 		return err
 	}
 	who := s.naming(r.Context())
-	for _, c := range state.Health.Conditions {
-		i := slices.IndexFunc(v.Current, func(v conditionView) bool { return v.Code == c.Code })
-		if i < 0 {
-			continue
-		}
-		view := &v.Current[i]
-		view.Action, view.Since = "/operator/homes/"+r.PathValue("home")+"/conditions/"+string(c.Code), c.Since.Time().UnixMilli()
-		if m, ok := marks[state.Terminal][c.Code]; ok && m.Holds(c.Since.Time(), now) {
-			key := "condition.marked"
-			if now.Before(m.Until) {
-				key = "condition.silenced"
+	for _, list := range [][]conditionView{v.Current, v.Last} {
+		for i := range list {
+			view := &list[i]
+			view.Action = "/operator/homes/" + r.PathValue("home") + "/conditions/" + string(view.Code)
+			if m, ok := marks[state.Terminal][view.Code]; ok && m.Holds(sinceOf(state, view.Code), now) {
+				key := "condition.marked"
+				if now.Before(m.Until) {
+					key = "condition.silenced"
+				}
+				view.Marked = s.words.say(key, names{"who": who(m.By), "at": s.words.when(m.At, now), "until": s.words.when(m.Until, now), "note": m.Note})
 			}
-			view.Marked = s.words.say(key, names{"who": who(m.By), "at": s.words.when(m.At, now), "until": s.words.when(m.Until, now), "note": m.Note})
 		}
 	}
 	return nil

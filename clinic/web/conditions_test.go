@@ -17,7 +17,7 @@ func TestConditionsInWords(t *testing.T) {
 	}
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.Local)
 	at := func(m int) time.Time { return now.Add(-time.Duration(m) * time.Minute) }
-	s := fleet.State{Heard: at(1), RoundTrip: at(2), Health: &protocol.Health{Conditions: []protocol.Condition{
+	s := fleet.State{Online: true, Heard: at(1), RoundTrip: at(2), Health: &protocol.Health{Conditions: []protocol.Condition{
 		{Code: protocol.HeatHot, Since: protocol.At(at(5)), Figure: "88 °C"},
 		{Code: protocol.HeatThrottled, Since: protocol.At(at(4))},
 	}}}
@@ -34,6 +34,14 @@ func TestConditionsInWords(t *testing.T) {
 	}
 	if !strings.Contains(v.Heard, "11:59") || !strings.Contains(v.Heard, "11:58") {
 		t.Errorf("heard %q", v.Heard)
+	}
+	s.Online, s.Since = false, at(3)
+	v = w.conditions(s, nil, now)
+	if len(v.Current) != 1 || v.Current[0].Code != protocol.SignalOffline || v.Current[0].Since != at(3).UnixMilli() || !strings.Contains(v.Current[0].When, "11:57") || len(v.Last) != 1 || v.Last[0].Code != protocol.HeatHot || v.None != "" {
+		t.Errorf("offline: %+v", v)
+	}
+	if v = w.conditions(fleet.State{}, nil, now); len(v.Current)+len(v.Last) > 0 || v.None != "" || v.Heard != w["condition.never"] {
+		t.Errorf("never heard: %+v", v)
 	}
 	for _, f := range protocol.Register {
 		for _, x := range []conditionView{w.condition(f.Code, "", "", true)} {

@@ -103,8 +103,10 @@ func standing(h register.Home, s fleet.State) (string, []protocol.Code) {
 	switch {
 	case h.Terminal == protocol.KeyHash{}:
 		return stateNone, nil
-	case !s.Online:
+	case !s.Online && s.Heard.IsZero(): // it was never there
 		return stateOffline, nil
+	case !s.Online:
+		return stateOffline, []protocol.Code{protocol.SignalOffline}
 	case s.Health == nil:
 		return stateReady, nil
 	}
@@ -148,11 +150,9 @@ func (s *Server) fleetRows(ctx context.Context) ([]fleetRow, error) {
 			r.state = s.o.Fleet.State(h.Terminal)
 		}
 		r.standing, r.codes = standing(h, r.state)
-		if of := marks[h.Terminal]; len(of) > 0 && r.state.Health != nil {
-			for _, c := range r.state.Health.Conditions {
-				if m, ok := of[c.Code]; ok && m.Holds(c.Since.Time(), now) && slices.Contains(r.codes, c.Code) {
-					r.marked = append(r.marked, c.Code)
-				}
+		for _, c := range r.codes {
+			if m, ok := marks[h.Terminal][c]; ok && m.Holds(sinceOf(r.state, c), now) {
+				r.marked = append(r.marked, c)
 			}
 		}
 		rows = append(rows, r)
@@ -339,6 +339,9 @@ func (s *Server) fleetView(r *http.Request, post func(register.Home) postView) (
 	for _, row := range found[q.Page*fleetPage : min((q.Page+1)*fleetPage, len(found))] {
 		p := fleetPost{postView: post(row.home)}
 		for _, c := range row.codes {
+			if c == protocol.SignalOffline {
+				continue // the chip says it
+			}
 			p.Titles = append(p.Titles, s.words.condition(c, "", "", true))
 		}
 		v.Posts = append(v.Posts, p)

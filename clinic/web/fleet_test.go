@@ -110,7 +110,7 @@ func TestFleet(t *testing.T) {
 	}
 	for _, want := range []string{
 		"10000 of 10000 homes", "Page 1 of 200", "300 homes</a>: <strong>" + protocol.Explain(protocol.EgressUDP).Title, "all of them run vindu-agent 0.1.0",
-		"200 homes</a>: <strong>" + protocol.Explain(protocol.CaptureNoCamera).Title, "Offline (500)", "No terminal (100)", "In a call (100)",
+		"200 homes</a>: <strong>" + protocol.Explain(protocol.CaptureNoCamera).Title, "Offline (500)", "500 homes</a>: <strong>" + protocol.Explain(protocol.SignalOffline).Title, "No terminal (100)", "In a call (100)",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q", want)
@@ -120,18 +120,19 @@ func TestFleet(t *testing.T) {
 		n     int
 		first string
 	}{
-		"?state=offline":                            {500, "Home 00005, Storgata"},
-		"?state=offline&page=10":                    {500, "Home 09005, Storgata"},
-		"?state=offline&page=99":                    {500, "Home 09005, Storgata"}, // there are no more
-		"?q=00123":                                  {1, "Home 00123, Storgata"},
-		"?q=AGENT+0.1.0":                            {300, "Home 00000, Storgata"},
-		"?condition=" + string(protocol.EgressUDP):  {300, "Home 00000, Storgata"},
-		"?sort=home&order=down":                     {homes, "Home 09999, Storgata"},
-		"?sort=since":                               {homes, "Home 00000, Storgata"},
-		"?sort=since&order=down":                    {homes, "Home 09999, Storgata"}, // never seen at all
-		"?sort=home&page=2":                         {homes, "Home 00050, Storgata"},
-		"?condition=egress.nothing&state=x&page=-1": {homes, "Home 00000, Storgata"}, // what means nothing is left out
-		"?q=" + strings.Repeat("ø", 90):             {0, ""},
+		"?state=offline":                               {500, "Home 00005, Storgata"},
+		"?state=offline&page=10":                       {500, "Home 09005, Storgata"},
+		"?state=offline&page=99":                       {500, "Home 09005, Storgata"}, // there are no more
+		"?q=00123":                                     {1, "Home 00123, Storgata"},
+		"?q=AGENT+0.1.0":                               {300, "Home 00000, Storgata"},
+		"?condition=" + string(protocol.EgressUDP):     {300, "Home 00000, Storgata"},
+		"?condition=" + string(protocol.SignalOffline): {500, "Home 00005, Storgata"},
+		"?sort=home&order=down":                        {homes, "Home 09999, Storgata"},
+		"?sort=since":                                  {homes, "Home 00000, Storgata"},
+		"?sort=since&order=down":                       {homes, "Home 09999, Storgata"}, // never seen at all
+		"?sort=home&page=2":                            {homes, "Home 00050, Storgata"},
+		"?condition=egress.nothing&state=x&page=-1":    {homes, "Home 00000, Storgata"}, // what means nothing is left out
+		"?q=" + strings.Repeat("ø", 90):                {0, ""},
 	} {
 		page := read(query)
 		list := labels(page)
@@ -149,6 +150,10 @@ func TestFleet(t *testing.T) {
 	var records []fleetRecord
 	if err := json.Unmarshal([]byte(text), &records); err != nil || len(records) != 100 || records[0].Terminal != "" || records[0].Conditions == nil {
 		t.Errorf("JSON: %v, %d homes", err, len(records))
+	}
+	_, text = d.get(c, "/operator/fleet.json?state=offline")
+	if err := json.Unmarshal([]byte(text), &records); err != nil || len(records) != 500 || !slices.Equal(records[0].Conditions, []protocol.Code{protocol.SignalOffline}) {
+		t.Errorf("JSON of who is offline: %v, %d homes", err, len(records))
 	}
 	if status, _ := d.get(d.signedIn("nurse"), "/operator/fleet.csv"); status != http.StatusNotFound {
 		t.Errorf("to who is no operator: %d", status)
@@ -224,22 +229,76 @@ func TestInert(t *testing.T) {
 	}
 }
 
-// TestMarkCondition: an operator says that somebody sees to a condition; its page and the table say so, until it is taken back.
-func TestMarkCondition(t *testing.T) {
-	d := newDesk(t)
-	service, err := alerts.New(t.Context(), alerts.Config{Store: d.store, Audit: d.audit, Homes: d.register, Log: d.options.Log})
+// marking gives the desk somebody who keeps what operators say of conditions.
+func (d *desk) marking() {
+	d.t.Helper()
+	service, err := alerts.New(d.t.Context(), alerts.Config{Store: d.store, Audit: d.audit, Homes: d.register, Log: d.options.Log})
 	if err != nil {
-		t.Fatal(err)
+		d.t.Fatal(err)
 	}
 	d.options.Marks = service
 	if d.pages, err = New(d.options); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+var sinceField = regexp.MustCompile(`name="since" value="(\d+)"`)
+
+// TestMarkOffline: of a terminal that is offline its page says so before anything else, and an operator can say to see to it for as long as it is.
+func TestMarkOffline(t *testing.T) {
+	d := newDesk(t)
+	d.marking()
+	d.seedFleet(100)
+	c := d.signedIn("operator")
+	const path = "/operator/homes/100000005"
+	_, page := d.get(c, path)
+	for _, want := range []string{"Terminal offline", "Check that it has power and network", "When it was last heard, nothing else was wrong."} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %q on the home's page", want)
+		}
+	}
+	if strings.Contains(page, "Nothing is wrong") {
+		t.Error("of a terminal that is offline its page says that nothing is wrong")
+	}
+	since := sinceField.FindStringSubmatch(page)
+	if since == nil {
+		t.Fatal("there is nothing to say it with")
+	}
+	mark := url.Values{"since": {since[1]}, "do": {"mark"}, "note": {"On holiday"}}
+	if status, _ := d.post(c, path+"/conditions/"+string(protocol.SignalOffline), mark); status != http.StatusOK {
+		t.Fatalf("said: %d", status)
+	}
+	if _, page = d.get(c, path); !strings.Contains(page, "Seen to by Kari Nes") || !strings.Contains(page, "On holiday") {
+		t.Error("the home's page does not say it")
+	}
+	if _, page = d.get(c, "/operator?state=offline"); !strings.Contains(page, "1 of them seen to") || strings.Count(page, "Terminal offline") != 1 {
+		t.Error("the table does not say it, once above all its rows")
+	}
+	b := newTab(t)
+	navigate(b, d.link("Odd Vik", "operator"))
+	navigate(b, d.server.URL+path)
+	b.look("offline")
+	rows, err := d.pages.fleetRows(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
+	state := rows[5].state // it comes, and goes again
+	state.Since = state.Since.Add(time.Minute)
+	d.fleet.Set(state)
+	if _, page = d.get(c, path); strings.Contains(page, "Seen to by") {
+		t.Error("seen to is another time that it is offline")
+	}
+}
+
+// TestMarkCondition: an operator says that somebody sees to a condition; its page and the table say so, until it is taken back.
+func TestMarkCondition(t *testing.T) {
+	d := newDesk(t)
+	d.marking()
 	d.seedFleet(100)
 	c := d.signedIn("operator")
 	const path = "/operator/homes/100000000"
 	_, page := d.get(c, path)
-	since := regexp.MustCompile(`name="since" value="(\d+)"`).FindStringSubmatch(page)
+	since := sinceField.FindStringSubmatch(page)
 	if since == nil {
 		t.Fatal("there is nothing to say it with")
 	}

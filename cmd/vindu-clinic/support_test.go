@@ -176,7 +176,7 @@ func plant(t *testing.T, path string) []string {
 	half := encode(&protocol.CallRecord{Version: protocol.Version, Call: protocol.CallID{1}, By: protocol.SideTerminal, Began: 1, Outcome: protocol.ICEFailed, LocalPath: "host", RemotePath: "PLANTED", Camera: "PLANTED",
 		Stages: []protocol.StageTime{{Stage: "ringing", After: 900}, {Stage: "PLANTED", After: 901}}})
 	key := slices.Repeat([]byte{7}, 32)
-	if _, err := db.ExecContext(t.Context(), "INSERT INTO fleet_terminals VALUES (?, ?, 'PLANTED', ?)", key, time.Now().UnixMilli(), health); err != nil {
+	if _, err := db.ExecContext(t.Context(), "INSERT INTO fleet_terminals (terminal, heard, software, health) VALUES (?, ?, 'PLANTED', ?)", key, time.Now().UnixMilli(), health); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.ExecContext(t.Context(), `INSERT INTO calls (call, person, name, role, organisation, home, home_label, terminal, spki, errand, relay_only, began, ended, outcome, terminal_half)
