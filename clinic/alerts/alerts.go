@@ -1,11 +1,13 @@
 // Package alerts is what operators do about conditions, and how others learn of them. An operator acknowledges a condition of a terminal, with a note: that
 // holds for as long as the condition does. Or silences it until a time, whatever comes and goes meanwhile. Serious conditions that hold for a while, and
-// terminals that are not heard of, are told to a webhook of the clinic's choice, and so is their end.
+// terminals that are not heard of, are told to a webhook of the clinic's choice, and so is their end. That terminals are not heard of is not told while the clinic's server itself
+// hears of none, because it has just begun or has lost its message broker: that is told instead, once.
 //
 // # The webhook
 //
 // One POST of application/json for each beginning and each end, in the order in which they happened, again and again with a growing pause until an
-// answer of 2xx; what was told survives a restart, and an id says what is told twice. It says the home's number, never its label, and nothing of a person:
+// answer of 2xx; what was told survives a restart, and an id says what is told twice. It says the home's number, never its label, and nothing of a person. The number is empty
+// of what concerns the clinic's server (signalling.broker_unreachable):
 //
 //	{"version":1, "id":"17-raised", "event":"raised", "code":"capture.no_camera", "severity":"serious", "title":"No camera",
 //	 "home":"123456789", "since":"2026-11-22T10:00:00Z", "address":"https://clinic.example/operator/homes/123456789"}
@@ -42,7 +44,8 @@ const (
 	keep       = 90 * 24 * time.Hour // for which alerts that are over are kept
 	sweep      = time.Hour
 	patience   = 10 * time.Second // for the webhook
-	leastPause = time.Minute      // in which what was over is not told of again, at least
+	leastPause = time.Minute      // in which what was over is not told of again, at least; and for which the broker is away before it is told, at least
+	reconnect  = 2 * time.Minute  // in which terminals come back after the broker has: they wait for up to a minute between two attempts
 )
 
 // Errors of Mark.
@@ -70,6 +73,8 @@ func (m *Mark) Holds(since, now time.Time) bool {
 // Fleet knows how terminals are; fleet.Fleet is one.
 type Fleet interface {
 	States() map[protocol.KeyHash]fleet.State
+	// Up reports whether terminals can be heard of at all.
+	Up() bool
 }
 
 // Homes knows where they are; register.Register is one.
@@ -92,7 +97,13 @@ type Config struct {
 }
 
 // Service keeps marks, and tells of alerts while Run runs.
-type Service struct{ c Config }
+type Service struct {
+	c Config
+
+	// Of Run's goroutine: since when the fleet is up, or is not; as far as was looked.
+	up    bool
+	since time.Time
+}
 
 var migrations = []string{
 	`CREATE TABLE condition_marks (
@@ -114,7 +125,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	if err := c.Store.Migrate(ctx, "alerts", migrations); err != nil {
 		return nil, fmt.Errorf("alerts: %w", err)
 	}
-	return &Service{c}, nil
+	return &Service{c: c}, nil
 }
 
 func milli(t time.Time) int64 {

@@ -33,6 +33,7 @@ type bench struct {
 	now     time.Time
 	states  map[protocol.KeyHash]fleet.State
 	homes   []register.Home
+	down    bool // the broker is away
 
 	mu     sync.Mutex
 	status int
@@ -40,6 +41,7 @@ type bench struct {
 }
 
 func (b *bench) States() map[protocol.KeyHash]fleet.State       { return b.states }
+func (b *bench) Up() bool                                       { return !b.down }
 func (b *bench) Homes(context.Context) ([]register.Home, error) { return b.homes, nil }
 func (b *bench) terminal() protocol.KeyHash                     { return b.homes[0].Terminal }
 func (b *bench) set(online bool, since time.Time, codes ...protocol.Code) {
@@ -314,10 +316,64 @@ func TestMarkedOffline(t *testing.T) {
 	b.after("on holiday", 14*24*time.Hour)
 	b.restart()
 	b.after("after a restart", time.Hour)
+	b.after("and for long after it", time.Hour)
 	b.set(true, b.now)
 	b.after("home again", time.Hour)
 	b.set(false, b.now)
 	b.after("offline anew", 6*time.Minute, "raised signalling.terminal_offline 100000017")
+}
+
+// TestBegun: when the clinic's server was away, nobody is told of its terminals before they had the time to come back.
+func TestBegun(t *testing.T) {
+	b := newBench(t)
+	b.set(false, b.now.Add(-10*time.Minute)) // as the fleet loads it: offline since it was last heard
+	b.after("at once", 0)
+	b.after("not all are back", 5*time.Minute-time.Second)
+	b.set(true, b.now)
+	b.after("it came back", time.Hour)
+	b.restart()
+	b.set(false, b.now.Add(-10*time.Minute))
+	b.after("begun again", 0)
+	b.after("it does not come back", 5*time.Minute, "raised signalling.terminal_offline 100000017")
+	b.restart()
+	b.after("and again: it is still told", time.Hour)
+}
+
+// TestBrokerAway: while the clinic's broker is away, that is told, and not that each terminal is.
+func TestBrokerAway(t *testing.T) {
+	b := newBench(t)
+	const broker = " signalling.broker_unreachable "
+	b.set(true, b.now)
+	b.after("well", time.Hour)
+	b.down = true
+	b.after("away", 0)
+	b.set(false, b.now.Add(time.Minute))
+	b.after("not for long", 5*time.Minute-time.Second)
+	b.after("for long", time.Second, "raised"+broker)
+	b.after("for longer", time.Hour)
+	b.down = false
+	b.after("back, and terminals are not yet", time.Second, "cleared"+broker)
+	b.after("the terminal is not", 5*time.Minute-time.Second)
+	b.after("and does not come", time.Second, "raised signalling.terminal_offline 100000017")
+	b.down = true
+	b.after("away, with a terminal of which is told that it is", 0)
+	b.after("for long", 5*time.Minute, "raised"+broker)
+	b.restart()
+	b.after("the server begins, without a broker", time.Second)
+	b.down = false
+	b.set(true, b.now)
+	b.after("back, with it", time.Second, "cleared signalling.terminal_offline 100000017", "cleared"+broker)
+	b.down = true
+	b.after("for a moment", 0)
+	b.down = false
+	b.after("and over", time.Minute)
+	// No wait at all is configured: terminals have their time all the same.
+	b.config.After = 0
+	b.restart()
+	b.set(false, b.now.Add(-time.Hour))
+	b.after("begun", 0)
+	b.after("not all are back", reconnect-time.Second)
+	b.after("it is not", time.Second, "raised signalling.terminal_offline 100000017")
 }
 
 func TestNewHook(t *testing.T) {

@@ -66,7 +66,7 @@ type told struct {
 	Code     protocol.Code     `json:"code"`
 	Severity protocol.Severity `json:"severity"`
 	Title    string            `json:"title"`
-	Home     string            `json:"home"`
+	Home     string            `json:"home"` // "": the clinic's server
 	Since    string            `json:"since"`
 	Until    string            `json:"until,omitempty"` // of "cleared": when that was seen
 	Address  string            `json:"address"`

@@ -91,6 +91,20 @@ func (h *Hook) pause() time.Duration {
 	return time.Duration((0.5 + rand.Float64()) * float64(min(look<<h.failures, 5*time.Minute)))
 }
 
+// hears looks whether terminals can be heard of at all. settled: for so long that who is not heard of is away; down: since when none can be, if that is to be told, else zero.
+func (s *Service) hears(now time.Time) (settled bool, down time.Time) {
+	if up := s.c.Fleet.Up(); up != s.up || s.since.IsZero() {
+		s.up, s.since = up, now
+	}
+	switch lasts := now.Sub(s.since); {
+	case s.up:
+		return lasts >= max(s.c.After, reconnect), time.Time{}
+	case lasts >= max(s.c.After, leastPause):
+		return false, s.since
+	}
+	return false, time.Time{}
+}
+
 // look notes what has begun and what is over.
 func (s *Service) look(ctx context.Context) error {
 	homes, err := s.c.Homes.Homes(ctx)
@@ -123,6 +137,13 @@ func (s *Service) look(ctx context.Context) error {
 			over[a.n] = true // unless it is found to hold, or may
 		}
 	}
+	settled, down := s.hears(now)
+	clinic := protocol.KeyHash{} // what is told without a home
+	if a, ok := open[clinic][protocol.SignalBroker]; ok && !s.up {
+		delete(over, a.n)
+	} else if !ok && !down.IsZero() && !lately[clinic][protocol.SignalBroker] {
+		begins = append(begins, begun{clinic, "", protocol.SignalBroker, down})
+	}
 	for _, h := range homes {
 		if (h.Terminal == protocol.KeyHash{}) {
 			continue
@@ -132,6 +153,9 @@ func (s *Service) look(ctx context.Context) error {
 		for code, since := range codes {
 			if a, ok := open[h.Terminal][code]; ok {
 				delete(over, a.n)
+				continue
+			}
+			if code == protocol.SignalOffline && !settled {
 				continue
 			}
 			if m, ok := marks[h.Terminal][code]; ok && m.Holds(since, now) || now.Sub(since) < s.c.After || lately[h.Terminal][code] {
