@@ -21,6 +21,7 @@ import (
 	"strings"
 	"text/template"
 	"time"
+	_ "time/tzdata" // the server's system may have none
 	"unicode"
 	"unicode/utf8"
 
@@ -38,6 +39,7 @@ const maxFile = 64 << 10
 type Config struct {
 	Organisation   string         `toml:"organisation"`
 	State          string         `toml:"state"`
+	Zone           string         `toml:"zone"` // of the pages' times, such as Europe/Oslo
 	Terminals      Terminals      `toml:"terminals"`
 	Front          Front          `toml:"front"`
 	Web            Web            `toml:"web"`
@@ -264,6 +266,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		State:          ".",
+		Zone:           "Europe/Oslo",
 		Terminals:      Terminals{Name: "terminals.vindu.invalid", KeyDays: 730},
 		Front:          Front{Listen: ":443"},
 		Web:            Web{Names: []string{}, Origins: []string{}},
@@ -274,6 +277,22 @@ func Default() Config {
 		Rehearsals:     Rehearsals{From: "02:00", To: "04:00"},
 		Log:            Log{Level: "info", Format: "text"},
 	}
+}
+
+func zone(name string) error {
+	if _, err := time.LoadLocation(name); err != nil || name == "" || name == "Local" {
+		return fmt.Errorf("zone = %q: has to be a time zone such as Europe/Oslo", name)
+	}
+	return nil
+}
+
+// Clock is the zone in which the clinic says when something was.
+func (c *Config) Clock() *time.Location {
+	l, err := time.LoadLocation(c.Zone)
+	if err != nil {
+		panic(err) // checked by Parse
+	}
+	return l
 }
 
 // ErrConfig is wrapped by every error about what a configuration says.
@@ -333,6 +352,7 @@ func (c *Config) Check() error {
 	return errors.Join(
 		text("organisation", c.Organisation),
 		text("state", c.State),
+		zone(c.Zone),
 		hostPort("terminals.address", c.Terminals.Address, true),
 		name("terminals.name", c.Terminals.Name),
 		c.Terminals.check(),

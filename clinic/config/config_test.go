@@ -48,7 +48,7 @@ func TestExample(t *testing.T) {
 
 func TestRender(t *testing.T) {
 	c := Config{
-		Organisation: `Å"\{{.}}`, State: "/var/lib/vindu",
+		Organisation: `Å"\{{.}}`, State: "/var/lib/vindu", Zone: "America/St_Johns",
 		Terminals: Terminals{"[2001:db8::1]:8443", "t.example", 365}, Front: Front{"127.0.0.1:0"},
 		Web:   Web{"[::1]:0", []string{"a.example", "b.example"}, "c.pem", "k.pem", "example", []string{"https://a.example"}},
 		Relay: Relay{"", "2001:db8::1", 40000, 40100, true}, Log: Log{"debug", "json"}, Authorisations: Authorisations{31},
@@ -71,6 +71,9 @@ func TestParseRefuses(t *testing.T) {
 	}
 	for name, tc := range map[string]struct{ text, want string }{
 		"empty":                 {"", "organisation is not set"},
+		"a zone that is none":   {least + "zone = \"Vestfold\"\n", `zone = "Vestfold"`},
+		"no zone":               {least + "zone = \"\"\n", `zone = ""`},
+		"the server's zone":     {least + "zone = \"Local\"\n", `zone = "Local"`},
 		"unknown key":           {least + "colour = 1\n", `line 4: unknown key "colour"`},
 		"unknown table":         {least + "\n[doors]\nfront = 1\n", `line 5: unknown key "doors"`},
 		"unknown key in table":  {least + "[front]\nlisten = \":1\"\nlissen = \":2\"\n", `line 6: unknown key "front.lissen"`},

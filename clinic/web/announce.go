@@ -102,7 +102,7 @@ func (s *Server) made(ctx context.Context, home, person string) {
 // zone is where a home's clocks are.
 func (s *Server) zone(ctx context.Context, home string) (*time.Location, error) {
 	if s.o.Rights == nil {
-		return time.Local, nil
+		return zone(), nil
 	}
 	rules, _, err := s.o.Rights.PolicySettings(ctx, home)
 	if err != nil {

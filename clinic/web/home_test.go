@@ -143,7 +143,7 @@ func TestHomePage(t *testing.T) {
 	}
 	clean("the home's page", page)
 	for _, want := range []string{
-		"Raspberry Pi 4 Model B Rev 1.5", "6.12.20-v8", "openh264: 9.1 ms to code and 2.1 ms to decode", "Round trip to the clinic", "38 ms", "−61 dBm", "54 °C", "43 %", "2.4 MB in the last 24 hours",
+		"Raspberry Pi 4 Model B Rev 1.5", "6.12.20-v8", "openh264: 9.1 ms to code and 2.1 ms to decode", "Round trip to the clinic", "38 ms", "−61 dBm", "54 °C", "43 %", "2.4 MB by all programs in the last 24 hours",
 		"There was no path for picture and sound", "The answer did not come from the terminal of this home", "nurse, Solvik clinic", "16 min 0 s", "running since", "days left", `data-source="` + path + `/series"`,
 	} {
 		if !strings.Contains(page, want) {

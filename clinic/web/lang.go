@@ -59,15 +59,15 @@ func (w words) under(prefixes ...string) words {
 
 // when says a time as briefly as it can be understood now.
 func (w words) when(t, now time.Time) string {
-	now = now.In(time.Local)
-	t = t.In(time.Local)
+	now = local(now)
+	t = local(t)
 	if y, m, d := t.Date(); y == now.Year() && m == now.Month() && d == now.Day() {
 		return t.Format(w["time.today"])
 	}
 	return t.Format(w["time.other"])
 }
 
-func (w words) full(t time.Time) string { return t.In(time.Local).Format(w["time.full"]) }
+func (w words) full(t time.Time) string { return local(t).Format(w["time.full"]) }
 
 // failure is an entry of protocol.Register as scripts get it.
 type failure struct {

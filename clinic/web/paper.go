@@ -171,7 +171,7 @@ func (s *Server) fillPaper(ctx context.Context, view *paperView, home string) er
 			used[g.Callers] = true
 			view.Callers = append(view.Callers, paperCaller{
 				Name: p.Party.Name, From: p.Party.Role + ", " + p.Party.Organisation, Group: told.Fill(words.Group, "group", g.Callers),
-				Until: told.Fill(words.Until, "date", words.Date(g.To.Add(-time.Second).In(time.Local))),
+				Until: told.Fill(words.Until, "date", words.Date(local(g.To.Add(-time.Second)))),
 			})
 		}
 	}

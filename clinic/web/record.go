@@ -139,7 +139,7 @@ func (w words) record(r calls.Record) recordView {
 	}
 	for _, c := range r.Curtains {
 		if text, ok := w["record.curtain."+string(c.By)+"."+c.What]; ok {
-			add("record.curtain", c.At.In(time.Local).Format("15:04:05")+" "+text, false)
+			add("record.curtain", local(c.At).Format("15:04:05")+" "+text, false)
 		}
 	}
 	v.Halves = []halfView{w.half("record.half.caller", r.CallerHalf), w.half("record.half.terminal", r.TerminalHalf)}
@@ -293,7 +293,7 @@ func (w words) device(kind string, from, to protocol.Time) string {
 		if t == 0 {
 			return "…"
 		}
-		return t.Time().In(time.Local).Format("15:04:05")
+		return local(t.Time()).Format("15:04:05")
 	}
 	return name + " · " + w.say("record.open", names{"from": clock(from), "to": clock(to)})
 }

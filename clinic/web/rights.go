@@ -137,11 +137,11 @@ func (s *Server) refused(f *frame, v formView) {
 	}
 }
 
-func (w words) day(t time.Time) string { return t.In(time.Local).Format(w["time.day"]) }
+func (w words) day(t time.Time) string { return local(t).Format(w["time.day"]) }
 
 // lastDay is the day on which something ends that ends with a day; other ends are told to the minute.
 func (w words) lastDay(t time.Time) string {
-	t = t.In(time.Local)
+	t = local(t)
 	if t.Hour() == 0 && t.Minute() == 0 {
 		return w.day(t.Add(-time.Second))
 	}
@@ -494,7 +494,7 @@ func (f flaws) order(fields ...string) {
 
 // parseDay reads what an input of a day sends; end: the instant at which the day is over.
 func parseDay(text string, end bool) (time.Time, bool) {
-	at, err := time.ParseInLocation(time.DateOnly, text, time.Local)
+	at, err := time.ParseInLocation(time.DateOnly, text, zone())
 	if err != nil {
 		return time.Time{}, false
 	}

@@ -150,6 +150,9 @@ func (b bundle) text(w words, language string) string {
 	default:
 		fmt.Fprintln(&out, w["running"])
 	}
+	if old := time.Since(b.At); old >= 2*time.Minute {
+		fmt.Fprintln(&out, w.say("old", "minutes", strconv.Itoa(int(old/time.Minute))))
+	}
 	for _, d := range []string{"camera", "microphone", "speaker", "screen"} {
 		fmt.Fprintf(&out, "  %-11s %s\n", w["device."+d], b.Devices[d])
 	}

@@ -106,13 +106,13 @@ func TestDiagnoseSaysWhetherItIsOfNow(t *testing.T) {
 		if got.Running != running || got.Silent != silent {
 			t.Errorf("%s: running %v, silent %v", what, got.Running, got.Silent)
 		}
-		for _, w := range []string{"The agent runs.", "runs, but has kept nothing", "does not run", "Nothing is wrong", "nothing was wrong"} {
+		for _, w := range []string{"program is there", "runs, but has kept nothing", "does not run", "Nothing is wrong", "nothing was wrong"} {
 			if strings.Contains(text.String(), w) != slices.Contains(words, w) {
 				t.Errorf("%s: %q, in\n%s", what, w, text.String())
 			}
 		}
 	}
-	is("it runs", true, false, "The agent runs.", "Nothing is wrong")
+	is("it runs", true, false, "program is there", "Nothing is wrong")
 	long := time.Now().Add(-agent.TellsWithin - time.Minute)
 	if err := os.Chtimes(file, long, long); err != nil {
 		t.Fatal(err)

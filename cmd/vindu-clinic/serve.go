@@ -47,6 +47,7 @@ func serve(ctx context.Context, c *call) (err error) {
 		handler = slog.NewJSONHandler(c.stderr, conf.Log.Options())
 	}
 	log := slog.New(handler)
+	web.SetZone(conf.Clock())
 	held, err := lock(conf.State)
 	if err != nil {
 		return err

@@ -92,6 +92,10 @@ func run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		operator, err := s.OperatorLink(ctx)
+		if err != nil {
+			return err
+		}
 		end := filepath.Join(s.Dir, "cable")
 		if err := os.Remove(end); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -102,8 +106,9 @@ func run(ctx context.Context) error {
 		fmt.Printf("\nstate and logs: %s\n", s.Dir)
 		fmt.Printf("clinician: %s\n", s.Clinician)
 		fmt.Printf("terminal: %s\n", s.Terminal)
+		fmt.Printf("operator: %s\n", operator)
 		fmt.Printf("technician: %s\n", technician)
-		fmt.Println("\nOpen the first, make a passkey, open the second, and click Ring beside the home. Clinician's and technician's address work once; Ctrl-C stops everything.")
+		fmt.Println("\nOpen the first, make a passkey, open the second, and click Ring beside the home. The addresses of people work once, one person to a browser; Ctrl-C stops everything.")
 		fmt.Printf("To set the terminal up as a technician does, at its serial cable:\n  go run ./cmd/vindu-provision --folder %s --port %s\n",
 			filepath.Join(dir, "laptop"), filepath.Join(dir, "cable"))
 		return nil

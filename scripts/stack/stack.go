@@ -330,8 +330,7 @@ func (s *Stack) Voucher(ctx context.Context, home string) (*protocol.Voucher, er
 
 // OperatorLink is an address at which an operator signs in, once.
 func (s *Stack) OperatorLink(ctx context.Context) (string, error) {
-	out, err := s.output(ctx, nil, "vindu-clinic", "sign-in-link", "-dir", s.clinicDir(), "-person", Operator, "-role", "operator", "-duty", "operator", "-life", "8h")
-	return strings.TrimSpace(string(out)), err
+	return s.link(ctx, Operator, "operator", "operator")
 }
 
 func (s *Stack) bin(name string) string { return filepath.Join(s.Bin, name) }
@@ -357,8 +356,11 @@ func (s *Stack) Invitation(ctx context.Context, more ...string) (string, error) 
 
 // TechnicianLink is an address at which a technician signs in, once.
 func (s *Stack) TechnicianLink(ctx context.Context) (string, error) {
-	out, err := s.output(ctx, nil, "vindu-clinic", "sign-in-link", "-dir", s.clinicDir(), "-person", Technician, "-role", cmp.Or(technicianRole[s.Language], technicianRole["en"]),
-		"-duty", "technician", "-life", "8h")
+	return s.link(ctx, Technician, cmp.Or(technicianRole[s.Language], technicianRole["en"]), "technician")
+}
+
+func (s *Stack) link(ctx context.Context, person, role, duty string) (string, error) {
+	out, err := s.output(ctx, nil, "vindu-clinic", "sign-in-link", "-dir", s.clinicDir(), "-person", person, "-role", role, "-duty", duty, "-life", "8h")
 	return strings.TrimSpace(string(out)), err
 }
 
