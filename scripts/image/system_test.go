@@ -166,6 +166,61 @@ func settings(t *testing.T, unit string) map[string][]string {
 	return lines
 }
 
+// TestSerial: a technician reaches every board. The serial port that its configuration names has its driver in the board's kernel, and the agent has leave for it.
+func TestSerial(t *testing.T) {
+	external := filepath.Join(root, "buildroot")
+	unit := settings(t, "vindu-agent.service")["DeviceAllow"]
+	for _, board := range boards {
+		text, err := valueOf(external, board, "BR2_ROOTFS_OVERLAY")
+		if err != nil {
+			t.Fatal(err)
+		}
+		overlays := strings.Fields(strings.ReplaceAll(text, "$(BR2_EXTERNAL_VINDU_PATH)", external))
+		var config string
+		allowed := slices.Clone(unit)
+		for _, overlay := range overlays { // the last one wins, as with Buildroot
+			if text, err := os.ReadFile(filepath.Join(overlay, "etc/vindu/agent.toml")); err == nil {
+				config = string(text)
+			}
+			if text, err := os.ReadFile(filepath.Join(overlay, "usr/lib/systemd/system/vindu-agent.service.d/serial.conf")); err == nil {
+				for _, m := range regexp.MustCompile(`(?m)^DeviceAllow=(\S+) rw$`).FindAllStringSubmatch(string(text), -1) {
+					allowed = append(allowed, m[1])
+				}
+			}
+		}
+		port := regexp.MustCompile(`(?m)^\[serial\]\n(?:#.*\n)*port = "([^"]+)"$`).FindStringSubmatch(config)
+		if port == nil {
+			t.Errorf("%s: nobody can set it up: it has no serial port", board)
+			continue
+		}
+		kernel := map[string]string{}
+		files, err := sources[0].files(external, board)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			maps.Copy(kernel, valuesOf(t, read(t, file)))
+		}
+		drivers, class := []string{"CONFIG_SERIAL_8250", "CONFIG_SERIAL_8250_PCI"}, port[1]
+		if strings.HasPrefix(port[1], "/dev/ttyGS") {
+			drivers, class = []string{"CONFIG_USB_GADGET", "CONFIG_USB_G_SERIAL"}, "char-ttyGS"
+			firmware, _ := os.ReadFile(filepath.Join(external, "board", board, "config.txt"))
+			peripheral := kernel["CONFIG_USB_DWC2"] != "" && strings.Contains(string(firmware), "\ndtoverlay=dwc2,dr_mode=peripheral\n")
+			if !peripheral && kernel["CONFIG_USB_CHIPIDEA_UDC"] != "y" {
+				t.Errorf("%s: nothing makes a USB port of it a device's", board)
+			}
+		}
+		for _, driver := range drivers {
+			if kernel[driver] != "y" {
+				t.Errorf("%s: %s has no driver: %s is %q", board, port[1], driver, kernel[driver])
+			}
+		}
+		if !slices.Contains(allowed, class) {
+			t.Errorf("%s: the agent has no leave for %s: %v", board, class, allowed)
+		}
+	}
+}
+
 // TestSandboxes: what can reach the network runs nothing but itself, makes no code, and asks the kernel for what a service asks.
 func TestSandboxes(t *testing.T) {
 	for unit, program := range map[string]string{"vindu-agent.service": "/usr/bin/vindu-agent", "vindu-wifi.service": "/usr/sbin/wpa_supplicant"} {
