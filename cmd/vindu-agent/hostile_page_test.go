@@ -177,11 +177,13 @@ func (x *bench) transplant(signed []byte, e *protocol.End) []byte {
 func (x *bench) swapped(h hostility) {
 	x.t.Helper()
 	check := x.untouched()
-	x.c.tap(taps{
-		home:   func(h *register.Home) { h.SPKI, h.Terminal = spki(x.key), protocol.HashSPKI(spki(x.key)) },
-		toPage: func(calls.Update) []calls.Update { return nil },
-	})
+	silent := func(calls.Update) []calls.Update { return nil }
+	x.c.tap(taps{toPage: silent})
 	call := x.placed()
+	x.c.tap(taps{ // not before: the other terminal is offline, and nobody can choose it
+		home:   func(h *register.Home) { h.SPKI, h.Terminal = spki(x.key), protocol.HashSPKI(spki(x.key)) },
+		toPage: silent,
+	})
 	answer := x.c.awaitRinging(call)
 	a := x.c.answerOf(answer.Answer)
 	a.Terminal = protocol.HashSPKI(spki(x.key))

@@ -99,6 +99,9 @@ func run(ctx context.Context, cfg agent.Config, profile string, log *slog.Logger
 			log.Warn("this start is not remembered", "error", err)
 		}
 	}
+	if err := markSafe(os.Getenv("RUNTIME_DIRECTORY"), safe); err != nil {
+		log.Warn("that this is safe mode, or not, is not marked: the slot may be taken for good", "error", err)
+	}
 	if safe {
 		log.Error("the terminal has ended again and again: it begins in safe mode", "for", progress.SafeFor.String())
 		cfg = safely(cfg)
@@ -113,6 +116,23 @@ func run(ctx context.Context, cfg agent.Config, profile string, log *slog.Logger
 		}
 	}
 	return err
+}
+
+// safeFile is there while the agent is in safe mode: such a one does not speak for the slot that it was begun from (vindu-good.service).
+const safeFile = "safe"
+
+func markSafe(folder string, safe bool) error {
+	if folder == "" {
+		return nil
+	}
+	name := filepath.Join(folder, safeFile)
+	if safe {
+		return os.WriteFile(name, nil, 0o600)
+	}
+	if err := os.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // remember notes how the terminal has ended. A screen that came or went is a reason to begin anew, and not what safe mode is for: a loose plug is not to make a terminal

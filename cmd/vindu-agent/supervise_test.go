@@ -200,3 +200,19 @@ func TestRemember(t *testing.T) {
 		})
 	}
 }
+
+// TestMarkSafe: that it is safe mode is marked for whoever marks the slot, and only as long as it is.
+func TestMarkSafe(t *testing.T) {
+	dir := t.TempDir()
+	for i, safe := range []bool{false, true, true, false, false} {
+		if err := markSafe(dir, safe); err != nil {
+			t.Errorf("%d: %v", i, err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, safeFile)); (err == nil) != safe {
+			t.Errorf("%d: marked: %v, want %v", i, err == nil, safe)
+		}
+	}
+	if err := markSafe("", true); err != nil {
+		t.Errorf("without a supervisor: %v", err)
+	}
+}

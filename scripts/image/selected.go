@@ -174,7 +174,7 @@ func ubootBase(o options, external, board string) (tree, target, text string, er
 	}
 	tree = strings.ReplaceAll(o.uboot, "VERSION", version)
 	if got, err := versionOf(tree); err != nil || got != version {
-		return "", "", "", fmt.Errorf("%q is not U-Boot %s: it is %q, %w", tree, version, got, err)
+		return "", "", "", fmt.Errorf("%q is not U-Boot %s: it is %q (%v)", tree, version, got, err)
 	}
 	target, err = valueOf(external, board, "BR2_TARGET_UBOOT_BOARD_DEFCONFIG")
 	return tree, target + "_defconfig", "", err

@@ -92,6 +92,7 @@ func TestRedirects(t *testing.T) {
 // TestGood: the slot that runs gets its tries back, once; without a slot nothing is written. U-Boot's script takes one at each boot.
 func TestGood(t *testing.T) {
 	for _, test := range []struct{ name, cmdline, left, want string }{
+		{"safe mode", "rauc.slot=a", "2", "fails"},
 		{"slot a", "root=/dev/dm-0 ro rauc.slot=a panic=5", "2", "BOOT_A_LEFT 3"},
 		{"slot b", "rauc.slot=b", "0", "BOOT_B_LEFT 3"},
 		{"already", "x rauc.slot=b y", "3", ""},
@@ -102,6 +103,12 @@ func TestGood(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			script := strings.ReplaceAll(read(t, filepath.Join(root, "buildroot/board/common/overlay/usr/libexec/vindu/good")), "/proc/cmdline", filepath.Join(dir, "cmdline"))
+			script = strings.ReplaceAll(script, "/run/vindu/safe", filepath.Join(dir, "safe"))
+			if test.name == "safe mode" {
+				if err := os.WriteFile(filepath.Join(dir, "safe"), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
 			for name, text := range map[string]string{
 				"cmdline": test.cmdline + "\n", "good": script,
 				"fw_printenv": "#!/bin/sh\n[ -z '" + test.left + "' ] && exit 1\necho '" + test.left + "'\n",
