@@ -80,7 +80,8 @@ export class Panel {
 		this.phase = s.phase;
 		this.curtain = s.curtain;
 		this.root.dataset["curtain"] = covered(s.curtain) ? "drawn" : "open";
-		this.draw.setAttribute("aria-pressed", String(s.curtain.mine));
+		this.put(this.draw, this.words.say(s.curtain.mine ? "call.curtain.open" : "call.curtain.draw")); // what a press does: a name that changes needs no aria-pressed
+		this.draw.dataset["drawn"] = String(s.curtain.mine);
 		this.draw.disabled = !drawable(s);
 		this.cover();
 		this.line();
