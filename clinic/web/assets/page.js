@@ -872,13 +872,13 @@
     curtain = { mine: false, theirs: false, closed: 0 };
     there = /* @__PURE__ */ new Set();
     // show brings the panel in line with the call's state.
-    show(s, called, proven2) {
+    show(s, called, proven2, unheard) {
       const live = s.phase !== "idle" && s.phase !== "ended";
       this.root.dataset["phase"] = s.phase;
       document.body.dataset["call"] = live ? "on" : "off";
       this.put(this.title, s.phase === "idle" ? this.words.say("call.title") : this.words.say("call.title.with", { home: called.label }));
-      this.put(this.status, this.sentence(s, called));
-      this.put(this.next, s.phase === "ended" ? this.words.explain(s.outcome).next : s.phase === "ringing" ? this.words.say("call.next.ringing") : "");
+      this.put(this.status, this.sentence(s, called, unheard));
+      this.put(this.next, unheard ? this.words.say("call.next.lost") : s.phase === "ended" ? this.words.explain(s.outcome).next : s.phase === "ringing" ? this.words.say("call.next.ringing") : "");
       this.put(this.verified, this.words.say("call.verified", { home: called.label, code: called.code }));
       this.verified.hidden = !(live && proven2);
       if (!live || !proven2) this.code("");
@@ -1018,7 +1018,8 @@
     unproven() {
       this.put(this.receipt, this.words.explain("proof.end").sentence);
     }
-    sentence(s, called) {
+    sentence(s, called, unheard) {
+      if (unheard) return this.words.say(`call.status.${unheard}`);
       const names = { home: called.label };
       if (s.phase === "talking" && covered(s.curtain)) {
         const { mine, theirs } = s.curtain;
@@ -2010,6 +2011,8 @@
     muted = false;
     cameraOff = false;
     leaving = false;
+    gone = false;
+    // the connection to the clinic is broken off
     permission = "prompt";
     id = hex(crypto.getRandomValues(new Uint8Array(16)));
     homes = /* @__PURE__ */ new Map();
@@ -2029,8 +2032,14 @@
       },
       recent: showRecent,
       update: (update2) => this.handle({ type: "update", update: update2 }),
-      connected: () => this.say(""),
-      gone: () => this.say("page.gone"),
+      connected: () => {
+        this.gone = false;
+        this.say("");
+      },
+      gone: () => {
+        this.gone = true;
+        this.say("page.gone");
+      },
       lost: () => this.handle({ type: "clinicLost" }),
       signedOut: (code2) => {
         this.say("page.signed_out");
@@ -2072,7 +2081,7 @@
       void this.refresh();
       window.setInterval(() => void this.refresh(), refreshICE);
       navigator.mediaDevices?.addEventListener?.("devicechange", () => void this.look());
-      this.panel.show(this.state, { label: "", code: "" }, false);
+      this.panel.show(this.state, { label: "", code: "" }, false, "");
       void this.look().finally(() => document.body.dataset["ready"] = "yes");
     }
     // announce has a home told when this person calls, or told of nothing; the home's notes then say so.
@@ -2207,7 +2216,7 @@
     draw(before2, after) {
       const called = this.called();
       this.present.show(after.phase === "talking" ? after.call : "");
-      this.panel.show(after, called, this.attempt?.certificate !== void 0);
+      this.panel.show(after, called, this.attempt?.certificate !== void 0, this.unheard(after));
       this.panel.buttons({
         muted: this.muted,
         cameraOff: this.cameraOff,
@@ -2229,6 +2238,11 @@
       if (document.activeElement === document.body || document.activeElement?.closest("#call")) {
         row(this.state.home)?.querySelector("button.ring")?.focus({ preventScroll: true });
       }
+    }
+    // unheard: that a call ended, and what became of its line, is not said where there was none for all that is known.
+    unheard(s) {
+      if (s.outcome !== "signalling.clinic_lost" || s.call !== "") return "";
+      return this.attempt?.kept ? "unanswered" : "unreached";
     }
     called() {
       return this.attempt?.called ?? { label: "", code: "" };
@@ -2284,7 +2298,7 @@
     // confirm writes the invitation and has the passkey sign it.
     async confirm(a) {
       try {
-        if (typeof this.authorisation === "string" || outdated(this.authorisation)) await this.authorise();
+        if (this.gone || typeof this.authorisation === "string" || outdated(this.authorisation)) await this.authorise();
         if (typeof this.authorisation === "string") return this.failed(a, this.authorisation);
         const key = await a.key;
         if (!key) return this.failed(a, "browser.failed");

@@ -9,7 +9,7 @@ import * as invitation from "./invitation";
 import { canConfirm, outdated } from "./invitation";
 import { keepHomes, row, showHomes, showRecent } from "./lists";
 import * as media from "./media";
-import { Called, Panel } from "./panel";
+import { Called, Panel, Unheard } from "./panel";
 import { Peer } from "./peer";
 import { Present } from "./present";
 import { Expected, proveAnswer, proveCurtain, proveEnd, proveRestart, Unproven } from "./proof";
@@ -66,6 +66,7 @@ class Page {
 	private muted = false;
 	private cameraOff = false;
 	private leaving = false;
+	private gone = false; // the connection to the clinic is broken off
 	private permission: media.Permission = "prompt";
 	private readonly id = hex(crypto.getRandomValues(new Uint8Array(16)));
 	private readonly homes = new Map<string, Home>();
@@ -85,8 +86,14 @@ class Page {
 		},
 		recent: showRecent,
 		update: (update) => this.handle({ type: "update", update }),
-		connected: () => this.say(""),
-		gone: () => this.say("page.gone"),
+		connected: () => {
+			this.gone = false;
+			this.say("");
+		},
+		gone: () => {
+			this.gone = true;
+			this.say("page.gone");
+		},
 		lost: () => this.handle({ type: "clinicLost" }),
 		signedOut: (code) => {
 			this.say("page.signed_out");
@@ -129,7 +136,7 @@ class Page {
 		void this.refresh();
 		window.setInterval(() => void this.refresh(), refreshICE);
 		navigator.mediaDevices?.addEventListener?.("devicechange", () => void this.look());
-		this.panel.show(this.state, { label: "", code: "" }, false);
+		this.panel.show(this.state, { label: "", code: "" }, false, "");
 		void this.look().finally(() => (document.body.dataset["ready"] = "yes"));
 	}
 
@@ -264,7 +271,7 @@ class Page {
 	private draw(before: State, after: State): void {
 		const called = this.called();
 		this.present.show(after.phase === "talking" ? after.call : "");
-		this.panel.show(after, called, this.attempt?.certificate !== undefined);
+		this.panel.show(after, called, this.attempt?.certificate !== undefined, this.unheard(after));
 		this.panel.buttons({
 			muted: this.muted, cameraOff: this.cameraOff,
 			hasSound: after.media === "unknown" || after.media === "both" || after.media === "sound",
@@ -286,6 +293,12 @@ class Page {
 		if (document.activeElement === document.body || document.activeElement?.closest("#call")) {
 			row(this.state.home)?.querySelector<HTMLButtonElement>("button.ring")?.focus({ preventScroll: true });
 		}
+	}
+
+	// unheard: that a call ended, and what became of its line, is not said where there was none for all that is known.
+	private unheard(s: State): Unheard {
+		if (s.outcome !== "signalling.clinic_lost" || s.call !== "") return "";
+		return this.attempt?.kept ? "unanswered" : "unreached";
 	}
 
 	private called(): Called {
@@ -345,7 +358,8 @@ class Page {
 	// confirm writes the invitation and has the passkey sign it.
 	private async confirm(a: Attempt): Promise<void> {
 		try {
-			if (typeof this.authorisation === "string" || outdated(this.authorisation)) await this.authorise();
+			// Where the connection is broken off nobody has to use a passkey to learn whether the clinic is there.
+			if (this.gone || typeof this.authorisation === "string" || outdated(this.authorisation)) await this.authorise();
 			if (typeof this.authorisation === "string") return this.failed(a, this.authorisation);
 			const key = await a.key;
 			if (!key) return this.failed(a, "browser.failed");

@@ -23,6 +23,9 @@ interface Member {
 	readonly here: boolean;
 }
 
+// Unheard is an attempt of which the clinic never said that it is a call: it was not asked for one, or did not answer; "": any other.
+export type Unheard = "" | "unreached" | "unanswered";
+
 // Picture says what there is of the home's picture: not there yet, there, not there although it should be, or no more.
 export type Picture = "awaited" | "live" | "none" | "gone";
 
@@ -64,13 +67,13 @@ export class Panel {
 	constructor(private readonly words: Words) {}
 
 	// show brings the panel in line with the call's state.
-	show(s: State, called: Called, proven: boolean): void {
+	show(s: State, called: Called, proven: boolean, unheard: Unheard): void {
 		const live = s.phase !== "idle" && s.phase !== "ended";
 		this.root.dataset["phase"] = s.phase;
 		document.body.dataset["call"] = live ? "on" : "off";
 		this.put(this.title, s.phase === "idle" ? this.words.say("call.title") : this.words.say("call.title.with", { home: called.label }));
-		this.put(this.status, this.sentence(s, called));
-		this.put(this.next, s.phase === "ended" ? this.words.explain(s.outcome).next : s.phase === "ringing" ? this.words.say("call.next.ringing") : "");
+		this.put(this.status, this.sentence(s, called, unheard));
+		this.put(this.next, unheard ? this.words.say("call.next.lost") : s.phase === "ended" ? this.words.explain(s.outcome).next : s.phase === "ringing" ? this.words.say("call.next.ringing") : "");
 		this.put(this.verified, this.words.say("call.verified", { home: called.label, code: called.code }));
 		this.verified.hidden = !(live && proven);
 		if (!live || !proven) this.code("");
@@ -229,7 +232,8 @@ export class Panel {
 		this.put(this.receipt, this.words.explain("proof.end").sentence);
 	}
 
-	private sentence(s: State, called: Called): string {
+	private sentence(s: State, called: Called, unheard: Unheard): string {
+		if (unheard) return this.words.say(`call.status.${unheard}`);
 		const names = { home: called.label };
 		if (s.phase === "talking" && covered(s.curtain)) {
 			const { mine, theirs } = s.curtain;
