@@ -217,7 +217,11 @@ func (p *plot) describe(w words) {
 		least, most = min(least, low[i]), max(most, high[i])
 	}
 	if p.Text = w["figure.none"]; known {
-		p.Text = w.say("figure.range", names{"least": signed(least), "most": signed(most), "unit": p.Unit})
+		key := "figure.range"
+		if least == most {
+			key = "figure.one"
+		}
+		p.Text = strings.TrimSpace(w.say(key, names{"least": signed(least), "most": signed(most), "unit": p.Unit})) // events that wait have no unit
 	}
 }
 

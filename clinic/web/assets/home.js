@@ -4478,6 +4478,12 @@
     const d = new Date(seconds * 1e3);
     return `${d.getDate()}.${d.getMonth() + 1}. ${two(d.getHours())}:${two(d.getMinutes())}`;
   }
+  var few = 12;
+  function dotted(values) {
+    const known = values.flatMap((v, i) => v === null ? [] : [i]);
+    const has = (i) => (values[i] ?? null) !== null;
+    return known.filter((i, n) => known.length <= few || n === known.length - 1 || !has(i - 1) && !has(i + 1));
+  }
   var Charts = class _Charts {
     constructor(box2) {
       this.box = box2;
@@ -4575,8 +4581,9 @@
       delete d.figure.dataset["empty"];
       const dots = p.key === "lost";
       const band = data.length > 2;
-      const line = { stroke: this.colour.line, width: 1.5, points: { show: dots, size: 7, fill: this.colour.line } };
+      const line = { stroke: this.colour.line, width: 1.5, points: { show: true, size: dots ? 7 : 5, fill: this.colour.line } };
       if (dots) line.paths = () => null;
+      else line.points = { ...line.points, filter: dotted(p.mean) };
       const edge = { stroke: "transparent", width: 0, points: { show: false } };
       const axis = { stroke: this.colour.ink, grid: { stroke: this.colour.grid, width: 1 }, ticks: { stroke: this.colour.grid, width: 1 }, font: '12px "Atkinson Hyperlegible", sans-serif' };
       const options = {

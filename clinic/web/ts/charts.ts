@@ -44,6 +44,15 @@ function at(seconds: number): string {
 	return `${d.getDate()}.${d.getMonth() + 1}. ${two(d.getHours())}:${two(d.getMinutes())}`;
 }
 
+const few = 12; // values of which a line is hardly to be seen: an hour's, in two days
+
+// dotted are the values, by number, that a line does not show: all where there are few, and else those that stand alone. The latest is always one.
+export function dotted(values: readonly (number | null)[]): number[] {
+	const known = values.flatMap((v, i) => (v === null ? [] : [i]));
+	const has = (i: number): boolean => (values[i] ?? null) !== null;
+	return known.filter((i, n) => known.length <= few || n === known.length - 1 || (!has(i - 1) && !has(i + 1)));
+}
+
 export class Charts {
 	private readonly plots: HTMLElement;
 	private readonly said: HTMLElement;
@@ -146,8 +155,9 @@ export class Charts {
 		delete d.figure.dataset["empty"];
 		const dots = p.key === "lost";
 		const band = data.length > 2;
-		const line: uPlot.Series = { stroke: this.colour.line, width: 1.5, points: { show: dots, size: 7, fill: this.colour.line } };
+		const line: uPlot.Series = { stroke: this.colour.line, width: 1.5, points: { show: true, size: dots ? 7 : 5, fill: this.colour.line } };
 		if (dots) line.paths = () => null;
+		else line.points = { ...line.points, filter: dotted(p.mean) };
 		const edge: uPlot.Series = { stroke: "transparent", width: 0, points: { show: false } };
 		const axis = { stroke: this.colour.ink, grid: { stroke: this.colour.grid, width: 1 }, ticks: { stroke: this.colour.grid, width: 1 }, font: '12px "Atkinson Hyperlegible", sans-serif' };
 		const options: uPlot.Options = {

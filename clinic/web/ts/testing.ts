@@ -3,6 +3,7 @@
 export * as bytes from "./bytes";
 export * as call from "./call";
 export * as cbor from "./cbor";
+export * as charts from "./charts";
 export * as cose from "./cose";
 export * as grade from "./grade";
 export * as invitation from "./invitation";
