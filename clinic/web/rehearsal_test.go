@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -138,6 +139,52 @@ func TestOldRehearsals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAnswerToRehearseNow: what was answered goes when the result comes, when the home is not as it was, and when a call begins; and nobody asks a home that would not.
+func TestAnswerToRehearseNow(t *testing.T) {
+	c := newClinic(t)
+	s := online(c.home.Terminal)
+	c.fleet.Set(s)
+	b := c.open()
+	const said = `document.querySelector("form[data-rehearse] .said").textContent`
+	state := func(word string, mayAsk bool) {
+		t.Helper()
+		b.until(fmt.Sprintf(`document.querySelector("[data-home] .chip").textContent === %q && document.querySelector("form[data-rehearse] button").disabled === %v`, word, !mayAsk))
+	}
+	ask := func() {
+		t.Helper()
+		b.button("Rehearse now")
+		b.until(said + `.startsWith("It is asked to rehearse")`)
+	}
+	state("Ready", true)
+	ask()
+	other := s
+	other.Health = new(protocol.Health)
+	*other.Health = *s.Health
+	at := protocol.At(time.Now().Add(-time.Hour))
+	other.Health.Rehearsed = (*protocol.Rehearsal)(nil).With(at, false, protocol.RehearsalPart{Name: "call.relayed", At: at, State: protocol.CheckPassed})
+	c.fleet.Set(other)
+	b.until(`document.querySelector("[data-home] .notes").textContent.includes("Ready, rehearsed ")`)
+	b.until(said + ` === ""`)
+
+	ask()
+	s.Online = false
+	c.fleet.Set(s)
+	state("Offline", false)
+	b.until(said + ` === ""`)
+
+	c.fleet.Set(other)
+	state("Ready", true)
+	ask()
+	b.button("Ring")
+	f := newTerminal(t, c, c.placed())
+	f.ring()
+	b.says("Ringing")
+	state("Ready", false)
+	b.until(said + ` === ""`)
+	b.button("Hang up")
+	state("Ready", true)
 }
 
 // TestRehearseNow: a terminal is asked for homes of the person's own alone, and where it is known that it would not, why is said.

@@ -720,6 +720,7 @@
   function showHomes(homes, known2) {
     let all = true;
     for (const h of homes) {
+      const before2 = known2.get(h.home);
       known2.set(h.home, h);
       const r = row(h.home);
       if (!r || r.dataset["terminal"] !== h.terminal) all = false;
@@ -731,12 +732,25 @@
           ring2.dataset["never"] = "yes";
         }
       }
+      if (before2 && (before2.state !== h.state || rehearsed(before2) !== rehearsed(h))) forget(h.home);
       r.dataset["state"] = h.state;
+      askable(r);
       put(slot(r, "word"), h.word);
       put(slot(r, "detail"), h.detail);
       slot(r, "notes").replaceChildren(...notes(h));
     }
     return all;
+  }
+  function rehearsed(h) {
+    return h.notes.filter((n) => n.kind === "rehearsal").map((n) => n.text).join(" ");
+  }
+  function forget(home) {
+    const said = row(home)?.querySelector("form[data-rehearse] .said");
+    if (said) put(said, "");
+  }
+  function askable(r) {
+    const ask = r.querySelector("form[data-rehearse] button");
+    if (ask) ask.disabled = r.classList.contains("called") || !["ready", "attention"].includes(r.dataset["state"] ?? "");
   }
   function keepHomes(homes, gone) {
     for (const e of document.querySelectorAll("[data-home]")) {
@@ -2060,6 +2074,7 @@
           void this.announce(form, e.submitter?.getAttribute("name") === "back");
         });
       }
+      for (const r of document.querySelectorAll("[data-home]")) askable(r);
       for (const form of document.querySelectorAll("form[data-rehearse]")) {
         form.addEventListener("submit", (e) => {
           e.preventDefault();
@@ -2225,7 +2240,10 @@
       });
       const live = running(after);
       for (const b of document.querySelectorAll("button.ring")) b.disabled = live || b.dataset["never"] === "yes";
-      row(after.home)?.classList.toggle("called", live);
+      const r = row(after.home);
+      r?.classList.toggle("called", live);
+      if (r) askable(r);
+      if (live && !running(before2)) forget(after.home);
       if (live && !running(before2)) {
         this.panel.home(this.homes.get(after.home));
         this.panel.focus();

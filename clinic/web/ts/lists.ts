@@ -27,6 +27,7 @@ function put(element: HTMLElement, text: string): void {
 export function showHomes(homes: readonly Home[], known: Map<string, Home>): boolean {
 	let all = true;
 	for (const h of homes) {
+		const before = known.get(h.home);
 		known.set(h.home, h);
 		const r = row(h.home);
 		if (!r || r.dataset["terminal"] !== h.terminal) all = false;
@@ -38,12 +39,31 @@ export function showHomes(homes: readonly Home[], known: Map<string, Home>): boo
 				ring.dataset["never"] = "yes";
 			}
 		}
+		if (before && (before.state !== h.state || rehearsed(before) !== rehearsed(h))) forget(h.home);
 		r.dataset["state"] = h.state;
+		askable(r);
 		put(slot(r, "word"), h.word);
 		put(slot(r, "detail"), h.detail);
 		slot(r, "notes").replaceChildren(...notes(h));
 	}
 	return all;
+}
+
+// rehearsed is what is said of a home's rehearsals.
+function rehearsed(h: Home): string {
+	return h.notes.filter((n) => n.kind === "rehearsal").map((n) => n.text).join(" ");
+}
+
+// forget takes away what was answered to the wish for a rehearsal: the result has come, or it is not so any more.
+export function forget(home: string): void {
+	const said = row(home)?.querySelector<HTMLElement>("form[data-rehearse] .said");
+	if (said) put(said, "");
+}
+
+// askable has a home asked to rehearse only where it might do so: it is online, and in no call.
+export function askable(r: HTMLElement): void {
+	const ask = r.querySelector<HTMLButtonElement>("form[data-rehearse] button");
+	if (ask) ask.disabled = r.classList.contains("called") || !["ready", "attention"].includes(r.dataset["state"] ?? "");
 }
 
 // keepHomes takes the homes from the page that are not among those of these numbers, and tells of each.

@@ -7,7 +7,7 @@ import { importKey, Key } from "./cose";
 import { Home, Rights, Stream } from "./events";
 import * as invitation from "./invitation";
 import { canConfirm, outdated } from "./invitation";
-import { keepHomes, row, showHomes, showRecent } from "./lists";
+import { askable, forget, keepHomes, row, showHomes, showRecent } from "./lists";
 import * as media from "./media";
 import { Called, Panel, Unheard } from "./panel";
 import { Peer } from "./peer";
@@ -115,6 +115,7 @@ class Page {
 				void this.announce(form, e.submitter?.getAttribute("name") === "back");
 			});
 		}
+		for (const r of document.querySelectorAll<HTMLElement>("[data-home]")) askable(r);
 		for (const form of document.querySelectorAll<HTMLFormElement>("form[data-rehearse]")) {
 			form.addEventListener("submit", (e) => {
 				e.preventDefault(); // so, too
@@ -279,7 +280,10 @@ class Page {
 		});
 		const live = running(after);
 		for (const b of document.querySelectorAll<HTMLButtonElement>("button.ring")) b.disabled = live || b.dataset["never"] === "yes";
-		row(after.home)?.classList.toggle("called", live); // what is special about it is said in the panel meanwhile
+		const r = row(after.home);
+		r?.classList.toggle("called", live); // what is special about it is said in the panel meanwhile
+		if (r) askable(r);
+		if (live && !running(before)) forget(after.home);
 		if (live && !running(before)) {
 			this.panel.home(this.homes.get(after.home));
 			this.panel.focus();
