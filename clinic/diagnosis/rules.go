@@ -18,7 +18,7 @@ const (
 	byPage     = "what the caller's page told"
 	byAnswer   = "the answer that the terminal signed"
 	byEnd      = "the end that an end of the call signed"
-	byAbsence  = "an end has told nothing, so that part is a guess"
+	byAbsence  = "a guess: one of the two ends has told nothing"
 	byCode     = "what was told, and no more"
 )
 
