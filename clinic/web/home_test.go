@@ -157,6 +157,11 @@ func TestHomePage(t *testing.T) {
 		t.Errorf("the call's page: %d", status)
 	}
 	clean("a call's page", page)
+	_, rest, _ = strings.Cut(rest, `href="/operator/calls/`)
+	failed, _, _ := strings.Cut(rest, `"`)
+	if _, page := d.get(c, "/operator/calls/"+failed); !strings.Contains(page, "What the caller is told to do:") || strings.Contains(page, "you can do now") || strings.Count(page, "For the operator:")+strings.Count(page, "For the technician:") != 1 {
+		t.Error("the page of a failed call speaks to the operator as to the caller, or does not say who acts")
+	}
 	_, page = d.get(c, path+"/calls")
 	clean("the list of calls", page)
 	if strings.Count(page, `href="/operator/calls/`) != 6 {
