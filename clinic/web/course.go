@@ -29,6 +29,7 @@ func (w words) course(r calls.Record) (rows []moment, note string) {
 		at   time.Duration
 		side string
 		text string
+		bad  bool
 	}
 	var events []event
 	add := func(side string, h *protocol.CallRecord) {
@@ -40,37 +41,35 @@ func (w words) course(r calls.Record) (rows []moment, note string) {
 			note, offset = w["record.course.apart"], 0
 		}
 		for _, s := range h.Stages {
-			events = append(events, event{offset + time.Duration(s.After)*time.Millisecond, side, cmp.Or(w["record.stage."+s.Stage], s.Stage)})
+			events = append(events, event{offset + time.Duration(s.After)*time.Millisecond, side, cmp.Or(w["record.stage."+s.Stage], s.Stage), false})
 		}
 	}
 	add("caller", r.CallerHalf)
 	add("home", r.TerminalHalf)
+	d := r.Diagnosis
+	failed := r.Outcome != "" && d.What != "" && d.Who != protocol.Nobody
+	side := "both"
+	switch d.Where {
+	case diagnosis.Caller, diagnosis.CallerPC, diagnosis.CallerNetwork:
+		side = "caller"
+	case diagnosis.Home, diagnosis.Terminal, diagnosis.HomeNetwork:
+		side = "home"
+	}
+	if failed && !r.EndedAt.IsZero() {
+		events = append(events, event{r.EndedAt.Sub(r.Began), side, d.What + ".", true})
+	}
 	slices.SortStableFunc(events, func(a, b event) int { return cmp.Compare(a.at, b.at) })
 	var last time.Duration
 	for i, e := range events {
-		m := moment{At: after(e.at), Side: e.side, Text: e.text}
+		m := moment{At: after(e.at), Side: e.side, Text: e.text, Bad: e.bad}
 		if i > 0 {
 			m.Pause = pause(e.at - last)
 		}
 		last = e.at
 		rows = append(rows, m)
 	}
-	if d := r.Diagnosis; r.Outcome != "" && d.What != "" && d.Who != protocol.Nobody {
-		m := moment{Side: "both", Text: d.What + ".", Bad: true}
-		switch d.Where {
-		case diagnosis.Caller, diagnosis.CallerPC, diagnosis.CallerNetwork:
-			m.Side = "caller"
-		case diagnosis.Home, diagnosis.Terminal, diagnosis.HomeNetwork:
-			m.Side = "home"
-		}
-		if !r.EndedAt.IsZero() {
-			at := r.EndedAt.Sub(r.Began)
-			m.At = after(at)
-			if len(rows) > 0 {
-				m.Pause = pause(at - last)
-			}
-		}
-		rows = append(rows, m)
+	if failed && r.EndedAt.IsZero() { // nobody knows when
+		rows = append(rows, moment{Side: side, Text: d.What + ".", Bad: true})
 	}
 	return rows, note
 }

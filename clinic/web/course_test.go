@@ -39,6 +39,11 @@ func TestCourse(t *testing.T) {
 			calls.Record{Began: began, CallerHalf: caller, Outcome: protocol.ICELost, Diagnosis: lost, EndedAt: began.Add(90 * time.Second)},
 			"+0.10 s caller Clinic sent the invitation / +0.90 s caller Ringing, proven / +12.00 s caller Picture and sound connected (longer) / +1 min 30 s home The path was lost. BAD (longer)", false,
 		},
+		"the page closed after the clinic had ended it": {
+			calls.Record{Began: began, CallerHalf: half(0, at("invited", 100), at("ended", 5070)), Outcome: protocol.SignalNoReply, EndedAt: began.Add(5060 * time.Millisecond),
+				Diagnosis: diagnosis.Diagnosis{What: "The terminal did not reply", Where: diagnosis.Terminal, Who: protocol.Operator}},
+			"+0.10 s caller Clinic sent the invitation / +5.06 s home The terminal did not reply. BAD (long) / +5.07 s caller Ended", false,
+		},
 		"nobody has to act": {
 			calls.Record{Began: began, TerminalHalf: half(0, at("proven", 50)), Outcome: protocol.EndCallerHungUp, Diagnosis: diagnosis.Diagnosis{What: "The caller hung up", Who: protocol.Nobody}},
 			"+0.05 s home Invitation proven", false,

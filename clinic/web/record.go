@@ -179,10 +179,12 @@ func (w words) half(title string, h *protocol.CallRecord) halfView {
 		w.path(h.LocalPath, h.RemotePath),
 		{Name: w["record.camera"], Value: w.device(h.Camera, h.CameraOpen, h.CameraClosed)},
 		{Name: w["record.microphone"], Value: w.device(h.Sound, h.MicOpen, h.MicClosed)},
-		{Name: w["record.quality"], Value: w.say("record.quality.text", names{
+	}
+	if flowed(h) {
+		v.Facts = append(v.Facts, fact{Name: w["record.quality"], Value: w.say("record.quality.text", names{
 			"rtt": n(q.RTT), "lost": n(q.PacketsLost), "received": n(q.PacketsReceived), "decoded": n(q.FramesDecoded), "sent": n(q.FramesSent),
 			"freezes": n(q.Freezes), "concealed": n(q.Concealed),
-		})},
+		})})
 	}
 	v.Facts = append(v.Facts, w.numbers(q)...)
 	v.Facts = append(v.Facts, w.tried(h)...)
@@ -196,6 +198,12 @@ func (w words) half(title string, h *protocol.CallRecord) halfView {
 		v.Charts = w.charts(s)
 	}
 	return v
+}
+
+// flowed reports whether an end had anything to measure: its noughts are figures of a call that was answered, or in which something came or went, and of no other.
+func flowed(h *protocol.CallRecord) bool {
+	q := h.Quality
+	return h.Duration > 0 || q.RTT > 0 || q.PacketsReceived > 0 || q.PacketsLost > 0 || q.FramesSent > 0 || q.FramesDecoded > 0
 }
 
 // numbers are what an end knows besides: the grade of its sound, its picture's pauses and coders, its echo, and the board.

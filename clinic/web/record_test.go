@@ -1,6 +1,7 @@
 package web
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,26 @@ func TestPath(t *testing.T) {
 	} {
 		if f := w.path(test.local, test.remote); f.Value != test.value || f.Details != test.details {
 			t.Errorf("%s and %s: %q, %q", test.local, test.remote, f.Value, f.Details)
+		}
+	}
+}
+
+// TestNothingMeasured: of a call that never was no quality is told; of one that was answered, that nothing came.
+func TestNothingMeasured(t *testing.T) {
+	w, err := loadWords("en")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, x := range map[string]struct {
+		half protocol.CallRecord
+		want bool
+	}{
+		"never was":                    {protocol.CallRecord{}, false},
+		"answered, and nothing came":   {protocol.CallRecord{Duration: 4000}, true},
+		"seen while it rang, and over": {protocol.CallRecord{Quality: protocol.Quality{PacketsReceived: 40}}, true},
+	} {
+		if got := slices.ContainsFunc(w.half("record.half.caller", &x.half).Facts, func(f fact) bool { return f.Name == w["record.quality"] }); got != x.want {
+			t.Errorf("%s: quality is told: %v", name, got)
 		}
 	}
 }
