@@ -172,6 +172,8 @@ func TestHomePage(t *testing.T) {
 	lines, err := csv.NewReader(strings.NewReader(text)).ReadAll()
 	if err != nil || len(lines) != 7 || len(lines[0]) != len(callColumns) || lines[1][8] != string(protocol.EndCallerHungUp) || lines[1][18] != "120" || lines[1][20] != "4.12" {
 		t.Errorf("CSV: %v, %q", err, lines)
+	} else if got := strings.Join(lines[2][17:], ","); got != ",,," {
+		t.Errorf("of a call that never was the table has the figures %q", got)
 	}
 	_, text = d.get(c, path+"/calls.json")
 	clean("the file of calls", text)

@@ -169,6 +169,8 @@ type callRecord struct {
 	Lost         uint64        `json:"packets_lost"`
 	Received     uint64        `json:"packets_received"`
 	Grade        float64       `json:"sound_grade"` // of 4.5; 0: not known
+
+	flowed bool // an end had anything to measure
 }
 
 var callColumns = []string{"call", "home", "terminal", "began", "rang", "talking", "ended", "seconds", "outcome", "what", "where", "who_acts", "sure", "caller_role", "caller_organisation",
@@ -194,6 +196,7 @@ func writeOut(r calls.Record) callRecord {
 			continue
 		}
 		q := half.Quality
+		c.flowed = c.flowed || flowed(half)
 		c.RTT, c.Lost, c.Received, c.Grade = q.RTT, q.PacketsLost, q.PacketsReceived, float64(q.Grade)/100
 		if half.LocalPath != "" {
 			c.Path = half.LocalPath + " " + half.RemotePath
@@ -202,10 +205,18 @@ func writeOut(r calls.Record) callRecord {
 	return c
 }
 
+// columns leave empty what was not measured: noughts of calls that never were would be part of any mean.
 func (c callRecord) columns() []string {
+	measured := func(known bool, value string) string {
+		if !known {
+			return ""
+		}
+		return value
+	}
 	return []string{
 		c.Call, c.Home, c.Terminal, c.Began, c.Rang, c.Talking, c.Ended, strconv.Itoa(c.Seconds), string(c.Outcome), inert(c.What), inert(c.Where), c.Who, c.Sure, inert(c.Role), inert(c.Organisation),
-		strconv.FormatBool(c.RelayOnly), c.Path, strconv.FormatUint(c.RTT, 10), strconv.FormatUint(c.Lost, 10), strconv.FormatUint(c.Received, 10), strconv.FormatFloat(c.Grade, 'f', 2, 64),
+		strconv.FormatBool(c.RelayOnly), c.Path, measured(c.flowed, strconv.FormatUint(c.RTT, 10)), measured(c.flowed, strconv.FormatUint(c.Lost, 10)),
+		measured(c.flowed, strconv.FormatUint(c.Received, 10)), measured(c.Grade > 0, strconv.FormatFloat(c.Grade, 'f', 2, 64)),
 	}
 }
 
