@@ -3,7 +3,6 @@ package web
 import (
 	"cmp"
 	"slices"
-	"strconv"
 	"time"
 
 	"vindu/clinic/calls"
@@ -61,7 +60,7 @@ func (w words) course(r calls.Record) (rows []moment, note string) {
 	slices.SortStableFunc(events, func(a, b event) int { return cmp.Compare(a.at, b.at) })
 	var last time.Duration
 	for i, e := range events {
-		m := moment{At: after(e.at), Side: e.side, Text: e.text, Bad: e.bad}
+		m := moment{At: w.after(e.at), Side: e.side, Text: e.text, Bad: e.bad}
 		if i > 0 {
 			m.Pause = pause(e.at - last)
 		}
@@ -75,11 +74,11 @@ func (w words) course(r calls.Record) (rows []moment, note string) {
 }
 
 // after says how long after the beginning something was: to the hundredth of a second, and from a minute on to the second.
-func after(d time.Duration) string {
+func (w words) after(d time.Duration) string {
 	if d >= time.Minute {
 		return "+" + spell(d)
 	}
-	return "+" + strconv.FormatFloat(max(d, 0).Seconds(), 'f', 2, 64) + " s"
+	return "+" + w.decimal(max(d, 0).Seconds(), 2) + " s"
 }
 
 func pause(d time.Duration) string {

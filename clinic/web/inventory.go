@@ -28,7 +28,7 @@ func (w words) inventory(s fleet.State, keyFrom time.Time, certificate time.Time
 		add("inventory.kernel", a.Kernel)
 		var coders []string
 		for _, c := range a.Coders {
-			coders = append(coders, w.say("inventory.coder", names{"name": c.Name, "encode": millis(c.Encode), "decode": millis(c.Decode)}))
+			coders = append(coders, w.say("inventory.coder", names{"name": c.Name, "encode": w.millis(c.Encode), "decode": w.millis(c.Decode)}))
 		}
 		add("inventory.coders", strings.Join(coders, "; "))
 	}
@@ -51,13 +51,13 @@ func (w words) inventory(s fleet.State, keyFrom time.Time, certificate time.Time
 	}
 	add("inventory.running", w.say("inventory.running.text", names{"since": w.full(h.At.Time().Add(-time.Duration(min(h.Uptime, 1<<31)) * time.Second))}))
 	if f := h.Figures; f != nil && f.Written > 0 {
-		add("inventory.written", w.say("inventory.written.text", names{"mb": strconv.FormatFloat(float64(f.Written)*1024/1e6, 'f', 1, 64)}))
+		add("inventory.written", w.say("inventory.written.text", names{"mb": w.decimal(float64(f.Written)*1024/1e6, 1)}))
 	}
 	add("inventory.events", w.say("inventory.events.text", names{"pending": strconv.FormatUint(h.Pending, 10), "dropped": strconv.FormatUint(h.Dropped, 10), "refused": strconv.FormatUint(h.Malformed, 10)}))
 	return facts
 }
 
 // millis writes µs as ms, to the tenth.
-func millis(us uint64) string { return strconv.FormatFloat(float64(us)/1000, 'f', 1, 64) }
+func (w words) millis(us uint64) string { return w.decimal(float64(us)/1000, 1) }
 
 func days(d time.Duration) string { return strconv.Itoa(int(max(d, 0) / (24 * time.Hour))) }

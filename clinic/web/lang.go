@@ -4,6 +4,7 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -68,6 +69,11 @@ func (w words) when(t, now time.Time) string {
 }
 
 func (w words) full(t time.Time) string { return local(t).Format(w["time.full"]) }
+
+// decimal writes a number with so many decimals (-1: as many as it has), and the language's own sign before them.
+func (w words) decimal(v float64, decimals int) string {
+	return strings.Replace(strconv.FormatFloat(v, 'f', decimals, 64), ".", w["lang.decimal"], 1)
+}
 
 // failure is an entry of protocol.Register as scripts get it.
 type failure struct {

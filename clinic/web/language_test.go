@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"vindu/clinic/calls"
 	"vindu/clinic/diagnosis"
@@ -141,4 +142,17 @@ func TestLanguageOfACall(t *testing.T) {
 	d := diagnosis.Diagnose(diagnosis.Evidence{Outcome: protocol.ICEFailed, Held: []protocol.Code{protocol.EgressUDP}}).In("nb")
 	says(d.Sentence())
 	says(d.Now)
+}
+
+// TestDecimal: numbers are written as the page's language does.
+func TestDecimal(t *testing.T) {
+	for tag, want := range map[string]string{"en": "0.5 0.50 3 +0.01 s", "nb": "0,5 0,50 3 +0,01 s", "nn": "0,5 0,50 3 +0,01 s"} {
+		w, err := loadWords(tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join([]string{w.decimal(0.5, -1), w.decimal(0.5, 2), w.decimal(3, -1), w.after(10 * time.Millisecond)}, " "); got != want {
+			t.Errorf("%s: %q, want %q", tag, got, want)
+		}
+	}
 }

@@ -192,7 +192,7 @@ func (w words) half(title string, h *protocol.CallRecord) halfView {
 		worst := func(list []uint64) string { return n(slices.Max(list)) }
 		least := func(list []uint64) string { return n(slices.Min(list)) }
 		v.Facts = append(v.Facts, fact{Name: w["record.series"], Value: w.say("record.series.text", names{
-			"every": n(s.Every), "rtt": worst(s.RTT), "loss": strconv.FormatFloat(float64(slices.Max(s.Loss))/10, 'f', 1, 64), "jitter": worst(s.Jitter),
+			"every": n(s.Every), "rtt": worst(s.RTT), "loss": w.decimal(float64(slices.Max(s.Loss))/10, 1), "jitter": worst(s.Jitter),
 			"out": least(s.Out), "in": least(s.In), "frames": least(s.Frames),
 		})})
 		v.Charts = w.charts(s)
@@ -214,10 +214,10 @@ func (w words) numbers(q protocol.Quality) []fact {
 			facts = append(facts, fact{Name: w[key], Value: w.say(text, n)})
 		}
 	}
-	hundredths := func(v uint64) string { return strconv.FormatFloat(float64(v)/100, 'f', 1, 64) }
+	hundredths := func(v uint64) string { return w.decimal(float64(v)/100, 1) }
 	n := func(x uint64) string { return strconv.FormatUint(x, 10) }
 	add(q.Grade > 0, "record.grade", "record.grade.text", names{"grade": hundredths(q.Grade), "worst": hundredths(q.Worst)})
-	add(q.Frozen > 0, "record.frozen", "record.frozen.text", names{"seconds": strconv.FormatFloat(float64(q.Frozen)/1000, 'f', 1, 64)})
+	add(q.Frozen > 0, "record.frozen", "record.frozen.text", names{"seconds": w.decimal(float64(q.Frozen)/1000, 1)})
 	add(q.ERLE > 0, "record.erle", "record.erle.text", names{"db": n(q.ERLE)})
 	add(q.CodecOut != "" || q.CodecIn != "", "record.codec", "record.codec.text", names{"out": cmp.Or(q.CodecOut, "–"), "in": cmp.Or(q.CodecIn, "–")})
 	add(q.CPU > 0, "record.cpu", "record.cpu.text", names{"percent": n(q.CPU / 10)})
@@ -248,7 +248,7 @@ func (w words) charts(s *protocol.Series) []chart {
 		for i, v := range c.of {
 			fmt.Fprintf(&b, "%.1f,%.1f ", 300*float64(i)/float64(len(c.of)-1), 39-38*float64(v)/float64(max(most, 1)))
 		}
-		all = append(all, chart{Points: strings.TrimSpace(b.String()), Name: w.say(c.key, names{"worth": strconv.FormatFloat(float64(worth)/c.by, 'f', -1, 64)})})
+		all = append(all, chart{Points: strings.TrimSpace(b.String()), Name: w.say(c.key, names{"worth": w.decimal(float64(worth)/c.by, -1)})})
 	}
 	return all
 }

@@ -246,7 +246,7 @@ func (s *Server) plotCalls(ctx context.Context, home string, from time.Time, out
 		out.At, out.Lost, most = append(out.At, r.Began.Unix()), append(out.Lost, lost), max(most, lost)
 	}
 	if len(out.At) > 0 {
-		out.Text = s.words.say("figure.lost.text", names{"count": strconv.Itoa(len(out.At)), "most": strconv.FormatFloat(most, 'f', 1, 64)})
+		out.Text = s.words.say("figure.lost.text", names{"count": strconv.Itoa(len(out.At)), "most": s.words.decimal(most, 1)})
 	}
 	return nil
 }

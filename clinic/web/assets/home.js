@@ -4471,7 +4471,8 @@
   var height = 130;
   var retry = 2e4;
   function number(v) {
-    return (Math.round(v * 10) / 10).toString().replace("-", "−");
+    const text = (Math.round(v * 10) / 10).toString().replace("-", "−");
+    return document.documentElement.lang === "en" ? text : text.replace(".", ",");
   }
   var two = (n) => n.toString().padStart(2, "0");
   function at(seconds) {

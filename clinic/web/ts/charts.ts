@@ -33,7 +33,8 @@ interface Drawn {
 }
 
 function number(v: number): string {
-	return (Math.round(v * 10) / 10).toString().replace("-", "−");
+	const text = (Math.round(v * 10) / 10).toString().replace("-", "−");
+	return document.documentElement.lang === "en" ? text : text.replace(".", ","); // browsers do not all know Nynorsk
 }
 
 const two = (n: number): string => n.toString().padStart(2, "0");
