@@ -279,7 +279,7 @@ func TestCannotServe(t *testing.T) {
 		"no configuration": {func(_ *testing.T, dir string) error { return os.Remove(filepath.Join(dir, config.FileName)) },
 			[]string{config.FileName, "vindu-clinic init"}},
 		"unknown key": {func(_ *testing.T, dir string) error { return replace(dir, "[front]", "[front]\ncolour = 1") },
-			[]string{config.FileName, "line 20", `"front.colour"`}},
+			[]string{config.FileName, "line 23", `"front.colour"`}},
 		"port taken": {func(t *testing.T, dir string) error {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {

@@ -71,6 +71,9 @@ func New(t testing.TB, name, test string, update bool, faults ...string) *List {
 	return l
 }
 
+// Hides is what the file says to be hidden under a fault's condition, for a test that waits until all of it is there: what follows from a fault comes after it.
+func (l *List) Hides(fault string) []protocol.Code { return l.frozen[fault].Hidden }
+
 // Saw compares what was seen of a fault with the file.
 func (l *List) Saw(t testing.TB, f Fault) {
 	t.Helper()

@@ -93,6 +93,7 @@ func TestNetwork(t *testing.T) {
 // provoked has a fault be there, look at what is said of it, and be gone.
 func (h *home) provoked(t *testing.T, f fault, list *faulttest.List) {
 	h.t = t
+	h.awaits = list.Hides(f.name)
 	saw := faulttest.Fault{Fault: f.name, Condition: f.condition, Rule: f.rule}
 	h.begun = sync.OnceFunc(h.w.desk.calm.Done)
 	defer h.begun()
