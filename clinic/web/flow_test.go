@@ -442,18 +442,18 @@ func TestHangUpEarly(t *testing.T) {
 
 // The clinic has begun the call, but its reply is lost: the page ends the call all the same, and again if that is lost too.
 func TestReplyLost(t *testing.T) {
-	for name, lose := range map[string]string{
-		"connection broken": `{ const was = window.fetch; let hangUps = 0; window.fetch = async (path, o) => {
+	for name, x := range map[string]struct{ lose, says string }{
+		"connection broken": {`{ const was = window.fetch; let hangUps = 0; window.fetch = async (path, o) => {
 			if (path.endsWith("/hang-up") && ++hangUps < 3) throw new TypeError("lost");
-			const r = await was(path, o); if (path === "/api/calls") throw new TypeError("lost"); return r } }`,
-		"a proxy gives up": `{ const was = window.fetch; window.fetch = async (path, o) => { const r = await was(path, o); return path === "/api/calls" ? new Response("", {status: 504}) : r } }`,
+			const r = await was(path, o); if (path === "/api/calls") throw new TypeError("lost"); return r } }`, "The clinic did not answer this page. If the home rings, it stops by itself."},
+		"a proxy gives up": {`{ const was = window.fetch; window.fetch = async (path, o) => { const r = await was(path, o); return path === "/api/calls" ? new Response("", {status: 504}) : r } }`, "The call has ended"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newClinic(t)
-			b := c.open(lose)
+			b := c.open(x.lose)
 			b.button("Ring")
 			call := c.placed()
-			b.says("The call has ended")
+			b.says(x.says)
 			if got := receive(t, c.calls.HungUp); got.Call != call.ID {
 				t.Errorf("hung up %v, not the call that had begun, %v", got, call.ID)
 			}
