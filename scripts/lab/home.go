@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +28,19 @@ const (
 type Panel struct {
 	*simulator.Simulator
 	Cable *simulator.Cable
+	steps *steps
+}
+
+// steps counts how often a panel has looked at its buttons, which on a host without time is not as often as a microcontroller does.
+type steps struct {
+	simulator.Logic
+	n atomic.Int64
+}
+
+// Step implements simulator.Logic.
+func (s *steps) Step(now uint32, in simulator.Inputs, received []byte) (simulator.Outputs, []byte) {
+	defer s.n.Add(1)
+	return s.Logic.Step(now, in, received)
 }
 
 // Panel plugs a panel in, until the test ends. What it switches is in the timeline.
@@ -36,7 +50,8 @@ func (g *Guest) Panel(t testing.TB) *Panel {
 	if err != nil {
 		t.Fatalf("the guest's line to a panel: %v", err)
 	}
-	p := &Panel{simulator.New(new(simulator.Panel), func(o simulator.Outputs) { g.Log("the panel: %s", o) }), &simulator.Cable{Line: line}}
+	logic := &steps{Logic: new(simulator.Panel)}
+	p := &Panel{simulator.New(logic, func(o simulator.Outputs) { g.Log("the panel: %s", o) }), &simulator.Cable{Line: line}, logic}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx, p.Cable) }()
@@ -53,9 +68,15 @@ func (g *Guest) Panel(t testing.TB) *Panel {
 func (p *Panel) Push(button func(in *simulator.Inputs, down bool)) {
 	for _, down := range []bool{true, false} {
 		p.Change(func(in *simulator.Inputs) { button(in, down) })
-		<-time.After(150 * time.Millisecond)
+		began := p.steps.n.Load()
+		for waits := 0; p.steps.n.Load() < began+looks && waits < 60; waits++ {
+			<-time.After(150 * time.Millisecond)
+		}
 	}
 }
+
+// looks is how often a panel has to have looked to know of a press, with some to spare.
+const looks = 10
 
 // No and Answer are buttons, for Push.
 func No(in *simulator.Inputs, down bool)     { in.No = down }
