@@ -48,6 +48,14 @@ int vindu_h264_encoder_new(vindu_h264_encoder **out, int w, int h, int bitrate, 
   l->iSpatialBitrate = bitrate;
   l->iMaxSpatialBitrate = UNSPECIFIED_BIT_RATE;
   l->uiProfileIdc = PRO_BASELINE;
+  // What the pictures' numbers mean (ITU-T H.264 E.2.1): BT.601, of limited range, as the whole of package yuv has it. Left to guess, Chromium takes BT.709 since version 156.
+  l->bVideoSignalTypePresent = true;
+  l->uiVideoFormat = VF_UNDEF;
+  l->bFullRange = false;
+  l->bColorDescriptionPresent = true;
+  l->uiColorPrimaries = CP_SMPTE170M;
+  l->uiTransferCharacteristics = TRC_SMPTE170M;
+  l->uiColorMatrix = CM_SMPTE170M;
   l->sSliceArgument.uiSliceMode = threads > 1 ? SM_FIXEDSLCNUM_SLICE : SM_SINGLE_SLICE;
   l->sSliceArgument.uiSliceNum = (unsigned)threads;
   if ((rc = (*e->enc)->InitializeExt(e->enc, c)) != 0) {
