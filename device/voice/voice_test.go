@@ -226,7 +226,7 @@ func TestCovered(t *testing.T) {
 	})
 }
 
-// TestCoveredMeanwhile: a shutter that is closed while it rings is told, too, once; before a first call when what is told then is over.
+// TestCoveredMeanwhile: a shutter that is closed while it rings is told, too, once. That before a first call it waits for the end of what is told then is not tried here.
 func TestCoveredMeanwhile(t *testing.T) {
 	spoken(t, func(v *Voice, _ *maker, l *listener) {
 		s := ringing(20 * time.Second)
