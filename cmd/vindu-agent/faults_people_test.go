@@ -95,9 +95,10 @@ func (x *onlooker) nobodyTouches() {
 	x.c.check(err)
 }
 
-// other has a browser of another kind ring, and be told.
+// other has a browser of another kind ring, and be told. It stays open until the clinic has what its page has to say.
 func (x *onlooker) other(flags ...chromedp.ExecAllocatorOption) {
 	x.t.Helper()
+	began := time.Now()
 	was := x.page
 	defer func() {
 		x.page = was
@@ -108,6 +109,10 @@ func (x *onlooker) other(flags ...chromedp.ExecAllocatorOption) {
 		x.installs((*onlooker).counting)
 		x.page.ring()
 		x.page.phase("ended")
+		x.c.await("the page's half of the record", func() bool {
+			r := x.latest(began)
+			return r != nil && r.CallerHalf != nil
+		})
 	})
 }
 

@@ -80,17 +80,30 @@ func (x *bench) held(code protocol.Code, began time.Time, ended bool) {
 	})
 }
 
+// latest is what the clinic has of the person's latest call, or nil if that began before began.
+func (x *bench) latest(began time.Time) *calls.Record {
+	list, err := x.c.calls.Records(x.t.Context(), x.c.person.ID, 1)
+	if err != nil || len(list) == 0 || list[0].Began.Before(began.Truncate(time.Millisecond)) {
+		return nil
+	}
+	r, err := x.c.calls.Record(x.t.Context(), x.c.person.ID, list[0].Call)
+	if err != nil {
+		return nil
+	}
+	return &r
+}
+
 // diagnosed waits until rule speaks of the latest call, and returns its sentence.
 func (x *bench) diagnosed(rule string, began time.Time) string {
 	x.t.Helper()
 	var r calls.Record
 	if !eventually(func() bool {
-		list, err := x.c.calls.Records(x.t.Context(), x.c.person.ID, 1)
-		if err != nil || len(list) == 0 || list[0].Began.Before(began.Truncate(time.Millisecond)) {
+		latest := x.latest(began)
+		if latest == nil {
 			return false
 		}
-		r, err = x.c.calls.Record(x.t.Context(), x.c.person.ID, list[0].Call)
-		return err == nil && r.Diagnosis.Rule == rule
+		r = *latest
+		return r.Diagnosis.Rule == rule
 	}) {
 		x.t.Fatalf("rule %q speaks of the call, want %q: %s\noutcome %s, terminal %+v\ncaller %+v", r.Diagnosis.Rule, rule, r.Diagnosis.Sentence(), r.Outcome, r.TerminalHalf, r.CallerHalf)
 	}

@@ -8,7 +8,13 @@
 //	N passed, N failed, N skipped
 //
 // where a test with subtests counts as its subtests. A package that does not build, or that dies outside a test,
-// counts as one failure. What a failed test says at its own lines is printed when it fails, and above that last line once more: who reads
+// counts as one failure.
+//
+// If no more than a few tests failed, each is run once more in the end, alone: the tests work with browsers, networks and an emulated computer on a machine that may be
+// busy, and who reads the report is to know at once whether a failure stays. What passes then is counted as passed, and is named in the end as UNSTEADY with what it said
+// when it failed: it has to be mended, not to be run until it passes. There is no second try after a data race, a panic, a time-out or a failure to build.
+//
+// What a failed test says at its own lines is printed when it fails, and above that last line once more: who reads
 // only the end knows. There stands, too, what a test that passed says that it did NOT JUDGE. It exits non-zero on any
 // failure and when no test ran at all.
 //
@@ -55,10 +61,11 @@ var longest = []string{
 func main() {
 	only := flag.String("run", "", "only the tests that match, as in go test")
 	timeout := flag.Duration("timeout", 30*time.Minute, "for each package")
+	again := flag.Int("again", 3, "tests that are run once more, alone, if no more than these failed; 0: none")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := test(ctx, os.Stdout, *only, *timeout, flag.Args())
+	err := test(ctx, os.Stdout, *only, *timeout, *again, flag.Args())
 	if err != nil {
 		stop()
 		os.Exit(1)
@@ -66,9 +73,9 @@ func main() {
 }
 
 // test runs the packages that match and prints the report, whose last line is the summary.
-func test(ctx context.Context, out io.Writer, only string, timeout time.Duration, patterns []string) error {
+func test(ctx context.Context, out io.Writer, only string, timeout time.Duration, again int, patterns []string) error {
 	began := time.Now()
-	report := newReport(out)
+	all := newReport(out)
 	err := func() (err error) {
 		if err := os.MkdirAll("artefacts", 0o755); err != nil {
 			return err
@@ -86,15 +93,18 @@ func test(ctx context.Context, out io.Writer, only string, timeout time.Duration
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, report.leave(temporary, ctx.Err() != nil)) }()
+		defer func() { err = errors.Join(err, all.leave(temporary, ctx.Err() != nil)) }()
+		arguments := func(r run, tests string) []string {
+			result := append([]string{"test", "-json", "-shuffle=on", "-tags", "preview", "-p", "2", "-timeout", timeout.String()}, r.flags...)
+			if tests != "" {
+				result = append(result, "-run", tests)
+			}
+			return append(result, r.packages...)
+		}
 		for _, stage := range stages(packages) {
 			failures := make(chan error, len(stage))
 			for _, r := range stage {
-				arguments := append([]string{"test", "-json", "-shuffle=on", "-tags", "preview", "-p", "2", "-timeout", timeout.String()}, r.flags...)
-				if only != "" {
-					arguments = append(arguments, "-run", only)
-				}
-				go func() { failures <- goTest(ctx, temporary, append(arguments, r.packages...), report, raw) }()
+				go func() { failures <- goTest(ctx, temporary, arguments(r, only), all, raw) }()
 			}
 			var err error
 			for range stage {
@@ -104,21 +114,23 @@ func test(ctx context.Context, out io.Writer, only string, timeout time.Duration
 				return err
 			}
 		}
-		return nil
+		return all.secondTry(again, func(name, tests string, into *report) error {
+			return goTest(ctx, temporary, arguments(stages([]string{name})[0][0], tests), into, raw)
+		})
 	}()
 	if err != nil {
 		fmt.Fprintf(out, "testrun: %v\n", err)
-		report.failed++
+		all.failed++
 	}
-	if report.passed+report.failed == 0 {
+	if all.passed+all.failed == 0 {
 		fmt.Fprintln(out, "testrun: no test ran")
 		err = errors.New("no test ran")
 	}
-	fmt.Fprintf(out, "\n%s", report.failures.String())
-	fmt.Fprint(out, report.said.String())
+	fmt.Fprintf(out, "\n%s", all.failures.String())
+	fmt.Fprint(out, all.said.String())
 	fmt.Fprintf(out, "took %s\n", time.Since(began).Round(time.Second))
-	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", report.passed, report.failed, report.skipped)
-	if err == nil && report.failed > 0 {
+	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", all.passed, all.failed, all.skipped)
+	if err == nil && all.failed > 0 {
 		err = errors.New("tests failed")
 	}
 	return err
@@ -226,6 +238,8 @@ type report struct {
 	passed, failed, skipped int
 	failures                strings.Builder // the output of all that failed
 	said                    strings.Builder // the gist of it
+	unsteady                []failure       // tests that may be run once more
+	final                   bool            // something failed that no second try can mend
 	packages                map[string]*packageReport
 	builds                  map[string]*strings.Builder // compiler output by import path
 }
@@ -307,6 +321,7 @@ func (r *report) finish(e event, p *packageReport) {
 		}
 	}
 	childFailed := map[string]bool{}
+	var tops []string // the tests that failed, or one of whose subtests did
 	var passed, failed, skipped int
 	for i := len(p.began) - 1; i >= 0; i-- { // children began after their parents
 		name := p.began[i]
@@ -319,6 +334,12 @@ func (r *report) finish(e event, p *packageReport) {
 				failed++
 			}
 			r.fail(e.Package+" "+name, p.output[name])
+			if !strings.Contains(name, "/") {
+				tops = append(tops, name)
+			}
+			if output := p.output[name]; p.result[name] == "" || output != nil && hopeless.MatchString(output.String()) {
+				r.final = true
+			}
 		case parents[name]:
 		case result == "skip":
 			skipped++
@@ -333,9 +354,14 @@ func (r *report) finish(e event, p *packageReport) {
 	}
 	if e.Action == "fail" && failed == 0 {
 		failed++
+		r.final = true
 		r.fail(e.Package, cmp.Or(r.builds[e.FailedBuild], p.output[""]))
 	} else if e.Action == "fail" {
 		r.fail(e.Package, p.output[""])
+	}
+	if len(tops) > 0 {
+		slices.Sort(tops)
+		r.unsteady = append(r.unsteady, failure{e.Package, tops, failed})
 	}
 	r.passed += passed
 	r.failed += failed
@@ -348,6 +374,43 @@ func (r *report) finish(e event, p *packageReport) {
 	default:
 		fmt.Fprintf(r.out, "ok    %-34s %6.1fs  %d passed\n", e.Package, e.Elapsed, passed)
 	}
+}
+
+// failure is what failed of a package.
+type failure struct {
+	name   string
+	tests  []string // those at the top
+	failed int      // counted
+}
+
+// hopeless is what a failed test says that is not to be tried again.
+var hopeless = regexp.MustCompile(`WARNING: DATA RACE|race detected during execution|(?m)^(panic|fatal error): `)
+
+// secondTry has run run what failed once more, if no more than most tests did, and counts as passed what passes.
+func (r *report) secondTry(most int, run func(name, tests string, into *report) error) error {
+	count := 0
+	for _, f := range r.unsteady {
+		count += len(f.tests)
+	}
+	if count == 0 || count > most || r.final {
+		return nil
+	}
+	for _, f := range r.unsteady {
+		fmt.Fprintf(r.out, "once more, alone: %s %s\n", f.name, strings.Join(f.tests, ", "))
+		second := newReport(r.out)
+		if err := run(f.name, "^("+strings.Join(f.tests, "|")+")$", second); err != nil {
+			return err
+		}
+		if second.failed > 0 || second.passed == 0 {
+			fmt.Fprintf(&r.said, "failed twice: %s %s\n", f.name, strings.Join(f.tests, ", "))
+			r.failures.WriteString(second.failures.String())
+			continue
+		}
+		r.failed -= f.failed
+		r.passed += f.failed
+		fmt.Fprintf(&r.said, "UNSTEADY: %s %s failed, and passed when it was run once more, alone: find out why\n", f.name, strings.Join(f.tests, ", "))
+	}
+	return nil
 }
 
 // leave removes the tests' folder for temporary files, or keeps it for who looks into a failure.

@@ -156,6 +156,66 @@ func TestTwoRunsInOneReport(t *testing.T) {
 	}
 }
 
+// TestSecondTry: what failed is run once more if it is little, and if another run can say anything of it.
+func TestSecondTry(t *testing.T) {
+	events := func(test, says, result string) string {
+		return fmt.Sprintf(`{"Action":"run","Package":"p","Test":%[1]q}
+			{"Action":"run","Package":"p","Test":"%[1]s/x"}
+			{"Action":"output","Package":"p","Test":"%[1]s/x","Output":%[2]q}
+			{"Action":%[3]q,"Package":"p","Test":"%[1]s/x"}
+			{"Action":%[3]q,"Package":"p","Test":%[1]q}`, test, says, result)
+	}
+	const late = "    a_test.go:7: late\n"
+	end := "\n" + `{"Action":"fail","Package":"p"}`
+	feed := func(r *report, events string) {
+		for line := range strings.Lines(events) {
+			var e event
+			if err := json.Unmarshal([]byte(strings.TrimSpace(line)), &e); err != nil {
+				t.Fatal(err)
+			}
+			r.add(e)
+		}
+	}
+	for _, c := range []struct {
+		name           string
+		first          string
+		second         string // "": there is no second try
+		passed, failed int
+		says           string
+	}{
+		{"it passes", events("A", late, "fail") + end, "pass", 1, 0, "UNSTEADY: p A failed"},
+		{"it fails again", events("A", late, "fail") + end, "fail", 0, 1, "failed twice: p A"},
+		{"nothing runs", events("A", late, "fail") + end, "skip", 0, 1, "failed twice: p A"},
+		{"two fail", events("A", late, "fail") + "\n" + events("B", late, "fail") + end, "pass", 2, 0, "p A, B failed"},
+		{"three fail", events("A", late, "fail") + "\n" + events("B", late, "fail") + "\n" + events("C", late, "fail") + end, "", 0, 3, "failed: p C"},
+		{"all pass", events("A", late, "pass") + strings.Replace(end, "fail", "pass", 1), "", 1, 0, ""},
+		{"a data race", events("A", "WARNING: DATA RACE\n", "fail") + end, "", 0, 1, "failed: p A"},
+		{"a panic", events("A", "goes well\npanic: no\n", "fail") + end, "", 0, 1, "failed: p A"},
+		{"a test that never ended", events("A", late, "fail") + "\n" + `{"Action":"run","Package":"p","Test":"B"}` + end, "", 0, 2, "failed: p B"},
+		{"something else that does not build", events("A", late, "fail") + end + "\n" + `{"Action":"fail","Package":"q","FailedBuild":"q [q.test]"}`, "", 0, 2, "failed: p A"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newReport(new(bytes.Buffer))
+			feed(r, c.first)
+			tried := false
+			err := r.secondTry(2, func(name, tests string, into *report) error {
+				tried = true
+				if name != "p" || tests != "^(A)$" && tests != "^(A|B)$" {
+					t.Errorf("run once more: %s %s", name, tests)
+				}
+				feed(into, events("A", late, c.second)+strings.Replace(end, "fail", c.second, 1))
+				return nil
+			})
+			if err != nil || tried != (c.second != "") {
+				t.Errorf("tried once more: %v, %v", tried, err)
+			}
+			if r.passed != c.passed || r.failed != c.failed || !strings.Contains(r.said.String(), c.says) {
+				t.Errorf("%d passed, %d failed, want %d, %d; it says %q", r.passed, r.failed, c.passed, c.failed, r.said.String())
+			}
+		})
+	}
+}
+
 func TestTemporaryFiles(t *testing.T) {
 	for _, c := range []struct {
 		name        string
