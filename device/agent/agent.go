@@ -96,7 +96,7 @@ type Parts struct {
 	Services []func(ctx context.Context) error
 	// Shown is told every scene; it must not block. nil: nobody.
 	Shown func(screen.Scene)
-	// Progress is where the goroutines that the terminal consists of report that they get on: the screen, the calls, health, and what the others wait for,
+	// Progress is where the goroutines that the terminal consists of report that they get on: the screen, the calls, health, the link, and what the others wait for,
 	// the agent's own lock. nil: they do not.
 	Progress *progress.Board
 	// Safe has the terminal do no more than what it has to, because it has ended again and again: it keeps its link and tells its health, and refuses calls and checks.
@@ -526,6 +526,7 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 		Address: grant.Address, TLS: func() *tls.Config { return h.id.TLS(protocol.ALPNMQTT) }, Terminal: h.id.Key(),
 		Software: a.parts.Software, Now: h.clock.Now, Outbox: events, Prepare: t.time.prepare,
 		Service: t.service, Refused: t.refusedAck, Dial: a.linkDial(grant.Address),
+		Root: a.parts.Progress.Root("link"),
 	}, link.Handlers{Call: t.callMessage, Command: t.command, State: t.linkState}, log)
 	t.kept = newTold(func(b []byte) error { return h.dir.Write(healthFile, b) })
 	t.health = health.New(health.Config{

@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"vindu/device/outbox"
+	"vindu/device/progress"
 	"vindu/protocol"
 )
 
@@ -57,6 +58,7 @@ type Config struct {
 	Service func() [][]byte
 	// Refused is told of each acknowledgement that the clinic has not signed for this terminal, or that cannot be. It is called from Run's goroutine. nil: nobody is.
 	Refused func(error)
+	Root    *progress.Root // is told that Run gets on; nil: nobody is
 
 	KeepAlive time.Duration // whole seconds; a ping is sent when nothing came or went for so long; default 10 s
 	Silence   time.Duration // without a byte from the clinic for so long the connection is dead; default 30 s
@@ -256,6 +258,9 @@ func (l *Link) Run(ctx context.Context) error {
 	defer close(calls)
 	defer close(commands)
 	defer close(stateDone)
+	tick, stop := l.cfg.Root.Tick(progress.Every)
+	defer stop()
+	defer l.cfg.Root.End()
 
 	for attempt := 0; ; attempt++ {
 		began := time.Now()
@@ -278,13 +283,19 @@ func (l *Link) Run(ctx context.Context) error {
 		}
 		l.log.Info("clinic is not connected", "cause", cause, "error", err, "attempt", attempt+1, "retry_in", wait.Round(time.Millisecond))
 		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-l.hurry:
-			attempt = -1
-		case <-l.doubt:
-			attempt = -1
-		case <-ctx.Done():
+		for waiting := true; waiting; {
+			l.cfg.Root.Alive()
+			select {
+			case <-tick:
+				continue
+			case <-timer.C:
+			case <-l.hurry:
+				attempt = -1
+			case <-l.doubt:
+				attempt = -1
+			case <-ctx.Done():
+			}
+			waiting = false
 		}
 		timer.Stop()
 	}

@@ -13,6 +13,7 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
+	"vindu/device/progress"
 	"vindu/protocol"
 )
 
@@ -42,6 +43,7 @@ type incoming struct {
 // connection makes one connection and keeps it until it breaks or ctx ends. The library's goroutines end
 // soon after: its connection is closed, and it has no way to wait for them.
 func (l *Link) connection(ctx context.Context, calls chan<- *protocol.CallIn, commands chan<- *protocol.Command) error {
+	l.cfg.Root.Step(l.cfg.Connect)
 	if err := l.prepare(ctx); err != nil {
 		return err
 	}
@@ -55,6 +57,7 @@ func (l *Link) connection(ctx context.Context, calls chan<- *protocol.CallIn, co
 	if l.isEager() { // what hangs now was begun on a network that is no more
 		limit = min(limit, eagerLimit)
 	}
+	l.cfg.Root.Step(limit)
 	dialCtx, cancelDial := context.WithTimeout(ctx, limit)
 	defer cancelDial()
 	conn, err := l.dial(dialCtx, config)
@@ -207,6 +210,7 @@ func (r *running) begin(ctx context.Context) error {
 
 // publish hands a message to the operating system.
 func (r *running) publish(channel string, retained bool, message []byte) error {
+	r.cfg.Root.Step(writeTimeout) // a line that takes nothing is no hung program
 	token := r.client.Publish(protocol.OutTopic(r.cfg.Terminal, channel), 0, retained, message)
 	timer := time.NewTimer(writeTimeout)
 	defer timer.Stop()
@@ -246,10 +250,14 @@ func (r *running) run(ctx context.Context, in <-chan incoming, lost <-chan error
 	unanswered := time.NewTimer(time.Hour)
 	defer unanswered.Stop()
 	unanswered.Stop()
+	tick, stop := r.cfg.Root.Tick(progress.Every)
+	defer stop()
 	var doubted uint64 // the number that has to be answered
 	for {
+		r.cfg.Root.Alive()
 		var err error
 		select {
+		case <-tick:
 		case m := <-in:
 			r.take(m, calls, commands)
 			if err = r.drive(resend, false); err == nil && r.saying.news {

@@ -5,6 +5,8 @@
 // and a moment later asks systemd to act: systemd ends the process and starts it anew, and where systemd itself hangs the hardware's watchdog, which systemd feeds, resets the board.
 // A Root that is late and then reports again is forgiven only if that was before the supervisor acted; the Keeper feeds again.
 //
+// Who takes a step that may last, and ends by itself, such as the opening of a connection, says how long before (Step).
+//
 // A report costs one lock and no system call. What is outside a Root, such as a kernel's call that a goroutine of its own waits for, is watched by whoever
 // started it.
 package progress
@@ -35,6 +37,7 @@ type Root struct {
 	board *Board
 	name  string
 	last  time.Time
+	more  time.Duration // that the next report may take besides
 }
 
 // Root adds one that begins now. Whoever runs it calls Alive at least every Within, and End when it has ended as it should.
@@ -44,7 +47,7 @@ func (b *Board) Root(name string) *Root {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := &Root{b, name, time.Now()}
+	r := &Root{board: b, name: name, last: time.Now()}
 	b.roots = append(b.roots, r)
 	return r
 }
@@ -57,7 +60,18 @@ func (r *Root) Alive() {
 	hang(r.name)
 	r.board.mu.Lock()
 	defer r.board.mu.Unlock()
-	r.last = time.Now()
+	r.last, r.more = time.Now(), 0
+}
+
+// Step reports, and lets the next report come later by bound than others: for a step that ends by itself within it, such as the opening of a connection.
+func (r *Root) Step(bound time.Duration) {
+	if r == nil {
+		return
+	}
+	r.Alive()
+	r.board.mu.Lock()
+	defer r.board.mu.Unlock()
+	r.more = bound
 }
 
 // Tick is when to report, for a loop that may have nothing else to do, until stop is called: Every, or more often. A nil Root never asks for it.
@@ -79,13 +93,13 @@ func (r *Root) End() {
 	r.board.roots = slices.DeleteFunc(r.board.roots, func(x *Root) bool { return x == r })
 }
 
-// Late names those that have not reported for longer than Within.
+// Late names those that have not reported for longer than Within, and what their step may take.
 func (b *Board) Late() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var late []string
 	for _, r := range b.roots {
-		if time.Since(r.last) > Within {
+		if time.Since(r.last) > Within+r.more {
 			late = append(late, r.name)
 		}
 	}

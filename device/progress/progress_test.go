@@ -99,6 +99,30 @@ func TestBlocked(t *testing.T) {
 	}
 }
 
+// TestStep: who has said that a step may take longer is late when it has taken that and more; after its next report it is judged as before.
+func TestStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		board := new(Board)
+		root := board.Root("link")
+		late := func(want bool, after time.Duration) {
+			t.Helper()
+			<-time.After(after)
+			if got := len(board.Late()) > 0; got != want {
+				t.Errorf("late: %v", got)
+			}
+		}
+		root.Step(20 * time.Second)
+		late(false, Within+20*time.Second)
+		late(true, 1)
+		root.Alive()
+		late(false, Within)
+		late(true, 1)
+		root.Step(time.Second)
+		root.Step(0)
+		late(true, Within+1)
+	})
+}
+
 // TestRecent: whoever asks for a name is told sooner than a watchdog; who has ended, or never was, does not get on.
 func TestRecent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -146,9 +146,9 @@ func (s applianceSystem) makeRoot(ctx context.Context, target string, agent []by
 		if err := os.Remove(filepath.Join(target, "usr/bin", name)); err != nil {
 			return err
 		}
-		script := "#!/bin/sh\nset -e\nlabguest flash read /run/lab-env\necho /run/lab-env 0 0x40000 >/run/lab-env.config\n/usr/lib/lab/" + name + " -c /run/lab-env.config \"$@\"\n"
+		script := "#!/bin/sh\nset -e\nenv=/run/lab-env.$$\ntrap 'rm -f $env $env.config' EXIT\nlabguest flash read $env\necho $env 0 0x40000 >$env.config\n/usr/lib/lab/" + name + " -c $env.config \"$@\"\n"
 		if name == "fw_setenv" {
-			script += "labguest flash write /run/lab-env\n"
+			script += "labguest flash write $env\n"
 		}
 		if err := writeFile(filepath.Join(target, "usr/bin", name), []byte(script), 0o755); err != nil {
 			return err

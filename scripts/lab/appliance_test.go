@@ -329,7 +329,7 @@ func (p *provenAppliance) faults() {
 	t.Helper()
 	p.hook("terminal")
 	p.ready()
-	for _, root := range []string{"screen", "lock", "health", "calls"} {
+	for _, root := range []string{"screen", "lock", "health", "calls", "link"} {
 		p.recovers(root+" hangs", restart, func() { p.sh(`echo ` + root + ` >/run/vindu/lab-hang`) })
 		p.is("who asked for the end", "1", `journalctl -b -o cat --no-pager | grep -c '"late":\["`+root+`"\]'`)
 		p.sh(`rm -f /run/vindu/starts`) // of each it is seen what comes of it alone

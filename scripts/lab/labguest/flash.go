@@ -27,6 +27,14 @@ const (
 
 // flash copies the environment's sector to a file ("read") or from one ("write").
 func flash(what, file string) error {
+	lock, err := os.OpenFile("/run/lab-flash.lock", os.O_CREATE|os.O_RDWR, 0o600) // who reads ends what another writes
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock the flash: %w", err)
+	}
 	memory, err := os.OpenFile("/dev/mem", os.O_RDWR|os.O_SYNC, 0)
 	if err != nil {
 		return err
