@@ -516,7 +516,7 @@ func (a *Agent) terminal(ctx context.Context, h *home, order []byte) error {
 	}()
 
 	clinic := a.parts.Clinic(h.id.Signer(), h.clock.Now)
-	t := &terminal{a: a, id: h.id, clock: h.clock, outbox: events, dir: h.dir, called: time.Now(), stuck: make(chan error, 1), orders: make(chan []byte, 1), told: map[protocol.Code]time.Time{}, changes: make(chan protocol.ConditionChange, changesQueue)}
+	t := &terminal{a: a, id: h.id, clock: h.clock, outbox: events, dir: h.dir, called: time.Now(), stuck: make(chan error, 1), orders: make(chan []byte, 1), told: map[protocol.Code]time.Time{}, changes: newChanges()}
 	t.time = newTimekeeper(h.clock, clinic, h.id.Grant, log)
 	t.policy = t.ownPolicy()
 	t.renewer = identity.NewRenewer(h.id, clinic, log)

@@ -18,9 +18,8 @@ import (
 )
 
 const (
-	bootsFile    = "boots"
-	diskFile     = "disk-probe"
-	changesQueue = 256 // beginnings and ends of conditions
+	bootsFile = "boots"
+	diskFile  = "disk-probe"
 )
 
 // whenLinkTurns are the probes that say why, when the clinic is lost or found again.
@@ -47,7 +46,7 @@ func (t *terminal) newProber(address string) *health.Prober {
 			ReadOnly: t.dir.ReadOnly,
 			Waiting:  func() bool { return t.outbox.Status().Waiting > 0 },
 		}),
-		health.Outbox(func() uint64 { return t.outbox.Status().Dropped }),
+		health.Outbox(t.droppedEvents),
 		health.Time(t.clock.Age),
 		health.Network(files, ways.State, t.link.Up),
 		health.WiFi(ways.State, ways.Access),
@@ -135,14 +134,15 @@ func (t *terminal) probe(ctx context.Context) error {
 	return err
 }
 
-// conditionChanged does not block. What does not fit is in the health message all the same.
+// conditionChanged does not block. What holds is in the health message all the same.
 func (t *terminal) conditionChanged(c protocol.ConditionChange) {
-	select {
-	case t.changes <- c:
-	default:
-		t.a.log.Warn("a condition's change is not kept: too many wait", "code", c.Code)
+	if lost := t.changes.add(c); lost > 0 {
+		t.a.log.Warn("conditions come and go faster than can be written: a beginning and an end are not told, and counted as dropped", "lost", lost, "code", c.Code)
 	}
 }
+
+// droppedEvents is what bounds have cost: the outbox's ever, and before it since the agent began.
+func (t *terminal) droppedEvents() uint64 { return t.outbox.Status().Dropped + t.changes.lost() }
 
 // reportChanges writes changes of conditions to the outbox.
 func (t *terminal) reportChanges(ctx context.Context) error {
@@ -150,13 +150,16 @@ func (t *terminal) reportChanges(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case c := <-t.changes:
+		case <-t.changes.wake:
+		}
+		for c, ok := t.changes.next(); ok && ctx.Err() == nil; c, ok = t.changes.next() {
 			body, err := protocol.Encode(&c)
 			if err == nil {
 				err = t.outbox.Append(protocol.EventCondition, body)
 			}
 			if err != nil {
-				t.a.log.Warn("a condition's change is not kept", "code", c.Code, "error", err)
+				t.changes.lose()
+				t.a.log.Warn("a condition's change is not kept, and counted as dropped", "code", c.Code, "error", err)
 			}
 		}
 	}

@@ -45,8 +45,8 @@ type terminal struct {
 	prober    *health.Prober
 	power     *health.Power
 	figures   health.Figures
-	courier   *courier                      // nil if the clinic takes nothing by https
-	changes   chan protocol.ConditionChange // that wait to be written; bounded
+	courier   *courier // nil if the clinic takes nothing by https
+	changes   *changes // of conditions, that wait to be written
 	policy    policy.Policy
 	ready     sync.Once
 
@@ -261,8 +261,8 @@ func (t *terminal) linkState(s link.State) {
 }
 
 func (t *terminal) counters() health.Counters {
-	box, wire := t.outbox.Status(), t.link.Counters()
-	return health.Counters{Pending: box.Pending, Dropped: box.Dropped, Malformed: wire.Malformed + t.acks.byCourier()}
+	wire := t.link.Counters()
+	return health.Counters{Pending: t.outbox.Status().Pending, Dropped: t.droppedEvents(), Malformed: wire.Malformed + t.acks.byCourier()}
 }
 
 // checks are the conditions that can be seen by looking.
