@@ -20,6 +20,7 @@ type board struct {
 	mu        sync.Mutex
 	terminals map[protocol.KeyHash]*entry
 	watchers  map[chan protocol.KeyHash]struct{}
+	cost      uint64                         // events that the bounds of terminals' outboxes have cost since the board was made
 	twice     func(protocol.KeyHash, string) // is told of two connections with one identity, and why; must not block
 }
 
@@ -139,11 +140,26 @@ func (b *board) reported(key protocol.KeyHash, h *protocol.Health, now time.Time
 		return
 	}
 	changed := e.Health == nil || !sameToPeople(e.Health, h)
+	b.count(e, h)
 	e.Health, e.Software = h, h.Software
 	if changed {
 		e.dirty = true
 		b.notify(key)
 	}
+}
+
+// count adds what a terminal has dropped since the message before. Of one that was never heard of, when it dropped what it has dropped is not known; one that tells of fewer has begun anew. b.mu is held.
+func (b *board) count(e *entry, h *protocol.Health) {
+	if e.Health != nil && h.Dropped > e.Health.Dropped {
+		b.cost += h.Dropped - e.Health.Dropped
+	}
+}
+
+// dropped returns how many events the bounds of terminals' outboxes have cost since the board was made.
+func (b *board) dropped() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cost
 }
 
 // pushed is why two devices are taken to have one identity.
@@ -167,6 +183,7 @@ func (b *board) health(key protocol.KeyHash, h *protocol.Health, retained bool, 
 		return
 	}
 	changed := e.Health == nil || !sameToPeople(e.Health, h)
+	b.count(e, h)
 	e.Health, e.Software = h, h.Software
 	if !retained {
 		b.hear(e, now)

@@ -28,6 +28,52 @@ func report(at time.Time, change func(*protocol.Health)) *protocol.Health {
 	return h
 }
 
+// TestDropped: what terminals have dropped is counted once, whichever way they tell it, whether they are there or not, and also when the clinic was restarted meanwhile.
+func TestDropped(t *testing.T) {
+	s := openStore(t, filepath.Join(t.TempDir(), "clinic.db"))
+	f, err := New(t.Context(), Config{Store: s}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := protocol.KeyHash{2}
+	for i, step := range []struct {
+		terminal protocol.KeyHash
+		dropped  uint64
+		byHTTPS  bool
+		retained bool
+		want     uint64
+	}{
+		{terminal, 7, false, false, 0}, // nobody knows since when
+		{terminal, 7, false, false, 0},
+		{terminal, 9, false, false, 2},
+		{other, 5, true, false, 2},
+		{other, 6, true, false, 3},
+		{other, 6, false, false, 3},
+		{terminal, 1, false, false, 3}, // its outbox was made anew
+		{terminal, 4, false, true, 6},
+	} {
+		h := report(start.Add(time.Duration(i)*time.Minute), func(h *protocol.Health) { h.Dropped = step.dropped })
+		if step.byHTTPS {
+			f.board.reported(step.terminal, h, start)
+		} else {
+			f.board.health(step.terminal, h, step.retained, start)
+		}
+		if got := f.Counters().Lost; got != step.want {
+			t.Errorf("step %d: %d, want %d", i, got, step.want)
+		}
+	}
+	if err := f.saveStates(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if f, err = New(t.Context(), Config{Store: s}, quiet); err != nil {
+		t.Fatal(err)
+	}
+	f.board.health(terminal, report(start.Add(time.Hour), func(h *protocol.Health) { h.Dropped = 6 }), false, start)
+	if got := f.Counters().Lost; got != 2 {
+		t.Errorf("after a restart: %d", got)
+	}
+}
+
 // TestOfflineSince: a restart of the clinic's does not change since when a terminal is offline. One that was online has been since it was last heard, as far as is known.
 func TestOfflineSince(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "clinic.db")

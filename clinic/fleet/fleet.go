@@ -168,11 +168,12 @@ type Counters struct {
 	Committed uint64 // events that were stored
 	Repeated  uint64 // events that came again after they had been stored: they were recognised
 	Reported  uint64 // of Committed: events that came by HTTPS
+	Lost      uint64 // events that terminals dropped before they came here, as they tell
 }
 
 // Counters returns what was counted so far.
 func (f *Fleet) Counters() Counters {
-	return Counters{Malformed: f.malformed.Load(), Dropped: f.dropped.Load(), Committed: f.events.committed.Load(), Repeated: f.events.repeated.Load(), Reported: f.events.reported.Load()}
+	return Counters{Malformed: f.malformed.Load(), Dropped: f.dropped.Load(), Committed: f.events.committed.Load(), Repeated: f.events.repeated.Load(), Reported: f.events.reported.Load(), Lost: f.board.dropped()}
 }
 
 // Replaced is for a broker in the same process to tell that it let a terminal in while a connection of it was open. It does not block.

@@ -46,7 +46,7 @@ func (s *server) fleetMetrics(ctx context.Context) ([]metrics.Family, error) {
 		return nil, err
 	}
 	states := map[string]float64{"online": 0, "offline": 0, "none": 0}
-	talking, pending, dropped := 0, uint64(0), uint64(0)
+	talking, pending := 0, uint64(0)
 	rehearsed := map[string]float64{"ready": 0, "failed": 0, "never": 0}
 	holds := map[protocol.Code]float64{}
 	for _, h := range homes {
@@ -74,7 +74,7 @@ func (s *server) fleetMetrics(ctx context.Context) ([]metrics.Family, error) {
 		default:
 			rehearsed["failed"]++
 		}
-		pending, dropped = pending+state.Health.Pending, dropped+state.Health.Dropped
+		pending += state.Health.Pending
 		raised := make([]protocol.Code, 0, len(state.Health.Conditions))
 		for _, c := range state.Health.Conditions {
 			raised = append(raised, c.Code)
@@ -107,7 +107,7 @@ func (s *server) fleetMetrics(ctx context.Context) ([]metrics.Family, error) {
 		metrics.One("vindu_events_reported_total", "Of the stored events those that came by HTTPS, past the broker, since the server began.", metrics.Counter, float64(counted.Reported)),
 		metrics.One("vindu_terminals_in_call", "Terminals that say that they are in a call.", metrics.Gauge, float64(talking)),
 		metrics.One("vindu_terminal_events_pending", "Events that wait in the outboxes of terminals that are online.", metrics.Gauge, float64(pending)),
-		metrics.One("vindu_terminal_events_dropped", "Events that the bounds of outboxes have cost the terminals that are online, since each began.", metrics.Gauge, float64(dropped)),
+		metrics.One("vindu_terminal_events_dropped_total", "Events that terminals had to drop before the clinic had them, as they have told since the server began.", metrics.Counter, float64(counted.Lost)),
 	}, nil
 }
 

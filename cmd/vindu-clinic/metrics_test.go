@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +109,23 @@ func TestMetricsAreWhole(t *testing.T) {
 	if len(names) < 20 {
 		t.Errorf("only %d metrics are known: %q", len(names), names)
 	}
+	// What the example alerts and the dashboard do with a metric fits its type.
+	types := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (vindu_[a-z0-9_]+) ([a-z]+)$`).FindAllStringSubmatch(text, -1) {
+		types[m[1]] = m[2]
+		if (m[2] == "counter") != strings.HasSuffix(m[1], "_total") {
+			t.Errorf("%s is a %s", m[1], m[2])
+		}
+	}
+	expressions := monitoringExpressions(t)
+	for _, e := range expressions {
+		if wrong := misused(e, types); wrong != "" {
+			t.Errorf("%s: %s", e, wrong)
+		}
+	}
+	if len(expressions) < 35 {
+		t.Errorf("only %d expressions were looked at", len(expressions))
+	}
 	// What no terminal here has: any code of the register can be a condition, an alarm, or why a call ended.
 	every := metrics.Family{Name: "vindu_every_code", Type: metrics.Gauge}
 	for _, f := range protocol.Register {
@@ -116,6 +134,61 @@ func TestMetricsAreWhole(t *testing.T) {
 	var b strings.Builder
 	if metrics.Write(&b, []metrics.Family{every}); !strings.Contains(b.String(), "vindu_metrics_left_out 0\n") {
 		t.Errorf("a code's labels are left out:\n%s", &b)
+	}
+}
+
+// monitoringExpressions are what the example alerts and the dashboard ask of Prometheus.
+func monitoringExpressions(t *testing.T) (list []string) {
+	t.Helper()
+	for file, pattern := range map[string]string{
+		"../../docs/monitoring/alerts.yml":   `(?s)\n +expr: (.*?)\n +(?:for|labels):`,
+		"../../docs/monitoring/grafana.json": `"expr": "((?:[^"\\]|\\.)*)"`,
+	} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := regexp.MustCompile(pattern).FindAllStringSubmatch(string(b), -1)
+		if want := strings.Count(string(b), "expr"); len(found) != want {
+			t.Errorf("%s: %d expressions of %d were found", file, len(found), want)
+		}
+		for _, m := range found {
+			list = append(list, m[1])
+		}
+	}
+	return list
+}
+
+// misused says what an expression does with a metric that does not fit its type: what only grows, and begins anew, is asked for its increase, and what goes up and down never is.
+func misused(expression string, types map[string]string) string {
+	for _, m := range regexp.MustCompile(`(?:([a-z_]+)\()?(vindu_[a-z0-9_]+)`).FindAllStringSubmatch(expression, -1) {
+		function, name := m[1], m[2]
+		grows := types[name] == "counter"
+		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+			grows = grows || types[strings.TrimSuffix(name, suffix)] == "histogram" && strings.HasSuffix(name, suffix)
+		}
+		switch asked := slices.Contains([]string{"rate", "irate", "increase"}, function); {
+		case !grows && types[name] != "gauge":
+			return name + " has no type"
+		case grows && !asked:
+			return name + " only grows, and is not asked for its increase"
+		case !grows && asked:
+			return name + " goes up and down: " + function + " takes each way down for a new beginning"
+		}
+	}
+	return ""
+}
+
+func TestMisused(t *testing.T) {
+	types := map[string]string{"vindu_dropped": "gauge", "vindu_lost_total": "counter", "vindu_grade": "histogram"}
+	for expression, wrong := range map[string]bool{
+		"increase(vindu_dropped[1d]) > 0": true, "delta(vindu_dropped[1d]) > 0": false, "sum(vindu_dropped) / vindu_dropped": false, "vindu_dropped": false,
+		"vindu_lost_total > 0": true, "sum(vindu_lost_total)": true, "delta(vindu_lost_total[1d])": true, "sum(increase(vindu_lost_total[1h])) / rate(vindu_lost_total[1h])": false,
+		"rate(vindu_lost_total[1h]) + vindu_lost_total": true, "histogram_quantile(0.9, sum by (le) (rate(vindu_grade_bucket[1d])))": false, "vindu_grade_sum": true, "vindu_grade": true, "vindu_other": true,
+	} {
+		if got := misused(expression, types); (got != "") != wrong {
+			t.Errorf("%s: %q", expression, got)
+		}
 	}
 }
 
