@@ -32,6 +32,7 @@ import (
 // recorded is a message as it went over the line.
 type recorded struct {
 	topic   string // of MQTT; else
+	retain  bool   // of MQTT: the broker is to keep it
 	method  string // of HTTP
 	path    string
 	header  http.Header
@@ -215,7 +216,7 @@ func (x *tap) carry(to, from net.Conn) {
 		if first>>4 == 3 && len(body) > 2 {
 			n := 2 + int(binary.BigEndian.Uint16(body))
 			if n <= len(body) {
-				x.keep(recorded{topic: string(body[2:n]), payload: body[n:]})
+				x.keep(recorded{topic: string(body[2:n]), retain: first&1 == 1, payload: body[n:]})
 			}
 		}
 		packet := append(binary.AppendUvarint([]byte{first}, length), body...)
