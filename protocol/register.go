@@ -144,7 +144,7 @@ var Register = withTexts([]Failure{
 	happens(CaptureStill, Technician, Warning, foundCheck),
 	holds(CaptureSilent, Technician, Warning, 0, foundSound, "device/rehearsal TestConditions"),
 	holds(CaptureLoud, Technician, Warning, 0, foundSound, "device/rehearsal TestConditions"),
-	holds(CaptureNoEcho, Technician, Warning, 0, foundSound, "device/rehearsal TestConditions"),
+	holds(CaptureNoEcho, Technician, Warning, 0, foundSound, "device/rehearsal TestConditions", CaptureSilent), // a microphone that hears nothing does not hear the chirp
 	holds(PanelMissing, Technician, Warning, 30*time.Second, foundDevices, "cmd/vindu-agent TestPanelAway"),
 	probed(IPNone, Technician, Serious, 20*time.Second, "network", "an interface has a carrier, and none has an address (device/network)", IPNoCarrier, IPWiFiUnheard, IPWiFiRefused),
 	probed(IPWeak, Technician, Warning, 5*time.Minute, "wifi", "the signal by the driver: below -75 dBm, until it is above -70 dBm"),

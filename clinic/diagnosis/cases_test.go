@@ -154,6 +154,7 @@ var cases = []struct {
 	{"Terminal that cannot look up names", "offline-names", told(protocol.SignalOffline, protocol.IPDNS, protocol.LinkUnreachable)},
 	{"Sign-in page in the home's network", "offline-portal", told(protocol.SignalOffline, protocol.IPPortal, protocol.EgressIntercepted, protocol.IdentityPin, protocol.LinkUnreachable)},
 	{"Intercepted connection", "offline-intercepted", told(protocol.SignalOffline, protocol.EgressIntercepted, protocol.IdentityPin)},
+	{"Terminal whose certificate has expired", "offline-expired", told(protocol.SignalOffline, protocol.IdentityExpired)},
 	{"Power cut in the home", "offline-power-cut", told(protocol.SignalOffline, protocol.PowerCut)},
 	{"Power cut, and then no way to the clinic at first", "offline-power-cut", told(protocol.SignalOffline, protocol.PowerCut, protocol.LinkUnreachable)},
 	{"Power cut earlier, and the cable unplugged now", "offline-cable", told(protocol.SignalOffline, protocol.PowerCut, protocol.IPNoCarrier)},

@@ -30,7 +30,7 @@ func readProvoked(t *testing.T) []faulttest.Fault {
 				t.Errorf("%s: not all is said: %+v", path, f)
 			}
 			for _, c := range append(slices.Clone(f.Hidden), f.Condition) {
-				if c != "" && (!protocol.Known(c) || !protocol.Explain(c).Lasts) {
+				if c != "" && (!protocol.Known(c) || !protocol.Explain(c).Lasts && !checkFinds(c)) {
 					t.Errorf("%s: %s: %q is no condition of the register", path, f.Fault, c)
 				}
 			}
@@ -43,14 +43,21 @@ func readProvoked(t *testing.T) []faulttest.Fault {
 	return all
 }
 
+// checkFinds tells whether a code is what a technician's check alone finds, which does not last.
+func checkFinds(c protocol.Code) bool {
+	return protocol.Explain(c).Found == protocol.Explain(protocol.CheckStopped).Found
+}
+
 // tableOfProvoked writes what was provoked, for people.
 func tableOfProvoked(b *bytes.Buffer, list []faulttest.Fault) {
 	b.WriteString(`
 ## What was provoked
 
-Faults that a test made with real parts: the programs that ship, a real browser, real servers, network namespaces, the emulated terminal; and for probes, files as the kernel shows them. For each: the condition that showed
-at the clinic or on the terminal within its time, and was gone after relief; what was told besides and is hidden under it; and what the clinic says of a call
-that was tried meanwhile. Where there is no condition (–) the test looks at the call alone: then this table does not prove whether one shows, or ends. Each test compares what it sees with its file in ` + "`" + faulttest.Folder + "`" + `, from which this table is made.
+Faults that a test made with real parts: the programs that ship, a real browser, real servers, network namespaces, the emulated terminal; for probes, files as the kernel shows them; and for what a look or a
+listen finds, devices that see black or hear nothing. For each: the condition that showed
+at the clinic or on the terminal within its time, and was gone after relief (but a terminal that the clinic refuses stays refused); what was told besides and is hidden under it; and what the clinic says of a call
+that was tried meanwhile. Where there is no condition (–) the test looks at the call alone: then this table does not prove whether one shows, or ends. What the
+technician's check alone finds is no condition that lasts: such a line says what the check found, and did not find before and after. Each test compares what it sees with its file in ` + "`" + faulttest.Folder + "`" + `, from which this table is made.
 
 | Fault | Condition | Hidden under it | Of the call is said | Rule | Test |
 |---|---|---|---|---|---|
@@ -65,6 +72,9 @@ that was tried meanwhile. Where there is no condition (–) the test looks at th
 		condition, hidden, sentence, rule := "–", "–", "–", "–"
 		if f.Condition != "" {
 			condition = code(f.Condition)
+			if checkFinds(f.Condition) {
+				condition += ", by the check"
+			}
 		}
 		if len(f.Hidden) > 0 {
 			var names []string

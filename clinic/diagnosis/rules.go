@@ -96,6 +96,8 @@ var unreachable = []Rule{
 		What: "The terminal was not connected to the clinic: its network showed a sign-in page in place of the clinic", Next: "Use a network without a sign-in page, or have the terminal let through.", Because: byTerminal},
 	{Name: "offline-intercepted", If: all("outcome=signalling.terminal_offline", "held=egress.intercepted"), Where: Between, Who: protocol.Operator, Sure: Likely,
 		What: "The terminal was not connected to the clinic: something on the way opened the encrypted connection", Next: "Treat this as a security event, unless the network's owner inspects traffic: then have the clinic's address exempted.", Because: byTerminal},
+	{Name: "offline-expired", If: all("outcome=signalling.terminal_offline", "held=identity.certificate_expired"), Where: Terminal, Who: protocol.Operator, Sure: Likely,
+		What: "The terminal was not connected to the clinic: its certificate had expired", Next: "See in its log why it was not renewed in time; the clinic's server has to answer its renewal.", Because: byTerminal},
 	{Name: "offline-power-cut", If: all("outcome=signalling.terminal_offline", "held=power.cut"), Where: Home, Who: protocol.Operator, Sure: Likely,
 		What: "The terminal was not connected to the clinic: its power had been cut", Next: "Ask the home not to unplug it; look for a loose plug if it happens again.", Because: byTerminal},
 	{Name: "offline-unreachable", If: all("outcome=signalling.terminal_offline", "held=link.clinic_unreachable"), Where: HomeNetwork, Who: protocol.Technician, Sure: Likely,

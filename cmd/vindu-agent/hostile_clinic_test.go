@@ -69,6 +69,7 @@ type clinicServer struct {
 	stopBroker context.CancelFunc
 	away       atomic.Bool // no page reaches the clinic
 	passkeys   *keeper
+	folder     string // of the server's files
 
 	mu   sync.Mutex
 	taps taps
@@ -89,6 +90,8 @@ type taps struct {
 	home          func(*register.Home)                                                             // as pages see it
 	settings      func(*protocol.Settings)
 	swallow       bool                // what terminals tell never arrives
+	clock         time.Duration       // by which the time is wrong that terminals are told
+	noRenewal     bool                // no certificate is renewed
 	packet        func([]byte) []byte // between the relayed ends
 }
 
@@ -165,6 +168,7 @@ func newClinicServer(t *testing.T, log *slog.Logger) *clinicServer {
 
 	leaf := c.offline.Server(terminalsName)
 	c.cables.leaf = leaf.GetCertificate
+	c.folder = dir
 	c.broker, err = broker.New(broker.Config{
 		Dir: filepath.Join(dir, "broker"), TLS: &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: leaf.GetCertificate, ClientCAs: c.offline.Pool()}, Clinic: authority.IsClinic,
 		Admit: func(key protocol.KeyHash, certificate *x509.Certificate) error {
@@ -455,7 +459,16 @@ func (c *clinicServer) answerOf(signed []byte) *protocol.Answer {
 // enrolment has settings changed on their way.
 func (c *clinicServer) enrolment(honest http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		f := c.tapped().settings
+		tapped := c.tapped()
+		switch {
+		case tapped.clock != 0 && r.URL.Path == protocol.PathClock:
+			c.tellTime(w, r, time.Now().Add(tapped.clock))
+			return
+		case tapped.noRenewal && r.URL.Path == protocol.PathReenroll:
+			http.Error(w, "", http.StatusServiceUnavailable)
+			return
+		}
+		f := tapped.settings
 		if f == nil || r.URL.Path != protocol.PathSettings {
 			honest.ServeHTTP(w, r)
 			return
