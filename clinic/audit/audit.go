@@ -36,6 +36,7 @@ const (
 	RenewalBegun      = "authority.renewal_begun"
 	RenewalFailed     = "authority.renewal_failed"
 	HomeAdded         = "home.added"
+	ProviderSet       = "home.provider_set"
 	VoucherIssued     = "voucher.issued"
 	TerminalEnrolled  = "terminal.enrolled"
 	TerminalRenewed   = "terminal.renewed"

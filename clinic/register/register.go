@@ -91,6 +91,7 @@ var steps = []string{
 	`CREATE INDEX vouchers_home ON vouchers (home)`,    // and rowid
 	`CREATE INDEX vouchers_used ON vouchers (used_key, used)`,
 	`CREATE TABLE announced (home TEXT PRIMARY KEY REFERENCES homes, person TEXT NOT NULL REFERENCES persons, at INTEGER NOT NULL) STRICT`,
+	`ALTER TABLE homes ADD COLUMN provider TEXT NOT NULL DEFAULT ''`, // of its line; '' if nobody has noted it
 }
 
 // Home is where a terminal stands.
@@ -100,6 +101,7 @@ type Home struct {
 	Terminal protocol.KeyHash // the current terminal; zero if there is none
 	SPKI     []byte           // DER SubjectPublicKeyInfo of that terminal
 	Enrolled time.Time
+	Provider string // of its line, as operators have noted it; "" if they have not
 }
 
 // Terminal is a key that is, or once was, a terminal's.
@@ -188,7 +190,7 @@ func (r *Register) EnsureHome(ctx context.Context, who, label string) (Home, err
 
 // ensureHome returns the home with this label; where there is none it gets this id.
 func (r *Register) ensureHome(ctx context.Context, tx *sql.Tx, who, id, label string) (Home, error) {
-	result, err := tx.ExecContext(ctx, "INSERT INTO homes VALUES (?, ?, ?) ON CONFLICT (label) DO NOTHING", id, label, r.now().UnixMilli())
+	result, err := tx.ExecContext(ctx, "INSERT INTO homes (id, label, created) VALUES (?, ?, ?) ON CONFLICT (label) DO NOTHING", id, label, r.now().UnixMilli())
 	if err != nil {
 		return Home{}, err
 	}
@@ -202,14 +204,14 @@ func (r *Register) ensureHome(ctx context.Context, tx *sql.Tx, who, id, label st
 	return readHome(ctx, tx, "label = ?", label)
 }
 
-const selectHome = `SELECT homes.id, homes.label, terminals.key, terminals.spki, terminals.enrolled
+const selectHome = `SELECT homes.id, homes.label, terminals.key, terminals.spki, terminals.enrolled, homes.provider
 	FROM homes LEFT JOIN terminals ON terminals.home = homes.id AND terminals.revoked IS NULL`
 
 func scanHome(scan func(...any) error) (Home, error) {
 	var h Home
 	var key []byte
 	var enrolled sql.NullInt64
-	if err := scan(&h.ID, &h.Label, &key, &h.SPKI, &enrolled); err != nil {
+	if err := scan(&h.ID, &h.Label, &key, &h.SPKI, &enrolled, &h.Provider); err != nil {
 		return Home{}, err
 	}
 	if key != nil {

@@ -21,6 +21,8 @@ type Custody interface {
 	Withdraw(ctx context.Context, who string, id protocol.Nonce) error
 	History(ctx context.Context, home string) ([]register.Stay, error)
 	Alarms(ctx context.Context, settled int) ([]register.Alarm, error)
+	Providers(ctx context.Context, limit int) ([]string, error)
+	SetProvider(ctx context.Context, who, home, provider string) error
 	Settle(ctx context.Context, who string, n int64, note string) error
 	Revoke(ctx context.Context, who string, terminal protocol.KeyHash, reason string) error
 	Who(ctx context.Context, who string) (string, error)

@@ -49,6 +49,7 @@ func TestDuties(t *testing.T) {
 		{"POST", "/operator/homes/" + home.ID + "/revoke", "operator"},
 		{"POST", "/operator/homes/" + home.ID + "/rehearse", "operator"},
 		{"POST", "/operator/homes/" + home.ID + "/decommission/withdraw", "operator"},
+		{"POST", "/operator/homes/" + home.ID + "/provider", "operator"},
 		{"POST", "/operator/alarms/1", "operator"},
 		{"GET", "/api/ice", "nurse"},
 		{"GET", "/api/session", "nurse"},

@@ -160,7 +160,7 @@ func (s *Server) fleetRows(ctx context.Context) ([]fleetRow, error) {
 	return rows, nil
 }
 
-// matches reports whether a home is asked for. A search finds what stands in a label, a key's code or a version, whatever the case.
+// matches reports whether a home is asked for. A search finds what stands in a label, a key's code, a version or a provider, whatever the case.
 func (f fleetQuery) matches(r *fleetRow) bool {
 	if f.State != "" && r.standing != f.State || f.Condition != "" && !slices.Contains(r.codes, f.Condition) {
 		return false
@@ -171,9 +171,9 @@ func (f fleetQuery) matches(r *fleetRow) bool {
 	search := strings.ToLower(f.Search)
 	code := ""
 	if (r.home.Terminal != protocol.KeyHash{}) {
-		code = strings.ToLower(r.home.Terminal.Code())
+		code = r.home.Terminal.Code()
 	}
-	return strings.Contains(strings.ToLower(r.home.Label), search) || strings.Contains(code, search) || strings.Contains(strings.ToLower(r.state.Software), search)
+	return slices.ContainsFunc([]string{r.home.Label, code, r.state.Software, r.home.Provider}, func(text string) bool { return strings.Contains(strings.ToLower(text), search) })
 }
 
 // sort puts rows in the order that is asked for; where they are equal, by label.
@@ -209,19 +209,22 @@ type fleetGroup struct {
 	Title, Word string
 	Severity    string
 	Count       string
-	Same        string // what all of them have in common
+	Same        string // the version, if all of them run one
+	Provider    string // which they have in common
 	Marked      string // in how many somebody sees to it
 	Path        string
 	n, marked   int
 	software    string
 	differs     bool
+	lines       *tally
 }
 
 // groups counts conditions, those first that hold in most homes where nobody has said to see to it. What a condition depends on hides it (protocol.Showing).
 func (w words) groups(rows []fleetRow) []fleetGroup {
 	by := map[protocol.Code]*fleetGroup{}
-	versions := map[string]bool{}
+	versions, lines := map[string]bool{}, newTally()
 	for i := range rows {
+		lines.add(rows[i].home.Provider)
 		versions[rows[i].state.Software] = versions[rows[i].state.Software] || rows[i].state.Software != ""
 		for _, c := range rows[i].codes {
 			f := w.explain(c)
@@ -232,11 +235,12 @@ func (w words) groups(rows []fleetRow) []fleetGroup {
 			if g == nil {
 				g = &fleetGroup{
 					Code: c, Title: f.Title, Severity: string(f.Severity), Word: w["condition.severity."+string(f.Severity)],
-					Path: fleetQuery{Condition: c, Sort: sortings[0]}.address("/operator"), software: rows[i].state.Software,
+					Path: fleetQuery{Condition: c, Sort: sortings[0]}.address("/operator"), software: rows[i].state.Software, lines: newTally(),
 				}
 				by[c] = g
 			}
 			g.n++
+			g.lines.add(rows[i].home.Provider)
 			if slices.Contains(rows[i].marked, c) {
 				g.marked++
 			}
@@ -252,6 +256,7 @@ func (w words) groups(rows []fleetRow) []fleetGroup {
 		if delete(versions, ""); g.n > 1 && !g.differs && g.software != "" && len(versions) > 1 { // else it says nothing
 			g.Same = w.say("fleet.same", names{"software": g.software})
 		}
+		g.Provider = w.shared(g.lines, lines)
 		if g.marked > 0 {
 			g.Marked = w.say("fleet.marked", names{"count": strconv.Itoa(g.marked)})
 		}
@@ -361,6 +366,7 @@ type fleetRecord struct {
 	KeyGrade   string          `json:"key_grade"`
 	InCall     bool            `json:"in_call"`
 	Conditions []protocol.Code `json:"conditions"`
+	Provider   string          `json:"provider"` // of its line; "" if nobody has noted it
 }
 
 func (r *fleetRow) record() fleetRecord {
@@ -371,7 +377,7 @@ func (r *fleetRow) record() fleetRecord {
 		return t.UTC().Format(time.RFC3339)
 	}
 	rec := fleetRecord{
-		Home: r.home.ID, Label: r.home.Label, State: r.standing, Since: at(r.state.Since), Heard: at(r.state.Heard), Software: r.state.Software, Conditions: []protocol.Code{},
+		Home: r.home.ID, Label: r.home.Label, State: r.standing, Since: at(r.state.Since), Heard: at(r.state.Heard), Software: r.state.Software, Conditions: []protocol.Code{}, Provider: r.home.Provider,
 	}
 	if (r.home.Terminal != protocol.KeyHash{}) {
 		rec.Terminal = r.home.Terminal.Code()
@@ -416,13 +422,13 @@ func (s *Server) exportFleet(kind string) func(http.ResponseWriter, *http.Reques
 func writeCSV(w http.ResponseWriter, records []fleetRecord) error {
 	out := csv.NewWriter(w)
 	out.UseCRLF = true
-	lines := [][]string{{"home", "label", "terminal", "state", "since", "heard", "software", "key_grade", "in_call", "conditions"}}
+	lines := [][]string{{"home", "label", "terminal", "state", "since", "heard", "software", "key_grade", "in_call", "conditions", "provider"}}
 	for _, r := range records {
 		codes := make([]string, len(r.Conditions))
 		for i, c := range r.Conditions {
 			codes[i] = string(c)
 		}
-		lines = append(lines, []string{r.Home, inert(r.Label), r.Terminal, r.State, r.Since, r.Heard, inert(r.Software), inert(r.KeyGrade), strconv.FormatBool(r.InCall), strings.Join(codes, " ")})
+		lines = append(lines, []string{r.Home, inert(r.Label), r.Terminal, r.State, r.Since, r.Heard, inert(r.Software), inert(r.KeyGrade), strconv.FormatBool(r.InCall), strings.Join(codes, " "), inert(r.Provider)})
 	}
 	return out.WriteAll(lines)
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // seedFleet puts homes with terminals into the real register, and their states into the fleet: of each hundred, 3 have UDP closed, 2 no camera, 5 are offline, 1 is in a call and
-// 1 has no terminal.
+// 1 has no terminal. Those with UDP closed have one provider, four of the five that are offline another, and every second one of the rest that one, too.
 func (d *desk) seedFleet(n int) {
 	d.t.Helper()
 	now := time.Now().Truncate(time.Second)
@@ -28,7 +28,14 @@ func (d *desk) seedFleet(n int) {
 		ctx := d.t.Context()
 		for i := range n {
 			id := fmt.Sprint(100_000_000 + i)
-			if _, err := tx.ExecContext(ctx, "INSERT INTO homes (id, label, created) VALUES (?, ?, ?)", id, fmt.Sprintf("Home %05d, Storgata", i), now.UnixMilli()); err != nil {
+			provider := ""
+			switch k := i % 100; {
+			case k < 3:
+				provider = "Fjordfiber"
+			case k >= 5 && k < 9 || k%2 == 1 && k != 9:
+				provider = "Vestnett"
+			}
+			if _, err := tx.ExecContext(ctx, "INSERT INTO homes (id, label, created, provider) VALUES (?, ?, ?, ?)", id, fmt.Sprintf("Home %05d, Storgata", i), now.UnixMilli(), provider); err != nil {
 				return err
 			}
 			if i%100 == 99 {
@@ -103,11 +110,14 @@ func TestFleet(t *testing.T) {
 		t.Logf("%s took %v; the goal is %v, of a program without the race detector on a machine that has time: docs/benchmarks.md", path, took, firstView)
 	}
 	page := read("")
+	if n := strings.Count(page, " with Fjordfiber</span>") + strings.Count(page, " with Vestnett</span>"); n != 2 {
+		t.Errorf("%d groups have a provider in common", n)
+	}
 	if list := labels(page); len(list) != fleetPage || list[0] != "Home 00000, Storgata" || list[4] != "Home 00004, Storgata" || list[5] != "Home 00100, Storgata" {
 		t.Errorf("those first that need somebody: %d, %q", len(list), list[:6])
 	}
 	for _, want := range []string{
-		"10000 of 10000 homes", "Page 1 of 200", "300 homes</a>: <strong>" + protocol.Explain(protocol.EgressUDP).Title, "all of them run vindu-agent 0.1.0",
+		"10000 of 10000 homes", "Page 1 of 200", "300 homes</a>: <strong>" + protocol.Explain(protocol.EgressUDP).Title, "all of them run vindu-agent 0.1.0", "all of them with Fjordfiber", "400 of 500 with Vestnett",
 		"200 homes</a>: <strong>" + protocol.Explain(protocol.CaptureNoCamera).Title, "Offline (500)", "500 homes</a>: <strong>" + protocol.Explain(protocol.SignalOffline).Title, "No terminal (100)", "In a call (100)",
 	} {
 		if !strings.Contains(page, want) {
@@ -118,11 +128,12 @@ func TestFleet(t *testing.T) {
 		n     int
 		first string
 	}{
-		"?state=offline":                               {500, "Home 00005, Storgata"},
-		"?state=offline&page=10":                       {500, "Home 09005, Storgata"},
-		"?state=offline&page=99":                       {500, "Home 09005, Storgata"}, // there are no more
-		"?q=00123":                                     {1, "Home 00123, Storgata"},
-		"?q=AGENT+0.1.0":                               {300, "Home 00000, Storgata"},
+		"?state=offline":         {500, "Home 00005, Storgata"},
+		"?state=offline&page=10": {500, "Home 09005, Storgata"},
+		"?state=offline&page=99": {500, "Home 09005, Storgata"}, // there are no more
+		"?q=00123":               {1, "Home 00123, Storgata"},
+		"?q=AGENT+0.1.0":         {300, "Home 00000, Storgata"},
+		"?q=fjordFIBER":          {300, "Home 00000, Storgata"},
 		"?condition=" + string(protocol.EgressUDP):     {300, "Home 00000, Storgata"},
 		"?condition=" + string(protocol.SignalOffline): {500, "Home 00005, Storgata"},
 		"?sort=home&order=down":                        {homes, "Home 09999, Storgata"},
@@ -141,7 +152,7 @@ func TestFleet(t *testing.T) {
 
 	_, text := d.get(c, "/operator/fleet.csv?condition="+string(protocol.EgressUDP))
 	lines, err := csv.NewReader(strings.NewReader(text)).ReadAll()
-	if err != nil || len(lines) != 301 || lines[1][1] != "Home 00000, Storgata" || lines[1][3] != stateAttention || lines[1][9] != string(protocol.EgressUDP) {
+	if err != nil || len(lines) != 301 || lines[1][1] != "Home 00000, Storgata" || lines[1][3] != stateAttention || lines[1][9] != string(protocol.EgressUDP) || lines[1][10] != "Fjordfiber" {
 		t.Errorf("CSV: %v, %d lines", err, len(lines))
 	}
 	_, text = d.get(c, "/operator/fleet.json?state=none")
@@ -162,7 +173,7 @@ func TestFleet(t *testing.T) {
 	b.until(`document.querySelectorAll(".fleet tbody tr").length === 50`)
 	b.look("fleet")
 	eval[bool](b, `document.querySelector("a[rel=next]").click() ?? true`)
-	b.until(`document.querySelector("nav.pages").textContent.includes("Page 2 of 200")`)
+	b.until(`document.querySelector("nav.pages")?.textContent.includes("Page 2 of 200")`)
 }
 
 // TestStanding: the table and the homes' own page say the same of a home.

@@ -86,7 +86,7 @@ func TestOperatorPageIsLive(t *testing.T) {
 	}
 	navigate(b, d.server.URL+"/operator/homes/"+homes[0].ID)
 	b.until(`document.body.dataset.live`)
-	eval[bool](b, `document.querySelector("details.action").open = true`)
+	eval[bool](b, `document.querySelector("details[data-key=decommission]").open = true`)
 	b.keys("#why-decommission", "returned")
 	if err := d.register.Revoke(ctx, "Kari", first, "stolen"); err != nil {
 		t.Fatal(err)

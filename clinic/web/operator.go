@@ -51,6 +51,7 @@ type postView struct {
 	homeView
 	Grade    string
 	Software string
+	Provider string // of the home's line
 	Order    string // that it is about to be taken out of use
 	Waits    bool   // the order waits, and can be withdrawn
 	Sent     bool   // it was sent before, and so may have arrived
@@ -61,7 +62,7 @@ func (s *Server) post(h register.Home, latest map[protocol.KeyHash]setup.Order, 
 	if (h.Terminal != protocol.KeyHash{}) {
 		state = s.o.Fleet.State(h.Terminal)
 	}
-	v := postView{homeView: s.words.home(h, state, now), Software: state.Software}
+	v := postView{homeView: s.words.home(h, state, now), Software: state.Software, Provider: h.Provider}
 	if state.Health != nil {
 		v.Grade = s.words.grade(state.Health.KeyGrade)
 	}
@@ -308,7 +309,8 @@ type homeHistoryView struct {
 	Inventory []fact
 	Rehearsal *rehearsalView // nil if there is no terminal, or nobody can be asked
 	Post      postView
-	Waiting   bool // an order waits, or is done: no other can be given
+	Providers []string // to be suggested
+	Waiting   bool     // an order waits, or is done: no other can be given
 	Stays     []stayView
 	Vouchers  []issuedView
 
@@ -324,12 +326,13 @@ func (s *Server) homeHistory(w http.ResponseWriter, r *http.Request, v visitor) 
 	latest, err := s.o.Setup.Latest(r.Context())
 	stays, staysErr := s.o.Custody.History(r.Context(), home.ID)
 	vouchers, vouchersErr := s.o.Custody.Vouchers(r.Context(), home.ID, vouchersListed)
-	if err := errors.Join(err, staysErr, vouchersErr, s.looked(r, v, home.ID)); err != nil {
+	lines, linesErr := s.o.Custody.Providers(r.Context(), providersListed)
+	if err := errors.Join(err, staysErr, vouchersErr, linesErr, s.looked(r, v, home.ID)); err != nil {
 		s.broken(w, r, err)
 		return
 	}
 	post := s.post(home, latest, now)
-	view := homeHistoryView{frame: s.frame(home.Label, &v), Post: post, Waiting: post.Order != ""}
+	view := homeHistoryView{frame: s.frame(home.Label, &v), Post: post, Waiting: post.Order != "", Providers: lines}
 	view.Script = "home.js"
 	if s.o.Rehearse != nil && home.Terminal != (protocol.KeyHash{}) {
 		state := s.o.Fleet.State(home.Terminal)

@@ -215,6 +215,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /operator/homes/{home}/decommission", s.form(register.Operator, s.decommission))
 	mux.HandleFunc("POST /operator/homes/{home}/revoke", s.form(register.Operator, s.revokeTerminal))
 	mux.HandleFunc("POST /operator/homes/{home}/decommission/withdraw", s.form(register.Operator, s.withdrawOrder))
+	mux.HandleFunc("POST /operator/homes/{home}/provider", s.form(register.Operator, s.setProvider))
 	if s.o.Rehearse != nil {
 		mux.HandleFunc("POST /operator/homes/{home}/rehearse", s.form(register.Operator, s.rehearse))
 	}

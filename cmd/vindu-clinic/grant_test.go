@@ -99,6 +99,16 @@ func TestGrantCommands(t *testing.T) {
 	if out := must(t, "groups", "-dir", dir); out != "Home 17, Storgata\tnorth; ward 3\nHome 18\t\n" {
 		t.Errorf("groups: %q", out)
 	}
+	must(t, "provider", "-dir", dir, "-home", "Home 18", "-is", "Vestnett")
+	if out := must(t, "provider", "-dir", dir); out != "Home 17, Storgata\t\nHome 18\tVestnett\n" {
+		t.Errorf("providers: %q", out)
+	}
+	must(t, "provider", "-dir", dir, "-home", "Home 18", "-none")
+	if out := must(t, "provider", "-dir", dir); out != "Home 17, Storgata\t\nHome 18\t\n" {
+		t.Errorf("providers, after one was taken back: %q", out)
+	}
+	refused(t, "spell it as on its page", "provider", "-dir", dir, "-home", "Home 19", "-is", "Vestnett")
+	refused(t, "who provides its line", "provider", "-dir", dir, "-home", "Home 18")
 	code, _, said := do(t, append(as("grant", "give"), "-homes", "Home 17, Storgata;Home 18", "-groups", "north", "-reason", "works here", "-by", "kari")...)
 	if code != 0 || !strings.Contains(said, "may call as \"staff\" until") || !strings.Contains(said, "no passkey yet") {
 		t.Errorf("give: %d, %s", code, said)

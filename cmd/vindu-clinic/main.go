@@ -14,6 +14,7 @@
 //	vindu-clinic replace-keys -dir D [-before 2026-11-22T10:00:00Z]   has terminals replace their keys
 //	vindu-clinic grant give|renew|withdraw|list -dir D -person "Anne Berg" -role nurse -homes "Home 17, Storgata" …
 //	vindu-clinic groups -dir D -home "Home 17, Storgata" -in "north; ward 3"
+//	vindu-clinic provider -dir D -home "Home 17, Storgata" -is "Vestnett"
 //	vindu-clinic policy show|set -dir D [-home "Home 17, Storgata"] [FILE.toml]
 //	vindu-clinic roll-over -dir D [-finish]                        replaces the authorisation key, in two steps
 //	vindu-clinic waiting -dir D > FILE                             what waits to be signed
@@ -78,6 +79,7 @@ var commands = []command{
 	{"replace-keys", "have terminals replace their keys by new ones", replaceKeys},
 	{"grant", "say who may call which homes, until when, and take it back", grant},
 	{"groups", "put homes into groups, which grants name", groups},
+	{"provider", "note who provides homes' lines", provider},
 	{"policy", "say what homes' terminals do about callers", policy},
 	{"roll-over", "replace the authorisation key by a new one", rollOver},
 	{"waiting", "write what waits to be signed, where the authorisation key is elsewhere", waiting},
