@@ -277,10 +277,10 @@ func TestMarkOffline(t *testing.T) {
 	if status, _ := d.post(c, path+"/conditions/"+string(protocol.SignalOffline), mark); status != http.StatusOK {
 		t.Fatalf("said: %d", status)
 	}
-	if _, page = d.get(c, path); !strings.Contains(page, "Seen to by Kari Nes") || !strings.Contains(page, "On holiday") {
+	if _, page = d.get(c, path); !strings.Contains(page, "Acknowledged by Kari Nes") || !strings.Contains(page, "On holiday") {
 		t.Error("the home's page does not say it")
 	}
-	if _, page = d.get(c, "/operator?state=offline"); !strings.Contains(page, "1 of them seen to") || strings.Count(page, "Terminal offline") != 1 {
+	if _, page = d.get(c, "/operator?state=offline"); !strings.Contains(page, "1 of them acknowledged") || strings.Count(page, "Terminal offline") != 1 {
 		t.Error("the table does not say it, once above all its rows")
 	}
 	b := newTab(t)
@@ -294,8 +294,8 @@ func TestMarkOffline(t *testing.T) {
 	state := rows[5].state // it comes, and goes again
 	state.Since = state.Since.Add(time.Minute)
 	d.fleet.Set(state)
-	if _, page = d.get(c, path); strings.Contains(page, "Seen to by") {
-		t.Error("seen to is another time that it is offline")
+	if _, page = d.get(c, path); strings.Contains(page, "Acknowledged by") {
+		t.Error("acknowledged is another time that it is offline")
 	}
 }
 
@@ -335,16 +335,16 @@ func TestMarkCondition(t *testing.T) {
 	if status, _ := d.post(d.signedIn("nurse"), path+"/conditions/"+string(protocol.EgressUDP), url.Values{"since": since[1:]}); status != http.StatusNotFound {
 		t.Errorf("by who is no operator: %d", status)
 	}
-	if _, page := d.get(c, "/operator"); strings.Contains(page, "seen to") {
-		t.Error("seen to before anybody has said so")
+	if _, page := d.get(c, "/operator"); strings.Contains(page, "acknowledged") {
+		t.Error("acknowledged before anybody has said so")
 	}
 	if status := say(protocol.EgressUDP); status != http.StatusOK {
 		t.Fatalf("said: %d", status)
 	}
-	if _, page = d.get(c, path); !strings.Contains(page, "Seen to by Kari Nes") || !strings.Contains(page, "Ordered of the provider") {
+	if _, page = d.get(c, path); !strings.Contains(page, "Acknowledged by Kari Nes") || !strings.Contains(page, "Ordered of the provider") {
 		t.Error("the home's page does not say it")
 	}
-	if _, page = d.get(c, "/operator"); !strings.Contains(page, "1 of them seen to") {
+	if _, page = d.get(c, "/operator"); !strings.Contains(page, "1 of them acknowledged") {
 		t.Error("the table does not say it")
 	}
 	b := newTab(t)
@@ -357,7 +357,7 @@ func TestMarkCondition(t *testing.T) {
 		t.Error("it is not silenced")
 	}
 	say(protocol.EgressUDP, "do", "unmark")
-	if _, page = d.get(c, "/operator"); strings.Contains(page, "seen to") {
-		t.Error("still seen to after it was taken back")
+	if _, page = d.get(c, "/operator"); strings.Contains(page, "acknowledged") {
+		t.Error("still acknowledged after it was taken back")
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -133,15 +134,18 @@ func diagnose(cfg agent.Config, asJSON bool, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(out, b.text(w, cfg.Language))
+	_, err = io.WriteString(out, b.text(w, cfg.Language, time.Local))
 	return err
 }
 
-// text is what people read.
-func (b bundle) text(w words, language string) string {
+// text is what people read, with times as clocks are there.
+func (b bundle) text(w words, language string, there *time.Location) string {
 	const clock = "2006-01-02 15:04:05"
 	var out strings.Builder
-	fmt.Fprintln(&out, strings.ReplaceAll(w.say("as_of", "software", b.Software), "{time}", b.At.Local().Format(clock)))
+	at := b.At.In(there)
+	_, offset := at.Zone()
+	zone := time.FixedZone("", offset) // that of the first line, whatever the hour: the zone is said once
+	fmt.Fprintln(&out, strings.NewReplacer("{software}", b.Software, "{time}", at.Format(clock), "{zone}", at.Format("UTC-07:00")).Replace(w["as_of"]))
 	switch {
 	case !b.Running:
 		fmt.Fprintln(&out, w["stopped"])
@@ -154,7 +158,7 @@ func (b bundle) text(w words, language string) string {
 		fmt.Fprintln(&out, w.say("old", "minutes", strconv.Itoa(int(old/time.Minute))))
 	}
 	for _, d := range []string{"camera", "microphone", "speaker", "screen"} {
-		fmt.Fprintf(&out, "  %-11s %s\n", w["device."+d], b.Devices[d])
+		fmt.Fprintf(&out, "  %-11s %s\n", w["device."+d], cmp.Or(w["kind."+b.Devices[d]], b.Devices[d]))
 	}
 	hidden := 0
 	for _, c := range b.Conditions {
@@ -163,7 +167,7 @@ func (b bundle) text(w words, language string) string {
 			continue
 		}
 		text := c.Code.In(language)
-		fmt.Fprintf(&out, "\n%s  %s, %s\n  %s", c.Code, w["severity."+string(c.Severity)], w.say("since", "time", c.Since.Local().Format(clock)), text.Sentence)
+		fmt.Fprintf(&out, "\n%s  %s, %s\n  %s", c.Code, w["severity."+string(c.Severity)], w.say("since", "time", c.Since.In(zone).Format(clock)), text.Sentence)
 		if c.Figure != "" {
 			fmt.Fprintf(&out, " (%s)", c.Figure)
 		}

@@ -147,6 +147,9 @@ func TestDiagnoseWords(t *testing.T) {
 	for _, d := range []string{"camera", "microphone", "speaker", "screen"} {
 		asked["device."+d] = true
 	}
+	for _, kind := range []string{"synthetic", "memory", "none", "other"} {
+		asked["kind."+kind] = true
+	}
 	for _, f := range protocol.Register {
 		asked["severity."+string(f.Severity)] = true
 		if f.Who != protocol.Nobody {
@@ -169,10 +172,37 @@ func TestDiagnoseWords(t *testing.T) {
 				t.Errorf("%s: nobody asks for %q", language, key)
 			}
 		}
-		text := bundle{Software: "SOFTWARE", Running: true, Conditions: []finding{{Code: protocol.HeatHot, Who: protocol.Technician}, {Hidden: true}, {Hidden: true}}}.text(w, language)
+		text := bundle{Software: "SOFTWARE", Running: true, Conditions: []finding{{Code: protocol.HeatHot, Who: protocol.Technician}, {Hidden: true}, {Hidden: true}}}.text(w, language, time.UTC)
 		if !strings.Contains(text, "SOFTWARE") || !strings.Contains(text, "\n2 ") || strings.ContainsAny(text, "{}") {
 			t.Errorf("%s: %s", language, text)
 		}
+	}
+}
+
+// TestDiagnoseZone: the zone of all times is said once, and they all are in it, also where the hour was changed between them; what is no device is not called one.
+func TestDiagnoseZone(t *testing.T) {
+	oslo, err := time.LoadLocation("Europe/Oslo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := loadWords("en")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := bundle{
+		Software: "vindu-agent 0.1.0", At: time.Date(2026, 10, 25, 12, 0, 0, 0, time.UTC), Devices: map[string]string{"camera": "synthetic", "microphone": "alsa", "speaker": "none", "screen": "memory"},
+		Conditions: []finding{{Code: protocol.HeatHot, Since: time.Date(2026, 10, 24, 12, 0, 0, 0, time.UTC)}},
+	}.text(w, "en", oslo)
+	for _, want := range []string{
+		"as of 2026-10-25 13:00:00 (all times here in UTC+01:00)\n", "since 2026-10-24 13:00:00\n",
+		"camera      generated test signal, not a device\n", "microphone  alsa\n", "loudspeaker none\n", "screen      page on this computer, not a display\n",
+	} {
+		if strings.Count(text, want) != 1 {
+			t.Errorf("no %q, or more than one, in\n%s", want, text)
+		}
+	}
+	if strings.Count(text, "UTC") != 1 {
+		t.Errorf("the zone is not said once:\n%s", text)
 	}
 }
 
