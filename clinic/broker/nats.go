@@ -31,6 +31,7 @@ const (
 	maxMemory        = 64 << 20
 	complaints       = 1  // per second in the log, after the first 50
 	maxAside         = 3  // damaged folders that are kept
+	maxClosed        = 16 // connections that are over and remembered, for a monitoring page that is not served; the server's own bound is 10,000
 	maxSubscriptions = 64 // of one connection; the server's own clients need some of them
 )
 
@@ -149,6 +150,7 @@ func (b *NATS) start(ctx context.Context) (*server.Server, <-chan error, error) 
 	}
 	options.ServerName, options.DontListen, options.NoSigs = "vindu-clinic", true, true
 	options.MaxPayload, options.MaxPending, options.MaxSubs = MaxPayload, maxPending, maxSubscriptions
+	options.MaxClosedClients = maxClosed
 	options.JetStream, options.StoreDir, options.JetStreamMaxMemory, options.JetStreamMaxStore = true, b.config.Dir, maxMemory, maxStore
 	options.CustomClientAuthentication = b
 	options.MQTT.Host, options.MQTT.Port, options.MQTT.TLSConfig = host, port, mutual(b.config.TLS)
