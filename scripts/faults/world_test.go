@@ -26,6 +26,8 @@ import (
 	"testing"
 	"time"
 
+	"vindu/clinic/config"
+
 	"vindu/clinic/audit"
 	"vindu/clinic/authority"
 	"vindu/clinic/calls"
@@ -86,6 +88,19 @@ func newWorld(t *testing.T) *world {
 
 	w.run(t, "vindu-clinic", "init", "-dir", w.path("clinic"), "-organisation", stack.Organisation, "-address", clinicName+":443", "-listen", ":443", "-plain", "localhost:8080",
 		"-relay", clinicFour+":3478", "-local", "-log", "json")
+	settings := filepath.Join(w.path("clinic"), "clinic.toml")
+	c, err := config.Load(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Rehearsals = config.Rehearsals{} // what is provoked at night is not disturbed
+	text, err := c.Render()
+	if err == nil {
+		err = os.WriteFile(settings, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	policy := w.path("policy.toml")
 	if err := os.WriteFile(policy, []byte(stack.Policy), 0o600); err != nil {
 		t.Fatal(err)
