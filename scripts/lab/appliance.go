@@ -85,10 +85,42 @@ func (g *Guest) again(ctx context.Context, limit time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	g.Log("the machine was reset")
-	g.Client.Close() // it has ended, too
-	g.qmp.close()
-	g.qmp = nil
+	// U-Boot itself resets the machine where the tries of both slots are used up, and gives each three again.
+	for resets := 0; ; resets++ {
+		g.Log("the machine was reset")
+		g.Client.Close() // it has ended, too
+		if g.qmp != nil {
+			g.qmp.close()
+			g.qmp = nil
+		}
+		if err := g.mendFlash(); err != nil {
+			return err
+		}
+		g.TPM.Restart()
+		g.ended = make(chan struct{})
+		if err := g.start(system{}, "", g.options); err != nil {
+			return err
+		}
+		err := g.connect(ctx)
+		if err == nil {
+			g.Log("guest answers")
+			return g.SetTime(ctx, time.Now())
+		}
+		if resets > 0 {
+			return err
+		}
+		select {
+		case <-g.ended:
+		case <-time.After(5 * time.Second): // QEMU's end comes after that of its connections
+			return err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// mendFlash mends the environment in the flash of a machine that does not run.
+func (g *Guest) mendFlash() error {
 	flash, err := os.OpenFile(g.appliance.flash, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -103,16 +135,7 @@ func (g *Guest) again(ctx context.Context, limit time.Duration) error {
 			return err
 		}
 	}
-	g.TPM.Restart()
-	g.ended = make(chan struct{})
-	if err := g.start(system{}, "", g.options); err != nil {
-		return err
-	}
-	if err := g.connect(ctx); err != nil {
-		return err
-	}
-	g.Log("guest answers")
-	return g.SetTime(ctx, time.Now())
+	return nil
 }
 
 // mend puts back what Debian 12's QEMU loses of an environment that U-Boot writes: all but the first 2 KiB, which are zeros (QEMU issue 2343). What has another checksum then
