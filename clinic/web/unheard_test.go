@@ -23,6 +23,10 @@ func TestClinicGoneBefore(t *testing.T) {
 				c.down.Store(true)
 				c.server.CloseClientConnections()
 				b.until(`!document.getElementById("banner").hidden`)
+				if word := eval[string](b, `getComputedStyle(document.querySelector(".home .chip")).textDecorationLine`); word != "line-through" {
+					t.Errorf("what was heard of a home before is shown as if it were so: %q", word)
+				}
+				b.look("clinic-gone")
 				eval[*struct{}](b, `navigator.credentials.get = () => { document.body.dataset.asked = "yes"; return Promise.reject(new Error("asked")) }, null`)
 			} else {
 				eval[*struct{}](b, `{ const fetched = window.fetch; window.fetch = (path, ...more) => path === "/api/calls" ? Promise.reject(new TypeError("no network")) : fetched(path, ...more) } null`)

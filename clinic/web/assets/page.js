@@ -2048,10 +2048,12 @@
       update: (update2) => this.handle({ type: "update", update: update2 }),
       connected: () => {
         this.gone = false;
+        delete document.body.dataset["gone"];
         this.say("");
       },
       gone: () => {
         this.gone = true;
+        document.body.dataset["gone"] = "yes";
         this.say("page.gone");
       },
       lost: () => this.handle({ type: "clinicLost" }),

@@ -88,10 +88,12 @@ class Page {
 		update: (update) => this.handle({ type: "update", update }),
 		connected: () => {
 			this.gone = false;
+			delete document.body.dataset["gone"];
 			this.say("");
 		},
 		gone: () => {
 			this.gone = true;
+			document.body.dataset["gone"] = "yes"; // what was heard of the homes is from before
 			this.say("page.gone");
 		},
 		lost: () => this.handle({ type: "clinicLost" }),
