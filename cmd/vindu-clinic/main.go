@@ -13,8 +13,7 @@
 //	vindu-clinic audit list|head|verify -dir D [FILE]              reads the audit log, and compares it with heads that were kept
 //	vindu-clinic replace-keys -dir D [-before 2026-11-22T10:00:00Z]   has terminals replace their keys
 //	vindu-clinic grant give|renew|withdraw|list -dir D -person "Anne Berg" -role nurse -homes "Home 17, Storgata" …
-//	vindu-clinic groups -dir D -home "Home 17, Storgata" -in "north; ward 3"
-//	vindu-clinic provider -dir D -home "Home 17, Storgata" -is "Vestnett"
+//	vindu-clinic groups|provider -dir D -home "Home 17, Storgata" -in "north; ward 3"|-is "Vestnett"
 //	vindu-clinic policy show|set -dir D [-home "Home 17, Storgata"] [FILE.toml]
 //	vindu-clinic roll-over -dir D [-finish]                        replaces the authorisation key, in two steps
 //	vindu-clinic waiting -dir D > FILE                             what waits to be signed
