@@ -197,7 +197,7 @@ var Register = withTexts([]Failure{
 	probed(SignalSilent, Operator, Serious, 0, "link", "connected, and no message made the round trip through the broker to the clinic within 60 s", LinkUnreachable),
 	probed(SignalSlow, Operator, Warning, 2*time.Minute, "link", "the round trip through the broker to the clinic takes more than 2 s", SignalSilent),
 	holds(CheckHangs, Operator, Warning, 0, "a probe does not end within its time", "device/health TestProbeHangs"),
-	holds(CheckFails, Operator, Warning, 0, "a probe cannot find out what it looks for", "device/health TestProbeFails"),
+	holds(CheckFails, Operator, Warning, 0, "a probe cannot find out what it looks for", "device/health TestProbeFails", StorageFull, StorageReadOnly, StorageFailing),
 	happens(Unknown, Operator, Warning, "nobody"),
 })
 

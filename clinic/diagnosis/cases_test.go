@@ -281,4 +281,5 @@ var cases = []struct {
 	{"Failed for an unknown cause", "unknown", Evidence{Outcome: protocol.Unknown, Terminal: end(protocol.Unknown)}},
 	{"Clinic not to be reached from the home", "home-condition", told(protocol.LinkUnreachable)},
 	{"Terminal without keys", "register", told(protocol.IdentityNone)},
+	{"Terminal's disk full", "register", told(protocol.StorageFull)},
 }

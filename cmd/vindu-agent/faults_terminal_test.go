@@ -5,11 +5,17 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"math/big"
 	"net/http"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"vindu/device/identity"
 	"vindu/device/state"
@@ -26,18 +32,27 @@ type innerFault struct {
 	behind  time.Duration // the terminal's clock
 	provoke func(x *bench)
 	relieve func(x *bench)
+	slow    bool // it is looked at each minute
 }
 
-// TestFaultsOfTerminals provokes what goes wrong inside a terminal, and rings it: its clock is off, its certificate has expired. The program is the one that ships.
+// TestFaultsOfTerminals provokes what goes wrong inside a terminal, and rings it: its clock is off, its certificate has expired, its disk is full. The program is the one that
+// ships; its state is on a file system of its own.
 func TestFaultsOfTerminals(t *testing.T) {
 	t.Parallel()
-	all := innerFaults()
+	disk := t.TempDir()
+	all := innerFaults(disk)
 	var names []string
 	for _, f := range all {
 		names = append(names, f.name)
 	}
 	list := faulttest.New(t, "inside", "cmd/vindu-agent TestFaultsOfTerminals", *update, names...)
-	x := newBench(t)
+	mountSmall(t, disk)
+	x := newBenchOf(t, func(x *bench) {
+		if out, err := exec.CommandContext(t.Context(), "cp", "-a", x.terminal.cfg.State, disk).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		x.terminal.cfg.State = filepath.Join(disk, filepath.Base(x.terminal.cfg.State))
+	})
 	for _, f := range all {
 		t.Run(f.name, func(t *testing.T) {
 			x.as(t, func(x *bench) { x.inner(f, list) })
@@ -53,6 +68,9 @@ func (x *bench) inner(f innerFault, list *faulttest.List) {
 	began := v.since
 	v.since = began.Add(-f.behind)
 	f.provoke(x)
+	if f.slow {
+		eventually(func() bool { codes, _ := v.begun(); return slices.Contains(codes, f.held) })
+	}
 	if f.away {
 		v.tells(list.Hides(f.name)...)
 	} else {
@@ -64,7 +82,7 @@ func (x *bench) inner(f innerFault, list *faulttest.List) {
 	list.Saw(x.t, faulttest.Fault{Fault: f.name, Condition: f.held, Hidden: hidden, Rule: f.rule, Sentence: x.diagnosed(f.rule, began)})
 }
 
-func innerFaults() []innerFault {
+func innerFaults(disk string) []innerFault {
 	anew := func(change func(x *bench)) func(x *bench) {
 		return func(x *bench) {
 			x.terminal.end()
@@ -85,7 +103,40 @@ func innerFaults() []innerFault {
 				x.c.await("a terminal that is away", func() bool { return !x.c.fleet.State(x.c.home.Terminal).Online })
 			},
 			relieve: anew(func(x *bench) { x.c.tap(taps{}) })},
+		{name: "the terminal's disk is full", rule: "register", held: protocol.StorageFull,
+			provoke: func(x *bench) { x.fill(disk) }, slow: true,
+			relieve: func(x *bench) { x.c.check(os.Remove(filepath.Join(disk, filler))) }},
 	}
+}
+
+// mountSmall mounts a file system that is soon full, as root, who runs the tests.
+func mountSmall(t *testing.T, at string) {
+	t.Helper()
+	if err := unix.Mount("tmpfs", at, "tmpfs", 0, "size=16m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+const filler = "filler"
+
+// fill writes until the file system takes no more.
+func (x *bench) fill(disk string) {
+	x.t.Helper()
+	f, err := os.Create(filepath.Join(disk, filler))
+	x.c.check(err)
+	block := make([]byte, 4096)
+	for err == nil {
+		_, err = f.Write(block)
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		x.t.Fatal(err)
+	}
+	x.c.check(f.Close())
 }
 
 // expire has the clinic's CA, as it did once, certify the terminal for a time that is over.

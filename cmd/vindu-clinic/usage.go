@@ -25,6 +25,7 @@ var synopses = map[string]string{
 	"grant withdraw": `-dir D -person "Anne Berg" -role nurse -reason "left the team"`,
 	"grant list":     `-dir D [-review, or -person "Anne Berg" -role nurse]`,
 	"groups":         `-dir D [-home "Home 17, Storgata" -in "north; ward 3"]`,
+	"provider":       `-dir D [-home "Home 17, Storgata" -is "Vestnett"|-none]`,
 	"policy show":    `-dir D [-home "Home 17, Storgata"] > RULES`,
 	"policy set":     `-dir D [-home "Home 17, Storgata"] RULES`,
 	"roll-over":      "-dir D [-public FILE], and then -dir D -finish",

@@ -44,7 +44,7 @@ func (t *terminal) newProber(address string) *health.Prober {
 			Write:    func(b []byte) error { return t.dir.Write(diskFile, b) },
 			Read:     t.dir.Reach,
 			ReadOnly: t.dir.ReadOnly,
-			Waiting:  func() bool { return t.outbox.Status().Waiting > 0 },
+			Waiting:  t.unwritten,
 		}),
 		health.Outbox(t.droppedEvents),
 		health.Time(t.clock.Age),
@@ -65,6 +65,15 @@ func (t *terminal) newProber(address string) *health.Prober {
 		}))
 	}
 	return health.NewProber(probes, t.health.Find, t.a.log)
+}
+
+// scarce is so little that what is to be written next may find no room.
+const scarce = 1 << 20
+
+// unwritten tells whether something could not be written, and waits, or will soon not be.
+func (t *terminal) unwritten() bool {
+	free, _, err := t.freeSpace()
+	return t.outbox.Status().Waiting > 0 || err == nil && free < scarce
 }
 
 // system is the system's file system from its root.

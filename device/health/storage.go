@@ -51,13 +51,13 @@ type Drive struct {
 	Write    func(b []byte) error // a small file, through to the disk
 	Read     func() error         // a block of the state, past the system's cache
 	ReadOnly func() (bool, error) // the file system lets nobody write
-	Waiting  func() bool          // something could not be written, and waits
+	Waiting  func() bool          // something could not be written, and waits, or hardly anything can be: it is written to at each look
 }
 
 // writeEvery spares the flash.
 const writeEvery = time.Hour
 
-// Disk returns the probe "disk". It reads each minute, which wears nothing, and writes once an hour; sooner while something is wrong.
+// Disk returns the probe "disk". It reads each minute, which wears nothing, and writes once an hour; each time while something is wrong, or there is hardly any room.
 func Disk(d Drive) Probe {
 	var written time.Time
 	return Probe{Name: "disk", Every: time.Minute, Timeout: 30 * time.Second, Run: func(ctx context.Context) ([]Finding, error) {
