@@ -161,7 +161,11 @@ func (t *terminal) reportChanges(ctx context.Context) error {
 			return nil
 		case <-t.changes.wake:
 		}
-		for c, ok := t.changes.next(); ok && ctx.Err() == nil; c, ok = t.changes.next() {
+		for ctx.Err() == nil {
+			c, ok := t.changes.next()
+			if !ok {
+				break
+			}
 			body, err := protocol.Encode(&c)
 			if err == nil {
 				err = t.outbox.Append(protocol.EventCondition, body)
